@@ -1,0 +1,206 @@
+"""Sizes, receptive fields, parameters and multiply-adds of a net, before any array exists."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cnn.layers import Dense, Flatten, Layer, Shape
+from cnn.windows import GeometryError, Pair, shape_text
+
+SEARCH_RADIUS = 256  # how far from the given size to look for sizes that do, pixels
+
+
+class Row(NamedTuple):
+    """One layer in a geometry table; pairs are (vertical, horizontal), in pixels of the net's input image.
+
+    Attributes:
+      name: the layer's name, as in the parameter tree.
+      kind: what it is.
+      output_shape: (height, width, channels), or (features,), without the batch axis.
+      params: number of trained parameters.
+      macs: multiply-adds for one image.
+      receptive_field: size of the box of pixels that one output value sees.
+      stride: distance between the boxes of neighbouring output values (the total stride so far).
+      offset: where the box of the first output value starts; negative where it reaches into padding.
+    """
+
+    name: str
+    kind: str
+    output_shape: Shape
+    params: int
+    macs: int
+    receptive_field: Pair
+    stride: Pair
+    offset: Pair
+
+
+class Table(tuple[Row, ...]):
+    """The rows of a net, one for each layer; prints as a table.
+
+    Attributes:
+      input_shape: (height, width, channels) that the rows hold for.
+    """
+
+    input_shape: Shape
+
+    def __new__(cls, rows: Sequence[Row], input_shape: Shape) -> "Table":
+        table = super().__new__(cls, rows)
+        table.input_shape = input_shape
+        return table
+
+    @property
+    def params(self) -> int:
+        """Parameters of the whole net."""
+        return sum(row.params for row in self)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the whole net for one image."""
+        return sum(row.macs for row in self)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Row by position, or by layer name."""
+        if isinstance(key, str):
+            for row in self:
+                if row.name == key:
+                    return row
+            raise KeyError(f"no layer {key!r}; layers: {', '.join(row.name for row in self)}")
+        return super().__getitem__(key)
+
+    def __str__(self) -> str:
+        header = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "stride", "offset")
+        lines = [header, ("input", "", shape_text(self.input_shape), "", "", "1x1", "1x1", "0,0")]
+        for row in self:
+            lines.append(
+                (
+                    row.name,
+                    row.kind,
+                    shape_text(row.output_shape),
+                    f"{row.params:,}" if row.params else "",
+                    f"{row.macs:,}" if row.macs else "",
+                    shape_text(row.receptive_field),
+                    shape_text(row.stride),
+                    f"{row.offset[0]},{row.offset[1]}",
+                )
+            )
+        lines.append(("total", "", "", f"{self.params:,}", f"{self.macs:,}", "", "", ""))
+        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        texts = []
+        for name, kind, *numbers in lines:
+            cells = [name.ljust(widths[0]), kind.ljust(widths[1])]
+            cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+            texts.append("  ".join(cells).rstrip())
+        return "\n".join(texts)
+
+
+def layer_names(layers: Sequence[Layer]) -> list[str]:
+    """Names of the layers as they stand in the parameter tree."""
+    return [layer.name or f"layers_{i}" for i, layer in enumerate(layers)]
+
+
+def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | None = None) -> Table:
+    """Computes what each layer of a net does to an image of a given size.
+
+    Multiply-adds count convolutions, locally connected and fully connected layers; everything else counts as none.
+    A Flatten's or Dense's receptive field is the whole map's, its stride that of the map it came from: the stride
+    that the layer has as a convolution.
+
+    Args:
+      net: a `cnn.nets.Net`, or a sequence of layers.
+      input_shape: (height, width, channels), pixels.
+      variables: a trained net's variables; then its fully connected kernels must fit too.
+
+    Returns:
+      A `Table` of `Row`s.
+
+    Raises:
+      GeometryError: naming the layer, the numbers, and the nearest image sizes that do, if a size does not divide, a
+        kernel is larger than its input, groups do not divide, a stride is 0, or a Dense has the wrong size.
+    """
+    layers = net.layers if hasattr(net, "layers") else tuple(net)
+    shape = tuple(int(size) for size in input_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise GeometryError(f"input_shape (={shape_text(shape)}) must be (height, width, channels), none below 1")
+    inputs = _dense_inputs(layers, variables)
+    try:
+        return Table(list(_walk(layers, shape, inputs)), shape)
+    except GeometryError as error:
+        sizes = working_sizes(layers, shape, variables)
+        if not sizes:
+            raise
+        texts = " or ".join(f"{shape_text(size)} pixels" for size in sizes)
+        raise GeometryError(
+            f"{error}, for an image of {shape_text(shape[:2])} pixels; nearest that do: {texts}"
+        ) from None
+
+
+def working_sizes(
+    layers: Sequence[Layer], input_shape: Shape, variables: Mapping[str, Any] | None = None
+) -> list[Pair]:
+    """Image sizes near a given one that a net accepts: the nearest below and above, changing both sides or one.
+
+    Args:
+      layers: the net's layers.
+      input_shape: (height, width, channels) to search around.
+      variables: a trained net's variables; then its fully connected kernels must fit too.
+
+    Returns:
+      Up to two (height, width) within `SEARCH_RADIUS` pixels; empty if there are none.
+    """
+    inputs = _dense_inputs(layers, variables)
+    height, width, channels = input_shape
+    sizes = []
+    for sign in (-1, 1):
+        for distance in range(1, SEARCH_RADIUS + 1):
+            d = sign * distance
+            near = [(height + d, width + d), (height + d, width), (height, width + d)]
+            fits = next((size for size in near if min(size) > 0 and _fits(layers, (*size, channels), inputs)), None)
+            if fits:
+                sizes.append(fits)
+                break
+    return sizes
+
+
+def _fits(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> bool:
+    try:
+        for _ in _walk(layers, shape, inputs):
+            pass
+    except GeometryError:
+        return False
+    return True
+
+
+def _dense_inputs(layers: Sequence[Layer], variables: Mapping[str, Any] | None) -> dict[str, int]:
+    """How many values each trained Dense takes, by name."""
+    params = (variables or {}).get("params", {})
+    names = layer_names(layers)
+    return {
+        name: params[name]["kernel"].shape[0]
+        for name, layer in zip(names, layers, strict=True)
+        if isinstance(layer, Dense) and name in params
+    }
+
+
+def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> Iterator[Row]:
+    """Pushes a shape and its receptive field through the layers."""
+    field, stride, offset = (1, 1), (1, 1), (0, 0)
+    for name, layer in zip(layer_names(layers), layers, strict=True):
+        if layer.name is None:
+            layer = layer.clone(name=name)
+        output_shape = layer.output_shape(shape)
+        wanted = inputs.get(name)
+        if wanted is not None and wanted != shape[0]:
+            raise GeometryError(f"{layer.label}: its kernel takes {wanted} values, got {shape[0]}")
+        if isinstance(layer, Flatten):
+            field = _pair(f + (n - 1) * s for f, n, s in zip(field, shape[:2], stride, strict=True))
+        elif len(shape) == 3:
+            window = layer.window(shape)
+            field = _pair(f + (e - 1) * s for f, e, s in zip(field, window.extent, stride, strict=True))
+            offset = _pair(o - p[0] * s for o, p, s in zip(offset, window.padding, stride, strict=True))
+            stride = _pair(s * t for s, t in zip(stride, window.stride, strict=True))
+        yield Row(name, layer.kind, output_shape, layer.param_count(shape), layer.macs(shape), field, stride, offset)
+        shape = output_shape
+
+
+def _pair(values: Iterator[int]) -> Pair:
+    first, second = values
+    return first, second

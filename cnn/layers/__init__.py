@@ -1,0 +1,32 @@
+"""The layers of classic convolutional classifiers: small Flax modules that also know their own geometry.
+
+Images are [N, H, W, C]. Every layer is called as `layer(x, train=...)`; `train` has no default, so that nobody runs
+dropout or batch statistics by accident. A layer computes in the dtype of its input (parameters are kept in float32
+and cast at the call), so bfloat16 compute is a matter of casting the images.
+
+Each layer answers three questions without any array: `output_shape(input_shape)`, `param_count(input_shape)` and
+`macs(input_shape)` (multiply-adds for one image, biases not counted); shapes are without the batch axis. Windowed
+layers also give `window(input_shape)`, from which receptive fields follow (see `cnn.geometry`).
+"""
+
+from cnn.layers.base import Layer, Shape
+from cnn.layers.pointwise import ACTIVATIONS, LRN, Activation, BatchNorm, Dense, Dropout, Flatten
+from cnn.layers.sliding import AvgPool, Conv, LocallyConnected, MaxPool, NMaxPool, WindowLayer
+
+__all__ = [
+    "ACTIVATIONS",
+    "LRN",
+    "Activation",
+    "AvgPool",
+    "BatchNorm",
+    "Conv",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LocallyConnected",
+    "MaxPool",
+    "NMaxPool",
+    "Shape",
+    "WindowLayer",
+]

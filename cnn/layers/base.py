@@ -1,0 +1,52 @@
+"""What every layer is: a small Flax module that also knows its own geometry."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+
+from cnn.windows import Window
+
+Shape = tuple[int, ...]
+
+
+class Layer(nn.Module):
+    """Base of all layers: one that keeps the shape, has no parameters and looks at one pixel at a time."""
+
+    kind: ClassVar[str] = "layer"
+    symbol: ClassVar[str] = ""  # how the layer is written in a pattern such as [CONV -> RELU -> POOL]*2 -> FC
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape after the layer, without the batch axis."""
+        return tuple(input_shape)
+
+    @nn.nowrap
+    def param_count(self, input_shape: Shape) -> int:
+        """Number of trained parameters."""
+        return 0
+
+    @nn.nowrap
+    def macs(self, input_shape: Shape) -> int:
+        """Multiply-adds for one image; pooling, activations, normalisation and biases count as none."""
+        return 0
+
+    @nn.nowrap
+    def window(self, input_shape: Shape) -> Window:
+        """The window that slides over the input."""
+        return Window()
+
+    @nn.nowrap
+    def pattern_symbol(self) -> str:
+        """How the layer is written in a layer pattern; empty: not written."""
+        return self.symbol
+
+    @property
+    def label(self) -> str:
+        """Name for messages."""
+        return f"{self.name or 'unnamed'} ({self.kind})"
+
+
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """Adds a bias to the last axes of y, in y's dtype."""
+    return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape).astype(y.dtype)

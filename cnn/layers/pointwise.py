@@ -1,0 +1,220 @@
+"""Layers that look at one pixel at a time (activations, normalisation, dropout), Flatten, and Dense."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnn import ops
+from cnn.layers.base import Layer, Shape, add_bias
+from cnn.windows import GeometryError, shape_text
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "elu": nn.elu,
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+    "softplus": nn.softplus,
+    "sigmoid": nn.sigmoid,
+    "tanh": nn.tanh,
+    # LeCun et al., "Gradient-Based Learning Applied to Document Recognition" (1998), appendix A.
+    "scaled_tanh": lambda x: 1.7159 * jnp.tanh(2 / 3 * x),
+    "identity": lambda x: x,
+}
+
+
+class Activation(Layer):
+    """A non-linearity, value by value; `function` is one of `ACTIVATIONS`."""
+
+    function: str = "relu"
+    kind: ClassVar[str] = "activation"
+
+    @nn.nowrap
+    def pattern_symbol(self) -> str:
+        """RELU, TANH, ..."""
+        return self.function.upper()
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        if self.function not in ACTIVATIONS:
+            raise GeometryError(f"{self.label}: function (={self.function!r}) is none of {', '.join(ACTIVATIONS)}")
+        return tuple(input_shape)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Same shape and dtype."""
+        self.output_shape(x.shape[1:])
+        return ACTIVATIONS[self.function](x)
+
+
+class LRN(Layer):
+    """Local response normalisation over neighbouring channels; the defaults are the paper's.
+
+    Attributes:
+      size, k, alpha, beta: see `cnn.ops.local_response_norm`. Caffe's and PyTorch's alpha is `size` times as large.
+
+    Source: Krizhevsky, Sutskever, Hinton (2012), section 3.3.
+    """
+
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+    kind: ClassVar[str] = "lrn"
+    symbol: ClassVar[str] = "NORM"
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        if len(input_shape) != 3:
+            raise GeometryError(
+                f"{self.label}: needs an image (height, width, channels), not {shape_text(input_shape)}"
+            )
+        if self.size < 1:
+            raise GeometryError(f"{self.label}: size (={self.size}) must be at least 1 channel")
+        return tuple(input_shape)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Same shape and dtype."""
+        self.output_shape(x.shape[1:])
+        return ops.local_response_norm(x, self.size, self.k, self.alpha, self.beta)
+
+
+class BatchNorm(Layer):
+    """Batch normalisation over all axes but the last; running statistics live in the "batch_stats" collection.
+
+    In training, apply the net with `mutable=["batch_stats"]`. The mean and variance are those of the global batch.
+
+    Source: Ioffe, Szegedy, "Batch Normalization" (2015).
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    kind: ClassVar[str] = "batch norm"
+    symbol: ClassVar[str] = "BN"
+
+    @nn.nowrap
+    def param_count(self, input_shape: Shape) -> int:
+        """A scale and a bias for each channel."""
+        return 2 * input_shape[-1]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Same shape and dtype."""
+        norm = nn.BatchNorm(
+            use_running_average=not train, momentum=self.momentum, epsilon=self.epsilon, dtype=x.dtype, name="norm"
+        )
+        return norm(x)
+
+
+class Dropout(Layer):
+    """Sets values to zero with probability `rate` in training and scales the rest by 1 / (1 - rate).
+
+    Draws from the "dropout" key: `net.apply(variables, x, train=True, rngs={"dropout": key})`.
+
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014).
+    """
+
+    rate: float = 0.5
+    kind: ClassVar[str] = "dropout"
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        if not 0 <= self.rate < 1:
+            raise GeometryError(f"{self.label}: rate (={self.rate}) must be at least 0 and below 1")
+        return tuple(input_shape)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Same shape and dtype."""
+        self.output_shape(x.shape[1:])
+        return nn.Dropout(self.rate, deterministic=not train)(x)
+
+
+class Flatten(Layer):
+    """Lays an image out as one vector.
+
+    Attributes:
+      order: "hwc" (channel-last: pixel by pixel, all channels of a pixel together; the natural order of NHWC) or
+        "chw" (map by map, each map row by row; how it is usually drawn, and Caffe's and PyTorch's order).
+    """
+
+    order: str = "hwc"
+    kind: ClassVar[str] = "flatten"
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(H * W * C,)."""
+        if self.order not in ("hwc", "chw"):
+            raise GeometryError(f"{self.label}: order (={self.order!r}) must be 'hwc' or 'chw'")
+        if len(input_shape) != 3:
+            raise GeometryError(
+                f"{self.label}: needs an image (height, width, channels), not {shape_text(input_shape)}"
+            )
+        height, width, channels = input_shape
+        return (height * width * channels,)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, H * W * C]."""
+        self.output_shape(x.shape[1:])
+        if self.order == "chw":
+            x = x.transpose(0, 3, 1, 2)
+        return x.reshape(x.shape[0], -1)
+
+
+class Dense(Layer):
+    """Fully connected layer with bias; kernel [inputs, features].
+
+    Attributes:
+      features: number of output values.
+      inputs: number of input values it insists on; None: whatever it first sees.
+      use_bias: add one bias for each output value.
+    """
+
+    features: int = 1
+    inputs: int | None = None
+    use_bias: bool = True
+    kernel_init: Any = nn.initializers.he_normal()
+    kind: ClassVar[str] = "dense"
+    symbol: ClassVar[str] = "FC"
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(features,)."""
+        if len(input_shape) != 1:
+            raise GeometryError(
+                f"{self.label}: needs a vector, got {shape_text(input_shape)}; put a Flatten before it, or turn it "
+                f"into a convolution with convert.fc_to_conv"
+            )
+        if self.inputs is not None and input_shape[0] != self.inputs:
+            raise GeometryError(f"{self.label}: takes {self.inputs} values, got {input_shape[0]}")
+        if self.features < 1:
+            raise GeometryError(f"{self.label}: features (={self.features}) must be at least 1")
+        return (self.features,)
+
+    @nn.nowrap
+    def param_count(self, input_shape: Shape) -> int:
+        """inputs * features weights and one bias for each feature."""
+        return input_shape[0] * self.features + self.features * self.use_bias
+
+    @nn.nowrap
+    def macs(self, input_shape: Shape) -> int:
+        """inputs * features."""
+        return input_shape[0] * self.features
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, inputs] -> [N, features]."""
+        self.output_shape(x.shape[1:])
+        kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.features), jnp.float32)
+        y = x @ kernel.astype(x.dtype)
+        if self.use_bias:
+            y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
+        return y

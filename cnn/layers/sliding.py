@@ -1,0 +1,281 @@
+"""Layers with a window that slides over height and width: convolutions and pools."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnn import ops
+from cnn.layers.base import Layer, Shape, add_bias
+from cnn.windows import GeometryError, Padding, Pair, Window, as_pair, output_size, resolve_padding, shape_text
+
+
+class WindowLayer(Layer):
+    """Base of layers with a sliding window; its fields are one number or (vertical, horizontal), in pixels."""
+
+    @nn.nowrap
+    def _window(
+        self,
+        input_shape: Shape,
+        kernel: int | Sequence[int],
+        stride: int | Sequence[int],
+        padding: Padding,
+        dilation: int | Sequence[int],
+    ) -> Window:
+        if len(input_shape) != 3:
+            raise GeometryError(
+                f"{self.label}: needs an image (height, width, channels), not {shape_text(input_shape)}"
+            )
+        kernel = as_pair(kernel, "kernel", self.label)
+        stride = as_pair(stride, "stride", self.label)
+        dilation = as_pair(dilation, "dilation", self.label)
+        amounts = resolve_padding(padding, _hw(input_shape), kernel, stride, dilation, self.label)
+        return Window(kernel, stride, amounts, dilation)
+
+
+def _hw(shape: Shape) -> Pair:
+    height, width = (*shape, 1)[:2]
+    return height, width
+
+
+class Conv(WindowLayer):
+    """Convolution (cross-correlation, as in all nets) with bias; kernel [kh, kw, C / groups, features].
+
+    Attributes:
+      features: number of kernels, and of output channels.
+      kernel, stride, dilation: one number or (vertical, horizontal), pixels.
+      padding: "valid", "same", or pixels (see `cnn.windows.resolve_padding`).
+      padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
+      groups: channels are split into this many groups that do not see each other (AlexNet's two half-nets).
+      use_bias: add one bias for each feature map.
+      rounding: "exact" makes a size that does not divide an error, as the formula (W - F + 2P) / S + 1 demands;
+        "floor" leaves the last pixels unseen.
+    """
+
+    features: int = 1
+    kernel: int | Sequence[int] = 3
+    stride: int | Sequence[int] = 1
+    padding: Padding = "valid"
+    dilation: int | Sequence[int] = 1
+    padding_mode: str = "zero"
+    groups: int = 1
+    use_bias: bool = True
+    rounding: str = "exact"
+    kernel_init: Any = nn.initializers.he_normal()
+    kind: ClassVar[str] = "conv"
+    symbol: ClassVar[str] = "CONV"
+
+    @nn.nowrap
+    def window(self, input_shape: Shape) -> Window:
+        """The window that slides over the input."""
+        window = self._window(input_shape, self.kernel, self.stride, self.padding, self.dilation)
+        if self.padding_mode not in ops.PADDING_MODES:
+            raise GeometryError(
+                f"{self.label}: padding_mode (={self.padding_mode!r}) must be one of {', '.join(ops.PADDING_MODES)}"
+            )
+        if self.padding_mode == "reflect":
+            for size, amounts in zip(_hw(input_shape), window.padding, strict=True):
+                if max(amounts) >= size:
+                    raise GeometryError(
+                        f"{self.label}: reflect padding {amounts[0]}+{amounts[1]} needs an input larger than that, "
+                        f"got {size}"
+                    )
+        return window
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(H', W', features)."""
+        window = self.window(input_shape)
+        channels = input_shape[2]
+        if self.features < 1:
+            raise GeometryError(f"{self.label}: features (={self.features}) must be at least 1")
+        if self.groups < 1 or channels % self.groups or self.features % self.groups:
+            common = math.gcd(channels, self.features)
+            fit = [g for g in range(1, common + 1) if common % g == 0]
+            raise GeometryError(
+                f"{self.label}: channels (={channels}) and features (={self.features}) must both be divisible by "
+                f"groups (={self.groups}); groups that do: {', '.join(map(str, fit))}"
+            )
+        if self.rounding == "ceil":
+            raise GeometryError(f"{self.label}: rounding 'ceil' is for pooling; a convolution takes 'exact' or 'floor'")
+        return *output_size(_hw(input_shape), window, self.rounding, self.label), self.features
+
+    @nn.nowrap
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        """(kernel height, kernel width, channels / groups, features)."""
+        return *as_pair(self.kernel, "kernel", self.label), input_shape[2] // self.groups, self.features
+
+    @nn.nowrap
+    def param_count(self, input_shape: Shape) -> int:
+        """(F * F * D / groups) * K weights and K biases."""
+        return math.prod(self.kernel_shape(input_shape)) + self.features * self.use_bias
+
+    @nn.nowrap
+    def macs(self, input_shape: Shape) -> int:
+        """Multiply-adds: every output pixel sees one kernel volume."""
+        return math.prod(self.output_shape(input_shape)) * math.prod(self.kernel_shape(input_shape)[:3])
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', features]."""
+        shape = x.shape[1:]
+        self.output_shape(shape)
+        window = self.window(shape)
+        kernel = self.param("kernel", self.kernel_init, self.kernel_shape(shape), jnp.float32)
+        if self.padding_mode != "zero":
+            x = ops.pad(x, window.padding, self.padding_mode)
+            window = window._replace(padding=((0, 0), (0, 0)))
+        y = ops.convolution(x, kernel.astype(x.dtype), window, self.groups)
+        if self.use_bias:
+            y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
+        return y
+
+
+class LocallyConnected(WindowLayer):
+    """A convolution whose kernels are not shared: every output pixel has its own kernel and bias.
+
+    For images with a fixed, centred structure (faces). Cannot be slid over larger images. Zero padding.
+    """
+
+    features: int = 1
+    kernel: int | Sequence[int] = 3
+    stride: int | Sequence[int] = 1
+    padding: Padding = "valid"
+    dilation: int | Sequence[int] = 1
+    use_bias: bool = True
+    kind: ClassVar[str] = "locally connected"
+    symbol: ClassVar[str] = "LOCAL"
+
+    @nn.nowrap
+    def window(self, input_shape: Shape) -> Window:
+        """The window that slides over the input."""
+        return self._window(input_shape, self.kernel, self.stride, self.padding, self.dilation)
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(H', W', features)."""
+        return *output_size(_hw(input_shape), self.window(input_shape), "exact", self.label), self.features
+
+    @nn.nowrap
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        """(H', W', channels * kernel height * kernel width, features)."""
+        height, width, _ = self.output_shape(input_shape)
+        return height, width, math.prod(as_pair(self.kernel, "kernel", self.label)) * input_shape[2], self.features
+
+    @nn.nowrap
+    def param_count(self, input_shape: Shape) -> int:
+        """One kernel volume and one bias for each output value."""
+        biases = math.prod(self.output_shape(input_shape)) if self.use_bias else 0
+        return math.prod(self.kernel_shape(input_shape)) + biases
+
+    @nn.nowrap
+    def macs(self, input_shape: Shape) -> int:
+        """Multiply-adds, as many as the shared convolution has."""
+        return math.prod(self.kernel_shape(input_shape))
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', features]."""
+        shape = self.kernel_shape(x.shape[1:])
+        window = self.window(x.shape[1:])
+        # The fan-in of one output value is its own kernel volume: the two spatial axes are a batch of kernels.
+        init = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal", batch_axis=(0, 1))
+        kernel = self.param("kernel", init, shape, jnp.float32)
+        patches = jax.lax.conv_general_dilated_patches(  # (N, H', W', C * kh * kw)
+            x,
+            window.kernel,
+            window.stride,
+            window.padding,
+            rhs_dilation=window.dilation,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        y = jnp.einsum("nhwp,hwpk->nhwk", patches, kernel.astype(x.dtype))
+        if self.use_bias:
+            y = add_bias(y, self.param("bias", nn.initializers.zeros, (*shape[:2], self.features), jnp.float32))
+        return y
+
+
+class _Pool(WindowLayer):
+    """Pooling over windows, map by map; no parameters.
+
+    Attributes:
+      kernel, stride, dilation: one number or (vertical, horizontal), pixels. `kernel` None: the whole image (global
+        pooling); `stride` None: as large as the window (no overlap).
+      padding: as in `Conv`; padded pixels never count.
+      rounding: "exact" (a size that does not divide is an error), "floor" or "ceil" (see `windows.output_size`).
+    """
+
+    kernel: int | Sequence[int] | None = 2
+    stride: int | Sequence[int] | None = None
+    padding: Padding = "valid"
+    dilation: int | Sequence[int] = 1
+    rounding: str = "exact"
+    symbol: ClassVar[str] = "POOL"
+
+    @nn.nowrap
+    def window(self, input_shape: Shape) -> Window:
+        """The window that slides over the input."""
+        # None: the whole image (a shape that is no image goes on as it is, to the error that says so).
+        kernel = _hw(input_shape) if self.kernel is None else self.kernel
+        stride = kernel if self.stride is None else self.stride
+        return self._window(input_shape, kernel, stride, self.padding, self.dilation)
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(H', W', C)."""
+        window = self.window(input_shape)
+        size = output_size(_hw(input_shape), window, self.rounding, self.label)
+        if ops.window_counts(_hw(input_shape), window, size).min() < 1:
+            raise GeometryError(
+                f"{self.label}: padding {window.padding} leaves a window {shape_text(window.kernel)} with no pixel of "
+                f"the input {shape_text(input_shape)}; pad less than the window"
+            )
+        return *size, input_shape[2]
+
+
+class MaxPool(_Pool):
+    """Maximum over each window."""
+
+    kind: ClassVar[str] = "max pool"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', C]."""
+        return ops.max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+
+
+class AvgPool(_Pool):
+    """Mean over each window."""
+
+    kind: ClassVar[str] = "average pool"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', C]."""
+        return ops.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+
+
+class NMaxPool(_Pool):
+    """Mean of the n largest values in each window: n = 1 is max pooling, n = all is average pooling."""
+
+    n: int = 2
+    kind: ClassVar[str] = "n-max pool"
+
+    @nn.nowrap
+    def window(self, input_shape: Shape) -> Window:
+        """The window that slides over the input."""
+        window = super().window(input_shape)
+        if not 1 <= self.n <= math.prod(window.kernel):
+            raise GeometryError(
+                f"{self.label}: n (={self.n}) must be between 1 and the {math.prod(window.kernel)} pixels of a window "
+                f"{shape_text(window.kernel)}"
+            )
+        return window
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', C]."""
+        return ops.n_max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])), self.n)

@@ -1,0 +1,132 @@
+"""`Net`: a net as data, a tuple of layers."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnn import geometry
+from cnn.layers import Layer
+
+
+class Net(nn.Module):
+    """A feed-forward net: its layers, applied one after another.
+
+    `net.init(key, images, train=False)` makes the variables and `net.apply(variables, images, train=False)` gives the
+    scores, as with every Flax module. `str(net)` is the layer pattern in the notation of the literature.
+
+    Attributes:
+      layers: the layers in order; their names are the keys of the parameter tree.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    preserve_adopted_names = True  # Flax: keep "conv1" instead of naming layers by their place in the tuple
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Class scores of images.
+
+        Args:
+          images: [N, H, W, C], floating, normalised as in training.
+          train: whether dropout drops and batch normalisation uses the batch's statistics.
+
+        Returns:
+          Logits [N, K]; [N, h, w, K] for a net without fully connected layers.
+        """
+        return self.activations(images, train=train)[0]
+
+    def activations(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Class scores of images, and what every layer gave on the way.
+
+        Use it as `net.apply(variables, images, train=False, method="activations")`.
+
+        Args:
+          images: [N, H, W, C], floating.
+          train: as in `__call__`.
+
+        Returns:
+          The logits, and a dict from layer name to its output.
+
+        Raises:
+          TypeError: if the images are not floating.
+          GeometryError: if the images have a size that the net, or its trained kernels, cannot take.
+        """
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise TypeError(
+                f"images are {images.dtype}; the net takes floating images, normalised as in training "
+                f"(cnn.data.normalise)"
+            )
+        if images.ndim != 4:
+            raise TypeError(f"images have shape {images.shape}; the net takes [N, H, W, C], one image is images[None]")
+        # Raises with the layer's name, the numbers and the sizes that do, where Flax would show two shapes.
+        geometry.table(self.layers, images.shape[1:], None if self.is_initializing() else self.variables)
+        stages = {}
+        x = images
+        for name, layer in zip(geometry.layer_names(self.layers), self.layers, strict=True):
+            stages[name] = x = layer(x, train=train)
+        return x, stages
+
+    def __str__(self) -> str:
+        return "INPUT -> " + " -> ".join(_fold([symbol for x in self.layers if (symbol := x.pattern_symbol())]))
+
+
+def _fold(symbols: list[str]) -> list[str]:
+    """Writes repeats as [A -> B]*n, shortest units first; a unit of several layers starts at one with weights."""
+    for length in range(1, len(symbols) // 2 + 1):
+        folded, start = [], 0
+        while start < len(symbols):
+            unit = symbols[start : start + length]
+            count = 1
+            while symbols[start + count * length : start + (count + 1) * length] == unit:
+                count += 1
+            if count > 1 and (length == 1 or unit[0].startswith(("CONV", "LOCAL", "FC", "["))):
+                folded.append(f"[{' -> '.join(unit)}]*{count}")
+                start += count * length
+            else:
+                folded.append(symbols[start])
+                start += 1
+        if len(folded) < len(symbols):
+            return _fold(folded)
+    return symbols
+
+
+def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Names the unnamed layers by kind and count: conv1, relu1, pool1, conv2, ...
+
+    Args:
+      layers: layers, some perhaps named already.
+
+    Returns:
+      The same layers, each with a name of its own.
+
+    Raises:
+      ValueError: if two layers have the same name.
+    """
+    counts: dict[str, int] = {}
+    result = []
+    for layer in layers:
+        if layer.name is None:
+            stem = (layer.pattern_symbol() or layer.kind).lower().replace(" ", "_")
+            counts[stem] = counts.get(stem, 0) + 1
+            layer = layer.clone(name=f"{stem}{counts[stem]}")
+        result.append(layer)
+    names = [layer.name for layer in result]
+    doubles = sorted({str(name) for name in names if names.count(name) > 1})
+    if doubles:
+        raise ValueError(f"layers share a name: {', '.join(doubles)}; give each its own")
+    return tuple(result)
+
+
+def net(*layers: Layer | Sequence[Layer]) -> Net:
+    """Builds a net from layers, or lists of layers, and names those without a name.
+
+    Args:
+      *layers: layers in order; a list stands for its members.
+
+    Returns:
+      A `Net`.
+    """
+    flat: list[Layer] = []
+    for item in layers:
+        flat.extend([item] if isinstance(item, Layer) else item)
+    return Net(named(flat))

@@ -1,0 +1,154 @@
+"""Arithmetic of windows that slide over an image: output sizes, padding amounts, and the errors that explain them.
+
+One place for the formula (W - F + 2P) / S + 1, so that a layer, the geometry table and the dense evaluator can
+never disagree about a size.
+"""
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+Pair = tuple[int, int]
+Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
+
+
+class GeometryError(ValueError):
+    """A size, stride, padding or group count that does not fit; the message names the layer and the numbers."""
+
+
+class Window(NamedTuple):
+    """A sliding window, each field as (vertical, horizontal), in pixels of the layer's input.
+
+    Attributes:
+      kernel: height and width of the window, before dilation.
+      stride: step between neighbouring windows.
+      padding: ((top, bottom), (left, right)) pixels added around the input.
+      dilation: distance between neighbouring taps of the window.
+    """
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+
+    @property
+    def extent(self) -> Pair:
+        """Height and width that the dilated window covers."""
+        kernel, dilation = self.kernel, self.dilation
+        return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Writes a shape as people do: (55, 55, 96) -> "55x55x96"."""
+    return "x".join(str(size) for size in shape)
+
+
+def as_pair(value: int | Sequence[int], what: str, layer: str, minimum: int = 1) -> Pair:
+    """Turns 3 or (3, 5) into (vertical, horizontal).
+
+    Args:
+      value: one number for both axes, or two.
+      what: name of the field, for the error.
+      layer: name of the layer, for the error.
+      minimum: the smallest value allowed.
+
+    Returns:
+      Two ints.
+
+    Raises:
+      GeometryError: if it is not one or two whole numbers >= minimum.
+    """
+    try:
+        values = tuple(operator.index(v) for v in _two(value))
+    except TypeError:
+        values = ()
+    if len(values) != 2:
+        raise GeometryError(f"{layer}: {what} (={value!r}) must be one whole number or two (vertical, horizontal)")
+    if min(values) < minimum:
+        raise GeometryError(f"{layer}: {what} (={value!r}) must be at least {minimum}")
+    return values[0], values[1]
+
+
+def _two(value: Any) -> tuple[Any, ...]:
+    """A sequence as it is, anything else for both axes (or both sides)."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+
+
+def resolve_padding(
+    padding: Padding, size: Pair, kernel: Pair, stride: Pair, dilation: Pair, layer: str
+) -> tuple[Pair, Pair]:
+    """Turns a padding as written in a net into pixels on each side.
+
+    Args:
+      padding: "valid" (none), "same" (output = ceil(input / stride), the odd pixel at the bottom and right; a window
+        smaller than its stride gets none, and leaves pixels unseen that `output_size` must be told to drop), one
+        number for all sides, two (vertical, horizontal), or ((top, bottom), (left, right)).
+      size: height and width of the input, pixels.
+      kernel: height and width of the window.
+      stride: vertical and horizontal step.
+      dilation: vertical and horizontal distance between taps.
+      layer: name of the layer, for the error.
+
+    Returns:
+      ((top, bottom), (left, right)), pixels.
+
+    Raises:
+      GeometryError: if the padding is none of these, or negative.
+    """
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        extent = Window(kernel, stride, dilation=dilation).extent
+        total = [max(0, (-(-n // s) - 1) * s + e - n) for n, s, e in zip(size, stride, extent, strict=True)]
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    message = f"{layer}: padding (={padding!r}) must be 'valid', 'same', a number, (vertical, horizontal) or "
+    message += "((top, bottom), (left, right)), with no number below 0"
+    try:
+        amounts = [tuple(operator.index(v) for v in _two(side)) for side in _two(padding)]
+    except TypeError:
+        raise GeometryError(message) from None
+    if [len(side) for side in amounts] != [2, 2] or min(map(min, amounts)) < 0:
+        raise GeometryError(message)
+    (top, bottom), (left, right) = amounts
+    return (top, bottom), (left, right)
+
+
+def output_size(size: Pair, window: Window, rounding: str, layer: str) -> Pair:
+    """Number of windows along each axis: (W - F + P) / S + 1.
+
+    Args:
+      size: height and width of the input, pixels.
+      window: what slides over it.
+      rounding: "exact" (a remainder is an error), "floor" (pixels left over are not seen), or "ceil" (a last window
+        may hang over the edge, as long as it starts inside the input or its low padding; PyTorch's rule).
+      layer: name of the layer, for the error.
+
+    Returns:
+      Height and width of the output.
+
+    Raises:
+      GeometryError: if a window is larger than the padded input, or a size does not divide and must.
+    """
+    if rounding not in ("exact", "floor", "ceil"):
+        raise GeometryError(f"{layer}: rounding (={rounding!r}) must be 'exact', 'floor' or 'ceil'")
+    sizes = []
+    for axis, name in enumerate(("height", "width")):
+        extent, stride = window.extent[axis], window.stride[axis]
+        low, high = window.padding[axis]
+        span = size[axis] + low + high - extent
+        if span < 0:
+            dilated = f" ({extent} with dilation {window.dilation[axis]})" if window.dilation[axis] > 1 else ""
+            raise GeometryError(
+                f"{layer}: kernel {window.kernel[axis]}{dilated} is larger than its input: {name} "
+                f"{size[axis]} + padding {low}+{high}"
+            )
+        steps, rest = divmod(span, stride)
+        if rest and rounding == "exact":
+            raise GeometryError(
+                f"{layer}: {name} does not divide: ({size[axis]} - {extent} + {low}+{high}) / {stride} + 1 = "
+                f"{span / stride + 1:g} is not whole"
+            )
+        if rest and rounding == "ceil" and (steps + 1) * stride < size[axis] + low:
+            steps += 1
+        sizes.append(steps + 1)
+    return sizes[0], sizes[1]
