@@ -1,0 +1,151 @@
+"""Fully connected layers as convolutions, and convolutions as one big matrix.
+
+Source: the lecture notes' "converting FC layers to CONV layers"; Sermanet et al., "OverFeat" (2013); Long, Shelhamer,
+Darrell, "Fully Convolutional Networks for Semantic Segmentation" (2015).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn import geometry
+from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Shape
+from cnn.net import Net
+from cnn.windows import GeometryError, shape_text
+
+MATRIX_LIMIT_BYTES = 2 * 2**30
+
+
+def fc_to_conv(net: Net, variables: Mapping[str, Any], image_shape: Sequence[int]) -> tuple[Net, dict[str, Any]]:
+    """Turns a classifier into a fully convolutional net that gives the same scores.
+
+    Flatten goes away; the first fully connected layer becomes a convolution as large as the map it saw, every later
+    one a 1x1 convolution; everything else, and every parameter's name, stays.
+
+    Args:
+      net: a net with a Flatten followed by fully connected layers (a net without is returned as it is).
+      variables: its variables.
+      image_shape: (height, width, channels) that the net was trained on, pixels.
+
+    Returns:
+      The convolutional net and its variables. On images of `image_shape` it gives [N, 1, 1, K], the logits; on larger
+      ones a map [N, h, w, K].
+
+    Raises:
+      GeometryError: if the image shape does not fit the net's trained kernels, or a layer cannot be slid over a larger
+        image (locally connected, or batch normalisation of flattened values).
+    """
+    geometry.table(net, image_shape, variables)
+    params = dict(variables["params"])
+    for name, (seen, order) in _dense_views(net, image_shape).items():
+        params[name] = {**params[name], "kernel": _spatial_kernel(params[name]["kernel"], seen, order)}
+    return convolutional(net, image_shape), {**variables, "params": params}
+
+
+def convolutional(net: Net, image_shape: Sequence[int]) -> Net:
+    """The structure of `fc_to_conv` without its variables: the net with convolutions for fully connected layers.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels) that it is trained on, pixels.
+
+    Returns:
+      The convolutional net.
+
+    Raises:
+      GeometryError: as `fc_to_conv`.
+    """
+    views = _dense_views(net, image_shape)
+    layers: list[Layer] = []
+    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
+        if isinstance(layer, Dense):
+            kernel = views[name][0][:2]
+            layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init, name=name)
+        if not isinstance(layer, Flatten):
+            layers.append(layer.clone(name=name))
+    return Net(tuple(layers))
+
+
+def _dense_views(net: Net, image_shape: Sequence[int]) -> dict[str, tuple[Shape, str]]:
+    """For each Dense, by name: the (height, width, channels) map it sees as a convolution, and its flattening order."""
+    views: dict[str, tuple[Shape, str]] = {}
+    shape: Shape = tuple(image_shape)
+    flattened: tuple[Shape, str] | None = None  # the map that Flatten saw and its order, until a Dense takes it
+    for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
+        if isinstance(layer, LocallyConnected):
+            raise GeometryError(
+                f"{row.name} ({row.kind}): its kernels belong to fixed places of a {shape_text(shape)} map; it cannot "
+                f"be slid over a larger image"
+            )
+        if isinstance(layer, Flatten):
+            flattened = (shape, layer.order)
+        elif isinstance(layer, Dense):
+            views[row.name] = flattened or ((1, 1, shape[0]), "hwc")
+            flattened = None
+        elif flattened and isinstance(layer, BatchNorm):
+            raise GeometryError(
+                f"{row.name} ({row.kind}): normalises {shape[0]} flattened values, each by itself; it cannot be slid "
+                f"over a larger image; normalise before Flatten or after a Dense"
+            )
+        shape = row.output_shape
+    if flattened and flattened[0][:2] != (1, 1):
+        raise GeometryError(f"the net ends with a flattened {shape_text(flattened[0])} map and no Dense to convert")
+    return views
+
+
+def _spatial_kernel(kernel: jax.Array, seen: Shape, order: str) -> jax.Array:
+    """[inputs, K] -> [height, width, channels, K], undoing the order of flattening."""
+    height, width, channels = seen
+    if order == "chw":
+        return kernel.reshape(channels, height, width, -1).transpose(1, 2, 0, 3)
+    return kernel.reshape(height, width, channels, -1)
+
+
+def conv_to_fc(
+    layer: Conv, layer_variables: Mapping[str, Any], input_shape: Sequence[int]
+) -> tuple[jax.Array, jax.Array]:
+    """Writes a convolution as the fully connected layer that it is: one large, mostly zero matrix.
+
+    Any stride, padding (all modes are linear), dilation and groups.
+
+    Args:
+      layer: the convolution.
+      layer_variables: its own variables, {"kernel": ..., "bias": ...} or {"params": {...}}.
+      input_shape: (height, width, channels) of the layer's input.
+
+    Returns:
+      matrix [H * W * C, H' * W' * K] and bias [H' * W' * K], float32, such that
+      `layer(x).reshape(N, -1) == x.reshape(N, -1) @ matrix + bias` (both flattened channel-last, "hwc").
+
+    Raises:
+      TypeError: if the layer is not a convolution.
+      GeometryError: if the sizes do not fit, or the matrix would be larger than `MATRIX_LIMIT_BYTES`.
+    """
+    if not isinstance(layer, Conv):
+        raise TypeError(f"conv_to_fc takes a Conv layer, got {type(layer).__name__}")
+    params = layer_variables.get("params", layer_variables)
+    shape = tuple(int(size) for size in input_shape)
+    output_shape = layer.output_shape(shape)
+    rows, columns = math.prod(shape), math.prod(output_shape)
+    if 4 * rows * columns > MATRIX_LIMIT_BYTES:
+        raise GeometryError(
+            f"{layer.label}: the matrix of {shape_text(shape)} -> {shape_text(output_shape)} is {rows:,} x "
+            f"{columns:,}, {4 * rows * columns / 2**30:.1f} GiB; more than {MATRIX_LIMIT_BYTES / 2**30:.1f} GiB "
+            f"(convert.MATRIX_LIMIT_BYTES). Take a smaller input"
+        )
+    # A linear map's matrix is what it does to each unit vector: row p is the response to pixel p alone.
+    plain = layer.clone(use_bias=False)
+    respond = jax.jit(lambda pixels: plain.apply({"params": {"kernel": params["kernel"]}}, pixels, train=False))
+    block = max(1, min(rows, 2**24 // max(rows, columns)))
+    parts = []
+    for start in range(0, rows, block):
+        unit = np.zeros((block, rows), np.float32)
+        count = min(block, rows - start)
+        unit[np.arange(count), np.arange(start, start + count)] = 1
+        parts.append(np.asarray(respond(unit.reshape(block, *shape))).reshape(block, columns)[:count])
+    bias = params["bias"] if layer.use_bias else jnp.zeros(layer.features, jnp.float32)
+    return jnp.asarray(np.concatenate(parts)), jnp.tile(bias, output_shape[0] * output_shape[1])
