@@ -1,0 +1,176 @@
+"""Augmentation: pure functions of (key, images), for use inside a jitted step.
+
+Each example draws from a key of its own, split from the batch's key by its place in the (global) batch, so
+what happens to an image does not depend on how the batch is spread over devices. Images stay float32 in
+[0, 1] and keep their size; normalisation comes after.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+PAD_MODES = {"zero": "constant", "reflect": "reflect", "edge": "edge"}  # ours -> jnp.pad's
+
+
+def pad_and_crop(key: jax.Array, images: jax.Array, padding: int, mode: str = "zero") -> jax.Array:
+    """Pads every side and crops each image back to its size at a random place.
+
+    Args:
+      key: a jax random key.
+      images: float32 [N, H, W, C].
+      padding: pixels added to each side; offsets are uniform over the 2 * padding + 1 places along an axis.
+      mode: what fills the border: "zero", "reflect" (without repeating the edge pixel) or "edge" (repeat).
+
+    Returns:
+      float32 [N, H, W, C].
+
+    Raises:
+      ValueError: a negative padding, an unknown mode, or a reflection deeper than the image.
+    """
+    n, height, width, channels = images.shape
+    if mode not in PAD_MODES:
+        raise ValueError(f"pad_and_crop: mode (={mode!r}) must be one of {', '.join(PAD_MODES)}")
+    if padding < 0:
+        raise ValueError(f"pad_and_crop: padding (={padding}) must be at least 0 pixels")
+    if mode == "reflect" and padding >= min(height, width):
+        raise ValueError(
+            f"pad_and_crop: reflecting {padding} pixels needs images larger than that, not {height}x{width}; "
+            f"a padding of at most {min(height, width) - 1}, or mode 'edge', would do"
+        )
+    widths = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, widths, mode=PAD_MODES[mode])  # (N, H + 2p, W + 2p, C)
+
+    def crop(key: jax.Array, image: jax.Array) -> jax.Array:
+        y, x = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+        return jax.lax.dynamic_slice(image, (y, x, 0), (height, width, channels))
+
+    return jax.vmap(crop)(jax.random.split(key, n), padded)
+
+
+def flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirrors each image left to right with probability one half.
+
+    Args:
+      key: a jax random key.
+      images: float32 [N, H, W, C].
+
+    Returns:
+      float32 [N, H, W, C].
+    """
+    n = images.shape[0]
+    mirrored = jax.vmap(jax.random.bernoulli)(jax.random.split(key, n))  # (N,)
+    return jnp.where(mirrored.reshape(n, 1, 1, 1), images[:, :, ::-1], images)
+
+
+def scale_jitter(key: jax.Array, images: jax.Array, low: float, high: float) -> jax.Array:
+    """Zooms each image about a random point of itself, keeping its size.
+
+    The zoom s is uniform in [low, high], the same along both axes; the fixed point is uniform over the image.
+    So s > 1 shows a random window of the image, and s < 1 puts the whole image, smaller, at a random place on
+    zeros. Bilinear, antialiased where it shrinks.
+
+    Args:
+      key: a jax random key.
+      images: float32 [N, H, W, C].
+      low: smallest zoom, above 0.
+      high: largest zoom, at least `low`.
+
+    Returns:
+      float32 [N, H, W, C].
+
+    Raises:
+      ValueError: not 0 < low <= high.
+    """
+    if not 0 < low <= high:
+        raise ValueError(f"scale_jitter: low (={low}) must be above 0 and at most high (={high})")
+    n, height, width, _ = images.shape
+
+    def zoom(key: jax.Array, image: jax.Array) -> jax.Array:
+        scale_key, point_key = jax.random.split(key)
+        scale = jax.random.uniform(scale_key, (), minval=low, maxval=high)
+        point = jax.random.uniform(point_key, (2,)) * jnp.array([height, width], jnp.float32)
+        # Output pixel = scale * input pixel + translation, and it must leave `point` where it is.
+        return jax.image.scale_and_translate(
+            image, image.shape, (0, 1), jnp.stack([scale, scale]), (1 - scale) * point, method="linear"
+        )
+
+    return jax.vmap(zoom)(jax.random.split(key, n), images)
+
+
+def brightness_contrast(key: jax.Array, images: jax.Array, brightness: float, contrast: float) -> jax.Array:
+    """Scales each image's contrast about its own mean, shifts its brightness and clips to [0, 1].
+
+    Args:
+      key: a jax random key.
+      images: float32 [N, H, W, C] in [0, 1].
+      brightness: the shift is uniform in [-brightness, brightness], in units of the full range.
+      contrast: the factor is uniform in [1 - contrast, 1 + contrast], in [0, 1]; the mean is over H, W and C.
+
+    Returns:
+      float32 [N, H, W, C] in [0, 1].
+
+    Raises:
+      ValueError: a negative brightness, or a contrast outside [0, 1].
+    """
+    if brightness < 0:
+        raise ValueError(f"brightness_contrast: brightness (={brightness}) must be at least 0")
+    if not 0 <= contrast <= 1:
+        raise ValueError(f"brightness_contrast: contrast (={contrast}) must be in [0, 1]")
+
+    def change(key: jax.Array, image: jax.Array) -> jax.Array:
+        shift_key, factor_key = jax.random.split(key)
+        shift = jax.random.uniform(shift_key, (), minval=-brightness, maxval=brightness)
+        factor = jax.random.uniform(factor_key, (), minval=1 - contrast, maxval=1 + contrast)
+        mean = jnp.mean(image)
+        return jnp.clip((image - mean) * factor + mean + shift, 0.0, 1.0)
+
+    return jax.vmap(change)(jax.random.split(key, images.shape[0]), images)
+
+
+_flip = flip  # `augment` has an argument of that name
+
+
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    *,
+    pad: int = 0,
+    pad_mode: str = "zero",
+    flip: bool = False,
+    scale: tuple[float, float] = (1.0, 1.0),
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+) -> jax.Array:
+    """Scale jitter, flip, pad-and-crop, then brightness and contrast; what is left at its default is not run.
+
+    Each step has a key of its own, so switching one on or off leaves what the others draw as it was.
+
+    Args:
+      key: a jax random key, one per step of training.
+      images: float32 [N, H, W, C] in [0, 1].
+      pad: pixels for `pad_and_crop`; 0 is off.
+      pad_mode: "zero", "reflect" or "edge".
+      flip: whether to mirror half of the images.
+      scale: (low, high) zoom for `scale_jitter`; (1, 1) is off.
+      brightness: largest shift; contrast: largest change of the factor; both 0 is off.
+
+    Returns:
+      float32 [N, H, W, C]; with the defaults, the very values given.
+
+    Raises:
+      ValueError: as the functions above, each with its field and numbers.
+    """
+    scale_key, flip_key, crop_key, light_key = jax.random.split(key, 4)
+    low, high = scale
+    if (low, high) != (1.0, 1.0):
+        images = scale_jitter(scale_key, images, low, high)
+    # Flip before crop: they commute in distribution, but XLA on a CPU fuses a flip that follows the crop's
+    # gather into a slow loop (measured inside lax.scan, 128 images of 32x32x3: 5 ms instead of 0.7 ms).
+    if flip:
+        images = _flip(flip_key, images)
+    if pad != 0:
+        images = pad_and_crop(crop_key, images, pad, pad_mode)
+    if brightness != 0 or contrast != 0:
+        images = brightness_contrast(light_key, images, brightness, contrast)
+    return images

@@ -1,0 +1,99 @@
+"""Pictures in files by value: modes, transparency, orientation, resizing, and every error."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn import data
+
+
+def gradient(height, width):
+    """uint8 [height, width, 3] with all rows and columns different."""
+    y, x = np.mgrid[:height, :width]
+    channels = [y * 255 // height, x * 255 // width, (x + y) * 255 // (height + width)]
+    return np.stack(channels, -1).astype(np.uint8)
+
+
+def one_colour(mode, path, **options):
+    """Saves a 20x12 picture of one colour in a mode, and says what RGB it must be read as."""
+    red, grey = (200, 40, 10), 77
+    colours = {
+        "RGB": (red, red),
+        "RGBA": ((*red, 0), (255, 255, 255)),  # transparent: what lies under it is seen
+        "L": (grey, (grey,) * 3),
+        "LA": ((grey, 255), (grey,) * 3),
+        "1": (1, (255,) * 3),
+        "CMYK": ((0, 255, 255, 0), (255, 0, 0)),
+        "I;16": (77 * 257, (77,) * 3),
+        "P": (3, red),
+    }
+    colour, want = colours[mode]
+    picture = Image.new(mode, (20, 12), colour)
+    if mode == "P":
+        picture.putpalette([0, 0, 0] * 3 + list(red))
+    picture.save(path, **options)
+    return want
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "1", "I;16", "P", "CMYK"])
+def test_pictures_of_any_mode(mode, tmp_path):
+    suffix = ".jpg" if mode == "CMYK" else ".png"
+    want = one_colour(mode, tmp_path / f"a{suffix}")
+    got = data.load_images([tmp_path / f"a{suffix}"], 8, 3)
+    assert got.shape == (1, 8, 8, 3) and got.dtype == np.uint8
+    assert np.abs(got.astype(int) - want).max() <= (3 if mode == "CMYK" else 0)  # JPEG rounds
+    grey = data.load_images([tmp_path / f"a{suffix}"], 8, 1)
+    assert grey.shape == (1, 8, 8, 1)
+    assert np.abs(grey.astype(int) - np.dot(want, [0.299, 0.587, 0.114])).max() <= 3
+
+
+def test_half_transparent_and_palette_transparency_show_white(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 51)).save(tmp_path / "a.png")
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30])
+    palette.save(tmp_path / "b.png", transparency=0)
+    got = data.load_images([tmp_path / "a.png", tmp_path / "b.png"], 4, 3)
+    assert np.unique(got[0]).tolist() == [204] and np.unique(got[1]).tolist() == [255]
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    upright = gradient(16, 16)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me clockwise to show me"
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(data.load_images([str(tmp_path / "a.png")], 16, 3)[0], upright)
+
+
+def test_a_picture_that_fits_is_untouched_and_a_longer_one_is_cut_in_the_centre(tmp_path):
+    picture = gradient(16, 24)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    assert np.array_equal(data.load_images([tmp_path / "a.png"], (16, 24), 3)[0], picture)
+    assert np.array_equal(data.load_images([tmp_path / "a.png"], 16, 3)[0], picture[:, 4:20])
+
+
+def test_shortest_side_is_resized_with_antialiasing(tmp_path):
+    y, x = np.mgrid[:64, :96]
+    board = ((x + y) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / "a.png")
+    got = data.load_images([tmp_path / "a.png"], 16, 1)[0]
+    assert np.abs(got.astype(int) - 127).max() <= 2  # without it, all black, all white, or stripes
+    smooth = np.asarray(Image.fromarray(gradient(64, 96)).resize((24, 16), Image.Resampling.BICUBIC))
+    Image.fromarray(gradient(64, 96)).save(tmp_path / "b.png")
+    assert np.array_equal(data.load_images([tmp_path / "b.png"], 16, 3)[0], smooth[:, 4:20])
+    assert data.load_images([tmp_path / "b.png"], (40, 10), 3).shape == (1, 40, 10, 3)
+
+
+def test_load_images_errors(tmp_path):
+    (tmp_path / "no.png").write_bytes(b"this is no picture")
+    with pytest.raises(data.DataError, match=r"cannot read .*no\.png as an image"):
+        data.load_images([tmp_path / "no.png"], 8, 3)
+    with pytest.raises(data.DataError, match=r"cannot read .*missing\.png .*No such file"):
+        data.load_images([tmp_path / "missing.png"], 8, 3)
+    Image.new("F", (4, 4)).save(tmp_path / "f.tiff")
+    with pytest.raises(data.DataError, match=r"f\.tiff .*mode 'F' with values 0.0 to 0.0"):
+        data.load_images([tmp_path / "f.tiff"], 8, 3)
+    with pytest.raises(data.DataError, match=r"channels \(=4\) must be 1 \(grey\) or 3"):
+        data.load_images([], 8, 4)
+    with pytest.raises(data.DataError, match=r"image_size \(=0x8\)"):
+        data.load_images([], (0, 8), 3)
+    assert data.load_images([], 8, 3).shape == (0, 8, 8, 3)
