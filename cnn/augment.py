@@ -128,6 +128,42 @@ def brightness_contrast(key: jax.Array, images: jax.Array, brightness: float, co
     return jax.vmap(change)(jax.random.split(key, images.shape[0]), images)
 
 
+def misplace(key: jax.Array, images: jax.Array, fraction: float) -> tuple[jax.Array, jax.Array]:
+    """Turns some examples into windows that miss their object: what a net that is run densely sees most of the time.
+
+    Such an image is moved along one axis by between a third of the window and all of it, along the other by up to half
+    of it either way; zeros move in. What is left shows a part of the object, or nothing.
+
+    Args:
+      key: a jax random key.
+      images: float32 [N, H, W, C].
+      fraction: probability that an example is moved, in [0, 1].
+
+    Returns:
+      float32 [N, H, W, C], and bool [N]: which examples miss their object.
+
+    Raises:
+      ValueError: a fraction outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"misplace: fraction (={fraction}) must be between 0 and 1")
+    n, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (height, height), (width, width), (0, 0)))  # (N, 3H, 3W, C)
+
+    def move(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keys = jax.random.split(key, 5)
+        missed = jax.random.bernoulli(keys[0], fraction)
+        far = jax.random.uniform(keys[1], (), minval=1 / 3, maxval=1.0) * jax.random.rademacher(keys[2], ())
+        near = jax.random.uniform(keys[3], (), minval=-0.5, maxval=0.5)
+        vertical = jax.random.bernoulli(keys[4])
+        y = jnp.where(vertical, far, near) * height
+        x = jnp.where(vertical, near, far) * width
+        start = jnp.where(missed, jnp.round(jnp.stack([y, x])), 0).astype(jnp.int32)
+        return jax.lax.dynamic_slice(image, (height + start[0], width + start[1], 0), (height, width, channels)), missed
+
+    return jax.vmap(move)(jax.random.split(key, n), padded)
+
+
 _flip = flip  # `augment` has an argument of that name
 
 

@@ -190,3 +190,28 @@ np.testing.assert_allclose(one, two, atol=1e-5)
 def test_errors_name_the_field_and_the_numbers(call, message):
     with pytest.raises(ValueError, match=message):
         call(jax.random.key(0), pictures((2, 9, 7, 1)))
+
+
+def test_misplace_by_value():
+    """Each moved image is the original shifted, zeros behind it, by at least a third of the window along one axis."""
+    images = jax.random.uniform(jax.random.key(0), (64, 9, 12, 2), minval=0.1)
+    moved, missed = jax.jit(augment.misplace, static_argnums=2)(jax.random.key(1), images, 0.5)
+    assert 16 < missed.sum() < 48  # binomial(64, 1/2): outside has a probability below 1e-4
+    for before, after, is_moved in zip(np.asarray(images), np.asarray(moved), np.asarray(missed), strict=True):
+        if not is_moved:
+            np.testing.assert_array_equal(after, before)
+            continue
+        padded = np.pad(before, ((9, 9), (12, 12), (0, 0)))
+        places = [
+            (y, x)
+            for y in range(-9, 10)
+            for x in range(-12, 13)
+            if (abs(y) >= 3 or abs(x) >= 4) and np.array_equal(padded[9 + y : 18 + y, 12 + x : 24 + x], after)
+        ]
+        assert places
+        assert after.any() == any(abs(y) < 9 and abs(x) < 12 for y, x in places)
+    same, none = augment.misplace(jax.random.key(1), images, 0.0)
+    np.testing.assert_array_equal(same, images)
+    assert not none.any()
+    with pytest.raises(ValueError, match=r"fraction \(=1.5\) must be between 0 and 1"):
+        augment.misplace(jax.random.key(1), images, 1.5)

@@ -31,9 +31,8 @@ def _workdir(tmp_path_factory):
     facts = {name: getattr(dataset, name) for name in ("mean", "std", "class_names", "image_shape")}
     (folder / "config.json").write_text(config.to_json())
     (folder / "data.json").write_text(json.dumps(facts))
-    checkpoints = checkpoint.Checkpoints(str(folder), keep=1)
-    checkpoints.save(1, variables, {"count": jnp.zeros(1)})
-    checkpoints.close()
+    with checkpoint.Checkpoints(str(folder), keep=1) as checkpoints:
+        checkpoints.save(1, variables, {"count": jnp.zeros(1)})
     return folder
 
 

@@ -1,0 +1,136 @@
+"""Exact evaluation: every example counts once, sums are divided once at the end."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn import data, geometry
+from cnn.checkpoint import Run
+from cnn.devices import Devices
+from cnn.net import Net
+
+
+class Metrics(NamedTuple):
+    """What a split's examples add up to.
+
+    Attributes:
+      examples: how many there were.
+      accuracy: fraction whose largest score is the label's.
+      top5: fraction whose label is among the five largest scores; None with fewer than ten classes, where it says
+        little.
+      loss: mean cross-entropy, nats.
+      confusion: int64 [K, K]; row: label, column: prediction.
+    """
+
+    examples: int
+    accuracy: float
+    top5: float | None
+    loss: float
+    confusion: np.ndarray
+
+    @property
+    def per_class_accuracy(self) -> np.ndarray:
+        """Fraction right among each class's examples, float64 [K]; NaN for a class without any."""
+        totals = self.confusion.sum(axis=1)
+        return np.where(totals > 0, np.diag(self.confusion) / np.maximum(totals, 1), np.nan)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for a log line: accuracy, loss, examples, and top5 where it is given."""
+        numbers = {"accuracy": self.accuracy, "loss": self.loss, "examples": self.examples}
+        return numbers if self.top5 is None else {**numbers, "top5": self.top5}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _score(
+    net: Net, dtype: str, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array, mean: Any, std: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each example: prediction, rank of the label among the scores (0: largest), loss."""
+    x = data.normalise(images, mean, std).astype(dtype)
+    scores: Any = net.apply(variables, x, train=False)
+    logits = scores.astype(jnp.float32)
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    # A tie counts against the label unless it comes first, as argmax has it: constant scores are not 100 % right.
+    first = jnp.arange(logits.shape[1])[None, :] < labels[:, None]
+    rank = ((logits > own) | ((logits == own) & first)).sum(axis=1)
+    loss = jax.nn.logsumexp(logits, axis=1) - own[:, 0]
+    return logits.argmax(axis=1), rank, loss
+
+
+def evaluate(
+    net: Net,
+    variables: Mapping[str, Any],
+    split: data.Split,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int,
+    dtype: str = "float32",
+    devices: Devices | None = None,
+) -> Metrics:
+    """Scores a split; the last batch is padded, and the padding not counted.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+      split: images and labels.
+      mean: per channel, in units of the full range (see `cnn.data.Dataset`).
+      std: likewise.
+      batch_size: examples in one call to the devices; changes speed and memory, not the result.
+      dtype: of the net's activations; scores and sums are float32 and wider.
+      devices: where to run; None: all local devices.
+
+    Returns:
+      The split's `Metrics`.
+
+    Raises:
+      ValueError: if the split is empty, or the batch does not divide over the devices.
+    """
+    devices = devices or Devices()
+    devices.per_device(batch_size, "eval.batch_size")
+    count = len(split.labels)
+    if not count:
+        raise ValueError("the split has no examples; hold some out with data.validation_fraction")
+    variables = devices.replicate(variables)
+    parts = []
+    for start in range(0, count, batch_size):
+        indices = np.minimum(np.arange(start, start + batch_size), count - 1)
+        batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
+        scored = _score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
+        parts.append([np.asarray(values)[: min(batch_size, count - start)] for values in scored])
+    predicted, rank, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
+    classes = geometry.table(net, split.images.shape[1:])[-1].output_shape[-1]
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (split.labels, predicted), 1)
+    return Metrics(
+        examples=count,
+        accuracy=int((rank == 0).sum()) / count,
+        top5=int((rank < 5).sum()) / count if classes >= 10 else None,
+        loss=float(loss.astype(np.float64).sum() / count),
+        confusion=confusion,
+    )
+
+
+def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
+    """Scores a trained run's validation and test split.
+
+    Args:
+      run: from `cnn.checkpoint.load_run`.
+
+    Returns:
+      {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5; without an empty split.
+
+    Raises:
+      DataError: if the run's data cannot be read.
+    """
+    dataset = data.load(**run.config.data)
+    splits = {"validation": dataset.validation, "test": dataset.test}
+    options = {"batch_size": run.config.eval.batch_size, "dtype": run.config.train.dtype}
+    return {
+        name: evaluate(run.net, run.variables, split, run.mean, run.std, **options).as_dict()
+        for name, split in splits.items()
+        if len(split.labels)
+    }

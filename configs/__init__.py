@@ -1,0 +1,1 @@
+"""Runs, one file each: `get_config()` overrides a few fields of `configs.default`."""

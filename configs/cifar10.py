@@ -1,0 +1,22 @@
+"""CIFAR-10 with the FullCNN of the course note: its exercise, 545,098 parameters."""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """`full_cnn` on 32x32x3."""
+    config = default.get_config()
+    config.data.name = "cifar10"
+    config.net.name = "full_cnn"
+    config.net.options.dropout = 0.2
+    config.augment.flip = True
+    config.augment.pad = 3
+    config.augment.pad_mode = "reflect"
+    config.train.epochs = 20.0
+    config.train.batch_size = 128
+    config.train.learning_rate = 0.05
+    config.train.weight_decay = 5e-4
+    config.train.warmup = 0.05
+    return config

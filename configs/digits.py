@@ -1,0 +1,25 @@
+"""The default run: 1,797 real handwritten digits at 32x32, and a dense run over larger scenes made of them."""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """An unpadded net of the shape of `qa_net`, wider."""
+    config = default.get_config()
+    config.data.name = "digits"
+    config.net.name = "qa_net"
+    config.augment.pad = 3
+    config.augment.scale = (0.8, 1.2)
+    config.augment.brightness = 0.1
+    config.augment.contrast = 0.2
+    config.train.epochs = 100.0
+    config.train.batch_size = 64
+    config.train.learning_rate = 0.05
+    config.train.weight_decay = 5e-4
+    config.train.background = 0.3
+    config.eval.every_epochs = 10.0
+    config.eval.batch_size = 360
+    config.eval.scenes = 200
+    return config

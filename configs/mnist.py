@@ -1,0 +1,15 @@
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    config = default.get_config()
+    config.data.name = "mnist"
+    config.net.name = "full_cnn"
+    config.net.options.dropout = 0.5
+    config.train.epochs = 15.0
+    config.train.batch_size = 128
+    config.train.learning_rate = 0.05
+    config.train.weight_decay = 5e-4
+    return config

@@ -1,0 +1,22 @@
+"""Settings and fixtures of all tests."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+# An array that broadcasts to a higher rank in silence is a bug in waiting: [N] + [N, 1] is [N, N].
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def tfds_data_dir() -> pathlib.Path:
+    """Folder with prepared TFDS sets, from the environment; skips the test where there is none."""
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder:
+        pytest.skip("reads prepared TFDS sets: set TFDS_DATA_DIR to the folder that holds them")
+    path = pathlib.Path(folder).expanduser()
+    if not path.is_dir():
+        pytest.skip(f"TFDS_DATA_DIR is {folder}, which is no folder")
+    return path

@@ -1,0 +1,313 @@
+"""Sizes, parameters, multiply-adds and receptive fields: the published numbers, the true ones, and the errors."""
+
+import itertools
+import re
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn import geometry, nets
+from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, LocallyConnected, MaxPool, NMaxPool
+from cnn.windows import GeometryError
+
+
+def params_of(name, shape, **options):
+    """The layers that have parameters, and how many."""
+    return [row.params for row in geometry.table(nets.create(name, **options), shape) if row.params]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "layers", "total"),
+    [
+        ("qa_net", (32, 32, 3), [228, 456, 15_100, 1_010], 16_794),
+        ("qa_net", (32, 32, 1), [78, 456, 15_100, 1_010], 16_644),
+        ("full_cnn", (28, 28, 1), [320, 18_496, 401_536, 1_290], 421_642),
+        ("full_cnn", (32, 32, 3), [896, 18_496, 524_416, 1_290], 545_098),
+    ],
+)
+def test_parameters_of_the_documents(name, shape, layers, total):
+    assert params_of(name, shape) == layers
+    assert geometry.table(nets.create(name), shape).params == total
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "shapes"),
+    [
+        ("qa_net", (32, 32, 3), [(28, 28, 3), (14, 14, 3), (10, 10, 6), (5, 5, 6), (150,), (100,), (10,)]),
+        ("full_cnn", (28, 28, 1), [(28, 28, 32), (14, 14, 32), (14, 14, 64), (7, 7, 64), (3136,), (128,), (10,)]),
+        (
+            "alexnet", (227, 227, 3),
+            [(55, 55, 96), (27, 27, 96), (27, 27, 256), (13, 13, 256), (13, 13, 384), (13, 13, 384), (13, 13, 256)]
+            + [(6, 6, 256), (9216,), (4096,), (4096,), (1000,)],
+        ),
+        (
+            "giusti_n4", (95, 95, 1),
+            [(92, 92, 48), (46, 46, 48), (42, 42, 48), (21, 21, 48), (18, 18, 48), (9, 9, 48), (6, 6, 48), (3, 3, 48)]
+            + [(432,), (200,), (2,)],
+        ),
+    ],
+)
+def test_shapes_of_the_documents(name, shape, shapes):
+    table = geometry.table(nets.create(name), shape)
+    moving = ("conv", "max pool", "flatten", "dense")
+    assert [row.output_shape for row in table if row.kind in moving] == shapes
+
+
+def test_alexnet_first_layer_shared_and_not():
+    shared = geometry.table([Conv(96, 11, stride=4)], (227, 227, 3))[0]
+    assert shared.output_shape == (55, 55, 96) and np.prod(shared.output_shape) == 290_400
+    assert shared.params == 34_848 + 96 == 34_944
+    started = time.perf_counter()
+    unshared = geometry.table([LocallyConnected(96, 11, stride=4)], (227, 227, 3))[0]
+    assert time.perf_counter() - started < 1  # no array of 423 MB was made
+    assert unshared.params == 290_400 * 364 == 105_705_600
+    assert unshared.macs == shared.macs == 290_400 * 363
+
+
+def test_vgg16():
+    table = geometry.table(nets.create("vgg16"), (224, 224, 3))
+    assert table["pool5"].output_shape == (7, 7, 512)
+    assert (table["pool5"].receptive_field, table["pool5"].stride) == ((212, 212), (32, 32))
+    assert table["pool5"].offset == (-90, -90)
+    assert table["fc1"].receptive_field == (404, 404)  # 212 + 6 * 32: more than the image
+    assert table.macs == 15_470_264_320
+    # Table 1 of the paper: the convolutions of block 1 to 5.
+    assert [table[f"conv{b}_1"].params for b in range(1, 6)] == [1_792, 73_856, 295_168, 1_180_160, 2_359_808]
+    assert [row.params for row in table if row.kind == "dense"] == [102_764_544, 16_781_312, 4_097_000]
+
+
+def test_vgg16_as_a_convolutional_net_on_384():
+    layers = nets.create("vgg16").layers
+    body = layers[: [layer.kind for layer in layers].index("flatten")]
+    head = [Conv(4096, 7, name="fc1"), Conv(4096, 1, name="fc2"), Conv(1000, 1, name="fc3")]
+    table = geometry.table([*body, *head], (384, 384, 3))
+    assert table["pool5"].output_shape == (12, 12, 512)
+    assert table["fc3"].output_shape == (6, 6, 1000)
+    assert table.params == 138_357_544
+    assert table["fc3"].stride == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "stride", "field"),
+    [
+        ("qa_net", (32, 32, 3), 4, 32),
+        ("full_cnn", (28, 28, 1), 4, 34),  # 10 at the last pool + 6 * 4
+        ("lenet5", (32, 32, 1), 4, 32),
+        ("alexnet", (227, 227, 3), 32, 355),  # 195 at the last pool + 5 * 32
+        ("giusti_n4", (95, 95, 3), 16, 95),
+    ],
+)
+def test_total_stride_and_receptive_field(name, shape, stride, field):
+    last = geometry.table(nets.create(name), shape)[-1]
+    assert last.stride == (stride, stride)
+    assert last.receptive_field == (field, field)
+
+
+SHAPES = {"alexnet": (227, 227, 3), "full_cnn": (28, 28, 1), "lenet5": (32, 32, 1), "giusti_n4": (95, 95, 3)}
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_table_agrees_with_what_init_and_apply_make(name):
+    net = nets.create(name)
+    shape = SHAPES.get(name, (224, 224, 3) if name.startswith("vgg") else (32, 32, 3))
+    table = geometry.table(net, shape)
+    images = jnp.zeros((1, *shape))
+    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    made = {key: sum(leaf.size for leaf in jax.tree.leaves(own)) for key, own in variables["params"].items()}
+    assert {row.name: row.params for row in table if row.params} == made
+    assert table.params == sum(made.values())
+    _, stages = jax.eval_shape(
+        lambda variables, x: net.apply(variables, x, train=False, method="activations"), variables, images
+    )
+    assert {key: value.shape[1:] for key, value in stages.items()} == {row.name: row.output_shape for row in table}
+
+
+def test_parameters_of_every_kind_of_layer():
+    net = nets.net(
+        Conv(6, (2, 3), groups=2, use_bias=False), BatchNorm(), LocallyConnected(4, 3, stride=2), LRN(), NMaxPool(n=2),
+        LocallyConnected(2, 2, use_bias=False), Flatten(), Dense(5, use_bias=False), BatchNorm(), Dense(3),
+    )
+    shape = (14, 15, 4)
+    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros((1, *shape)))
+    expected = {name: sum(a.size for a in jax.tree.leaves(own)) for name, own in variables["params"].items()}
+    assert {row.name: row.params for row in geometry.table(net, shape) if row.params} == expected
+
+
+def test_multiply_adds_by_counting_products():
+    # Every product is 1, so the outputs add up to the number of multiply-adds.
+    net = nets.net(Conv(6, (2, 3), stride=(2, 1), groups=2), LocallyConnected(4, 3), Flatten(), Dense(5))
+    shape = (10, 7, 4)
+    for layer, row in zip(net.layers, geometry.table(net, shape), strict=True):
+        if row.macs:
+            x = jnp.ones((1, *shape))
+            params = jax.eval_shape(lambda layer=layer, x=x: layer.init(jax.random.key(0), x, train=False))["params"]
+            ones = {"kernel": jnp.ones(params["kernel"].shape), "bias": jnp.zeros(params["bias"].shape)}
+            assert layer.apply({"params": ones}, x, train=False).sum() == row.macs
+        shape = row.output_shape
+
+
+# Layers through which every pixel of a window has a say: positive kernels, averages.
+def random_layers(seed, padded, gaps):
+    """A few random windowed layers; `gaps`: windows may leave out pixels (stride above kernel, dilation)."""
+    random = np.random.default_rng(seed)
+    layers = []
+    for _ in range(random.integers(2, 5)):
+        kernel = tuple(int(k) for k in random.integers(1, 4, size=2))
+        stride = tuple(int(random.integers(1, (3 if gaps else min(k, 2)) + 1)) for k in kernel)
+        dilation = tuple(int(d) for d in random.integers(1, 3, size=2)) if gaps else (1, 1)
+        padding = tuple((int(random.integers(0, k)), int(random.integers(0, k))) for k in kernel) if padded else 0
+        if random.random() < 0.6:
+            layers.append(Conv(1, kernel, stride, padding, dilation, rounding="floor"))
+        else:
+            rounding = "ceil" if padded else "floor"
+            layers.append(AvgPool(kernel, stride, padding, dilation, rounding))
+        layers.append(Activation("softplus"))
+    return layers
+
+
+def influences(net, size):
+    """Which pixels change each output value: bool [h, w, H, W]."""
+    image = jnp.ones((1, *size, 1))
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), image)
+    variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), shapes)
+    run = jax.jit(jax.jacrev(lambda image: net.apply(variables, image[None, :, :, None], train=False)[0, :, :, 0]))
+    return np.asarray(run(image[0, :, :, 0])) > 0
+
+
+@pytest.mark.parametrize(("padded", "gaps"), [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("seed", range(3))
+def test_receptive_fields_are_what_changes_the_output(seed, padded, gaps):
+    layers = random_layers([seed, padded, gaps], padded, gaps)
+    size = (41, 38)
+    row = geometry.table(layers, (*size, 1))[-1]
+    seen = influences(nets.net(layers), size)
+    assert seen.shape[:2] == row.output_shape[:2]
+    inside = 0
+    for i, j in itertools.product(*map(range, seen.shape[:2])):
+        starts = [o + k * s for o, k, s in zip(row.offset, (i, j), row.stride, strict=True)]
+        for pixels, start, field, length in zip(np.nonzero(seen[i, j]), starts, row.receptive_field, size, strict=True):
+            assert start <= pixels.min() and pixels.max() < start + field, (i, j)
+            if 0 <= start and start + field <= length:  # a box that lies inside the image is filled to its edges
+                inside += 1
+                assert (pixels.min(), pixels.max()) == (start, start + field - 1), (i, j)
+    assert inside >= 4
+
+
+def test_receptive_field_of_a_dense_layer():
+    net = nets.create("qa_net")
+    row = geometry.table(net, (32, 32, 3))["flatten1"]
+    assert (row.receptive_field, row.offset, row.stride) == ((32, 32), (0, 0), (4, 4))
+    layers = [Conv(1, 5), AvgPool(2), Conv(1, 5), AvgPool(2)]  # the same windows
+    seen = influences(nets.net(layers), (32, 32))
+    assert seen.shape == (5, 5, 32, 32) and seen.any(axis=(0, 1)).all()
+    assert geometry.table(layers, (32, 32, 1))[-1].receptive_field == (16, 16)
+
+
+def test_printed_table():
+    text = str(geometry.table(nets.create("qa_net"), (32, 32, 3)))
+    lines = text.splitlines()
+    assert lines[0].split() == "layer kind output parameters multiply-adds receptive field stride offset".split()
+    assert lines[2].split() == ["conv1", "conv", "28x28x3", "228", "176,400", "5x5", "1x1", "0,0"]
+    assert lines[-1].split() == ["total", "16,794", f"{176_400 + 45_000 + 15_000 + 1_000:,}"]
+    assert len(lines) == 2 + len(nets.create("qa_net").layers) + 1
+    ends = [line.index(text) + len(text) for line, text in zip(lines[::2], ("parameters", "228"), strict=False)]
+    assert len({*ends, lines[-1].index("16,794") + len("16,794")}) == 1  # numbers stand under each other
+
+
+def test_rows_by_name_and_place():
+    table = geometry.table(nets.create("qa_net"), (32, 32, 3))
+    assert table["conv2"] is table[3]
+    assert table.input_shape == (32, 32, 3)
+    with pytest.raises(KeyError, match="no layer 'conv9'; layers: conv1, relu1, pool1"):
+        table["conv9"]
+
+
+# name: (layers, input shape, what the message must say)
+ERRORS = {
+    "alexnet at 224": (
+        nets.create("alexnet").layers, (224, 224, 3),
+        r"conv1 \(conv\): height does not divide: \(224 - 11 \+ 0\+0\) / 4 \+ 1 = 54.25 is not whole, for an image of "
+        r"224x224 pixels; nearest that do: .*227x227",
+    ),
+    "pool": ([Conv(3, 5), MaxPool(2, name="pool1")], (31, 32, 3), r"pool1 \(max pool\): height .*\(27 - 2 .*32x32"),
+    "stride": ([Conv(3, 5, stride=0)], (32, 32, 3), r"layers_0 \(conv\): stride \(=0\) must be at least 1"),
+    "pool stride": ([MaxPool(2, stride=(1, 0))], (32, 32, 3), r"layers_0 \(max pool\): stride .*must be at least 1"),
+    "kernel 0": ([Conv(3, 0)], (32, 32, 3), r"kernel \(=0\) must be at least 1"),
+    "dilation 0": ([Conv(3, 3, dilation=0)], (32, 32, 3), r"dilation \(=0\) must be at least 1"),
+    "kernel too large": (
+        [Conv(3, 5), Conv(3, (3, 7), padding=1, name="wide")], (9, 8, 3),
+        r"wide \(conv\): kernel 7 is larger than its input: width 4 \+ padding 1\+1, for an image of 9x8 pixels; "
+        r"nearest that do: 10x9 pixels$",
+    ),
+    "groups": (
+        [Conv(6, 3, groups=3, name="conv2")], (8, 8, 4),
+        r"conv2 \(conv\): channels \(=4\) and features \(=6\) must both be divisible by groups \(=3\).* do: 1, 2$",
+    ),
+    "groups 0": ([Conv(6, 3, groups=0)], (8, 8, 4), r"groups \(=0\)"),
+    "features": ([Conv(0, 3)], (8, 8, 4), r"features \(=0\) must be at least 1"),
+    "dense on an image": ([Dense(3, name="fc1")], (8, 9, 4), r"fc1 \(dense\): needs a vector, got 8x9x4.*Flatten"),
+    "dense features": ([Flatten(), Dense(0)], (8, 9, 4), r"features \(=0\) must be at least 1"),
+    "dense inputs": (
+        [Flatten(), Dense(3, inputs=192, name="fc1")], (8, 9, 4),
+        r"fc1 \(dense\): takes 192 values, got 288, for an image of 8x9 pixels; nearest that do: 8x6 pixels$",
+    ),
+    "conv on a vector": ([Flatten(), Conv(3, 1)], (8, 9, 4), r"layers_1 \(conv\): needs an image.* 288"),
+    "pool on a vector": ([Flatten(), MaxPool(None)], (8, 9, 4), r"layers_1 \(max pool\): needs an image.* 288"),
+    "flatten twice": ([Flatten(), Flatten()], (8, 9, 4), r"layers_1 \(flatten\): needs an image"),
+    "lrn on a vector": ([Flatten(), LRN()], (8, 9, 4), r"layers_1 \(lrn\): needs an image"),
+    "lrn size": ([LRN(0)], (8, 9, 4), r"size \(=0\) must be at least 1 channel"),
+    "flatten order": ([Flatten("whc")], (8, 9, 4), r"order \(='whc'\) must be 'hwc' or 'chw'"),
+    "padding": ([Conv(3, 3, padding="full")], (8, 9, 4), r"padding \(='full'\) must be 'valid', 'same', a number"),
+    "negative padding": ([MaxPool(2, padding=-1)], (8, 8, 4), r"padding \(=-1\) must be .* no number below 0"),
+    "padding mode": ([Conv(3, padding_mode="wrap")], (8, 8, 4), r"padding_mode \(='wrap'\) must be one of zero, edge"),
+    "reflect too large": (
+        [Conv(3, 9, padding=((1, 4), 4), padding_mode="reflect", name="c")], (6, 4, 1),
+        r"c \(conv\): reflect padding 4\+4 needs an input larger than that, got 4, .*nearest that do: 7x5 pixels$",
+    ),
+    "only padding": ([AvgPool(2, padding=2)], (4, 4, 1), r"padding .* leaves a window 2x2 with no pixel of the input"),
+    "rounding": ([MaxPool(2, rounding="up")], (4, 4, 1), r"rounding \(='up'\) must be 'exact', 'floor' or 'ceil'"),
+    "conv ceil": ([Conv(2, 2, rounding="ceil")], (4, 4, 1), r"rounding 'ceil' is for pooling"),
+    "n": ([NMaxPool((2, 3), n=7)], (6, 6, 1), r"n \(=7\) must be between 1 and the 6 pixels of a window 2x3"),
+    "n 0": ([NMaxPool(2, n=0)], (6, 6, 1), r"n \(=0\) must be between 1 and the 4 pixels"),
+    "activation": ([Activation("rely")], (6, 6, 1), r"function \(='rely'\) is none of relu"),
+    "no area": ([Conv(3)], (0, 8, 3), r"input_shape \(=0x8x3\) must be \(height, width, channels\), none below 1"),
+    "negative": ([Conv(3)], (8, -8, 3), r"input_shape \(=8x-8x3\)"),
+    "batch axis": ([Conv(3)], (1, 8, 8, 3), r"input_shape \(=1x8x8x3\)"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(name):
+    layers, shape, message = ERRORS[name]
+    with pytest.raises(GeometryError, match=message) as caught:
+        geometry.table(layers, shape)
+    if "nearest that do" in str(caught.value):
+        suggested = re.findall(r"(\d+)x(\d+) pixels", str(caught.value).split("nearest that do: ")[1])
+        assert suggested
+        for height, width in suggested:
+            geometry.table(layers, (int(height), int(width), shape[2]))  # the sizes do
+
+
+def test_suggested_sizes_are_the_nearest():
+    layers = nets.create("alexnet").layers
+    assert geometry.working_sizes(layers, (224, 224, 3)) == [(195, 195), (227, 227)]
+    for size in [*range(196, 224), *range(225, 227)]:
+        with pytest.raises(GeometryError):
+            geometry.table(layers, (size, size, 3))
+    assert geometry.working_sizes([Conv(1, 3), MaxPool(2)], (9, 8, 1)) == [(8, 8), (10, 8)]
+    assert geometry.working_sizes([Conv(1, 3, groups=2)], (9, 8, 1)) == []
+
+
+def test_trained_kernels_set_the_size():
+    net = nets.create("qa_net")
+    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3)))
+    message = r"fc1 \(dense\): its kernel takes 150 values, got 216, .* 36x36 pixels; nearest that do: 32x32 pixels$"
+    with pytest.raises(GeometryError, match=message):
+        geometry.table(net, (36, 36, 3), variables)
+    assert geometry.table(net, (32, 32, 3), variables).params == 16_794
+    assert geometry.table(net, (36, 36, 3)).params == 16_794 + 6_600  # untrained it would take it
+    with pytest.raises(GeometryError, match="fc1"):
+        jax.eval_shape(lambda v: net.apply(v, jnp.zeros((1, 36, 36, 3)), train=False), variables)

@@ -1,0 +1,320 @@
+"""Each layer by value against the NumPy float64 reference, its gradients, and what its docstring promises."""
+
+import inspect
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+
+from cnn import layers
+from cnn.layers import LRN, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool, NMaxPool
+from tests.reference import layers as reference
+from tests.reference.cases import CONVOLUTIONS, LOCAL, POOLS
+
+
+def draw(seed, shape, shift=0.0):
+    return (np.random.default_rng(seed).normal(size=shape) + shift).astype(np.float32)
+
+
+def apply(layer, params, x):
+    return jax.jit(lambda params, x: layer.apply({"params": params}, x, train=False))(params, x)
+
+
+def assert_close(actual, expected):
+    """Equal up to float32 rounding.
+
+    Sums here have at most 250 terms; each product and partial sum is rounded at 6e-8 of its size, and the errors are
+    of random sign: about sqrt(250) * 6e-8 = 1e-6 of the largest value. 5e-6 leaves room for sums that cancel.
+    """
+    assert actual.dtype == jnp.float32
+    expected = np.asarray(expected)
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=5e-6 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_conv(name):
+    size, channels, fields, expected = CONVOLUTIONS[name]
+    layer = Conv(**{"features": 6, **fields})
+    x = draw(0, (2, *size, channels))
+    kernel, bias = draw(1, layer.kernel_shape(x.shape[1:])), draw(2, (layer.features,))
+    y = apply(layer, {"kernel": kernel, "bias": bias}, x)
+    assert_close(y, reference.convolution(x, kernel, bias, **expected))
+    assert y.shape[1:] == layer.output_shape(x.shape[1:])
+    without = apply(layer.clone(use_bias=False), {"kernel": kernel}, x)
+    assert_close(without, reference.convolution(x, kernel, np.zeros(layer.features), **expected))
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_locally_connected(name):
+    size, channels, fields, expected = LOCAL[name]
+    layer = LocallyConnected(4, **fields)
+    x = draw(0, (2, *size, channels))
+    shape = layer.output_shape(x.shape[1:])
+    kernel, bias = draw(1, layer.kernel_shape(x.shape[1:])), draw(2, shape)
+    y = apply(layer, {"kernel": kernel, "bias": bias}, x)
+    window = layer.window(x.shape[1:]).kernel
+    assert_close(y, reference.locally_connected(x, kernel, bias, window, **expected))
+    without = apply(layer.clone(use_bias=False), {"kernel": kernel}, x)
+    assert_close(without, reference.locally_connected(x, kernel, np.zeros(shape), window, **expected))
+
+
+def test_locally_connected_with_equal_kernels_is_a_convolution():
+    x, kernel, bias = draw(0, (2, 6, 7, 3)), draw(1, (3, 2, 3, 4)), draw(2, (4,))
+    shared = apply(Conv(4, (3, 2)), {"kernel": kernel, "bias": bias}, x)
+    column = kernel.transpose(2, 0, 1, 3).reshape(-1, 4)  # channel by channel, then down, then across
+    params = {"kernel": np.tile(column, (4, 6, 1, 1)), "bias": np.tile(bias, (4, 6, 1))}
+    assert_close(apply(LocallyConnected(4, (3, 2)), params, x), shared)
+
+
+KINDS = {
+    "max": (MaxPool, {}, max),
+    "average": (AvgPool, {}, reference.mean),
+    "2-max": (NMaxPool, dict(n=2), reference.n_largest_mean(2)),
+    "3-max": (NMaxPool, dict(n=3), reference.n_largest_mean(3)),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pools(name):
+    size, fields, expected = POOLS[name]
+    pools = {kind: make(**fields, **more) for kind, (make, more, _) in KINDS.items()}
+    pools |= {"1-max": NMaxPool(n=1, **fields), "all-max": NMaxPool(n=math.prod(expected["kernel"]), **fields)}
+    x = draw(0, (2, *size, 3), shift=-2.0)  # mostly negative: a padded zero that counted would win or weigh
+    results = jax.jit(lambda x: {kind: layer.apply({}, x, train=False) for kind, layer in pools.items()})(x)
+    for kind, (_, _, reduce) in KINDS.items():
+        assert_close(results[kind], reference.pool(x, reduce, **expected))
+        assert results[kind].shape[1:] == pools[kind].output_shape(x.shape[1:])
+    np.testing.assert_array_equal(results["1-max"], results["max"])
+    assert_close(results["all-max"], results["average"])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 7])
+@pytest.mark.parametrize("fields", [{}, dict(size=1), dict(size=4, k=1.0, alpha=0.3, beta=0.5), dict(alpha=0.5)])
+def test_lrn(channels, fields):
+    x = draw(0, (2, 3, 4, channels)) * 3
+    expected = reference.local_response_norm(x, **{"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, **fields})
+    assert_close(apply(LRN(**fields), {}, x), expected)
+
+
+@pytest.mark.parametrize("function", layers.ACTIVATIONS)
+def test_activation(function):
+    x = np.concatenate([draw(0, (2, 3, 5, 4)) * 3, np.zeros((2, 1, 5, 4), np.float32)], axis=1)
+    assert_close(apply(layers.Activation(function), {}, x), reference.activation(x, function))
+
+
+def test_softmax_of_scores():
+    x = draw(0, (3, 7)) * 5
+    assert_close(nn.softmax(x), reference.softmax(x))
+
+
+@pytest.mark.parametrize("order", ["hwc", "chw"])
+def test_flatten(order):
+    x = draw(0, (2, 3, 4, 5))
+    np.testing.assert_array_equal(apply(Flatten(order), {}, x), reference.flatten(x, order))
+
+
+def test_flatten_map_by_map_as_drawn():
+    maps = np.arange(18, dtype=np.float32).reshape(2, 3, 3)  # two 3x3 maps, numbered in the order of the drawing
+    x = maps.transpose(1, 2, 0)[None]
+    np.testing.assert_array_equal(apply(Flatten("chw"), {}, x)[0], np.arange(18))
+    np.testing.assert_array_equal(apply(Flatten("hwc"), {}, x)[0, :4], [0, 9, 1, 10])
+
+
+def test_dense():
+    x, kernel, bias = draw(0, (3, 20)), draw(1, (20, 7)), draw(2, (7,))
+    assert_close(apply(Dense(7), {"kernel": kernel, "bias": bias}, x), reference.dense(x, kernel, bias))
+    without = apply(Dense(7, inputs=20, use_bias=False), {"kernel": kernel}, x)
+    assert_close(without, reference.dense(x, kernel, np.zeros(7)))
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (3, 4, 5, 6)])
+def test_batch_norm(shape):
+    layer = BatchNorm(momentum=0.8, epsilon=1e-3)
+    x, channels = draw(0, shape, shift=1.5) * 2, shape[-1]
+    scale, bias, mean = draw(1, (channels,)), draw(2, (channels,)), draw(3, (channels,))
+    variance = draw(4, (channels,)) ** 2 + 0.5
+    variables = {
+        "params": {"norm": {"scale": scale, "bias": bias}},
+        "batch_stats": {"norm": {"mean": mean, "var": variance}},
+    }
+    assert_close(layer.apply(variables, x, train=False), reference.batch_norm(x, mean, variance, scale, bias, 1e-3))
+    y, updates = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+    batch_mean, batch_variance = reference.batch_moments(x)
+    assert_close(y, reference.batch_norm(x, batch_mean, batch_variance, scale, bias, 1e-3))
+    # running = momentum * running + (1 - momentum) * batch, with the biased variance of the batch
+    assert_close(updates["batch_stats"]["norm"]["mean"], 0.8 * mean + 0.2 * batch_mean)
+    assert_close(updates["batch_stats"]["norm"]["var"], 0.8 * variance + 0.2 * batch_variance)
+
+
+def test_dropout():
+    x = np.full((100, 200), 3.0, np.float32)
+    layer = Dropout(0.3)
+    np.testing.assert_array_equal(apply(layer, {}, x), x)
+    first, again, other = (
+        np.asarray(layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(seed)})) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    np.testing.assert_allclose(first[first != 0], 3.0 / 0.7, rtol=1e-6)  # one division in float32
+    # 20,000 draws: the standard deviation of the share is sqrt(0.3 * 0.7 / 20,000) = 0.0032; five of them.
+    assert abs((first == 0).mean() - 0.3) < 0.016
+    np.testing.assert_array_equal(Dropout(0.0).apply({}, x, train=True, rngs={"dropout": jax.random.key(0)}), x)
+
+
+# Every kind of layer, with an input it takes.
+EXAMPLES = {
+    "conv": (Conv(4, (3, 2), stride=(2, 1), padding=1), (2, 5, 6, 3)),
+    "conv edge": (Conv(3, 3, padding=((1, 2), (0, 1)), padding_mode="edge"), (2, 4, 5, 2)),
+    "conv reflect": (Conv(3, 3, padding=2, padding_mode="reflect"), (2, 4, 5, 2)),
+    "conv mean": (Conv(3, 3, padding=1, padding_mode="mean"), (2, 4, 5, 2)),
+    "conv groups": (Conv(4, 3, groups=2, dilation=(1, 2)), (2, 5, 6, 4)),
+    "locally connected": (LocallyConnected(3, 3, stride=(1, 2), padding=((1, 0), (0, 0))), (2, 4, 5, 2)),
+    "max pool": (MaxPool(3, stride=2, padding=1, rounding="ceil"), (2, 6, 7, 2)),
+    "average pool": (AvgPool(3, stride=2, padding=1, rounding="ceil"), (2, 6, 7, 2)),
+    "n-max pool": (NMaxPool(3, stride=2, padding=1, rounding="ceil", n=3), (2, 6, 7, 2)),
+    "lrn": (LRN(alpha=0.1), (2, 3, 4, 6)),
+    "batch norm": (BatchNorm(), (3, 3, 4, 2)),
+    "flatten": (Flatten("chw"), (2, 3, 4, 5)),
+    "dense": (Dense(4), (3, 7)),
+    **{function: (layers.Activation(function), (2, 3, 4, 2)) for function in layers.ACTIVATIONS},
+}
+
+
+def spread(shape):
+    """Values at least 0.02 apart and 0.01 from 0, in random order: no step of a finite difference meets a kink."""
+    count = math.prod(shape)
+    values = (np.arange(count) - count // 2 + 0.5) * 0.02
+    return np.random.default_rng(5).permutation(values).reshape(shape)
+
+
+def draw_variables(layer, shape):
+    """Random float32 variables as `init` would shape them; positive, as one of them is a variance."""
+    shapes = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, train=False), jnp.zeros(shape))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
+    return jax.tree.map(lambda leaf: np.abs(draw(7, leaf.shape)) + np.float32(0.1), shapes)
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "lrn"])
+def test_gradients_by_finite_differences(name):
+    layer, shape = EXAMPLES[name]
+    variables = draw_variables(layer, shape)
+    with jax.enable_x64(True):
+        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
+        rest = {key: value for key, value in variables.items() if key != "params"}
+
+        def output(params, x):
+            return layer.apply({"params": params, **rest}, x, train=True, mutable=list(rest))[0]
+
+        # Central differences in float64: errors of 1e-5^2 from the third derivative, and 1e-16 / 1e-5 from rounding.
+        arguments = (variables.get("params", {}), jnp.asarray(spread(shape)))
+        jax.test_util.check_grads(jax.jit(output), arguments, 1, ("rev",), atol=1e-8, rtol=1e-8, eps=1e-5)
+
+
+def test_lrn_gradient_by_finite_differences_of_the_reference():
+    # LRN computes in float32 whatever it is given; so the differences are taken of the float64 reference instead.
+    x, cotangent = draw(0, (2, 3, 4, 7)), draw(1, (2, 3, 4, 7))
+    gradient = jax.vjp(lambda x: apply(LRN(alpha=0.1), {}, x), x)[1](jnp.asarray(cotangent))[0]
+    for seed in range(4):
+        step = 1e-4 * draw(2 + seed, x.shape).astype(np.float64)
+        ends = [reference.local_response_norm(x + side * step, 5, 2.0, 0.1, 0.75) for side in (1, -1)]
+        expected = ((ends[0] - ends[1]) * cotangent).sum() / 2e-4
+        actual = (np.asarray(gradient, np.float64) * step / 1e-4).sum()
+        assert abs(actual - expected) < 1e-5 * np.sqrt(x.size)  # float32 rounding of 168 gradients of size about 1
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_bfloat16(name):
+    layer, shape = EXAMPLES[name]
+    x = jnp.asarray(spread(shape) % 1.9 - 0.9, jnp.bfloat16)
+    variables = draw_variables(layer, shape)
+    run = jax.jit(lambda x: layer.apply(variables, x, train=False))
+    y, full = run(x), run(x.astype(jnp.float32))
+    assert y.dtype == jnp.bfloat16 and full.dtype == jnp.float32
+    # bfloat16 rounds at 2^-9 = 0.2 % of a value: parameters, products, the result. Ten such errors in a row make 2 %.
+    np.testing.assert_allclose(np.asarray(y, np.float32), full, rtol=0, atol=0.02 * np.abs(full).max())
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "fan_in"),
+    [
+        (Conv(64, 3), (1, 8, 8, 16), 144),
+        (Conv(64, 3, groups=4), (1, 8, 8, 16), 36),
+        (LocallyConnected(8, 3), (1, 8, 8, 16), 144),  # one output value sees one kernel volume, as in a convolution
+        (Dense(64), (1, 144), 144),
+    ],
+)
+def test_initial_values(layer, shape, fan_in):
+    key = jax.random.key(0, impl="rbg")  # compiles faster than the default
+    params = jax.jit(lambda x: layer.init(key, x, train=False))(jnp.zeros(shape))["params"]
+    # He et al. (2015): variance 2 / fan-in. 9,216 draws or more of a truncated normal: 5 standard errors are < 4 %.
+    assert abs(float(params["kernel"].std()) / math.sqrt(2 / fan_in) - 1) < 0.04
+    assert (params["bias"] == 0).all()
+
+
+def test_train_has_no_default():
+    for name, (layer, shape) in EXAMPLES.items():
+        parameter = inspect.signature(type(layer).__call__).parameters["train"]
+        assert parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY, name
+        with pytest.raises(TypeError, match="train"):
+            layer.apply({}, jnp.zeros(shape))
+    with pytest.raises(TypeError, match="train"):
+        Dropout(0.5).apply({}, jnp.zeros((2, 3)))
+
+
+def respond(kernel, image, **fields):
+    """What one fixed 2-D kernel makes of one 2-D image."""
+    kernel = np.asarray(kernel, np.float32)
+    layer = Conv(1, kernel.shape, use_bias=False, **fields)
+    image = np.asarray(image, np.float32)[None, :, :, None]
+    return np.asarray(apply(layer, {"kernel": kernel[:, :, None, None]}, image))[0, :, :, 0]
+
+
+LECTURE_KERNEL = [[0, 0, 0.5], [0, 0.5, 0], [0, 0, 0.5]]
+
+
+@pytest.fixture
+def lecture_image():
+    image = np.zeros((6, 6), np.float32)
+    image[1, 1] = 1.0
+    for at in [(1, 4), (2, 3), (3, 4), (4, 3), (5, 4)]:
+        image[at] = 0.4
+    return image
+
+
+def test_cross_correlation_of_the_lecture(lecture_image):
+    expected = np.array([[0.5, 0.2, 0, 0.2], [0, 0, 0.6, 0], [0, 0.4, 0, 0.2], [0, 0, 0.6, 0]], np.float32)
+    np.testing.assert_array_equal(respond(LECTURE_KERNEL, lecture_image), expected)
+    flipped = respond(np.flip(LECTURE_KERNEL), lecture_image)  # a true convolution would give this
+    assert (flipped != expected).any()
+    exact = reference.convolution(lecture_image[None, :, :, None], np.reshape(LECTURE_KERNEL, (3, 3, 1, 1)), [0.0])
+    np.testing.assert_allclose(exact[0, :, :, 0], expected, rtol=0, atol=1e-7)  # 0.4 in float32, summed in float64
+
+
+def test_striding_of_the_lecture(lecture_image):
+    slide = np.array([[0.5, 0.2], [0, 0]], np.float32)
+    np.testing.assert_array_equal(respond(LECTURE_KERNEL, lecture_image, stride=3), slide)
+    two = respond(LECTURE_KERNEL, lecture_image, stride=2, rounding="floor")
+    np.testing.assert_array_equal(two, [[0.5, 0], [0, 0]])
+    with pytest.raises(ValueError, match=r"\(6 - 3 \+ 0\+0\) / 2 \+ 1 = 2.5 is not whole"):
+        respond(LECTURE_KERNEL, lecture_image, stride=2)
+
+
+def test_sobel_and_gaussian_on_an_edge():
+    edge = np.zeros((7, 10), np.float32)
+    edge[:, 5:] = 1.0
+    vertical = [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]
+    horizontal = [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]
+    row = [0, 0, 0, 4, 4, 0, 0, 0]  # the two windows that straddle the edge
+    np.testing.assert_array_equal(respond(vertical, edge), np.tile(row, (5, 1)))
+    np.testing.assert_array_equal(respond(horizontal, edge), np.zeros((5, 8)))
+    np.testing.assert_array_equal(respond(horizontal, edge.T), np.tile(row, (5, 1)).T)
+    blur = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
+    ramp = np.array([0, 1, 5, 11, 15, 16]) / 16  # partial sums of the binomials; all exact in float32
+    np.testing.assert_array_equal(respond(blur, edge), np.tile(ramp, (3, 1)))
+    same = respond(blur, edge, padding="same", padding_mode="edge")
+    np.testing.assert_array_equal(same, np.tile([0, 0, 0, 1 / 16, 5 / 16, 11 / 16, 15 / 16, 1, 1, 1], (7, 1)))

@@ -1,0 +1,291 @@
+"""The registry: exact parameter counts, patterns, options, a training step of each net, and the order of flattening."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn import geometry, nets
+from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
+from cnn.windows import GeometryError
+
+# name, options, input shape, parameters, number of classes; the first of each name is the net as published.
+COUNTS = [
+    ("qa_net", {}, (32, 32, 3), 16_794, 10),
+    ("qa_net", {}, (32, 32, 1), 16_644, 10),
+    ("full_cnn", {}, (28, 28, 1), 421_642, 10),
+    ("full_cnn", {}, (32, 32, 3), 545_098, 10),
+    ("full_cnn", dict(features=(16, 32, 48), width=64), (28, 28, 1), 160 + 4_640 + 13_872 + 27_712 + 650, 10),
+    ("lenet5", {}, (32, 32, 1), 61_706, 10),
+    ("alexnet", {}, (227, 227, 3), 60_965_224, 1000),
+    ("alexnet", dict(lrn=False, num_classes=10), (227, 227, 3), 60_965_224 - 990 * 4_097, 10),
+    ("alexnet", dict(groups=1), (227, 227, 3), 62_378_344, 1000),  # the one-tower form
+    ("vgg11", {}, (224, 224, 3), 132_863_336, 1000),
+    ("vgg11", dict(norm=True), (224, 224, 3), 132_868_840, 1000),  # as torchvision's vgg11_bn
+    ("vgg11", dict(width=64, num_classes=10), (32, 32, 3), 9_220_480 + 32_832 + 4_160 + 650, 10),
+    ("vgg13", {}, (224, 224, 3), 133_047_848, 1000),
+    ("vgg16", {}, (224, 224, 3), 138_357_544, 1000),
+    ("vgg19", {}, (224, 224, 3), 143_667_240, 1000),
+    ("giusti_n4", {}, (95, 95, 3), 2_352 + 57_648 + 36_912 + 36_912 + 86_600 + 402, 2),
+    ("layer_pattern", {}, (32, 32, 3), 896 + 18_496 + 524_416 + 1_290, 10),
+    ("layer_pattern", dict(blocks=0, fc=0), (8, 8, 1), 650, 10),
+    ("layer_pattern", dict(convs=2, blocks=1, fc=0, norm=True), (4, 4, 1), 320 + 9_248 + 2 * 64 + 1_290, 10),
+]
+LARGE = ("alexnet", "vgg11", "vgg13", "vgg16", "vgg19")
+
+
+def draw(seed, shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def init(net, shape):
+    """Variables; "rbg" random bits compile five times as fast as the default ones."""
+    run = jax.jit(lambda key: net.init(key, jnp.zeros((1, *shape)), train=False))
+    return run(jax.random.key(0, impl="rbg"))
+
+
+def cheap_init(net, shape):
+    """Variables of a large net, scaled as `init` scales them, without compiling a random number generator for each."""
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))
+    scale = {a.shape: (2 / np.prod(a.shape[:-1])) ** 0.5 for a in jax.tree.leaves(shapes) if a.ndim > 1}
+    return jax.tree.map(lambda a: draw(0, a.shape) * scale.get(a.shape, 0.0), shapes)
+
+
+def loss_function(net, images, labels):
+    """(params, the rest) -> mean cross-entropy, in training mode."""
+
+    def loss(params, rest):
+        keys = {"dropout": jax.random.key(1, impl="rbg")}
+        logits, _ = net.apply({"params": params, **rest}, images, train=True, mutable=list(rest), rngs=keys)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
+
+    return loss
+
+
+def test_every_net_is_in_the_table():
+    assert {name for name, *_ in COUNTS} == set(nets.names())
+    assert list(nets.names()) == sorted(nets.names())
+
+
+@pytest.mark.parametrize(("name", "options", "shape", "count", "classes"), COUNTS)
+def test_counts_and_logits(name, options, shape, count, classes):
+    net = nets.create(name, **options)
+    assert geometry.table(net, shape).params == count
+    images = jnp.zeros((3, *shape))
+    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
+    logits = jax.eval_shape(lambda v, x: net.apply(v, x, train=False), variables, images)
+    assert logits.shape == (3, classes) and logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("qa_net", {}, (32, 32, 3)),
+        ("full_cnn", dict(dropout=0.2), (28, 28, 1)),
+        ("lenet5", {}, (32, 32, 1)),
+        ("giusti_n4", dict(features=8, width=20), (95, 95, 1)),
+        ("layer_pattern", dict(convs=2, features=8, width=16, norm=True), (12, 12, 3)),
+        ("vgg11", dict(width=32, num_classes=10, dropout=0.0), (32, 32, 3)),
+    ],
+)
+def test_a_step_lowers_the_loss(name, options, shape):
+    net = nets.create(name, **options)
+    variables = (cheap_init if name in LARGE else init)(net, shape)
+    rest = {key: value for key, value in variables.items() if key != "params"}
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == geometry.table(net, shape).params
+    loss = loss_function(net, draw(0, (4, *shape)), jnp.arange(4) % 2)
+
+    @jax.jit
+    def step(params):
+        value, gradients = jax.value_and_grad(loss)(params, rest)
+        norm = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
+        # A step that lowers the loss by 2 % if the loss is linear over it; the dropout mask is the same in both.
+        return value, gradients, jax.tree.map(lambda p, g: p - 0.02 * value / norm * g, params, gradients)
+
+    before, gradients, params = step(variables["params"])
+    after = step(params)[0]
+    assert 0.9 * before < after < before
+    assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients)), "a parameter that does nothing"
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_step_of_a_large_net_has_the_right_shapes(name):
+    net = nets.create(name)
+    side = 227 if name == "alexnet" else 224
+    images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    value, gradients = jax.eval_shape(
+        lambda params, x: jax.value_and_grad(loss_function(net, x, jnp.zeros(2, int)))(params, {}),
+        variables["params"], images,
+    )
+    assert value.shape == ()
+    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, variables["params"])
+
+
+PATTERNS = [
+    (dict(convs=2, blocks=3, fc=2), "[[CONV -> RELU]*2 -> POOL]*3 -> [FC -> RELU]*2 -> FC"),
+    (dict(convs=1, blocks=2, fc=1), "[CONV -> RELU -> POOL]*2 -> FC -> RELU -> FC"),
+    (dict(convs=1, blocks=1, fc=0), "CONV -> RELU -> POOL -> FC"),
+    (dict(convs=3, blocks=1, fc=3), "[CONV -> RELU]*3 -> POOL -> [FC -> RELU]*3 -> FC"),
+    (dict(convs=0, blocks=2, fc=1), "[POOL]*2 -> FC -> RELU -> FC"),
+    (dict(convs=2, blocks=0, fc=1), "FC -> RELU -> FC"),
+    (dict(convs=0, blocks=0, fc=0), "FC"),
+    (dict(convs=2, blocks=2, fc=0), "[[CONV -> RELU]*2 -> POOL]*2 -> FC"),
+    (dict(convs=2, blocks=3, fc=1, pool=None), "[CONV -> RELU]*6 -> FC -> RELU -> FC"),
+    (dict(convs=1, blocks=3, fc=2, activation="tanh", dropout=0.5), "[CONV -> TANH -> POOL]*3 -> [FC -> TANH]*2 -> FC"),
+    (dict(convs=2, blocks=2, fc=1, norm=True), "[[CONV -> BN -> RELU]*2 -> POOL]*2 -> FC -> RELU -> FC"),
+]
+
+
+@pytest.mark.parametrize(("options", "pattern"), PATTERNS)
+def test_layer_pattern_prints_its_notation(options, pattern):
+    net = nets.layer_pattern(**options)
+    assert str(net) == f"INPUT -> {pattern}"
+    kinds = [layer.kind for layer in net.layers]
+    assert kinds.count("conv") == options["convs"] * options["blocks"]
+    assert kinds.count("max pool") == (0 if "pool" in options else options["blocks"])
+    assert kinds.count("dense") == options["fc"] + 1
+    assert geometry.table(net, (16, 16, 3))[-1].output_shape == (10,)
+
+
+def test_patterns_of_the_classics():
+    vgg16 = "INPUT -> [[CONV -> RELU]*2 -> POOL]*2 -> [[CONV -> RELU]*3 -> POOL]*3 -> [FC -> RELU]*2 -> FC"
+    assert str(nets.create("vgg16")) == vgg16
+    alexnet = "[CONV -> RELU -> NORM -> POOL]*2 -> [CONV -> RELU]*3 -> POOL -> [FC -> RELU]*2 -> FC"
+    assert str(nets.create("alexnet")) == f"INPUT -> {alexnet}"
+    assert str(nets.create("qa_net")) == "INPUT -> [CONV -> RELU -> POOL]*2 -> FC -> RELU -> FC"
+    assert str(nets.create("giusti_n4")) == "INPUT -> [CONV -> RELU -> POOL]*4 -> FC -> RELU -> FC"
+
+
+def test_repeats_start_at_a_layer_with_weights():
+    block = [Conv(2, 3, padding=1), Activation(), MaxPool(2)]
+    net = nets.net(MaxPool(2), block, block, Flatten(), Dense(3))
+    assert str(net) == "INPUT -> POOL -> [CONV -> RELU -> POOL]*2 -> FC"
+
+
+def test_layer_pattern_refuses():
+    for field in ("convs", "blocks", "fc"):
+        with pytest.raises(ValueError, match=rf"layer_pattern: {field} \(=-1\) must be at least 0"):
+            nets.layer_pattern(**{field: -1})
+    with pytest.raises(ValueError, match=r"features \(=\(8, 16\)\) must be one number or one for each of 3 blocks"):
+        nets.layer_pattern(blocks=3, features=(8, 16))
+    with pytest.raises(ValueError, match="unknown pool 'min'; pools: max, average, n_max"):
+        nets.layer_pattern(pool="min")
+
+
+def test_options_reach_the_layers():
+    kinds = [layer.kind for layer in nets.layer_pattern(pool="n_max", dropout=0.25, norm=True).layers]
+    assert kinds.count("n-max pool") == kinds.count("batch norm") == 2 and kinds.count("dropout") == 1
+    assert [layer.features for layer in nets.layer_pattern(blocks=6, features=64).layers if layer.kind == "conv"] == [
+        64, 128, 256, 512, 512, 512
+    ]
+    assert [layer.order for layer in nets.create("lenet5", flatten_order="chw").layers if layer.kind == "flatten"] == [
+        "chw"
+    ]
+    rates = [layer.rate for layer in nets.create("full_cnn", dropout=0.5).layers if layer.kind == "dropout"]
+    assert rates == [0.25, 0.25, 0.5]
+
+
+def test_unknown_names_and_options():
+    with pytest.raises(ValueError, match=r"unknown net 'vgg61'; did you mean .*vgg16.*nets: alexnet, full_cnn, "):
+        nets.create("vgg61")
+    with pytest.raises(ValueError, match="unknown net 'zzzzzz'; nets: alexnet"):
+        nets.create("zzzzzz")
+    with pytest.raises(ValueError, match="net 'qa_net' has no option drop_out, widht; it takes .*dropout: float = 0.0"):
+        nets.create("qa_net", drop_out=0.5, widht=3)
+    with pytest.raises(ValueError, match=r"net 'qa_net': num_classes \(=0\) must be at least 1"):
+        nets.create("qa_net", num_classes=0)
+    with pytest.raises(GeometryError, match=r"relu1 .*function \(='rely'\)|rely1 .*function \(='rely'\)"):
+        geometry.table(nets.create("qa_net", activation="rely"), (32, 32, 3))
+
+
+def test_images_that_are_refused():
+    net = nets.create("qa_net")
+    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
+    variables = jax.tree.map(lambda a: jnp.zeros(a.shape), variables)
+    with pytest.raises(TypeError, match="images are uint8; the net takes floating images, normalised as in training"):
+        net.apply(variables, jnp.zeros((1, 32, 32, 3), jnp.uint8), train=False)
+    with pytest.raises(TypeError, match=r"shape \(32, 32, 3\); the net takes \[N, H, W, C\], one image is images"):
+        net.apply(variables, jnp.zeros((32, 32, 3)), train=False)
+    with pytest.raises(GeometryError, match=r"fc1 \(dense\): its kernel takes 150 values, got 216"):
+        net.apply(variables, jnp.zeros((1, 36, 36, 3)), train=False)
+    with pytest.raises(TypeError, match="train"):
+        net.apply(variables, jnp.zeros((1, 32, 32, 3)))
+
+
+def test_activations_give_every_stage():
+    net = nets.create("qa_net")
+    variables, images = init(net, (32, 32, 3)), draw(0, (2, 32, 32, 3))
+    logits, stages = net.apply(variables, images, train=False, method="activations")
+    assert list(stages) == "conv1 relu1 pool1 conv2 relu2 pool2 flatten1 fc1 relu3 fc2".split()
+    np.testing.assert_array_equal(logits, stages["fc2"])
+    np.testing.assert_array_equal(logits, net.apply(variables, images, train=False))
+    x = images
+    for layer in net.layers:  # each stage is what its layer makes of the stage before
+        x = layer.apply({"params": variables["params"].get(layer.name, {})}, x, train=False)
+        np.testing.assert_array_equal(x, stages[layer.name])
+
+
+def test_names():
+    net = nets.net([Conv(2, 3), Activation("tanh"), MaxPool(2, name="shrink")], Conv(2, 3), Activation(), Flatten())
+    names = ["conv1", "tanh1", "shrink", "conv2", "relu1", "flatten1"]
+    assert [layer.name for layer in net.layers] == names
+    assert set(init(net, (10, 10, 1))["params"]) == {"conv1", "conv2"}
+    with pytest.raises(ValueError, match="layers share a name: c, conv1; give each its own"):
+        nets.net(Conv(2, name="c"), Conv(2), Conv(2, name="conv1"), Conv(2, name="c"))
+    unnamed = nets.Net((Conv(2, 3), Activation(), Flatten(), Dense(3)))
+    assert set(init(unnamed, (5, 5, 1))["params"]) == {"layers_0", "layers_3"}
+    assert [row.name for row in geometry.table(unnamed, (5, 5, 1))] == [f"layers_{i}" for i in range(4)]
+
+
+def test_same_layer_twice_gets_two_names_and_two_sets_of_parameters():
+    conv = Conv(2, 3)
+    params = init(nets.net(conv, conv), (7, 7, 2))["params"]
+    assert set(params) == {"conv1", "conv2"}
+    assert (params["conv1"]["kernel"] != params["conv2"]["kernel"]).any()
+
+
+def permuted(params):
+    """The qa_net's variables with the rows of fc1 in the order of the other way of flattening, and that order."""
+    order = np.arange(150).reshape(5, 5, 6).transpose(2, 0, 1).ravel()  # place in "hwc" of each value of "chw"
+    kernel = params["fc1"]["kernel"][order]
+    return {**params, "fc1": {**params["fc1"], "kernel": kernel}}, order
+
+
+def stages_of(order, params, images):
+    net = nets.create("qa_net", flatten_order=order)
+    return net.apply({"params": params}, images, train=False, method="activations")[1]
+
+
+def test_flattening_orders_are_permutations_of_each_other():
+    images, params = draw(0, (4, 32, 32, 3)), init(nets.create("qa_net"), (32, 32, 3))["params"]
+    other, order = permuted(params)
+    hwc, chw = stages_of("hwc", params, images), stages_of("chw", other, images)
+    assert (hwc["flatten1"] != chw["flatten1"]).any()
+    np.testing.assert_array_equal(hwc["flatten1"][:, order], chw["flatten1"])
+    # Put back in one order before the product, everything after is the same to the bit.
+    back = np.argsort(order)
+    fc1 = chw["flatten1"][:, back] @ other["fc1"]["kernel"][back] + params["fc1"]["bias"][None]
+    np.testing.assert_array_equal(fc1, hwc["fc1"])
+    # The product of the permuted factors sums its 150 terms (and the bias) in another order: each of the two sums is
+    # within 151 * 2^-24 * sum |x||w| of the exact one.
+    bound = 2 * 151 * 2.0**-24 * (np.abs(hwc["flatten1"]) @ np.abs(params["fc1"]["kernel"]))
+    assert (np.abs(hwc["fc1"] - chw["fc1"]) <= bound).all()
+    np.testing.assert_allclose(chw["fc2"], hwc["fc2"], rtol=0, atol=1e-5 * np.abs(hwc["fc2"]).max())
+    # Without the permutation of the kernel it is another function.
+    assert (np.abs(stages_of("chw", params, images)["fc2"] - hwc["fc2"]) > 0.01).any()
+
+
+def test_flattening_orders_agree_to_the_bit_where_sums_are_exact():
+    # Whole numbers below 2^24 add up without rounding, in any order.
+    random = np.random.default_rng(0)
+    images = jnp.asarray(random.integers(0, 4, size=(4, 32, 32, 3)), jnp.float32)
+    shapes = jax.eval_shape(lambda: nets.create("qa_net").init(jax.random.key(0), images, train=False))["params"]
+    params = jax.tree.map(lambda a: jnp.asarray(random.integers(-1, 2, size=a.shape), jnp.float32), shapes)
+    other, _ = permuted(params)
+    hwc, chw = stages_of("hwc", params, images), stages_of("chw", other, images)
+    largest = max(float(jnp.abs(stage).max()) for stage in hwc.values())
+    assert 100 < largest < 2**24
+    np.testing.assert_array_equal(hwc["fc2"], chw["fc2"])
+    assert len(np.unique(hwc["fc2"])) > 10

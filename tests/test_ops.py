@@ -1,0 +1,129 @@
+"""`cnn.ops`: the special forms of convolution equal the plain one, in value and gradient; padding and counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cnn import ops
+from cnn.windows import Window, output_size
+
+
+def draw(seed, shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def plain(images, kernel, window, groups=1):
+    return lax.conv_general_dilated(
+        images, kernel, window.stride, window.padding, rhs_dilation=window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups, precision="highest",
+    )
+
+
+# name: (images, kernel, window, groups, whether it must be matrix products, on CPU)
+FORMS = {
+    "1x1": ((2, 5, 6, 7), (1, 1, 7, 4), Window(), 1, True),
+    "1x1, dilation means nothing": ((2, 5, 6, 7), (1, 1, 7, 4), Window(dilation=(2, 3)), 1, True),
+    "1x1 stride 2": ((2, 5, 7, 7), (1, 1, 7, 4), Window(stride=(2, 2)), 1, False),
+    "1x1 padded": ((2, 5, 7, 7), (1, 1, 7, 4), Window(padding=((1, 0), (0, 2))), 1, False),
+    "1x1 groups": ((2, 5, 7, 6), (1, 1, 3, 4), Window(), 2, False),
+    "whole map": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6)), 1, True),
+    "whole map, stride means nothing": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6), (3, 2)), 1, True),
+    "whole map, padded": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6), padding=((1, 1), (0, 2))), 1, False),
+    "whole map, groups": ((2, 5, 6, 8), (5, 6, 4, 4), Window((5, 6)), 2, False),
+    "as large as the map, dilated": ((2, 3, 3, 7), (2, 2, 7, 4), Window((2, 2), dilation=(2, 2)), 1, False),
+    "few to many": ((2, 8, 7, 3), (5, 4, 3, 64), Window((5, 4)), 1, True),
+    "few to many, dilated": ((2, 8, 7, 3), (3, 3, 3, 70), Window((3, 3), dilation=(3, 2)), 1, True),
+    "few to many, strided": ((2, 10, 7, 3), (5, 3, 3, 64), Window((5, 3), (2, 3)), 1, True),
+    "few to many, padded": ((2, 5, 5, 3), (5, 5, 3, 64), Window((5, 5), padding=((2, 2), (2, 2))), 1, False),
+    "few to many, groups": ((2, 8, 7, 4), (5, 4, 2, 64), Window((5, 4)), 2, False),
+    "large": ((1, 5, 6, 64), (4, 4, 64, 1024), Window((4, 4)), 1, True),
+    "many to many": ((2, 6, 7, 16), (3, 3, 16, 64), Window((3, 3)), 1, False),
+    "narrow": ((2, 6, 7, 3), (3, 3, 3, 6), Window((3, 3)), 1, False),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_of_convolution(name):
+    image_shape, kernel_shape, window, groups, products = FORMS[name]
+    images, kernel = jnp.asarray(draw(0, image_shape)), jnp.asarray(draw(1, kernel_shape))
+
+    def output_and_gradients(convolution):
+        def run(images, kernel):
+            y, transposed = jax.vjp(lambda i, k: convolution(i, k, window, groups), images, kernel)
+            return y, transposed(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+        return jax.jit(run)
+
+    traced = jax.jit(lambda i, k: ops.convolution(i, k, window, groups)).trace(images, kernel)
+    program = traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert ("stablehlo.dot_general" in program, "stablehlo.convolution" in program) == (products, not products)
+    got = jax.tree.leaves(output_and_gradients(ops.convolution)(images, kernel))
+    expected = jax.tree.leaves(output_and_gradients(plain)(images, kernel))
+    assert len(got) == 3
+    for a, b in zip(got, expected, strict=True):
+        assert a.shape == b.shape
+        # Two orders of summing up to 1,024 terms in float32, each partial sum rounded at 6e-8 in random directions.
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-6 * np.abs(b).max())
+
+
+def test_product_of_patches_is_for_cpu():
+    # An accelerator has a convolution of its own that is faster than a product of patches.
+    image_shape, kernel_shape, window, groups, _ = FORMS["few to many"]
+    arguments = jnp.zeros(image_shape), jnp.zeros(kernel_shape)
+    convolve = jax.jit(lambda i, k: ops.convolution(i, k, window, groups))
+    program = convolve.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.convolution" in program and "stablehlo.dot_general" not in program
+
+
+@pytest.mark.parametrize("mode", ops.PADDING_MODES)
+def test_pad_is_numpys(mode):
+    x = draw(0, (2, 5, 4, 3))
+    padding = ((2, 1), (0, 3))
+    expected = np.pad(x, ((0, 0), *padding, (0, 0)), mode="constant" if mode == "zero" else mode)
+    np.testing.assert_allclose(ops.pad(jnp.asarray(x), padding, mode), expected, rtol=0, atol=1e-6)  # means in float32
+    assert ops.pad(jnp.asarray(x, jnp.bfloat16), padding, mode).dtype == jnp.bfloat16
+
+
+def test_padding_of_a_small_image_by_hand():
+    x = jnp.arange(1.0, 7.0).reshape(1, 2, 3, 1)  # 1 2 3 / 4 5 6
+    rows = {
+        "zero": [[0, 0, 0, 0], [0, 1, 2, 3], [0, 4, 5, 6]],
+        "edge": [[1, 1, 2, 3], [1, 1, 2, 3], [4, 4, 5, 6]],
+        "reflect": [[5, 4, 5, 6], [2, 1, 2, 3], [5, 4, 5, 6]],
+        "mean": [[3.5, 2.5, 3.5, 4.5], [2, 1, 2, 3], [5, 4, 5, 6]],
+    }
+    for mode, expected in rows.items():
+        np.testing.assert_array_equal(ops.pad(x, ((1, 0), (1, 0)), mode)[0, :, :, 0], expected)
+
+
+def test_window_counts():
+    # 4 pixels, windows of 3 every 2 from -1: pixels -1..1, 1..3 and, hanging over, 3..5.
+    window = Window((3, 1), (2, 1), ((1, 1), (0, 0)))
+    size = output_size((4, 2), window, "ceil", "pool")
+    counts = ops.window_counts((4, 2), window, size)
+    np.testing.assert_array_equal(counts, np.array([2, 3, 1], np.float32)[None, :, None, None] * np.ones((1, 1, 2, 1)))
+
+
+def test_equal_maxima_share_the_gradient():
+    window = Window((2, 2), (2, 2))
+    gradient = jax.grad(lambda x: ops.max_pool(x, window, (1, 1)).sum())(jnp.ones((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], np.full((2, 2), 0.25))
+
+
+@pytest.mark.parametrize("value", [-np.inf, 0.0, -3.0e38])
+def test_pools_of_extreme_values(value):
+    x = jnp.full((1, 3, 3, 1), value, jnp.float32)
+    window = Window((2, 2), (2, 2), ((1, 0), (1, 0)))
+    for pool in (ops.max_pool, lambda x, *rest: ops.n_max_pool(x, *rest, 1)):
+        np.testing.assert_array_equal(pool(x, window, (2, 2)), np.full((1, 2, 2, 1), value, np.float32))
+
+
+def test_lrn_of_half_precision_is_computed_in_float32():
+    # 300^2 overflows float16 (65,504): squared in half precision the result would be 0.
+    x = jnp.full((1, 1, 1, 3), 300.0, jnp.float16)
+    y = ops.local_response_norm(x, 3, 1.0, 1.0, 0.5)
+    assert y.dtype == jnp.float16
+    expected = 300 / np.sqrt(1 + 90_000 * np.array([2.0, 3.0, 2.0]))
+    np.testing.assert_allclose(np.asarray(y[0, 0, 0], np.float32), expected, rtol=2**-11)  # the rounding of float16

@@ -1,0 +1,315 @@
+"""Training: the step by value, runs bit-equal to themselves, killed or not, and what a run writes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnn import checkpoint, logs, nets, optim, steps
+from cnn.devices import Devices
+from cnn.train import total_steps, train_and_evaluate
+from configs import default, smoke
+
+ROOT = Path(__file__).parent.parent
+
+
+def small_config(**train):
+    config = smoke.get_config()
+    config.train.update({"steps": 12, "steps_per_dispatch": 5, **train})
+    config.net.options.update({"features": 4, "width": 8})
+    config.checkpoint.every_steps = 4
+    config.eval.every_epochs = 0.4
+    return config
+
+
+def leaves(workdir):
+    return jax.tree.leaves(checkpoint.load_run(str(workdir)).variables)
+
+
+def assert_bit_equal(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run never stopped, and what it returned."""
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, train_and_evaluate(small_config(), str(workdir))
+
+
+def test_two_equal_runs_are_bit_equal(finished, tmp_path):
+    train_and_evaluate(small_config(), str(tmp_path))
+    assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
+
+
+def test_how_a_run_is_cut_up_makes_no_difference(finished, tmp_path):
+    """Other pauses for log lines, checkpoints and validation: the same bits."""
+    config = small_config(steps_per_dispatch=3)
+    config.checkpoint.every_steps = 5
+    config.eval.every_epochs = 100.0
+    train_and_evaluate(config, str(tmp_path))
+    assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
+
+
+def test_another_seed_is_another_run(finished, tmp_path):
+    config = small_config()
+    config.seed = 1
+    train_and_evaluate(config, str(tmp_path))
+    assert any(not np.array_equal(a, b) for a, b in zip(leaves(tmp_path), leaves(finished[0]), strict=True))
+
+
+KILL_AFTER = """
+import os, signal, sys
+from cnn import steps
+from cnn.train import train_and_evaluate
+from tests.test_train import small_config
+
+make_step, count = steps.make_run_steps, 0
+def counting(*arguments, **options):
+    run = make_step(*arguments, **options)
+    def killed(state, images, labels, indices):
+        global count
+        count += len(indices)
+        if count > 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run(state, images, labels, indices)
+    return killed
+steps.make_run_steps = counting
+train_and_evaluate(small_config(), sys.argv[1])
+"""
+
+
+def test_killed_in_mid_epoch_and_started_again_ends_bit_identical(finished, tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILL_AFTER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "result.json").exists()
+    assert 0 < checkpoint.load_run(str(tmp_path)).step < 10
+    result = train_and_evaluate(small_config(), str(tmp_path))
+    assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
+    assert result["test_accuracy"] == finished[1]["test_accuracy"]
+    assert result["test_loss"] == finished[1]["test_loss"]
+    # The log holds every step once, as if nothing had happened.
+    steps_of = [(line["split"], line["step"]) for line in logs.read_metrics(str(tmp_path))]
+    assert len(steps_of) == len(set(steps_of))
+    ours, theirs = (
+        [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+        for lines in (logs.read_metrics(str(tmp_path)), logs.read_metrics(str(finished[0])))
+    )
+    at = {(line["split"], line["step"]): line for line in theirs}
+    assert all(at[line["split"], line["step"]] == line for line in ours if (line["split"], line["step"]) in at)
+
+
+def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
+    """SIGKILL when the process likes it least; started again until it is done."""
+    script = "import sys; from cnn.train import train_and_evaluate; from tests.test_train import small_config;"
+    script += "train_and_evaluate(small_config(), sys.argv[1])"
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "checkpoints").glob("4*")) and time.monotonic() < deadline:
+        time.sleep(0.005)  # from the moment that the first checkpoint begins to be written
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    train_and_evaluate(small_config(), str(tmp_path))
+    assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
+
+
+def test_a_finished_run_started_again_changes_nothing(finished):
+    before = leaves(finished[0])
+    again = train_and_evaluate(small_config(), str(finished[0]))
+    assert_bit_equal(leaves(finished[0]), before)
+    assert again["test_accuracy"] == finished[1]["test_accuracy"]
+    assert again["seconds"] == finished[1]["seconds"]
+
+
+def test_what_a_run_writes(finished):
+    workdir, result = finished
+    written = json.loads((workdir / "result.json").read_text())
+    assert written == json.loads(json.dumps(result))
+    for name in ("test_accuracy", "test_loss", "examples", "seconds", "device", "commit", "packages", "parameters"):
+        assert name in written
+    assert written["examples"] == 128 or written["examples"] > 0
+    assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
+    data = json.loads((workdir / "data.json").read_text())
+    assert len(data["mean"]) == len(data["std"]) == 3
+    for name in ("confusion.png", "curves.png"):
+        assert (workdir / name).stat().st_size > 1000
+    assert list((workdir / "tensorboard").glob("events*"))
+    lines = logs.read_metrics(str(workdir))
+    train_lines = [line for line in lines if line["split"] == "train"]
+    assert train_lines[-1]["step"] == 12
+    assert {"loss", "accuracy", "learning_rate", "images_per_second"} <= set(train_lines[-1])
+    assert [line["split"] for line in lines][-1] == "test"
+    assert any(line["split"] == "validation" for line in lines)
+
+
+def test_another_config_in_the_same_directory_is_refused(finished):
+    config = small_config(learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"another run: train.learning_rate is 0.02 there and 0.5 here.*--workdir"):
+        train_and_evaluate(config, str(finished[0]))
+
+
+def test_a_nan_loss_stops_with_step_and_rate(tmp_path):
+    config = small_config(learning_rate=1e30, schedule="constant")
+    config.checkpoint.every_steps = 1
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) at step \d+, where the learning rate is 1e\+30"):
+        train_and_evaluate(config, str(tmp_path))
+
+
+def test_epochs_or_steps_not_both():
+    train = default.get_config().train
+    with pytest.raises(ValueError, match="one of them, not both"):
+        total_steps(train, 100)
+    train.epochs = 1.5
+    train.batch_size = 32
+    assert total_steps(train, 100) == 5  # 150 examples in batches of 32
+    train.steps = 7
+    with pytest.raises(ValueError, match="one of them, not both"):
+        total_steps(train, 100)
+    train.epochs = None
+    assert total_steps(train, 100) == 7
+    train.steps = 0
+    with pytest.raises(ValueError, match="must be above 0"):
+        total_steps(train, 100)
+
+
+def test_loss_against_numpy():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 2, (9, 5)), rng.integers(0, 5, 9)
+    log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    for smoothing in (0.0, 0.1):
+        targets = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
+        loss, correct = steps.loss_and_correct(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), smoothing)
+        np.testing.assert_allclose(loss, -(targets * log_softmax).sum(1).mean(), rtol=1e-5)
+        assert correct == (logits.argmax(1) == labels).sum()
+
+
+def make_pieces(config, net, looped, devices=None):
+    optimizer = optim.make_optimizer(config.train, optax.constant_schedule(config.train.learning_rate))
+    devices = devices or Devices()
+    state = devices.replicate(steps.init_state(net, optimizer, (8, 8, 1), config.seed))
+    step = steps.make_step(net, optimizer, config, (0.5,), (0.25,))
+    return state, steps.make_run_steps(step, devices, 6, looped=looped)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+LABELS = np.random.default_rng(1).integers(0, 4, 40).astype(np.int32)
+INDICES = np.random.default_rng(2).integers(0, 40, (5, 8)).astype(np.int32)
+
+
+def test_the_loop_on_the_device_takes_the_same_steps():
+    """One call for many steps (accelerators) and one call a step (CPU) are the same training, to rounding."""
+    config = default.get_config()
+    config.augment.pad = 1
+    net = nets.create("layer_pattern", 4, features=4, width=8, norm=True, dropout=0.3)
+    results = []
+    for looped in (False, True):
+        state, run = make_pieces(config, net, looped)
+        state, losses, corrects = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES)
+        assert losses.shape == corrects.shape == (5,)
+        assert int(state.step) == 5
+        results.append((jax.device_get(state), losses))
+    # XLA fuses the two programs differently: float32 rounding, five steps of it.
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), results[0][0], results[1][0])
+    assert len(results[0][0].statistics) == 1  # batch statistics were updated
+    assert np.abs(results[0][0].statistics["batch_stats"]["bn1"]["norm"]["mean"]).max() > 0
+
+
+def test_one_step_against_the_gradient_by_hand():
+    """Plain SGD without augmentation: w - lr * gradient of the mean cross-entropy."""
+    config = default.get_config()
+    config.train.update({"momentum": 0.0, "learning_rate": 0.1})
+    net = nets.create("layer_pattern", 4, features=4, width=8)
+    state, run = make_pieces(config, net, False)
+    params = jax.device_get(state.params)
+
+    def objective(params):
+        x = (jnp.asarray(IMAGES[INDICES[0]], jnp.float32) / 255 - 0.5) / 0.25
+        logits = net.apply({"params": params}, x, train=False)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS[INDICES[0]]).mean()
+
+    loss, gradient = jax.jit(jax.value_and_grad(objective))(params)
+    state, losses, _ = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES[:1])
+    np.testing.assert_allclose(losses[0], loss, rtol=1e-5)
+    jax.tree.map(
+        lambda new, old, g: np.testing.assert_allclose(new, old - 0.1 * g, rtol=1e-4, atol=1e-6),
+        jax.device_get(state.params),
+        params,
+        gradient,
+    )
+
+
+def test_bfloat16_trains_with_float32_parameters():
+    config = default.get_config()
+    config.train.dtype = "bfloat16"
+    net = nets.create("layer_pattern", 4, features=4, width=8)
+    state, run = make_pieces(config, net, False)
+    images, labels = jnp.asarray(IMAGES), jnp.asarray(LABELS)
+    state, losses, _ = run(state, images, labels, INDICES)
+    assert losses.dtype == np.float32 and np.isfinite(losses).all()
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    config.train.dtype = "float16"
+    with pytest.raises(ValueError, match="train.dtype .*'float16'.*float32, bfloat16"):
+        make_pieces(config, net, False)
+
+
+TWO_DEVICES = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import numpy as np
+from cnn import nets
+from cnn.devices import Devices
+from tests.test_train import IMAGES, INDICES, LABELS, make_pieces
+from configs import default
+
+config = default.get_config()
+config.augment.pad = 1
+devices = Devices()
+assert devices.count == 2
+net = nets.create("layer_pattern", 4, features=4, width=8, norm=True, dropout=0.3)
+state, run = make_pieces(config, net, False, devices)
+state, losses, _ = run(state, *devices.replicate((IMAGES, LABELS)), INDICES)
+np.savez(sys.argv[1], losses=losses, *[np.asarray(leaf) for leaf in jax.tree.leaves(state)])
+try:
+    devices.per_device(33, "train.batch_size")
+except ValueError as error:
+    assert "train.batch_size (=33) must be a positive multiple of the 2 local devices" in str(error), error
+else:
+    raise AssertionError("33 does not divide over 2 devices")
+"""
+
+
+def test_two_devices_train_as_one(tmp_path):
+    """The batch is split, its mean, its batch statistics and its random numbers are the global batch's."""
+    path = tmp_path / "two.npz"
+    done = subprocess.run([sys.executable, "-c", TWO_DEVICES, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    two = np.load(path)
+    config = default.get_config()
+    config.augment.pad = 1
+    net = nets.create("layer_pattern", 4, features=4, width=8, norm=True, dropout=0.3)
+    state, run = make_pieces(config, net, False)
+    state, losses, _ = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES)
+    np.testing.assert_allclose(two["losses"], losses, rtol=1e-4)
+    for i, leaf in enumerate(jax.tree.leaves(state)):
+        # A sum over two halves rounds otherwise than over the whole; five steps of it.
+        np.testing.assert_allclose(two[f"arr_{i}"], leaf, rtol=2e-3, atol=1e-5)
+
+
+def test_training_never_imports_tensorflow(tmp_path):
+    script = "import sys; from cnn.train import train_and_evaluate; from tests.test_train import small_config;"
+    script += "train_and_evaluate(small_config(), sys.argv[1]); sys.exit('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
