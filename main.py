@@ -13,7 +13,9 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; default: runs/ and the name of the config.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
 IMAGES = flags.DEFINE_list("images", [], "With --mode=predict: pictures, separated by commas.")
-CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 1, "On CPU: how many devices to show to JAX; batches are split over them.")
+CPU_DEVICES = flags.DEFINE_integer(
+    "cpu_devices", 0, "On CPU: how many devices to split batches over; 0: one for each core, if the batch divides."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -28,11 +30,9 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.get_verbosity() if flags.FLAGS["verbosity"].present else logging.WARNING)
 
     # Imported here so that --help and mistakes in flags answer at once.
-    import jax
+    from cnn import checkpoint, data, devices, logs
 
-    jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value)
-    from cnn import checkpoint, data, logs
-
+    devices.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
     print(f"device: {logs.environment()['device']}; workdir: {workdir}", flush=True)
     try:
         if MODE.value == "train":

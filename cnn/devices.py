@@ -3,6 +3,7 @@
 The one place that knows. One device is the same code as many.
 """
 
+import os
 from typing import Any
 
 import jax
@@ -10,6 +11,23 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
+LEAST_PER_CPU_DEVICE = 16  # examples; with fewer, waiting for each other costs more than a second core gives
+
+
+def use_cpu_devices(count: int, batch_size: int) -> None:
+    """Sets how many devices a CPU counts as; before JAX is used, and without effect on other platforms.
+
+    Two devices on two cores train up to twice as fast as one: XLA keeps one device's cores busy only part of the time.
+
+    Args:
+      count: of devices; 0: one for each core, as far as they divide the batch into parts that are worth it.
+      batch_size: examples in a step of training.
+    """
+    if not count:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        fits = [n for n in range(1, cores + 1) if batch_size % n == 0 and batch_size // n >= LEAST_PER_CPU_DEVICE]
+        count = max(fits, default=1)
+    jax.config.update("jax_num_cpu_devices", count)
 
 
 class Devices:

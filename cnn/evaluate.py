@@ -87,10 +87,12 @@ def evaluate(
       The split's `Metrics`.
 
     Raises:
-      ValueError: if the split is empty, or the batch does not divide over the devices.
+      ValueError: if the split is empty, or the batch size below 1.
     """
     devices = devices or Devices()
-    devices.per_device(batch_size, "eval.batch_size")
+    if batch_size < 1:
+        raise ValueError(f"eval.batch_size (={batch_size}) must be at least 1")
+    batch_size = -(-batch_size // devices.count) * devices.count  # a few more padded examples, the same sums
     count = len(split.labels)
     if not count:
         raise ValueError("the split has no examples; hold some out with data.validation_fraction")

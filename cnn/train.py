@@ -71,7 +71,6 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     print(f"{config.net.name}: {net}\n{table}", flush=True)
     devices = Devices()
     devices.per_device(config.train.batch_size, "train.batch_size")
-    devices.per_device(config.eval.batch_size, "eval.batch_size")
     total = total_steps(config.train, len(dataset.train.labels))
     schedule = optim.make_schedule(config.train, total)
     optimizer = optim.make_optimizer(config.train, schedule)

@@ -88,5 +88,5 @@ def test_empty_and_indivisible():
     empty = Split(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0, np.int32))
     with pytest.raises(ValueError, match=r"no examples.*data.validation_fraction"):
         evaluate(net, variables, empty, [0.0] * 3, [1.0] * 3, batch_size=2)
-    with pytest.raises(ValueError, match=r"eval.batch_size \(=0\) must be a positive multiple of the 1 local devices"):
+    with pytest.raises(ValueError, match=r"eval.batch_size \(=0\) must be at least 1"):
         evaluate(net, variables, empty, [0.0] * 3, [1.0] * 3, batch_size=0)
