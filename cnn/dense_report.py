@@ -36,7 +36,6 @@ def run_scenes(
     batch_size: int = 50,
     timing_images: int = 50,
     split_name: str = "test",
-    command: str | None = None,
 ) -> dict[str, Any]:
     """Builds scenes from a split, classifies them by every method, prints the table and writes everything.
 
@@ -51,7 +50,6 @@ def run_scenes(
       batch_size: scenes in one call to the device.
       timing_images: scenes in the batch that is timed.
       split_name: for the record.
-      command: for the record.
 
     Returns:
       What result.json holds: rows, agreement, savings, best_dense, what was run, versions, device and commit.
@@ -67,9 +65,9 @@ def run_scenes(
     )
     config: Any = run.config
     facts = {
-        "command": command,
         "net": config.net.name,
         "data": config.data.name,
+        "background": config.train.background,
         "split": split_name,
         "scenes": scenes,
         "size": size,
@@ -271,6 +269,7 @@ def _text(found: Evaluation, result: dict[str, Any]) -> str:
         if agreement.expected
         else "the net is padded, so a crop sees padding where the dense run sees the image: two different measurements"
     )
+    blind = "" if result["background"] else ": a net that was never shown such gives each of them to some class"
     dense_rows = sum(row.method.startswith("dense") for row in found.rows)
     lines = [
         f"# {result['net']} on {result['scenes']:,} scenes of {result['size']}x{result['size']} pixels",
@@ -287,8 +286,7 @@ def _text(found: Evaluation, result: dict[str, Any]) -> str:
         f"and {found.measured_saving:.2f} times its time. Their layers write {result['values_saving']:.2f} times the "
         f"values: in a small net memory counts as much as arithmetic.",
         f"- The one window around the object, its place told: {told['accuracy']:.2%} ({told['low']:.2%} to "
-        f"{told['high']:.2%}). What the sliding rows lack to it they lose to the windows without the object: a net "
-        f"that was never shown such gives each of them to some class.",
+        f"{told['high']:.2%}). What the sliding rows lack to it they lose to the windows without the object{blind}.",
         f"- Most accurate dense row: {best['method']}, {best['averaging']}, {best['accuracy']:.2%} "
         f"({best['low']:.2%} to {best['high']:.2%}); picked among {dense_rows} on these very scenes. {clear}",
     ]

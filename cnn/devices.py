@@ -44,7 +44,7 @@ class Devices:
 
     @property
     def platform(self) -> str:
-        """"cpu", "gpu" or "tpu"."""
+        """ "cpu", "gpu" or "tpu"."""
         return self.mesh.devices.flat[0].platform
 
     def split(self, axis: int = 0) -> NamedSharding:

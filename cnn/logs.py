@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -16,20 +17,28 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-da
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and commit, to stand beside every number.
+    """Command, versions, device and commit, to stand beside every number.
 
     Returns:
-      {"python", "packages", "device", "commit"}; commit ends in "+changes" in a tree with uncommitted changes, and is
-      None outside a git checkout.
+      {"command", "python", "packages", "device", "commit"}; commit ends in "+changes" in a tree with uncommitted
+      changes, and is None outside a git checkout.
     """
     devices = jax.local_devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
     return {
+        "command": _command(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "device": f"{len(devices)} x {kind}",
         "commit": _commit(),
     }
+
+
+def _command() -> str:
+    """How this process was started, as one would type it from the root of the repository."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    start = ["python", "-m", spec.name] if spec else ["python", os.path.basename(sys.argv[0])]
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def _commit() -> str | None:

@@ -100,9 +100,7 @@ def _tap(images: jax.Array, position: Pair, size: tuple[int, ...], window: Windo
     """The pixels that tap (i, j) of every window sees: [N, H', W', C]."""
     start = [p * d for p, d in zip(position, window.dilation, strict=True)]
     stop = [a + (n - 1) * s + 1 for a, n, s in zip(start, size, window.stride, strict=True)]
-    return lax.slice(
-        images, (0, *start, 0), (images.shape[0], *stop, images.shape[3]), (1, *window.stride, 1)
-    )
+    return lax.slice(images, (0, *start, 0), (images.shape[0], *stop, images.shape[3]), (1, *window.stride, 1))
 
 
 def _pad_for_pool(images: jax.Array, window: Window, size: Pair, value: float) -> jax.Array:
@@ -184,9 +182,7 @@ def n_max_pool(images: jax.Array, window: Window, size: Pair, n: int) -> jax.Arr
     """
     counts = np.minimum(window_counts(images.shape[1:3], window, size), n)
     padded = _pad_for_pool(images, window, size, -np.inf)
-    taps = [
-        _tap(padded, (i, j), size, window) for i in range(window.kernel[0]) for j in range(window.kernel[1])
-    ]
+    taps = [_tap(padded, (i, j), size, window) for i in range(window.kernel[0]) for j in range(window.kernel[1])]
     largest = lax.top_k(jnp.stack(taps, axis=-1), n)[0]  # (N, H', W', C, n), descending
     real = np.arange(n)[None, None, None, None, :] < counts[..., None]
     total = jnp.where(real, largest, 0).sum(axis=-1)
@@ -215,7 +211,5 @@ def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, be
     below = size // 2
     squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (below, size - 1 - below)))
     channels = x.shape[-1]
-    total = functools.reduce(
-        jnp.add, [lax.slice_in_dim(squares, i, i + channels, axis=3) for i in range(size)]
-    )
+    total = functools.reduce(jnp.add, [lax.slice_in_dim(squares, i, i + channels, axis=3) for i in range(size)])
     return (x * (k + alpha * total) ** -beta).astype(images.dtype)

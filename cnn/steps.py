@@ -191,9 +191,7 @@ def make_run_steps(step: Step, devices: Devices, length: int, looped: bool | Non
 
         return run_one_by_one
 
-    def loop(
-        state: State, images: jax.Array, labels: jax.Array, indices: jax.Array, count: jax.Array
-    ) -> Stepped:
+    def loop(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array, count: jax.Array) -> Stepped:
         def body(i: jax.Array, carry: Stepped) -> Stepped:
             state, losses, corrects = carry
             state, loss, correct = pick(state, images, labels, indices[i])

@@ -65,6 +65,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
       ValueError: if a field is out of range, or the directory holds a run with another config.
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
     """
+    environment = logs.environment()  # now: the commit that is running, whatever is checked out when it ends
     dataset = data.load(**config.data)
     net = checkpoint.make_net(config, dataset.num_classes)
     table = geometry.table(net, dataset.image_shape)
@@ -90,7 +91,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
         result["validation_accuracy"] = job.score(state, dataset.validation).accuracy
     result |= {"parameters": table.params, "multiply_adds": table.macs, "seconds": round(seconds, 1)}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
-    result |= {"net": config.net.name, "data": config.data.name, "seed": config.seed, **logs.environment()}
+    result |= {"net": config.net.name, "data": config.data.name, "seed": config.seed, **environment}
     logs.write_json(os.path.join(workdir, "result.json"), result)
     report.confusion_picture(os.path.join(workdir, "confusion.png"), test.confusion, dataset.class_names)
     report.curves_picture(os.path.join(workdir, "curves.png"), logs.read_metrics(workdir))
@@ -184,9 +185,7 @@ def _train(job: _Job, state: State, writer: logs.MetricWriter) -> tuple[State, f
     seconds = writer.seconds_before
     while step < job.total:
         stop = min([job.total, *((step // interval + 1) * interval for interval in intervals.values())])
-        indices = data.batch_indices(
-            config.seed, step, batch_size=batch_size, num_examples=count, steps=stop - step
-        )
+        indices = data.batch_indices(config.seed, step, batch_size=batch_size, num_examples=count, steps=stop - step)
         state, losses, corrects = run_steps(state, images, labels, indices)
         _check_finite(losses, step, job.schedule)
         step = stop

@@ -1,6 +1,6 @@
 """Your own pictures, one directory for each class: root/{train,val}/<class>/*.jpg or png, of any sizes.
 
-    python main.py --config=configs/folder.py --config.data.dir=ROOT --workdir=runs/folder
+python main.py --config=configs/folder.py --config.data.dir=ROOT --workdir=runs/folder
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,6 @@ pictures to DIR/dense_eval. With `--image=FILE` it runs the net densely over you
 """
 
 import os
-import shlex
 import sys
 
 from absl import app, flags, logging
@@ -59,7 +58,6 @@ def main(argv: list[str]) -> None:
             batch_size=BATCH_SIZE.value,
             timing_images=TIMING_IMAGES.value,
             split_name=SPLIT.value,
-            command=shlex.join(["python", "-m", "experiments.dense_eval", *sys.argv[1:]]),
         )
         print(f"wrote {output}", flush=True)
     except (OSError, ValueError) as error:  # DataError and GeometryError are ValueErrors

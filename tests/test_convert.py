@@ -50,7 +50,9 @@ def test_converted_net_gives_the_logits(name, options, shape, order):
     assert_close(scores[:, 0, 0], net.apply(variables, images, train=False))
     # The parameters are the same numbers under the same names.
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(p)) for name, p in variables["params"].items()}
-    assert sizes == {name: sum(leaf.size for leaf in jax.tree.leaves(p)) for name, p in conv_variables["params"].items()}
+    assert sizes == {
+        name: sum(leaf.size for leaf in jax.tree.leaves(p)) for name, p in conv_variables["params"].items()
+    }
     assert geometry.table(conv_net, shape).params == geometry.table(net, shape).params
     assert geometry.table(conv_net, shape).macs == geometry.table(net, shape).macs
 
@@ -98,7 +100,9 @@ def test_dropout_and_activation_between_flatten_and_dense():
     variables = randomised(net, (9, 7, 2))
     images = jax.random.normal(jax.random.key(0), (2, 9, 7, 2))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (9, 7, 2))
-    assert_close(conv_net.apply(conv_variables, images, train=False)[:, 0, 0], net.apply(variables, images, train=False))
+    assert_close(
+        conv_net.apply(conv_variables, images, train=False)[:, 0, 0], net.apply(variables, images, train=False)
+    )
 
 
 def test_what_cannot_be_slid_says_so():
@@ -160,7 +164,9 @@ def test_conv_to_fc_and_back():
     variables = randomised(layer, (6, 6, 2))
     matrix, bias = convert.conv_to_fc(layer, variables, (6, 6, 2))
     dense_net = nets.net([Flatten(), Dense(108)])
-    back, back_variables = convert.fc_to_conv(dense_net, {"params": {"fc1": {"kernel": matrix, "bias": bias}}}, (6, 6, 2))
+    back, back_variables = convert.fc_to_conv(
+        dense_net, {"params": {"fc1": {"kernel": matrix, "bias": bias}}}, (6, 6, 2)
+    )
     images = jax.random.normal(jax.random.key(0), (2, 6, 6, 2))
     expected = layer.apply(variables, images, train=False).reshape(2, -1)
     assert_close(back.apply(back_variables, images, train=False)[:, 0, 0], expected)

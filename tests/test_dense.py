@@ -82,9 +82,7 @@ def test_default_stride_is_the_nets_own():
     assert dense.native_stride(net, (32, 32), 3) == (4, 4)
     native = dense.score_map(net, variables, images, (32, 32))
     assert native.scores.shape == (1, 5, 4, 10)
-    np.testing.assert_array_equal(
-        native.scores, dense.score_map(net, variables, images, (32, 32), 4, "shift").scores
-    )
+    np.testing.assert_array_equal(native.scores, dense.score_map(net, variables, images, (32, 32), 4, "shift").scores)
     np.testing.assert_array_equal(native.boxes[1, 2], [4, 8, 36, 40])
 
 

@@ -39,12 +39,14 @@ def test_parameters_of_the_documents(name, shape, layers, total):
         ("qa_net", (32, 32, 3), [(28, 28, 3), (14, 14, 3), (10, 10, 6), (5, 5, 6), (150,), (100,), (10,)]),
         ("full_cnn", (28, 28, 1), [(28, 28, 32), (14, 14, 32), (14, 14, 64), (7, 7, 64), (3136,), (128,), (10,)]),
         (
-            "alexnet", (227, 227, 3),
+            "alexnet",
+            (227, 227, 3),
             [(55, 55, 96), (27, 27, 96), (27, 27, 256), (13, 13, 256), (13, 13, 384), (13, 13, 384), (13, 13, 256)]
             + [(6, 6, 256), (9216,), (4096,), (4096,), (1000,)],
         ),
         (
-            "giusti_n4", (95, 95, 1),
+            "giusti_n4",
+            (95, 95, 1),
             [(92, 92, 48), (46, 46, 48), (42, 42, 48), (21, 21, 48), (18, 18, 48), (9, 9, 48), (6, 6, 48), (3, 3, 48)]
             + [(432,), (200,), (2,)],
         ),
@@ -127,8 +129,16 @@ def test_table_agrees_with_what_init_and_apply_make(name):
 
 def test_parameters_of_every_kind_of_layer():
     net = nets.net(
-        Conv(6, (2, 3), groups=2, use_bias=False), BatchNorm(), LocallyConnected(4, 3, stride=2), LRN(), NMaxPool(n=2),
-        LocallyConnected(2, 2, use_bias=False), Flatten(), Dense(5, use_bias=False), BatchNorm(), Dense(3),
+        Conv(6, (2, 3), groups=2, use_bias=False),
+        BatchNorm(),
+        LocallyConnected(4, 3, stride=2),
+        LRN(),
+        NMaxPool(n=2),
+        LocallyConnected(2, 2, use_bias=False),
+        Flatten(),
+        Dense(5, use_bias=False),
+        BatchNorm(),
+        Dense(3),
     )
     shape = (14, 15, 4)
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros((1, *shape)))
@@ -190,7 +200,7 @@ def test_receptive_fields_are_what_changes_the_output(seed, padded, gaps):
         starts = [o + k * s for o, k, s in zip(row.offset, (i, j), row.stride, strict=True)]
         for pixels, start, field, length in zip(np.nonzero(seen[i, j]), starts, row.receptive_field, size, strict=True):
             assert start <= pixels.min() and pixels.max() < start + field, (i, j)
-            if 0 <= start and start + field <= length:  # a box that lies inside the image is filled to its edges
+            if start >= 0 and start + field <= length:  # a box that lies inside the image is filled to its edges
                 inside += 1
                 assert (pixels.min(), pixels.max()) == (start, start + field - 1), (i, j)
     assert inside >= 4
@@ -209,7 +219,17 @@ def test_receptive_field_of_a_dense_layer():
 def test_printed_table():
     text = str(geometry.table(nets.create("qa_net"), (32, 32, 3)))
     lines = text.splitlines()
-    assert lines[0].split() == "layer kind output parameters multiply-adds receptive field stride offset".split()
+    assert lines[0].split() == [
+        "layer",
+        "kind",
+        "output",
+        "parameters",
+        "multiply-adds",
+        "receptive",
+        "field",
+        "stride",
+        "offset",
+    ]
     assert lines[2].split() == ["conv1", "conv", "28x28x3", "228", "176,400", "5x5", "1x1", "0,0"]
     assert lines[-1].split() == ["total", "16,794", f"{176_400 + 45_000 + 15_000 + 1_000:,}"]
     assert len(lines) == 2 + len(nets.create("qa_net").layers) + 1
@@ -228,7 +248,8 @@ def test_rows_by_name_and_place():
 # name: (layers, input shape, what the message must say)
 ERRORS = {
     "alexnet at 224": (
-        nets.create("alexnet").layers, (224, 224, 3),
+        nets.create("alexnet").layers,
+        (224, 224, 3),
         r"conv1 \(conv\): height does not divide: \(224 - 11 \+ 0\+0\) / 4 \+ 1 = 54.25 is not whole, for an image of "
         r"224x224 pixels; nearest that do: .*227x227",
     ),
@@ -238,12 +259,14 @@ ERRORS = {
     "kernel 0": ([Conv(3, 0)], (32, 32, 3), r"kernel \(=0\) must be at least 1"),
     "dilation 0": ([Conv(3, 3, dilation=0)], (32, 32, 3), r"dilation \(=0\) must be at least 1"),
     "kernel too large": (
-        [Conv(3, 5), Conv(3, (3, 7), padding=1, name="wide")], (9, 8, 3),
+        [Conv(3, 5), Conv(3, (3, 7), padding=1, name="wide")],
+        (9, 8, 3),
         r"wide \(conv\): kernel 7 is larger than its input: width 4 \+ padding 1\+1, for an image of 9x8 pixels; "
         r"nearest that do: 10x9 pixels$",
     ),
     "groups": (
-        [Conv(6, 3, groups=3, name="conv2")], (8, 8, 4),
+        [Conv(6, 3, groups=3, name="conv2")],
+        (8, 8, 4),
         r"conv2 \(conv\): channels \(=4\) and features \(=6\) must both be divisible by groups \(=3\).* do: 1, 2$",
     ),
     "groups 0": ([Conv(6, 3, groups=0)], (8, 8, 4), r"groups \(=0\)"),
@@ -251,7 +274,8 @@ ERRORS = {
     "dense on an image": ([Dense(3, name="fc1")], (8, 9, 4), r"fc1 \(dense\): needs a vector, got 8x9x4.*Flatten"),
     "dense features": ([Flatten(), Dense(0)], (8, 9, 4), r"features \(=0\) must be at least 1"),
     "dense inputs": (
-        [Flatten(), Dense(3, inputs=192, name="fc1")], (8, 9, 4),
+        [Flatten(), Dense(3, inputs=192, name="fc1")],
+        (8, 9, 4),
         r"fc1 \(dense\): takes 192 values, got 288, for an image of 8x9 pixels; nearest that do: 8x6 pixels$",
     ),
     "conv on a vector": ([Flatten(), Conv(3, 1)], (8, 9, 4), r"layers_1 \(conv\): needs an image.* 288"),
@@ -264,7 +288,8 @@ ERRORS = {
     "negative padding": ([MaxPool(2, padding=-1)], (8, 8, 4), r"padding \(=-1\) must be .* no number below 0"),
     "padding mode": ([Conv(3, padding_mode="wrap")], (8, 8, 4), r"padding_mode \(='wrap'\) must be one of zero, edge"),
     "reflect too large": (
-        [Conv(3, 9, padding=((1, 4), 4), padding_mode="reflect", name="c")], (6, 4, 1),
+        [Conv(3, 9, padding=((1, 4), 4), padding_mode="reflect", name="c")],
+        (6, 4, 1),
         r"c \(conv\): reflect padding 4\+4 needs an input larger than that, got 4, .*nearest that do: 7x5 pixels$",
     ),
     "only padding": ([AvgPool(2, padding=2)], (4, 4, 1), r"padding .* leaves a window 2x2 with no pixel of the input"),

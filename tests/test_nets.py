@@ -117,7 +117,8 @@ def test_a_step_of_a_large_net_has_the_right_shapes(name):
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
     value, gradients = jax.eval_shape(
         lambda params, x: jax.value_and_grad(loss_function(net, x, jnp.zeros(2, int)))(params, {}),
-        variables["params"], images,
+        variables["params"],
+        images,
     )
     assert value.shape == ()
     assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, variables["params"])
@@ -178,7 +179,12 @@ def test_options_reach_the_layers():
     kinds = [layer.kind for layer in nets.layer_pattern(pool="n_max", dropout=0.25, norm=True).layers]
     assert kinds.count("n-max pool") == kinds.count("batch norm") == 2 and kinds.count("dropout") == 1
     assert [layer.features for layer in nets.layer_pattern(blocks=6, features=64).layers if layer.kind == "conv"] == [
-        64, 128, 256, 512, 512, 512
+        64,
+        128,
+        256,
+        512,
+        512,
+        512,
     ]
     assert [layer.order for layer in nets.create("lenet5", flatten_order="chw").layers if layer.kind == "flatten"] == [
         "chw"
@@ -218,7 +224,7 @@ def test_activations_give_every_stage():
     net = nets.create("qa_net")
     variables, images = init(net, (32, 32, 3)), draw(0, (2, 32, 32, 3))
     logits, stages = net.apply(variables, images, train=False, method="activations")
-    assert list(stages) == "conv1 relu1 pool1 conv2 relu2 pool2 flatten1 fc1 relu3 fc2".split()
+    assert list(stages) == ["conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten1", "fc1", "relu3", "fc2"]
     np.testing.assert_array_equal(logits, stages["fc2"])
     np.testing.assert_array_equal(logits, net.apply(variables, images, train=False))
     x = images

@@ -16,8 +16,14 @@ def draw(seed, shape):
 
 def plain(images, kernel, window, groups=1):
     return lax.conv_general_dilated(
-        images, kernel, window.stride, window.padding, rhs_dilation=window.dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups, precision="highest",
+        images,
+        kernel,
+        window.stride,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        precision="highest",
     )
 
 

@@ -30,9 +30,7 @@ def taps(start, kernel, dilation):
     return [start + i * dilation for i in range(kernel)]
 
 
-def convolution(
-    images, kernel, bias, stride=(1, 1), padding=((0, 0), (0, 0)), mode="zero", dilation=(1, 1), groups=1
-):
+def convolution(images, kernel, bias, stride=(1, 1), padding=((0, 0), (0, 0)), mode="zero", dilation=(1, 1), groups=1):
     """Cross-correlation; kernel [kh, kw, C / groups, K], bias [K]. Windows that do not fit are left out."""
     images, kernel, bias = (np.asarray(a, np.float64) for a in (images, kernel, bias))
     padded = np.pad(images, ((0, 0), *padding, (0, 0)), mode=PAD_MODES[mode])
@@ -137,7 +135,7 @@ def dense(x, kernel, bias):
 
 
 def flatten(images, order):
-    """"hwc": pixel by pixel, all channels of each; "chw": map by map, each left to right and top to bottom."""
+    """ "hwc": pixel by pixel, all channels of each; "chw": map by map, each left to right and top to bottom."""
     count, height, width, channels = images.shape
     ranges = {"h": range(height), "w": range(width), "c": range(channels)}
     rows = []
