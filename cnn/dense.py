@@ -22,7 +22,9 @@ from cnn.net import Net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 Variables = Mapping[str, Any]
-CROP_BATCH_BYTES = 64 * 2**20  # of the largest activation of one batch of crops
+# Of the largest activation of one batch of crops. On CPU a batch that stays in the cache is twice as fast as a large one.
+CROP_BATCH_BYTES = {"cpu": 2 * 2**20}
+CROP_BATCH_BYTES_ELSEWHERE = 64 * 2**20
 
 
 class ScoreMap(NamedTuple):
@@ -302,7 +304,8 @@ def _crops(net: Net, variables: Variables, images: jax.Array, grid: Grid) -> jax
     count = images.shape[0] * grid.size[0] * grid.size[1]
     table = geometry.table(net, (*grid.window, images.shape[3]))
     largest = 4 * max(math.prod(row.output_shape) for row in table)
-    batch = max(1, min(count, CROP_BATCH_BYTES // largest))
+    limit = CROP_BATCH_BYTES.get(jax.default_backend(), CROP_BATCH_BYTES_ELSEWHERE)
+    batch = max(1, min(count, limit // largest))
     n, i, j = np.unravel_index(np.arange(-(-count // batch) * batch) % count, (images.shape[0], *grid.size))
     corners = np.stack([n, i * grid.stride[0], j * grid.stride[1]], axis=1).astype(np.int32)
     parts = [

@@ -14,9 +14,10 @@ def get_config() -> ConfigDict:
     config.augment.flip = True
     config.augment.pad = 3
     config.augment.pad_mode = "reflect"
-    config.train.epochs = 20.0
+    config.train.epochs = 25.0
     config.train.batch_size = 128
-    config.train.learning_rate = 0.05
+    config.train.learning_rate = 0.1
+    config.train.label_smoothing = 0.1
     config.train.weight_decay = 5e-4
     config.train.warmup = 0.05
     return config
