@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import geometry
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Shape
+from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Pool, Shape
 from cnn.net import Net
 from cnn.windows import GeometryError, shape_text
 
@@ -27,7 +27,8 @@ def fc_to_conv(net: Net, variables: Mapping[str, Any], image_shape: Sequence[int
     one a 1x1 convolution; everything else, and every parameter's name, stays.
 
     Args:
-      net: a net with a Flatten followed by fully connected layers (a net without is returned as it is).
+      net: a net with a Flatten followed by fully connected layers; in a net without only global pools change, which
+        become pools as large as the map they saw.
       variables: its variables.
       image_shape: (height, width, channels) that the net was trained on, pixels.
 
@@ -61,12 +62,16 @@ def convolutional(net: Net, image_shape: Sequence[int]) -> Net:
     """
     views = _dense_views(net, image_shape)
     layers: list[Layer] = []
-    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
+    shape: Shape = tuple(image_shape)
+    for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
         if isinstance(layer, Dense):
-            kernel = views[name][0][:2]
-            layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init, name=name)
+            kernel = views[row.name][0][:2]
+            layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init)
+        elif isinstance(layer, Pool) and layer.kernel is None:
+            layer = layer.clone(kernel=shape[:2], stride=1)  # "the whole image" is the window's, not the larger one's
         if not isinstance(layer, Flatten):
-            layers.append(layer.clone(name=name))
+            layers.append(layer.clone(name=row.name))
+        shape = row.output_shape
     return Net(tuple(layers))
 
 

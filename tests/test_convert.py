@@ -87,8 +87,8 @@ def test_vgg16_384_gives_6x6():
     assert round(crops / table.macs, 1) == 11.2
 
 
-def test_a_fully_convolutional_net_is_returned_as_it_is():
-    net = nets.net([Conv(4, 3), MaxPool(2), Conv(5, 1), AvgPool(None)])
+def test_a_fully_convolutional_net_keeps_its_layers():
+    net = nets.net([Conv(4, 3), MaxPool(2), Conv(5, 4)])
     variables = randomised(net, (10, 10, 3))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (10, 10, 3))
     assert conv_net.layers == net.layers

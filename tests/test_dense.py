@@ -60,6 +60,7 @@ UNPADDED = [
     (nets.create("lenet5", flatten_order="chw"), (32, 32), 1, (4, 2, 1)),
     (OVERLAPPING, (29, 29), 4, (8, 4, 1, 5, 12, (3, 16))),
     (nets.net([Conv(4, 3), MaxPool(2, rounding="floor"), Flatten(), Dense(3)]), (8, 11), 2, (2, 1, (1, 3))),
+    (nets.net([Conv(4, 3), MaxPool(2), Conv(6, 3), AvgPool(None), Flatten(), Dense(3)]), (12, 14), 2, (2, 1, 3)),
 ]
 CASES = [(net, window, channels, stride) for net, window, channels, strides in UNPADDED for stride in strides]
 

@@ -11,7 +11,7 @@ layers also give `window(input_shape)`, from which receptive fields follow (see 
 
 from cnn.layers.base import Layer, Shape
 from cnn.layers.pointwise import ACTIVATIONS, LRN, Activation, BatchNorm, Dense, Dropout, Flatten
-from cnn.layers.sliding import AvgPool, Conv, LocallyConnected, MaxPool, NMaxPool, WindowLayer
+from cnn.layers.sliding import AvgPool, Conv, LocallyConnected, MaxPool, NMaxPool, Pool, WindowLayer
 
 __all__ = [
     "ACTIVATIONS",
@@ -27,6 +27,7 @@ __all__ = [
     "LocallyConnected",
     "MaxPool",
     "NMaxPool",
+    "Pool",
     "Shape",
     "WindowLayer",
 ]

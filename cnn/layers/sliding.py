@@ -198,7 +198,7 @@ class LocallyConnected(WindowLayer):
         return y
 
 
-class _Pool(WindowLayer):
+class Pool(WindowLayer):
     """Pooling over windows, map by map; no parameters.
 
     Attributes:
@@ -219,9 +219,10 @@ class _Pool(WindowLayer):
     def window(self, input_shape: Shape) -> Window:
         """The window that slides over the input."""
         # None: the whole image (a shape that is no image goes on as it is, to the error that says so).
-        kernel = _hw(input_shape) if self.kernel is None else self.kernel
-        stride = kernel if self.stride is None else self.stride
-        return self._window(input_shape, kernel, stride, self.padding, self.dilation)
+        if self.kernel is None:
+            return self._window(input_shape, _hw(input_shape), 1, "valid", 1)
+        stride = self.kernel if self.stride is None else self.stride
+        return self._window(input_shape, self.kernel, stride, self.padding, self.dilation)
 
     @nn.nowrap
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -236,7 +237,7 @@ class _Pool(WindowLayer):
         return *size, input_shape[2]
 
 
-class MaxPool(_Pool):
+class MaxPool(Pool):
     """Maximum over each window."""
 
     kind: ClassVar[str] = "max pool"
@@ -247,7 +248,7 @@ class MaxPool(_Pool):
         return ops.max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
-class AvgPool(_Pool):
+class AvgPool(Pool):
     """Mean over each window."""
 
     kind: ClassVar[str] = "average pool"
@@ -258,7 +259,7 @@ class AvgPool(_Pool):
         return ops.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
-class NMaxPool(_Pool):
+class NMaxPool(Pool):
     """Mean of the n largest values in each window: n = 1 is max pooling, n = all is average pooling."""
 
     n: int = 2
