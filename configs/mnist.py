@@ -8,7 +8,7 @@ def get_config() -> ConfigDict:
     config.data.name = "mnist"
     config.net.name = "full_cnn"
     config.net.options.dropout = 0.5
-    config.train.epochs = 25.0
+    config.train.epochs = 15.0
     config.train.batch_size = 128
     config.train.learning_rate = 0.1
     config.train.label_smoothing = 0.1
