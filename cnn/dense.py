@@ -22,7 +22,7 @@ from cnn.net import Net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 Variables = Mapping[str, Any]
-# Of the largest activation of one batch of crops. On CPU a batch that stays in the cache is twice as fast as a large one.
+# Of the largest activation of one batch of crops. On CPU one that stays in the cache is twice as fast as a large one.
 CROP_BATCH_BYTES = {"cpu": 2 * 2**20}
 CROP_BATCH_BYTES_ELSEWHERE = 64 * 2**20
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn import convert, geometry, nets
-from cnn.layers import AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
+from cnn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
 from cnn.windows import GeometryError
 
 # Both sides sum the same float32 products, in another order: a few units in the last place of the largest value.

@@ -73,7 +73,10 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
         (("--config.net.name=vgg61", "--workdir={}"), "unknown net 'vgg61'; did you mean vgg19 or vgg16 or vgg13?"),
         (("--config.data.name=mnits", "--workdir={}"), "near names: mnist"),
         (("--config.train.steps=5", "--config.train.epochs=1.0", "--workdir={}"), "one of them, not both"),
-        (("--config.train.optimizer=lion", "--workdir={}"), "train.optimizer (='lion') must be one of sgd, adam, adamw"),
+        (
+            ("--config.train.optimizer=lion", "--workdir={}"),
+            "train.optimizer (='lion') must be one of sgd, adam, adamw",
+        ),
         (("--mode=predict",), "--mode=predict needs --images=a.png,b.png"),
         (("--mode=predict", "--images=a.png", "--workdir={}/none"), "holds no run; train one with main.py --workdir"),
         (("--mode=deploy",), "train|evaluate|predict"),
