@@ -36,9 +36,9 @@ FORMS = {
     "1x1 groups": ((2, 5, 7, 6), (1, 1, 3, 4), Window(), 2, False),
     "whole map": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6)), 1, True),
     "whole map, stride means nothing": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6), (3, 2)), 1, True),
-    "whole map, padded": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6), padding=((1, 1), (0, 2))), 1, False),
+    "whole map, padded": ((2, 5, 6, 9), (5, 6, 9, 4), Window((5, 6), padding=((1, 1), (0, 2))), 1, False),
     "whole map, groups": ((2, 5, 6, 8), (5, 6, 4, 4), Window((5, 6)), 2, False),
-    "as large as the map, dilated": ((2, 3, 3, 7), (2, 2, 7, 4), Window((2, 2), dilation=(2, 2)), 1, False),
+    "as large as the map, dilated": ((2, 3, 3, 9), (2, 2, 9, 4), Window((2, 2), dilation=(2, 2)), 1, False),
     "few to many": ((2, 8, 7, 3), (5, 4, 3, 64), Window((5, 4)), 1, True),
     "few to many, dilated": ((2, 8, 7, 3), (3, 3, 3, 70), Window((3, 3), dilation=(3, 2)), 1, True),
     "few to many, strided": ((2, 10, 7, 3), (5, 3, 3, 64), Window((5, 3), (2, 3)), 1, True),
@@ -46,7 +46,12 @@ FORMS = {
     "few to many, groups": ((2, 8, 7, 4), (5, 4, 2, 64), Window((5, 4)), 2, False),
     "large": ((1, 5, 6, 64), (4, 4, 64, 1024), Window((4, 4)), 1, True),
     "many to many": ((2, 6, 7, 16), (3, 3, 16, 64), Window((3, 3)), 1, False),
-    "narrow": ((2, 6, 7, 3), (3, 3, 3, 6), Window((3, 3)), 1, False),
+    "thin": ((2, 6, 7, 3), (3, 3, 3, 6), Window((3, 3)), 1, True),
+    "thin, padded": ((2, 6, 7, 3), (3, 2, 3, 6), Window((3, 2), padding=((1, 0), (2, 1))), 1, True),
+    "thin, strided": ((2, 9, 11, 2), (3, 4, 2, 5), Window((3, 4), (2, 3)), 1, True),
+    "thin, dilated": ((2, 9, 11, 1), (3, 2, 1, 3), Window((3, 2), (1, 2), ((1, 1), (0, 3)), (2, 4)), 1, True),
+    "thin, groups": ((2, 6, 7, 4), (3, 3, 2, 6), Window((3, 3)), 2, False),
+    "thin but wide": ((1, 6, 49, 3), (3, 3, 3, 6), Window((3, 3)), 1, False),
 }
 
 
@@ -74,9 +79,10 @@ def test_forms_of_convolution(name):
         np.testing.assert_allclose(a, b, rtol=0, atol=5e-6 * np.abs(b).max())
 
 
-def test_product_of_patches_is_for_cpu():
-    # An accelerator has a convolution of its own that is faster than a product of patches.
-    image_shape, kernel_shape, window, groups, _ = FORMS["few to many"]
+@pytest.mark.parametrize("name", ["few to many", "thin"])
+def test_products_are_for_cpu(name):
+    # An accelerator has a convolution of its own that is faster than a product of patches or rows.
+    image_shape, kernel_shape, window, groups, _ = FORMS[name]
     arguments = jnp.zeros(image_shape), jnp.zeros(kernel_shape)
     convolve = jax.jit(lambda i, k: ops.convolution(i, k, window, groups))
     program = convolve.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
