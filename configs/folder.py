@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.augment.scale = (0.9, 1.3)
     config.augment.brightness = 0.1
     config.augment.contrast = 0.2
-    config.train.epochs = 60.0
+    config.train.epochs = 40.0
     config.train.batch_size = 50
     config.train.optimizer = "adamw"
     config.train.learning_rate = 1e-3

@@ -1,9 +1,18 @@
+"""MNIST with the FullCNN of the course note, dropout and label smoothing, no augmentation.
+
+    python main.py --config=configs/mnist.py --workdir=runs/mnist
+
+4 to 5 minutes on two cores. Expect test accuracy 99.3 % (mean of seeds 0-2; experiments/results). Prepare the data
+first: see README.
+"""
+
 from ml_collections import ConfigDict
 
 from configs import default
 
 
 def get_config() -> ConfigDict:
+    """`full_cnn` on 28x28x1."""
     config = default.get_config()
     config.data.name = "mnist"
     config.net.name = "full_cnn"

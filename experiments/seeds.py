@@ -17,17 +17,19 @@ from absl import app, flags
 CONFIG = flags.DEFINE_string("config", None, "The run, one of configs/.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", 3, "How many: 0, 1, ...", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", None, "Where to write; default: experiments/results/ and the config's name.")
+NOTE = flags.DEFINE_string("note", None, "A line for the summary: what a reader must know of the data, say.")
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Where the runs lie: WORKDIR/NAME_seed0, ...")
 
 NUMBERS = ("test_accuracy", "test_top5", "test_loss", "validation_accuracy", "seconds")
 
 
-def summary(name: str, runs: Sequence[dict[str, Any]]) -> str:
+def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) -> str:
     """The runs of one config as Markdown.
 
     Args:
       name: of the config.
       runs: what each run's result.json holds.
+      note: a line of its own under the table, if any.
 
     Returns:
       Mean, standard deviation (n - 1), lowest and highest of each number, and where the runs were made.
@@ -52,6 +54,7 @@ def summary(name: str, runs: Sequence[dict[str, Any]]) -> str:
         f"device {first['device']}, python {first['python']}, {packages}",
         f"commit {', '.join(sorted({str(run['commit']) for run in runs}))}",
     ]
+    facts = ([note] if note else []) + facts
     table = report.markdown(["number", "mean", "standard deviation", "lowest", "highest"], rows)
     return f"# {name}, n = {len(runs)}\n\n{table}\n" + "".join(f"- {fact}\n" for fact in facts)
 
@@ -76,7 +79,7 @@ def main(argv: list[str]) -> None:
     with open(os.path.join(output, "runs.json"), "w") as file:
         json.dump(runs, file, indent=1)
         file.write("\n")
-    text = summary(name, runs)
+    text = summary(name, runs, NOTE.value)
     with open(os.path.join(output, "summary.md"), "w") as file:
         file.write(text)
     print(text)

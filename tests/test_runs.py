@@ -128,7 +128,8 @@ def test_summary_over_seeds():
     runs = [
         {**base, "seed": i, "commit": "abc", "test_accuracy": a, "seconds": 10.0 * i} for i, a in enumerate(accuracies)
     ]
-    text = summary("mnist", runs)
+    text = summary("mnist", runs, note="on a rainy day")
+    assert "- on a rainy day\n" in text
     assert "# mnist, n = 3" in text
     row = next(line for line in text.splitlines() if line.startswith("| test_accuracy"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
