@@ -1,4 +1,11 @@
-"""The default run: 1,797 real handwritten digits at 32x32, and a dense run over larger scenes made of them."""
+"""The default run: 1,797 real handwritten digits at 32x32, and a dense run over larger scenes made of the test digits.
+
+    python main.py --config=configs/digits.py --workdir=runs/digits
+
+Half a minute on two cores, 10 seconds of it training. Expect test accuracy 99.3 % (mean of seeds 0-2;
+experiments/results). The net is not padded, so its score map equals its crops; a part of its training examples miss
+their digit (train.background), as most windows of a scene do.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,7 +13,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """An unpadded net of the shape of `qa_net`, wider."""
+    """`qa_net` on 32x32x1."""
     config = default.get_config()
     config.data.name = "digits"
     config.net.name = "qa_net"

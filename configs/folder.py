@@ -1,6 +1,9 @@
 """Your own pictures, one directory for each class: root/{train,val}/<class>/*.jpg or png, of any sizes.
 
-python main.py --config=configs/folder.py --config.data.dir=ROOT --workdir=runs/folder
+    python main.py --config=configs/folder.py --config.data.dir=ROOT --workdir=runs/folder
+
+FOLDER_TIME on two cores for 1,000 training pictures of 10 ImageNet classes. Expect test accuracy FOLDER_ACC on 500
+others (one seed): few pictures, from scratch.
 """
 
 from ml_collections import ConfigDict
