@@ -177,4 +177,4 @@ def test_a_matrix_too_large_is_refused_with_its_size():
     with pytest.raises(GeometryError, match=r"154,587 x 290,400, 167.2 GiB; more than 2.0 GiB"):
         convert.conv_to_fc(layer, {"kernel": jnp.zeros((11, 11, 3, 96)), "bias": jnp.zeros(96)}, (227, 227, 3))
     with pytest.raises(TypeError, match="takes a Conv layer, got Dense"):
-        convert.conv_to_fc(Dense(3), {}, (4, 4, 1))  # type: ignore[arg-type]
+        convert.conv_to_fc(Dense(3), {}, (4, 4, 1))
