@@ -82,8 +82,8 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: in
 def _is_like_fc(kernel_shape: tuple[int, ...]) -> bool:
     """Whether a kernel looks like a converted FC layer: one product of patches beats XLA's CPU convolution.
 
-    Measured on two cores beside other work (read the ratios), float32: 7x7x512 -> 4096 over 12x12 takes 374 ms as a convolution and 58 ms as a product;
-    5x5x6 -> 100 over 32 maps of 68x68, 226 and 96 ms.
+    Measured on two cores beside other work (read the ratios), float32: 7x7x512 -> 4096 over 12x12 takes 374 ms as a
+    convolution and 58 ms as a product; 5x5x6 -> 100 over 32 maps of 68x68, 226 and 96 ms.
     """
     height, width, channels, features = kernel_shape
     few_to_many = height * width > 1 and channels < 16 and features >= 64
@@ -93,9 +93,9 @@ def _is_like_fc(kernel_shape: tuple[int, ...]) -> bool:
 def _is_thin(images_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
     """Whether channels are so few and rows so short that a product of rows beats XLA's CPU convolution.
 
-    Measured on two cores beside other work (read the ratios), float32: 5x5x1 -> 3 over 668 images of 32x32 takes 40 ms as a convolution and 17 ms as a
-    product, its gradients 194 and 45 ms; 5x5x3 -> 6 over 14x14, 12 and 3 ms, 59 and 15 ms. The product's work grows
-    with the square of the width, mostly zeros.
+    Measured on two cores beside other work (read the ratios), float32: 5x5x1 -> 3 over 668 images of 32x32 takes 40
+    ms as a convolution and 17 ms as a product, its gradients 194 and 45 ms; 5x5x3 -> 6 over 14x14, 12 and 3 ms, 59
+    and 15 ms. The product's work grows with the square of the width, mostly zeros.
     """
     height, width, channels, features = kernel_shape
     return height * width > 1 and channels <= 8 and features <= 8 and images_shape[2] <= 48

@@ -149,10 +149,11 @@ def make_step(
 def make_run_steps(step: Step, devices: Devices, length: int, looped: bool | None = None) -> RunSteps:
     """Many steps with no work on the host between them.
 
-    On an accelerator they are one call: a loop whose number of turns is an argument, not part of its shape, so that it
-    makes no difference to the compiled program, or to a result, where a run paused to log, save or stop. On CPU they
-    are one asynchronous call each: XLA runs convolutions inside a loop an order of magnitude slower there (123 against
-    1,420 images per second for `full_cnn`, on a busy machine; https://github.com/jax-ml/jax/issues/12868), and a call costs little.
+    On an accelerator they are one call: a loop whose number of turns is an argument, not part of its shape, so that
+    it makes no difference to the compiled program, or to a result, where a run paused to log, save or stop. On CPU
+    they are one asynchronous call each: XLA runs convolutions inside a loop an order of magnitude slower there (123
+    against 1,420 images per second for `full_cnn`, on a busy machine; https://github.com/jax-ml/jax/issues/12868),
+    and a call costs little.
 
     Args:
       step: from `make_step`.
