@@ -5,6 +5,7 @@ Pooling is written with strided slices, not with `lax.reduce_window`: on CPU the
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -51,60 +52,139 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: in
     Returns:
       [N, H', W', K], same dtype.
     """
-    unpadded = window.padding == ((0, 0), (0, 0))
-    if unpadded and groups == 1:
-        if window.kernel == (1, 1) and window.stride == (1, 1):
-            return lax.dot_general(images, kernel[0, 0], (((3,), (0,)), ((), ())))
-        if window.kernel == images.shape[1:3] and window.dilation == (1, 1):
-            flat = images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
-            return flat.reshape(images.shape[0], 1, 1, -1)
+    how = lowering(images.shape, kernel.shape, window, groups)
+    if kernel.shape[-1] == 1 and how in ("product", "patches"):
+        # XLA's product with a vector sums the last rows in another order than the others; twice the vector does not.
+        return convolution(images, jnp.concatenate([kernel, kernel], axis=3), window)[..., :1]
+    if how == "product":
+        return lax.dot_general(images, kernel[0, 0], (((3,), (0,)), ((), ())))
+    if how == "whole":
+        flat = images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
+        return flat.reshape(images.shape[0], 1, 1, -1)
 
-    def plain(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            images,
-            kernel,
-            window_strides=window.stride,
-            padding=window.padding,
-            rhs_dilation=window.dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
+    plain = functools.partial(_plain, window=window, groups=groups)
+    if how == "plain":
+        return plain(images, kernel)
+    if how == "padded":
+        return lax.platform_dependent(
+            images, kernel, cpu=functools.partial(_padded, window=window, groups=groups), default=plain
         )
-
-    if unpadded and groups == 1 and _is_like_fc(kernel.shape):
-        product = functools.partial(_product_of_patches, window=window)
-        return lax.platform_dependent(images, kernel, cpu=product, default=plain)
-    if groups == 1 and _is_thin(images.shape, kernel.shape):
-        product = functools.partial(_product_of_rows, window=window)
-        return lax.platform_dependent(images, kernel, cpu=product, default=plain)
-    return plain(images, kernel)
+    on_cpu = {"patches": _product_of_patches, "taps": _sum_of_taps}[how]
+    return lax.platform_dependent(images, kernel, cpu=lambda i, k: on_cpu(i, k, window), default=plain)
 
 
-def _is_like_fc(kernel_shape: tuple[int, ...]) -> bool:
-    """Whether a kernel looks like a converted FC layer: one product of patches beats XLA's CPU convolution.
+def _plain(images: jax.Array, kernel: jax.Array, window: Window, groups: int = 1) -> jax.Array:
+    """XLA's convolution."""
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=window.stride,
+        padding=window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
 
-    Measured on two cores beside other work (read the ratios), float32: 7x7x512 -> 4096 over 12x12 takes 374 ms as a
-    convolution and 58 ms as a product; 5x5x6 -> 100 over 32 maps of 68x68, 226 and 96 ms.
+
+def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window, groups: int = 1) -> str:
+    """How `convolution` computes: the fastest form for the shapes, as measured on CPU.
+
+    But for a kernel as large as its input, the form depends on the kernel alone: a value is summed in the same order
+    wherever it stands in an image of whatever size, so that a part of an image gives a part of its map, to the bit.
+
+    Args:
+      images_shape: (N, H, W, C).
+      kernel_shape: (kernel height, kernel width, C / groups, K).
+      window: kernel, stride, padding and dilation.
+      groups: of channels.
+
+    Returns:
+      "product" (a 1x1 kernel) or "whole" (a kernel as large as its input): one matrix product, on all platforms; and,
+      on CPU only, "patches" (a product of all patches and the kernel: a fully connected layer run as a convolution;
+      7x7x512 -> 4096 over 12x12 takes 374 ms as a convolution and 58 ms so), "taps" (a sum of shifted images, each
+      times one weight) or "padded" (XLA's convolution with a row that is not needed); else "plain", XLA's convolution.
+    """
+    unpadded = window.padding == ((0, 0), (0, 0))
+    pixels = unpadded and window.kernel == (1, 1) and window.stride == (1, 1)
+    if groups == 1 and pixels:
+        return "product"
+    if groups == 1 and unpadded and window.kernel == tuple(images_shape[1:3]) and window.dilation == (1, 1):
+        return "whole"
+    if groups == 1 and unpadded and math.prod(kernel_shape) >= 2**20:
+        return "patches"
+    if groups == 1 and _is_thin(tuple(kernel_shape)):
+        return "taps"
+    return "padded" if unpadded and not pixels and kernel_shape[2] > 1 else "plain"
+
+
+def _padded(images: jax.Array, kernel: jax.Array, window: Window, groups: int) -> jax.Array:
+    """XLA's convolution of an image with one more row of windows, which are dropped.
+
+    XLA:CPU of jax 0.10 runs a convolution without any padding 1.2 to 5 times slower than one with some. Measured on two
+    cores, float32: 4x4x48 -> 48 over 16 maps of 149x149 takes 890 ms without, and 260 ms with it. In jax 0.12 it is 5
+    to 15 % slower with it, and 5 times as fast as in 0.10 without.
+    """
+    rows = (images.shape[1] - window.extent[0]) // window.stride[0] + 1
+    more = (rows * window.stride[0] + window.extent[0]) - images.shape[1]
+    return _plain(images, kernel, window._replace(padding=((0, more), (0, 0))), groups)[:, :rows]
+
+
+def _is_thin(kernel_shape: tuple[int, ...]) -> bool:
+    """Whether channels are so few that adding up shifted images beats XLA's CPU convolution.
+
+    Measured on two cores beside other work (read the ratios), float32: 5x5x3 -> 3 over 512x512 takes 40 ms as a
+    convolution and 5 ms as a sum; 5x5x3 -> 6 over 254x254, 6.3 and 1.3 ms. A sum of more terms takes long to compile.
     """
     height, width, channels, features = kernel_shape
-    few_to_many = height * width > 1 and channels < 16 and features >= 64
-    return few_to_many or height * width * channels * features >= 2**20
+    return height * width > 1 and channels <= 8 and features <= 8 and height * width * channels <= 128
 
 
-def _is_thin(images_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
-    """Whether channels are so few and rows so short that a product of rows beats XLA's CPU convolution.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.jit, static_argnums=2)
+def _sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Convolution as a sum over taps and channels of shifted planes, each times one weight.
 
-    Measured on two cores beside other work (read the ratios), float32: 5x5x1 -> 3 over 668 images of 32x32 takes 40
-    ms as a convolution and 17 ms as a product, its gradients 194 and 45 ms; 5x5x3 -> 6 over 14x14, 12 and 3 ms, 59
-    and 15 ms. The product's work grows with the square of the width, mostly zeros.
+    Written plane by plane and stacked in the end, which XLA:CPU turns into vector instructions along the rows; one sum
+    over arrays with the channels innermost is 3 to 6 times slower.
     """
-    height, width, channels, features = kernel_shape
-    return height * width > 1 and channels <= 8 and features <= 8 and images_shape[2] <= 48
+    images = pad(images, window.padding, "zero")
+    window = window._replace(padding=((0, 0), (0, 0)))
+    size = tuple(
+        (n - extent) // s + 1 for n, extent, s in zip(images.shape[1:3], window.extent, window.stride, strict=True)
+    )
+    height, width, channels, features = kernel.shape
+    planes = [images[..., channel : channel + 1] for channel in range(channels)]
+    taps = [
+        ((i, j, channel), _tap(planes[channel], (i, j), size, window)[..., 0])
+        for i in range(height)
+        for j in range(width)
+        for channel in range(channels)
+    ]
+    outputs = [functools.reduce(jnp.add, [tap * kernel[(*at, k)] for at, tap in taps]) for k in range(features)]
+    return jnp.stack(outputs, axis=-1)
+
+
+def _taps_forward(images: jax.Array, kernel: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _sum_of_taps(images, kernel, window), (images, kernel)
+
+
+def _taps_backward(window: Window, saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
+    """Over short rows the gradient of the product of rows is the fastest: its work grows with the width's square.
+
+    Measured as above: the gradients of 5x5x1 -> 3 over 668 images of 32x32 take 194 ms as a convolution's and 45 ms as
+    a product's; of 5x5x3 -> 6 over 14x14, 59 and 15 ms.
+    """
+    form = _product_of_rows if saved[0].shape[2] <= 48 else _plain
+    return jax.vjp(lambda i, k: form(i, k, window), *saved)[1](gradient)
+
+
+_sum_of_taps.defvjp(_taps_forward, _taps_backward)
 
 
 def _product_of_rows(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Convolution as one matrix product of whole image rows and the kernel's banded matrix.
 
-    A pixel that is not finite makes its whole rows so: zero times infinity is not a number.
+    Pixels that are not finite make whole rows so: zero times infinity is not a number.
     """
     if window.padding != ((0, 0), (0, 0)):
         images = pad(images, window.padding, "zero")
@@ -201,8 +281,22 @@ def average_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
     Returns:
       [N, *size, C], same dtype.
     """
-    total = _fold_windows(jnp.add, _pad_for_pool(images, window, size, 0.0), window, size)
+    total = sum_pool(images, window, size)
     return total / jnp.asarray(window_counts(images.shape[1:3], window, size), total.dtype)
+
+
+def sum_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
+    """Sum over each window, padding as zeros.
+
+    Args:
+      images: [N, H, W, C], floating.
+      window: kernel, stride, padding and dilation.
+      size: height and width of the output.
+
+    Returns:
+      [N, *size, C], same dtype.
+    """
+    return _fold_windows(jnp.add, _pad_for_pool(images, window, size, 0.0), window, size)
 
 
 def n_max_pool(images: jax.Array, window: Window, size: Pair, n: int) -> jax.Array:

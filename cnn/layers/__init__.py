@@ -11,7 +11,7 @@ layers also give `window(input_shape)`, from which receptive fields follow (see 
 
 from cnn.layers.base import Layer, Shape
 from cnn.layers.pointwise import ACTIVATIONS, LRN, Activation, BatchNorm, Dense, Dropout, Flatten
-from cnn.layers.sliding import AvgPool, Conv, LocallyConnected, MaxPool, NMaxPool, Pool, WindowLayer
+from cnn.layers.sliding import AvgPool, Conv, LocallyConnected, MaxPool, NMaxPool, Pool, SumPool, WindowLayer
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,5 +29,6 @@ __all__ = [
     "NMaxPool",
     "Pool",
     "Shape",
+    "SumPool",
     "WindowLayer",
 ]

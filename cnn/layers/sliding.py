@@ -118,6 +118,16 @@ class Conv(WindowLayer):
         """Multiply-adds: every output pixel sees one kernel volume."""
         return math.prod(self.output_shape(input_shape)) * math.prod(self.kernel_shape(input_shape)[:3])
 
+    @nn.nowrap
+    def workspace(self, input_shape: Shape) -> int:
+        """Values that are held beside input and output for one image (on CPU): patches, taken apart and joined."""
+        kernel = self.kernel_shape(input_shape)
+        how = ops.lowering((1, *input_shape), kernel, self.window(input_shape), self.groups)
+        if how != "patches":
+            return 0
+        height, width, _ = self.output_shape(input_shape)
+        return 2 * height * width * math.prod(kernel[:3])
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', features]."""
@@ -257,6 +267,17 @@ class AvgPool(Pool):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
         return ops.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+
+
+class SumPool(Pool):
+    """Sum over each window; average pooling before the division."""
+
+    kind: ClassVar[str] = "sum pool"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', C]."""
+        return ops.sum_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
 class NMaxPool(Pool):
