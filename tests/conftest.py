@@ -3,11 +3,20 @@
 import os
 import pathlib
 
+import hypothesis
 import jax
 import pytest
 
 # An array that broadcasts to a higher rank in silence is a bug in waiting: [N] + [N, 1] is [N, N].
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Every example compiles several programs. The same examples in every run of the checks; `thorough` looks further.
+_SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much, hypothesis.HealthCheck.data_too_large]
+hypothesis.settings.register_profile(
+    "checks", max_examples=25, deadline=None, derandomize=True, suppress_health_check=_SLOW
+)
+hypothesis.settings.register_profile("thorough", max_examples=250, deadline=None, suppress_health_check=_SLOW)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "checks"))
 
 
 @pytest.fixture(scope="session")

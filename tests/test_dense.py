@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnn import convert, dense, geometry, nets
+from cnn.dense import backends, cost
 from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, LocallyConnected, MaxPool, NMaxPool
 from cnn.windows import GeometryError
 
@@ -71,7 +72,7 @@ def test_dense_equals_crops_on_unpadded_nets(net, window, channels, stride):
     images = pixels(2, window[0] + 9, window[1] + 14, channels)
     pair = (stride, stride) if isinstance(stride, int) else stride
     expected = by_hand(net, variables, images, window, pair)
-    for backend in ("crops", "shift", "auto"):
+    for backend in ("crops", "shift", "atrous", "mpf", "auto"):
         result = dense.score_map(net, variables, images, window, stride, backend)
         assert result.context == "both"
         assert_same_scores(result.scores, expected)
@@ -125,7 +126,8 @@ def test_a_padded_nets_two_contexts_differ_and_each_is_what_it_says():
     assert dense.has_padding(PADDED, window, 1)
     crops = dense.score_map(PADDED, variables, images, window, 4, "crops")
     image = dense.score_map(PADDED, variables, images, window, 4)
-    assert (crops.context, image.context, image.backend) == ("crop", "image", "shift")
+    assert (crops.context, image.context) == ("crop", "image")
+    assert image.backend in ("shift", "atrous", "mpf")
     assert_same_scores(crops.scores, by_hand(PADDED, variables, images, window, (4, 4)))
     conv_net, conv_variables = convert.fc_to_conv(PADDED, variables, (*window, 1))
     assert_same_scores(image.scores, conv_net.apply(conv_variables, images, train=False))
@@ -158,7 +160,7 @@ def test_ceil_mode_that_hangs_over_counts_as_padding():
 
 
 @pytest.mark.parametrize("net, window, channels", [(OVERLAPPING, (29, 29), 4), (PADDED, (28, 28), 1)])
-@pytest.mark.parametrize("backend", ["crops", "shift"])
+@pytest.mark.parametrize("backend", ["crops", "shift", "atrous", "mpf"])
 def test_a_score_sees_its_box_and_nothing_else(net, window, channels, backend):
     """By gradient: every pixel of which a score is a function lies in its box, and reaches all four edges of it."""
     variables, images = make(net, window, channels), pixels(1, window[0] + 13, window[1] + 10, channels)
@@ -210,31 +212,113 @@ def test_predicted_cost():
     assert (native.native, native.size) == ((32, 32), (6, 6))
     assert round(dense.multiply_adds(net, shape, native, "crops") / 1e9) == 557
     assert round(dense.multiply_adds(net, shape, native, "shift") / 1e9, 1) == 49.6
-    fine = dense.plan_grid(net, shape, (224, 224), 16)
-    assert fine.size == (11, 11)
-    shifts = [352 + 32 * (r == 0) for r in (0, 16)]  # 384 pixels hold six windows at offset 0 and five at 16
-    conv_net = convert.convolutional(net, (224, 224, 3))
-    expected = sum(geometry.table(conv_net, (h, w, 3)).macs for h in shifts for w in shifts)
-    assert dense.multiply_adds(net, shape, fine, "shift") == expected
-    assert 160e9 < expected < 198e9  # 198 G if all four passes ran on the whole 384 pixels
+    for stride, size, shifts, fragments in ((16, 11, 198, 63), (8, 21, 793, 129)):
+        fine = dense.plan_grid(net, shape, (224, 224), stride)
+        assert fine.size == (size, size)
+        by_shifts = dense.multiply_adds(net, shape, fine, "shift") / 1e9
+        assert 0.96 * shifts < by_shifts < shifts  # every pass over the whole image; those that start later end sooner
+        assert round(dense.multiply_adds(net, shape, fine, "mpf") / 1e9) == fragments
+        assert dense.multiply_adds(net, shape, fine, "atrous") <= dense.multiply_adds(net, shape, fine, "mpf")
+
+
+def test_plan_prints_every_layer_and_marks_what_auto_takes():
+    net = nets.create("vgg16")
+    plan = dense.plan(net, (384, 384, 3), 16, window=(224, 224))
+    assert [one.backend for one in plan] == ["crops", "shift", "atrous", "mpf"]
+    assert plan["mpf"].map_size == (11, 11)
+    assert plan["crops"].macs == 121 * geometry.table(net, (224, 224, 3)).macs
+    assert sum(layer.macs for layer in plan["mpf"].layers) == plan["mpf"].macs
+    one = next(layer for layer in plan["atrous"].layers if layer.name == "conv1_1")
+    assert one.macs == 384 * 384 * 27 * 64
+    text = str(plan)
+    assert plan.chosen in ("atrous", "mpf") and f"{plan.chosen} *" in text
+    assert "conv5_3" in text and f"{plan['mpf'].macs:,}" in text and "11x11" in text
+    assert dense.plan(net, (384, 384, 3), 16, 2**20, window=(224, 224)).chosen is None
+    assert "!" in str(dense.plan(net, (384, 384, 3), 16, 2**20, window=(224, 224)))
+    with pytest.raises(KeyError, match="no backend 'fft'"):
+        plan["fft"]
+
+
+@pytest.mark.parametrize(
+    "name, window, shape, stride", [("qa_net", 32, (200, 180, 3), 1), ("lenet5", 32, (120, 160, 1), 2)]
+)
+@pytest.mark.parametrize("backend", ["shift", "atrous", "mpf"])
+def test_predicted_bytes_are_xlas(name, window, shape, stride, backend):
+    """Against the compiler's own count of one pass: never less, and at most twice as much."""
+    net = nets.create(name)
+    grid = dense.plan_grid(net, shape, (window, window), stride)
+    variables = jax.eval_shape(
+        lambda: net.init(jax.random.key(0), jnp.zeros((1, window, window, shape[2])), train=False)
+    )
+    schedule = backends.plan_passes(net, shape, grid, backend)[0].schedule
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    compiled = backends._run_pass.lower(net, grid.window, schedule, variables, images, 0, 0).compile()
+    found = compiled.memory_analysis()
+    predicted = cost.schedule_bytes(schedule, shape[2])
+    assert found.temp_size_in_bytes + found.output_size_in_bytes <= predicted * 1.1
+    assert predicted <= 2 * (found.temp_size_in_bytes + found.output_size_in_bytes)
 
 
 def test_auto_takes_the_cheaper_one():
     net = nets.create("qa_net")
     variables = make(net, (32, 32), 1)
-    assert dense.score_map(net, variables, pixels(1, 64, 64, 1), (32, 32), 1).backend == "shift"
+    assert dense.score_map(net, variables, pixels(1, 64, 64, 1), (32, 32), 1).backend in ("atrous", "mpf")
     assert dense.score_map(net, variables, pixels(1, 96, 96, 1), (32, 32), 61).backend == "crops"
+
+
+def test_auto_stays_under_the_memory_limit():
+    net = nets.create("qa_net")
+    variables, images = make(net, (32, 32), 1), pixels(1, 64, 64, 1)
+    needs = {one.backend: one.peak_bytes for one in dense.plan(net, (64, 64, 1), 1, window=(32, 32))}
+    assert needs["shift"] < needs["mpf"]
+    found = dense.score_map(net, variables, images, (32, 32), 1, memory_limit=needs["shift"])
+    assert found.backend == "shift"
+    free = dense.score_map(net, variables, images, (32, 32), 1)
+    np.testing.assert_allclose(found.scores, free.scores, rtol=0, atol=TOLERANCE * np.abs(free.scores).max())
+    with pytest.raises(MemoryError, match=r"64x64x1 pixels at stride 1x1 need at least .* MiB .*dense.stream"):
+        dense.score_map(net, variables, images, (32, 32), 1, memory_limit=1000)
+
+
+def test_contexts_that_a_backend_cannot_give():
+    variables, images = make(PADDED, (28, 28), 1), pixels(1, 40, 36, 1)
+    crop = dense.score_map(PADDED, variables, images, (28, 28), 4, context="crop")
+    assert (crop.backend, crop.context) == ("crops", "crop")
+    image = dense.score_map(PADDED, variables, images, (28, 28), 4, context="image")
+    assert image.context == "image" and image.backend != "crops"
+    with pytest.raises(ValueError, match="'crops' computes context 'crop', not 'image'.*'mpf' or 'auto'"):
+        dense.score_map(PADDED, variables, images, (28, 28), 4, "crops", context="image")
+    with pytest.raises(ValueError, match="'mpf' computes context 'image', not 'crop'.*'crops' or 'auto'"):
+        dense.score_map(PADDED, variables, images, (28, 28), 4, "mpf", context="crop")
+    with pytest.raises(ValueError, match="unknown context 'both'"):
+        dense.score_map(PADDED, variables, images, (28, 28), 4, context="both")
+    net = nets.create("qa_net")
+    both = dense.score_map(net, make(net, (32, 32), 1), pixels(1, 40, 40, 1), (32, 32), 4, "mpf", context="crop")
+    assert both.context == "both"  # no padding: every backend's numbers are those of the crops
+
+
+def test_padding_that_is_not_zero_has_whole_passes_only():
+    net = nets.net([Conv(3, 3, padding=1, padding_mode="edge"), MaxPool(2, rounding="floor"), Flatten(), Dense(2)])
+    variables, images = make(net, (8, 8), 1), pixels(1, 21, 18, 1)
+    conv_net, conv_variables = convert.fc_to_conv(net, variables, (8, 8, 1))
+    whole = conv_net.apply(conv_variables, images, train=False)
+    for backend in ("shift", "atrous", "mpf"):
+        np.testing.assert_allclose(
+            dense.score_map(net, variables, images, (8, 8), 4, backend).scores, whole[:, ::2, ::2], rtol=1e-5, atol=1e-6
+        )
+    with pytest.raises(GeometryError, match=r"conv1 .*'edge'.*stride \(1, 1\) is no multiple.*context='crop'"):
+        dense.score_map(net, variables, images, (8, 8), 1)
+    assert dense.score_map(net, variables, images, (8, 8), 1, context="crop").backend == "crops"
 
 
 def test_compiles_once_for_each_extent():
     """All shifts of one extent share a compilation: at stride 1 there are at most two extents along each axis."""
     net = nets.create("qa_net", num_classes=3)
     variables = make(net, (32, 32), 1)
-    before = dense._run_shifted._cache_size()
+    before = backends._run_pass._cache_size()
     dense.score_map(net, variables, pixels(1, 47, 47, 1), (32, 32), 1, "shift")
-    assert dense._run_shifted._cache_size() - before == 1
+    assert backends._run_pass._cache_size() - before == 1
     dense.score_map(net, variables, pixels(1, 46, 46, 1), (32, 32), 1, "shift")
-    assert dense._run_shifted._cache_size() - before <= 1 + 4
+    assert backends._run_pass._cache_size() - before == 1 + 4
 
 
 def test_errors_say_the_way_out():
@@ -245,7 +329,7 @@ def test_errors_say_the_way_out():
     images = pixels(1, 40, 40, 3)
     with pytest.raises(GeometryError, match=r"stride \(=0\) must be at least 1"):
         dense.score_map(net, variables, images, (32, 32), 0)
-    with pytest.raises(ValueError, match="unknown backend 'fft'; backends: auto, crops, shift"):
+    with pytest.raises(ValueError, match="unknown backend 'fft'; backends: auto, crops, shift, atrous, mpf"):
         dense.score_map(net, variables, images, (32, 32), backend="fft")
     with pytest.raises(GeometryError, match=r"pool1 .*does not divide.*32x32"):
         dense.score_map(net, variables, images, (33, 33))

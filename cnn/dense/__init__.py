@@ -1,0 +1,26 @@
+"""Dense evaluation: a classifier's score at every position of an image larger than its window."""
+
+from cnn.dense.cost import Plan, multiply_adds, plan
+from cnn.dense.grid import Grid, boxes, has_padding, native_stride, plan_grid
+from cnn.dense.maps import ScoreMap, average, score_map
+from cnn.dense.pixels import best_boxes, class_map, heat_map
+from cnn.dense.streaming import StreamResult, stream
+
+__all__ = [
+    "Grid",
+    "Plan",
+    "ScoreMap",
+    "StreamResult",
+    "average",
+    "best_boxes",
+    "boxes",
+    "class_map",
+    "has_padding",
+    "heat_map",
+    "multiply_adds",
+    "native_stride",
+    "plan",
+    "plan_grid",
+    "score_map",
+    "stream",
+]

@@ -1,0 +1,302 @@
+"""What a score map will cost, layer by layer, before it is computed; and which backend is cheapest."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cnn import geometry
+from cnn.dense import passes
+from cnn.dense.backends import BACKENDS, crop_batch, plan_passes
+from cnn.dense.grid import Grid, has_padding, plan_grid
+from cnn.dense.passes import Schedule
+from cnn.net import Net
+from cnn.windows import Pair, shape_text
+
+VALUE_BYTES = 4  # float32
+MACS_PER_BYTE = 10.0  # what moving a byte costs, as so many multiply-adds
+
+
+class LayerCost(NamedTuple):
+    """One layer's part of a score map.
+
+    Attributes:
+      name, kind: of the layer.
+      macs: multiply-adds of one image's map.
+      bytes: of what it reads, writes and needs in between, at once.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    bytes: int
+
+
+def multiply_adds(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> int:
+    """Multiply-adds of one image's score map.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels), pixels.
+      grid: from `plan_grid`.
+      backend: "crops", "shift", "atrous" or "mpf".
+
+    Returns:
+      The number of multiply-adds.
+    """
+    return sum(cost.macs for cost in layer_costs(net, image_shape, grid, backend))
+
+
+def layer_costs(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> list[LayerCost]:
+    """What each layer of the classifier costs in one image's score map.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels), pixels.
+      grid: from `plan_grid`.
+      backend: "crops", "shift", "atrous" or "mpf".
+
+    Returns:
+      One `LayerCost` for each layer that the backend runs.
+    """
+    channels = image_shape[2]
+    if backend == "crops":
+        windows = grid.size[0] * grid.size[1]
+        batch = min(windows, crop_batch(net, grid, channels))
+        found, shape = [], (*grid.window, channels)
+        for row in geometry.table(net, shape):
+            values = batch * (math.prod(shape) + math.prod(row.output_shape))
+            found.append(LayerCost(row.name, row.kind, windows * row.macs, VALUE_BYTES * values))
+            shape = row.output_shape
+        return found
+    costs: list[LayerCost] = []
+    for one in plan_passes(net, image_shape, grid, backend):
+        done = schedule_costs(one.schedule, channels)
+        if not costs:
+            costs = done
+        else:
+            costs = [
+                a._replace(macs=a.macs + b.macs, bytes=max(a.bytes, b.bytes)) for a, b in zip(costs, done, strict=True)
+            ]
+    return costs
+
+
+def schedule_costs(schedule: Schedule, channels: int) -> list[LayerCost]:
+    """What each layer of one pass costs.
+
+    Args:
+      schedule: of the pass.
+      channels: of the images.
+
+    Returns:
+      One `LayerCost` for each layer.
+    """
+    return [
+        LayerCost(work.name, work.kind, work.macs, VALUE_BYTES * (work.inputs + work.outputs + work.workspace))
+        for work in passes.work(schedule, channels)
+    ]
+
+
+def schedule_bytes(schedule: Schedule, channels: int) -> int:
+    """Predicted peak of one pass beside the parameters: the pixels, the largest layer, and the scores.
+
+    Args:
+      schedule: of the pass.
+      channels: of the images.
+
+    Returns:
+      Bytes.
+    """
+    costs = schedule_costs(schedule, channels)
+    return VALUE_BYTES * math.prod(schedule.extent) * channels + max(cost.bytes for cost in costs)
+
+
+def backend_bytes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str, images: int = 1) -> int:
+    """Predicted peak of a score map beside the parameters: pixels, the largest layer, and the scores twice.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels), pixels.
+      grid: from `plan_grid`.
+      backend: "crops", "shift", "atrous" or "mpf".
+      images: how many at once.
+
+    Returns:
+      Bytes. Crops run in batches, so that only their pixels and scores grow with the images.
+    """
+    channels = image_shape[2]
+    layer = max(cost.bytes for cost in layer_costs(net, image_shape, grid, backend))
+    classes = geometry.table(net, (*grid.window, channels))[-1].output_shape[-1]
+    scores = 2 * grid.size[0] * grid.size[1] * classes  # a pass's own, and their places in the map
+    pixels = 2 * math.prod(image_shape)  # the image, and the part that a pass reads
+    return images * VALUE_BYTES * (scores + pixels) + layer * (1 if backend == "crops" else images)
+
+
+def cost(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> float:
+    """Cost of a map for comparing backends: multiply-adds, and what moving values costs, as so many multiply-adds.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels), pixels.
+      grid: from `plan_grid`.
+      backend: "crops", "shift", "atrous" or "mpf".
+
+    Returns:
+      Multiply-adds.
+    """
+    total = 0.0
+    if backend == "crops":
+        windows = grid.size[0] * grid.size[1]
+        batch = min(windows, crop_batch(net, grid, image_shape[2]))
+        for layer in layer_costs(net, image_shape, grid, backend):
+            total += layer.macs + MACS_PER_BYTE * layer.bytes * windows / batch
+        return total
+    for one in plan_passes(net, image_shape, grid, backend):
+        for layer in schedule_costs(one.schedule, image_shape[2]):
+            total += layer.macs + MACS_PER_BYTE * layer.bytes
+    return total
+
+
+def cheapest(
+    net: Net,
+    image_shape: Sequence[int],
+    grid: Grid,
+    context: str,
+    memory_limit: int | None = None,
+    images: int = 1,
+) -> str:
+    """The backend of least `cost` among those that compute a context and stay under a memory limit.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels), pixels.
+      grid: from `plan_grid`.
+      context: "crop", "image" or "both".
+      memory_limit: of what a run needs beside the parameters, bytes; None: no limit.
+      images: how many at once.
+
+    Returns:
+      "crops", "shift", "atrous" or "mpf".
+
+    Raises:
+      MemoryError: if none stays under the limit.
+    """
+    able = {"crop": ("crops",), "image": BACKENDS[1:], "both": BACKENDS}[context]
+    needs = {name: backend_bytes(net, image_shape, grid, name, images) for name in able}
+    fits = [name for name in able if memory_limit is None or needs[name] <= memory_limit]
+    if not fits:
+        least = min(needs, key=needs.__getitem__)
+        raise MemoryError(
+            f"score_map: {images} x {shape_text(image_shape)} pixels at stride {shape_text(grid.stride)} need at least "
+            f"{needs[least] / 2**20:,.0f} MiB ({least}), the limit is {(memory_limit or 0) / 2**20:,.0f} MiB; run "
+            f"fewer images at once, or dense.stream, which cuts the image into tiles"
+        )
+    return min(fits, key=lambda name: cost(net, image_shape, grid, name))
+
+
+class BackendPlan(NamedTuple):
+    """One backend's part of a plan.
+
+    Attributes:
+      backend: its name.
+      context: "crop", "image" or "both".
+      layers: multiply-adds and bytes, layer by layer.
+      macs: multiply-adds of one image's map.
+      peak_bytes: predicted peak beside the parameters.
+      map_size: scores, (height, width).
+      fits: whether it stays under the memory limit.
+    """
+
+    backend: str
+    context: str
+    layers: tuple[LayerCost, ...]
+    macs: int
+    peak_bytes: int
+    map_size: Pair
+    fits: bool
+
+
+class Plan(tuple[BackendPlan, ...]):
+    """One `BackendPlan` for each backend; prints as a table.
+
+    Attributes:
+      chosen: what "auto" takes; None if nothing stays under the memory limit.
+    """
+
+    chosen: str | None
+
+    def __new__(cls, backends: Sequence[BackendPlan], chosen: str | None) -> "Plan":
+        plan = super().__new__(cls, backends)
+        plan.chosen = chosen
+        return plan
+
+    def __getitem__(self, key: Any) -> Any:
+        """Plan by position, or by the backend's name."""
+        if isinstance(key, str):
+            for one in self:
+                if one.backend == key:
+                    return one
+            raise KeyError(f"no backend {key!r}; backends: {', '.join(one.backend for one in self)}")
+        return super().__getitem__(key)
+
+    def __str__(self) -> str:
+        names = list(dict.fromkeys(layer.name for one in self for layer in one.layers if layer.macs))
+        rows = [["multiply-adds", *(one.backend + (" *" if one.backend == self.chosen else "") for one in self)]]
+        for name in names:
+            rows.append([name, *(f"{sum(x.macs for x in one.layers if x.name == name):,}" for one in self)])
+        crops = self["crops"].macs
+        rows.append(["total", *(f"{one.macs:,}" for one in self)])
+        rows.append(["crops / this", *(f"{crops / one.macs:.2f}" if one.macs else "-" for one in self)])
+        rows.append(["peak MiB", *(f"{one.peak_bytes / 2**20:,.1f}" + ("" if one.fits else " !") for one in self)])
+        rows.append(["map", *(shape_text(one.map_size) for one in self)])
+        rows.append(["context", *(one.context for one in self)])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+            for row in rows
+        ]
+        return "\n".join([*lines, "* what auto takes; ! above the memory limit"])
+
+
+def plan(
+    net: Net,
+    image_shape: Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    memory_limit: int | None = None,
+    *,
+    window: Sequence[int],
+    context: str | None = None,
+    images: int = 1,
+) -> Plan:
+    """Predicts what each backend's score map costs.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels), pixels.
+      stride: between windows, pixels; None: the net's own.
+      memory_limit: of what a run needs beside the parameters, bytes; None: no limit.
+      window: (height, width) that the net was trained on, pixels.
+      context: what "auto" must compute, "crop" or "image"; None: "image". The same for a net without padding.
+      images: how many at once; the bytes are theirs, the multiply-adds are of one.
+
+    Returns:
+      A `Plan`.
+
+    Raises:
+      GeometryError: if the window, stride and image do not fit each other, or a layer cannot slide.
+    """
+    grid = plan_grid(net, image_shape, window, stride)
+    padded = has_padding(net, grid.window, image_shape[2])
+    plans = []
+    for name in BACKENDS:
+        layers = tuple(layer_costs(net, image_shape, grid, name))
+        peak = backend_bytes(net, image_shape, grid, name, images)
+        macs = sum(layer.macs for layer in layers)
+        given = "both" if not padded else "crop" if name == "crops" else "image"
+        fits = memory_limit is None or peak <= memory_limit
+        plans.append(BackendPlan(name, given, layers, macs, peak, grid.size, fits))
+    try:
+        asked = (context or "image") if padded else "both"
+        chosen = cheapest(net, image_shape, grid, asked, memory_limit, images)
+    except MemoryError:
+        chosen = None
+    return Plan(plans, chosen)

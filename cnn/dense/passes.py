@@ -1,0 +1,230 @@
+"""One pass of a converted net by a schedule: dilated, on fragments, or plain (see `cnn.dense.lattice`)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn import geometry
+from cnn.dense.lattice import Mask, Route, Step
+from cnn.layers import AvgPool, Conv, Layer, NMaxPool, Pool, Shape, SumPool, WindowLayer
+from cnn.net import Net
+from cnn.windows import GeometryError, Pair
+
+Variables = Mapping[str, Any]
+
+
+class Schedule(NamedTuple):
+    """How a converted net runs along both axes; hashable, so that it can be compiled for.
+
+    Attributes:
+      net: from `cnn.convert.convolutional`.
+      vertical, horizontal: from `cnn.dense.lattice`.
+    """
+
+    net: Net
+    vertical: Route
+    horizontal: Route
+
+    @property
+    def extent(self) -> Pair:
+        """Pixels that are read, (height, width)."""
+        return self.vertical.length, self.horizontal.length
+
+    @property
+    def count(self) -> Pair:
+        """Scores that come out, (height, width)."""
+        return self.vertical.count, self.horizontal.count
+
+
+class Frame(NamedTuple):
+    """Where a pass lies in its image, known only when it runs.
+
+    Attributes:
+      corner: pixel that position 0 of the schedule stands for, int32 [2].
+      limits: largest real position of each layer's input, int32 [layers, 2], pixels of the image.
+    """
+
+    corner: Any
+    limits: Any
+
+
+class Work(NamedTuple):
+    """What one layer does in a pass over one image.
+
+    Attributes:
+      name, kind: of the layer.
+      macs: multiply-adds.
+      inputs, outputs: values that it reads and writes.
+      workspace: values that it needs in between.
+      output_shape: (fragments, height, width, channels).
+    """
+
+    name: str
+    kind: str
+    macs: int
+    inputs: int
+    outputs: int
+    workspace: int
+    output_shape: Shape
+
+
+def run(schedule: Schedule, variables: Variables, images: jax.Array, frame: Frame | None = None) -> jax.Array:
+    """Runs one pass.
+
+    Args:
+      schedule: what to run.
+      variables: of the converted net (`cnn.convert.fc_to_conv`).
+      images: [N, *schedule.extent, C], floating.
+      frame: where the pass lies in its image; None: its first position is the image's first pixel.
+
+    Returns:
+      Scores [N, *schedule.count, K].
+
+    Raises:
+      GeometryError: if an N-max pool would have to leave out values beyond the image's border.
+    """
+    x = images[None, None]  # (Fy, Fx, N, H, W, C)
+    for index, (layer, name, vertical, horizontal) in enumerate(_steps(schedule)):
+        own = {collection: tree[name] for collection, tree in variables.items() if name in tree}
+        if isinstance(layer, WindowLayer):
+            valid = _valid(vertical.mask, horizontal.mask, frame, index)
+            x = _masked(layer, own, x, vertical.pieces, horizontal.pieces, valid)
+        else:
+            x = _apply(layer, own, x)
+    x = _take(_take(x, schedule.vertical.order, 0), schedule.horizontal.order, 1)
+    fy, fx, n, height, width, classes = x.shape
+    scores = x.transpose(2, 3, 0, 4, 1, 5).reshape(n, height * fy, width * fx, classes)
+    return scores[:, : schedule.vertical.count, : schedule.horizontal.count]
+
+
+def work(schedule: Schedule, channels: int) -> list[Work]:
+    """What each layer of a pass does, without running it.
+
+    Args:
+      schedule: of the pass.
+      channels: of the images.
+
+    Returns:
+      One `Work` for each layer, for one image.
+    """
+    found = []
+    fragments, shape = (1, 1), (*schedule.extent, channels)
+    for layer, name, vertical, horizontal in _steps(schedule):
+        inputs = fragments[0] * fragments[1] * shape[0] * shape[1] * shape[2]
+        macs, workspace, made, largest = 0, 0, fragments, shape
+        if not isinstance(layer, WindowLayer):
+            largest = layer.output_shape(shape)
+            macs = fragments[0] * fragments[1] * layer.macs(shape)
+        else:
+            for down in vertical.pieces:
+                for across in horizontal.pieces:
+                    part = (down.stop - down.start, across.stop - across.start, shape[2])
+                    piece = layer.clone(padding=(down.padding, across.padding))
+                    batch = len(down.fragments) * len(across.fragments)
+                    macs += batch * piece.macs(part)
+                    out = piece.output_shape(part)
+                    if isinstance(piece, Conv):
+                        workspace = max(workspace, batch * piece.workspace(part))
+                    largest = (out[0] + down.fill, out[1] + across.fill, out[2])
+            rows = sum(len(piece.fragments) for piece in vertical.pieces)
+            columns = sum(len(piece.fragments) for piece in horizontal.pieces)
+            made = (rows, columns)
+        fragments, shape = made, largest
+        outputs = fragments[0] * fragments[1] * shape[0] * shape[1] * shape[2]
+        found.append(Work(name, layer.kind, macs, inputs, outputs, workspace, (fragments[0] * fragments[1], *shape)))
+    return found
+
+
+def _steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
+    """Each layer as it is run, its name, and its two steps."""
+    layers = schedule.net.layers
+    names = geometry.layer_names(layers)
+    for layer, name, down, across in zip(
+        layers, names, schedule.vertical.steps, schedule.horizontal.steps, strict=True
+    ):
+        if isinstance(layer, WindowLayer):
+            layer = _respaced(layer, (down.stride, across.stride), (down.dilation, across.dilation))
+        yield layer, name, down, across
+
+
+def _respaced(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
+    """A layer with another stride and dilation; its padding is the piece's."""
+    fields: dict[str, Any] = {"stride": stride, "dilation": dilation, "rounding": "exact", "padding": "valid"}
+    if isinstance(layer, Conv):
+        fields["padding_mode"] = "zero"
+    return layer.clone(**fields)
+
+
+def _apply(layer: Layer, variables: Variables, x: jax.Array) -> jax.Array:
+    """A layer on all fragments as one batch."""
+    y: Any = layer.apply(variables, x.reshape(-1, *x.shape[3:]), train=False)
+    return y.reshape(*x.shape[:3], *y.shape[1:])
+
+
+def _take(x: jax.Array, fragments: tuple[int, ...], axis: int) -> jax.Array:
+    """Some fragments, without a copy where they are all of them in order, or stand in a row."""
+    if fragments == tuple(range(x.shape[axis])):
+        return x
+    first, last = fragments[0], fragments[-1]
+    if fragments == tuple(range(first, last + 1)):
+        return jax.lax.slice_in_dim(x, first, last + 1, axis=axis)
+    return jnp.take(x, np.array(fragments), axis=axis)
+
+
+def _windowed(layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Any], across: Sequence[Any]) -> Any:
+    """A layer with a window on all its pieces: [Fy, Fx, N, h, w, C] -> [Fy', Fx', N, h', w', C']."""
+    rows = []
+    for top in down:
+        strip = jax.lax.slice_in_dim(_take(x, top.fragments, 0), top.start, top.stop, axis=3)
+        row = []
+        for left in across:
+            part = jax.lax.slice_in_dim(_take(strip, left.fragments, 1), left.start, left.stop, axis=4)
+            y = _apply(layer.clone(padding=(top.padding, left.padding)), variables, part)
+            if top.fill or left.fill:
+                y = jnp.pad(y, ((0, 0),) * 3 + ((0, top.fill), (0, left.fill), (0, 0)))
+            row.append(y)
+        rows.append(row[0] if len(row) == 1 else jnp.concatenate(row, axis=1))
+    return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=0)
+
+
+def _valid(down: Mask | None, across: Mask | None, frame: Frame | None, index: int) -> Any:
+    """Which values of a layer's input are real: [Fy, Fx, 1, h, w, 1] or one that broadcasts to it; None: all."""
+    parts = []
+    for axis, mask in enumerate((down, across)):
+        if mask is None:
+            continue
+        positions = np.array(mask.starts)[:, None] + np.arange(mask.length) * mask.spacing
+        limit: Any = mask.limit
+        if frame is not None:
+            positions, limit = positions + frame.corner[axis], frame.limits[index, axis]
+        valid = (positions >= 0) & (positions <= limit)  # (F, length)
+        shape = (valid.shape[0], 1, 1, valid.shape[1], 1, 1) if axis == 0 else (1, *valid.shape[:1], 1, 1, -1, 1)
+        parts.append(valid.reshape(shape))
+    if not parts:
+        return None
+    return parts[0] & parts[1] if len(parts) == 2 else parts[0]
+
+
+def _masked(
+    layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Any], across: Sequence[Any], valid: Any
+) -> jax.Array:
+    """`_windowed`, values that are not valid being padding: zeros for a convolution, absent for a pool."""
+    if valid is None:
+        return _windowed(layer, variables, x, down, across)
+    if not isinstance(layer, Pool):
+        return _windowed(layer, variables, jnp.where(valid, x, 0), down, across)
+    if isinstance(layer, NMaxPool):
+        raise GeometryError(
+            f"{layer.label}: a padded n-max pool cannot leave out single values; take backend='atrous' or 'shift' on "
+            f"a whole image, or context='crop'"
+        )
+    if isinstance(layer, AvgPool):
+        add = SumPool(layer.kernel, layer.stride, dilation=layer.dilation)
+        real = jnp.broadcast_to(valid, (*x.shape[:2], 1, *x.shape[3:5], 1)).astype(x.dtype)
+        total = _windowed(add, {}, jnp.where(valid, x, 0), down, across)
+        return total / jnp.maximum(_windowed(add, {}, real, down, across), 1)  # no pixel counts beyond the border
+    y = _windowed(layer, variables, jnp.where(valid, x, -jnp.inf), down, across)
+    return jnp.where(jnp.isneginf(y), 0, y)  # windows wholly beyond the border: nobody reads them, if they are finite

@@ -1,0 +1,81 @@
+"""Dense evaluation of a net by the definition, position by position: NumPy, float64, slow and obviously right.
+
+A layer's value at pixel position p looks at its input's positions p + (tap - padding) * N, N being the product of the
+strides before it. Positions below 0 or above the input's last one are padding. No pass, no dilation, no fragments.
+"""
+
+import numpy as np
+
+from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dropout, MaxPool, NMaxPool
+
+
+def score_map(conv_net, variables, image, stride, size):
+    """Scores at positions (i * stride[0], j * stride[1]) of one image.
+
+    Args:
+      conv_net: a converted net: no Flatten, no Dense.
+      variables: its variables.
+      image: [H, W, C].
+      stride: (vertical, horizontal), pixels.
+      size: scores along each axis.
+
+    Returns:
+      float64 [*size, K].
+    """
+    x = np.asarray(image, np.float64)
+    spacing = [1, 1]
+    for layer in conv_net.layers:
+        x, spacing = _layer(layer, variables, x, spacing)
+    return x[:: stride[0], :: stride[1]][: size[0], : size[1]]
+
+
+def _layer(layer, variables, x, spacing):
+    if isinstance(layer, Activation):
+        return {"relu": lambda v: np.maximum(v, 0), "tanh": np.tanh}[layer.function](x), spacing
+    if isinstance(layer, Dropout):
+        return x, spacing
+    if isinstance(layer, BatchNorm):
+        scale, stats = variables["params"][layer.name]["norm"], variables["batch_stats"][layer.name]["norm"]
+        scale, stats = ({k: np.asarray(v, np.float64) for k, v in tree.items()} for tree in (scale, stats))
+        normal = (x - stats["mean"]) / np.sqrt(stats["var"] + layer.epsilon)
+        return normal * scale["scale"] + scale["bias"], spacing
+    # In values of one pass: what the layer itself would see.
+    seen = layer.window((*((n - 1) // s + 1 for n, s in zip(x.shape, spacing, strict=False)), x.shape[2]))
+    positions = []
+    for axis in range(2):
+        n, (low, high) = spacing[axis], seen.padding[axis]
+        last = x.shape[axis] - 1 + (low + high - (seen.extent[axis] - 1)) * n
+        if getattr(layer, "rounding", "") == "ceil":
+            last = max(last, min(last + (seen.stride[axis] - 1) * n, x.shape[axis] - 1 + low * n))
+        taps = (np.arange(seen.kernel[axis]) * seen.dilation[axis] - low) * n
+        positions.append(np.arange(last + 1)[:, None] + taps)  # (positions, taps)
+    rows, columns = positions
+    inside = [(p >= 0) & (p < m) for p, m in zip(positions, x.shape, strict=False)]
+    real = inside[0][:, None, :, None] & inside[1][None, :, None, :]  # (h, w, kh, kw)
+    taps = x[np.clip(rows, 0, x.shape[0] - 1)[:, None, :, None], np.clip(columns, 0, x.shape[1] - 1)[None, :, None, :]]
+    y = _combine(layer, variables, taps, real)
+    return y, [n * s for n, s in zip(spacing, seen.stride, strict=True)]
+
+
+def _combine(layer, variables, taps, real):
+    """Windows [h, w, kh, kw, C], and which of their pixels are real, to values [h, w, C']."""
+    real = real[..., None]
+    if isinstance(layer, Conv):
+        params = variables["params"][layer.name]
+        kernel = np.asarray(params["kernel"], np.float64)
+        taps = np.where(real, taps, 0)
+        inputs, outputs = kernel.shape[2], kernel.shape[3] // layer.groups
+        parts = []
+        for g in range(layer.groups):
+            seen = taps[..., g * inputs : (g + 1) * inputs]
+            parts.append(np.einsum("hwijc,ijck->hwk", seen, kernel[..., g * outputs : (g + 1) * outputs]))
+        return np.concatenate(parts, axis=-1) + (np.asarray(params["bias"], np.float64) if layer.use_bias else 0)
+    flat = np.where(real, taps, -np.inf).reshape(*taps.shape[:2], -1, taps.shape[-1])
+    count = real.sum(axis=(2, 3))
+    if isinstance(layer, MaxPool):
+        return flat.max(axis=2)
+    if isinstance(layer, AvgPool):
+        return np.where(np.isinf(flat), 0, flat).sum(axis=2) / count
+    assert isinstance(layer, NMaxPool)
+    largest = -np.sort(-flat, axis=2)[:, :, : layer.n]
+    return np.where(np.isinf(largest), 0, largest).sum(axis=2) / np.minimum(count, layer.n)
