@@ -1,4 +1,7 @@
-"""Tables and pictures of results. Matplotlib is imported where it is used: it takes longer to import than `cnn`."""
+"""Tables and pictures of results; pictures of score maps are in `cnn.overlays`.
+
+Matplotlib is imported where it is used: it takes longer to import than `cnn`.
+"""
 
 import contextlib
 import math
@@ -70,108 +73,6 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def paint(scores: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """Lays a map of scores over the pixels they belong to.
-
-    Each score fills a cell around the centre of its box, as large as the distance between neighbouring boxes, so that
-    the cells of unclipped boxes tile the image without gaps. A pixel belongs to a cell if the pixel's centre lies in it
-    (the upper and left edges count as inside). Along an axis with a single score its cell is its whole box.
-
-    Args:
-      scores: [h, w], one number for each box.
-      boxes: pixel boxes (y0, x0, y1, x1), y1 and x1 exclusive, [h, w, 4], in rows and columns as `cnn.dense.boxes` has.
-      image_shape: (H, W, ...), pixels.
-
-    Returns:
-      float64 [H, W]: the mean of the scores whose cells cover a pixel; NaN where none does.
-
-    Raises:
-      ValueError: if scores and boxes differ in shape, or the boxes are not in rows and columns.
-    """
-    boxes = np.asarray(boxes)
-    if boxes.shape != (*np.shape(scores), 4) or boxes.ndim != 3:
-        raise ValueError(f"paint: scores {np.shape(scores)} and boxes {boxes.shape} must be [h, w] and [h, w, 4]")
-    rows, columns = boxes[:, 0, 0::2], boxes[0, :, 1::2]  # (h, 2) and (w, 2): start and end
-    if (boxes[..., 0::2] != rows[:, None]).any() or (boxes[..., 1::2] != columns[None]).any():
-        raise ValueError("paint: the boxes are not in rows and columns (y by row alone, x by column alone)")
-    vertical, horizontal = _covers(rows, image_shape[0]), _covers(columns, image_shape[1])
-    total = vertical @ np.asarray(scores, np.float64) @ horizontal.T
-    count = vertical.sum(axis=1)[:, None] * horizontal.sum(axis=1)[None, :]
-    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
-
-
-def _covers(spans: np.ndarray, size: int) -> np.ndarray:
-    """Which of `size` pixels (rows) lie in the cell of which span [n, 2] (columns), float64 0 or 1."""
-    spans = spans.astype(np.float64)
-    if len(spans) == 1:
-        low, high = spans[:, 0], spans[:, 1]
-    else:
-        # Boxes cut at the image's border are closer together; the largest distance is that of whole ones.
-        stride = np.diff(spans, axis=0).max()
-        low = spans.mean(axis=1) - stride / 2
-        high = low + stride
-    pixels = np.arange(size)[:, None] + 0.5
-    return ((low <= pixels) & (pixels < high)).astype(np.float64)
-
-
-def score_map_picture(
-    path: str,
-    image: np.ndarray,
-    scores: np.ndarray,
-    boxes: np.ndarray,
-    class_names: Sequence[str],
-    class_index: int | None = None,
-    true_box: Sequence[int] | np.ndarray | None = None,
-) -> None:
-    """Draws an image, and beside it the image under one class's probability at every window (see `paint`).
-
-    Args:
-      path: of the PNG to write.
-      image: uint8 [H, W, C], C 1 or 3.
-      scores: class scores (logits), [h, w, K].
-      boxes: pixel boxes (y0, x0, y1, x1), [h, w, 4].
-      class_names: names of the classes, [K].
-      class_index: which class; None: that of the largest score of all.
-      true_box: where the object is, (y0, x0, y1, x1), if known.
-
-    Raises:
-      ValueError: if scores and boxes do not fit each other.
-    """
-    from matplotlib.lines import Line2D
-
-    scores = np.asarray(scores, np.float64)
-    if class_index is None:
-        class_index = int(scores.max(axis=(0, 1)).argmax())
-    # The largest score rather than probability: many windows may round to a probability of 1.
-    best = np.unravel_index(scores[..., class_index].argmax(), scores.shape[:2])
-    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    probability = (shifted / shifted.sum(axis=-1, keepdims=True))[..., class_index]
-    name = class_name(class_names, class_index)
-    height, width = image.shape[:2]
-    panel = 3.6 * min(1.6, max(0.6, height / width))
-    with _figure(path, (8.4, panel + 0.9)) as figure:
-        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-        for axes in (left, right):
-            _show(axes, image)
-            axes.set_xlabel("x (pixels)")
-        left.set_ylabel("y (pixels)")
-        overlay = right.imshow(paint(probability, boxes, image.shape), cmap="viridis", vmin=0, vmax=1, alpha=0.8)
-        overlay.set_extent((-0.5, width - 0.5, height - 0.5, -0.5))
-        bar = figure.colorbar(overlay, ax=right, fraction=0.05, pad=0.02, label=f"probability of {name!r}")
-        if bar.solids is not None:
-            bar.solids.set_alpha(1)
-        for axes in (left, right):
-            if true_box is not None:
-                _outline(axes, true_box, SKY, linestyle=(0, (4, 2)))
-            _outline(axes, boxes[best], ORANGE)
-        left.set_title(f"best window: {name!r} with probability {probability[best]:.3f}")
-        right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
-        lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"best window for {name!r}")]
-        if true_box is not None:
-            lines.append(Line2D([], [], color=SKY, linewidth=2, linestyle=(0, (4, 2)), label="the object"))
-        figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
-
-
 def confusion_picture(path: str, confusion: np.ndarray, class_names: Sequence[str]) -> None:
     """Draws a confusion matrix: shade by the fraction of each label's examples, numbers are counts.
 
@@ -186,12 +87,12 @@ def confusion_picture(path: str, confusion: np.ndarray, class_names: Sequence[st
     fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.42 * classes + 1.8, 4.2, 9.0))
     right = int(np.trace(confusion))
-    with _figure(path, (side + 0.6, side)) as figure:
-        axes = figure.subplots()
+    with figure(path, (side + 0.6, side)) as page:
+        axes = page.subplots()
         counted = classes <= COUNTED_CLASSES
         cells = np.ma.masked_equal(fractions, 0) if counted else fractions
         shown = axes.imshow(cells, cmap="magma_r", vmin=0, vmax=1)
-        figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03, label="fraction of the label's examples")
+        page.colorbar(shown, ax=axes, fraction=0.046, pad=0.03, label="fraction of the label's examples")
         axes.set(xlabel="prediction", ylabel="label")
         axes.set_title(f"{right:,} of {confusion.sum():,} right ({right / max(confusion.sum(), 1):.2%})")
         ticks = range(classes) if classes <= NAMED_CLASSES else []
@@ -216,8 +117,8 @@ def curves_picture(path: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    with _figure(path, (8.4, 3.2)) as figure:
-        panels = figure.subplots(1, 2)
+    with figure(path, (8.4, 3.2)) as page:
+        panels = page.subplots(1, 2)
         for axes, field in zip(panels, ("loss", "accuracy"), strict=True):
             for split, style in SPLIT_STYLES.items():
                 points = sorted((m["step"], m[field]) for m in metrics if m.get("split") == split and field in m)
@@ -263,12 +164,12 @@ def samples_picture(
         raise ValueError("samples_picture: there are no images to draw")
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    with _figure(path, (1.15 * columns, 1.35 * rows)) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    with figure(path, (1.15 * columns, 1.35 * rows)) as page:
+        panels = page.subplots(rows, columns, squeeze=False).ravel()
         for axes in panels:
             axes.set_axis_off()
         for i in range(count):
-            _show(panels[i], images[i])
+            show(panels[i], images[i])
             label = class_name(class_names, int(labels[i]))
             if predictions is None or predictions[i] == labels[i]:
                 panels[i].set_title(label, fontsize=8)
@@ -291,27 +192,46 @@ def class_name(class_names: Sequence[str], index: int) -> str:
 
 
 @contextlib.contextmanager
-def _figure(path: str, size: tuple[float, float]) -> Iterator["Figure"]:
-    """A figure of (width, height) inches that is written to a PNG at the end; no display, no global state kept."""
+def figure(path: str, size: tuple[float, float]) -> Iterator["Figure"]:
+    """A figure that is written to a PNG at the end of the `with` block; no display, no global state kept.
+
+    Args:
+      path: of the PNG to write; its folder is made where it is missing.
+      size: (width, height), inches.
+
+    Yields:
+      The figure to draw on.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(size, layout="compressed")
-        FigureCanvasAgg(figure)
-        yield figure
+        page = Figure(size, layout="compressed")
+        FigureCanvasAgg(page)
+        yield page
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.1)
+        page.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
-def _show(axes: "Axes", image: np.ndarray) -> None:
-    """Shows a uint8 image [H, W, C], grey or colour, without stretching its values."""
+def show(axes: "Axes", image: np.ndarray) -> None:
+    """Shows an image without stretching its values.
+
+    Args:
+      axes: where to draw.
+      image: uint8 [H, W, C], C 1 (grey) or 3.
+    """
     axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
 
 
-def _outline(axes: "Axes", box: Any, colour: str, linestyle: Any = "solid") -> None:
-    """Draws a pixel box (y0, x0, y1, x1), with a dark rim so that it shows on any picture."""
+def outline(axes: "Axes", box: Any, colour: str, linestyle: Any = "solid") -> None:
+    """Draws a pixel box, with a dark rim so that it shows on any picture.
+
+    Args:
+      axes: where to draw.
+      box: (y0, x0, y1, x1), pixels, y1 and x1 exclusive.
+      colour, linestyle: as Matplotlib names them.
+    """
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import Normal, Stroke
 
