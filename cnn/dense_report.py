@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn import convert, data, dense, geometry, logs, protocol, report
+from cnn import convert, data, dense, geometry, logs, overlays, protocol, report
 from cnn import scenes as scenes_lib
 from cnn.checkpoint import Run
 from cnn.images import decode
@@ -136,7 +136,7 @@ def map_picture(
     # the image's border, so that their centres are not where the windows are.
     grid = dense.plan_grid(run.net, image.shape, window, stride)
     boxes = dense.boxes(run.net, image.shape, grid, "crop")
-    report.score_map_picture(path, image, np.asarray(found.scores)[0], boxes, run.class_names, class_index, true_box)
+    overlays.score_map_picture(path, image, np.asarray(found.scores)[0], boxes, run.class_names, class_index, true_box)
     return found
 
 

@@ -50,8 +50,11 @@ def decode(file: str | IO[bytes], channels: int) -> Image.Image:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image if image.mode == MODES[channels] else image.convert(MODES[channels])
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
-        where = file if isinstance(file, str) else "it"
-        raise DataError(f"cannot read {where} as an image: {error}") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: str | IO[bytes], error: Exception) -> DataError:
+    return DataError(f"cannot read {file if isinstance(file, str) else 'it'} as an image: {error}")
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -86,6 +89,49 @@ def resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     image = image.resize(covering, Image.Resampling.BICUBIC)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
+
+
+def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Resizes one image (Pillow's bicubic, antialiased), each channel by itself.
+
+    Args:
+      image: uint8 [H, W, C], any number of channels.
+      size: (height, width), pixels; the aspect ratio becomes theirs.
+
+    Returns:
+      uint8 [height, width, C]; the very array if it has that size already.
+    """
+    from PIL import Image
+
+    if image.shape[:2] == tuple(size):
+        return image
+    planes = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+        for plane in np.moveaxis(image, -1, 0)
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def picture_size(file: str | IO[bytes]) -> tuple[int, int]:
+    """The size that `decode` will give a picture, from the file's header alone.
+
+    Args:
+      file: path, or an open binary file.
+
+    Returns:
+      (height, width), pixels, upright.
+
+    Raises:
+      DataError: not a picture that Pillow can read.
+    """
+    from PIL import ExifTags, Image
+
+    try:
+        with Image.open(file) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)  # by a quarter
+            return image.size if turned else (image.height, image.width)
+    except Exception as error:  # as in `decode`
+        raise _unreadable(file, error) from error
 
 
 def load_images(paths: Sequence[str], image_size: int | tuple[int, int], channels: int) -> np.ndarray:

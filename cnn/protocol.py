@@ -12,17 +12,18 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import data, dense, geometry
+from cnn import data, dense, geometry, views
 from cnn.checkpoint import Run
 from cnn.net import Net
-from cnn.windows import GeometryError, Pair, as_pair, shape_text
+from cnn.windows import Pair, as_pair, shape_text
 
+Key = TypeVar("Key")
 AVERAGES = ("probabilities", "logits", "max")
 CONFIDENCE = 0.95
 TIMING_ROUNDS = 5
@@ -136,7 +137,7 @@ def evaluate(
     _check(run, images, labels, batch_size, timing_images)
     methods, crops, own = _methods(run, images.shape[1:], strides)
     right: dict[tuple[str, str], int] = {}
-    differences, largest, argmax_differs, compared = [], [], 0, 0
+    compared = []
     for batch, count, start in _batches(images, batch_size):
         truth = labels[start : start + count]
         maps = {method.name: method.scores(batch) for method in methods}
@@ -146,13 +147,9 @@ def evaluate(
                 averaged = dense.average(maps[method.name], "logits" if over == "none" else over)
                 key = (method.name, over)
                 right[key] = right.get(key, 0) + int((np.asarray(averaged)[:count].argmax(axis=1) == truth).sum())
-        by_crops, by_pass = (np.asarray(maps[name])[:count] for name in (crops, own))
-        differences.append(float(np.abs(by_crops - by_pass).max()))
-        largest.append(float(np.abs(by_crops).max()))
-        argmax_differs += int((by_crops.argmax(axis=-1) != by_pass.argmax(axis=-1)).sum())
-        compared += by_crops[..., 0].size
+        compared.append(compare(np.asarray(maps[crops])[:count], np.asarray(maps[own])[:count]))
     timed = jnp.asarray(images[:timing_images])
-    seconds = _time(methods, timed)
+    seconds = median_seconds({method.name: functools.partial(method.scores, timed) for method in methods})
     milliseconds = {name: 1e3 * value / len(timed) for name, value in seconds.items()}
     rows = []
     for (name, over), hits in right.items():
@@ -163,10 +160,63 @@ def evaluate(
     costs = {method.name: method.multiply_adds for method in methods}
     return Evaluation(
         rows,
-        Agreement(expected, compared, max(differences) / max(max(largest), np.finfo(np.float32).tiny), argmax_differs),
+        agreement(compared, expected),
         costs[crops] / max(costs[own], 1),
         milliseconds[crops] / milliseconds[own],
         len(timed),
+    )
+
+
+class Comparison(NamedTuple):
+    """Two maps of the same windows; several add up to an `Agreement`.
+
+    Attributes:
+      windows: scores of windows compared.
+      difference: largest |dense - crop| of a score.
+      largest: largest |score| of the crops.
+      argmax_differs: windows whose largest score is another class's.
+    """
+
+    windows: int
+    difference: float
+    largest: float
+    argmax_differs: int
+
+
+def compare(by_crops: np.ndarray, by_pass: np.ndarray) -> Comparison:
+    """How far two maps of the same windows are apart.
+
+    Args:
+      by_crops: class scores of windows cut out one by one, [..., K].
+      by_pass: the same of a dense run.
+
+    Returns:
+      A `Comparison`.
+    """
+    return Comparison(
+        by_crops[..., 0].size,
+        float(np.abs(by_crops - by_pass).max()),
+        float(np.abs(by_crops).max()),
+        int((by_crops.argmax(axis=-1) != by_pass.argmax(axis=-1)).sum()),
+    )
+
+
+def agreement(parts: Sequence[Comparison], expected: bool) -> Agreement:
+    """Adds up comparisons.
+
+    Args:
+      parts: at least one.
+      expected: whether the maps must be equal.
+
+    Returns:
+      The `Agreement` over all of them.
+    """
+    largest = max(max(part.largest for part in parts), float(np.finfo(np.float32).tiny))
+    return Agreement(
+        expected,
+        sum(part.windows for part in parts),
+        max(part.difference for part in parts) / largest,
+        sum(part.argmax_differs for part in parts),
     )
 
 
@@ -192,7 +242,7 @@ def _methods(run: Run, shape: Sequence[int], strides: Sequence[int] | None) -> t
     alone = "crop" if dense.has_padding(net, window, shape[2]) else "both"
     macs = geometry.table(net, run.image_shape).macs
 
-    def views(cut: Callable[..., jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    def shown(cut: Callable[..., jax.Array]) -> Callable[[jax.Array], jax.Array]:
         return lambda images: _view_scores(net, window, cut, variables, images, *constants)
 
     def sliding(name: str, context: str, grid: dense.Grid, backend: str) -> _Method:
@@ -203,22 +253,23 @@ def _methods(run: Run, shape: Sequence[int], strides: Sequence[int] | None) -> t
         macs = dense.multiply_adds(net, shape, grid, backend)
         return _Method(name, context, grid.size[0] * grid.size[1], macs, scores)
 
-    crops = f"all crops, stride {_stride_text(own.stride)}"
+    crops = f"all crops, stride {stride_text(own.stride)}"
     methods = [
-        _Method(RESIZE, alone, 1, macs, views(resize)),
-        _Method(CENTRE_CROP, alone, 1, macs, views(centre_crop)),
-        _Method(TEN_CROPS, alone, 10, 10 * macs, views(ten_crops)),
+        _Method(RESIZE, alone, 1, macs, shown(views.resize)),
+        _Method(CENTRE_CROP, alone, 1, macs, shown(views.centre_crop)),
+        _Method(TEN_CROPS, alone, 10, 10 * macs, shown(views.ten_crops)),
         sliding(crops, alone, own, "crops"),
     ]
     inside = "both" if alone == "both" else "image"
     asked = [as_pair(stride, "stride", "protocol") for stride in ([1] if strides is None else strides)]
     for stride in dict.fromkeys([own.stride, *asked]):
         grid = dense.plan_grid(net, shape, window, stride)
-        methods.append(sliding(f"dense, stride {_stride_text(stride)}", inside, grid, "shift"))
-    return methods, crops, f"dense, stride {_stride_text(own.stride)}"
+        methods.append(sliding(f"dense, stride {stride_text(stride)}", inside, grid, "shift"))
+    return methods, crops, f"dense, stride {stride_text(own.stride)}"
 
 
-def _stride_text(stride: Pair) -> str:
+def stride_text(stride: Pair) -> str:
+    """A stride as people write it: (4, 4) -> "4", (4, 2) -> "4x2"."""
     return str(stride[0]) if stride[0] == stride[1] else shape_text(stride)
 
 
@@ -245,22 +296,31 @@ def _view_scores(
     std: jax.Array,
 ) -> jax.Array:
     """Logits [N, views, K] of the views that `cut` takes of uint8 images."""
-    views = cut(images.astype(jnp.float32) / 255, window)
-    flat = views.reshape(-1, *window, images.shape[3])
+    cuts = cut(images.astype(jnp.float32) / 255, window)
+    flat = cuts.reshape(-1, *window, images.shape[3])
     scores: Any = net.apply(variables, data.normalise(flat, mean, std), train=False)
     return scores.reshape(images.shape[0], -1, scores.shape[-1])
 
 
-def _time(methods: Sequence[_Method], images: jax.Array) -> dict[str, float]:
-    """Median seconds of each method on a batch, the methods taking turns so that a slow moment hits all alike."""
-    for method in methods:
-        jax.block_until_ready(method.scores(images))
-    seconds: dict[str, list[float]] = {method.name: [] for method in methods}
+def median_seconds(calls: Mapping[Key, Callable[[], Any]]) -> dict[Key, float]:
+    """Times calls in their steady state: each runs once to compile, then all in turn for `TIMING_ROUNDS` rounds.
+
+    They take turns so that a slow moment of the machine hits all alike.
+
+    Args:
+      calls: by name; each returns arrays, which are waited for.
+
+    Returns:
+      Median seconds by name.
+    """
+    for call in calls.values():
+        jax.block_until_ready(call())
+    seconds: dict[Key, list[float]] = {name: [] for name in calls}
     for _ in range(TIMING_ROUNDS):
-        for method in methods:
+        for name, call in calls.items():
             start = time.perf_counter()
-            jax.block_until_ready(method.scores(images))
-            seconds[method.name].append(time.perf_counter() - start)
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -280,69 +340,3 @@ def wilson(right: int, examples: int) -> tuple[float, float]:
 
     interval = binomtest(right, examples).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
-
-
-def resize(images: jax.Array, window: Sequence[int]) -> jax.Array:
-    """The whole image at the window's size: bicubic, antialiased; the aspect ratio becomes the window's.
-
-    Args:
-      images: floating [N, H, W, C], in [0, 1].
-      window: (height, width), pixels.
-
-    Returns:
-      [N, 1, height, width, C], in [0, 1]: what the kernel overshoots is cut off, as in 8-bit pictures.
-    """
-    shape = (images.shape[0], *window, images.shape[3])
-    return jnp.clip(jax.image.resize(images, shape, "cubic", antialias=True), 0, 1)[:, None]
-
-
-def centre_crop(images: jax.Array, window: Sequence[int]) -> jax.Array:
-    """The middle of an image; of two middles the upper left one.
-
-    Args:
-      images: [N, H, W, C].
-      window: (height, width), pixels.
-
-    Returns:
-      [N, 1, height, width, C].
-
-    Raises:
-      GeometryError: if the window is larger than the image.
-    """
-    room = _room(images.shape, window)
-    return _cut(images, room[0] // 2, room[1] // 2, window)[:, None]
-
-
-def ten_crops(images: jax.Array, window: Sequence[int]) -> jax.Array:
-    """The four corners and the centre of an image, and these five mirrored left to right.
-
-    A mirrored digit is no digit, or another one; the ten are kept as the protocol was published.
-
-    Args:
-      images: [N, H, W, C].
-      window: (height, width), pixels.
-
-    Returns:
-      [N, 10, height, width, C]: top left, top right, bottom left, bottom right, centre, and their mirror images.
-
-    Raises:
-      GeometryError: if the window is larger than the image.
-
-    Source: Krizhevsky, Sutskever, Hinton (2012), section 4.1.
-    """
-    bottom, right = _room(images.shape, window)
-    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    five = jnp.stack([_cut(images, y, x, window) for y, x in places], axis=1)
-    return jnp.concatenate([five, five[:, :, :, ::-1]], axis=1)
-
-
-def _room(shape: Sequence[int], window: Sequence[int]) -> Pair:
-    """How far a window can move down and right in images of a shape [N, H, W, C]."""
-    room = (shape[1] - window[0], shape[2] - window[1])
-    if min(room) < 0:
-        raise GeometryError(f"crop: the window {shape_text(window)} is larger than the image {shape_text(shape[1:3])}")
-    return room
-
-
-def _cut(images: jax.Array, y: int, x: int, window: Sequence[int]) -> jax.Array:
-    return images[:, y : y + window[0], x : x + window[1]]

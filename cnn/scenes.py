@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnn.images import resize
+
 PEN_WIDTH = (0.10, 0.20)  # of the example's height: 3 to 6 pixels at 32, as handwritten lines are
 STROKE_LENGTH = (0.25, 0.60)  # from end to end, of the example's height: too short to be a "1"
 STROKE_BEND = 0.5  # largest distance of the middle control point from the straight line, of the length
@@ -88,7 +90,7 @@ def build(
         # RandomState: its stream is frozen (NEP 19), so a committed result can be made again with a later NumPy.
         rng = np.random.RandomState([seed, 1, i])
         factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
-        item = _resize(images[source], _scaled(height, width, factor))
+        item = resize(images[source], _scaled(height, width, factor))
         y, x = rng.randint(size - item.shape[0] + 1), rng.randint(size - item.shape[1] + 1)
         boxes[i] = y, x, y + item.shape[0], x + item.shape[1]
         canvases[i, y : boxes[i, 2], x : boxes[i, 3]] = item
@@ -139,17 +141,6 @@ def _rounds(examples: int, count: int, seed: int) -> np.ndarray:
     rounds = -(-count // examples)
     orders = [np.random.RandomState([seed, 0, number]).permutation(examples) for number in range(rounds)]
     return np.concatenate(orders)[:count].astype(np.int32)
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, C] -> uint8 [*size, C], bicubic and antialiased; channels by themselves, any number."""
-    from PIL import Image
-
-    planes = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
-        for plane in np.moveaxis(image, -1, 0)
-    ]
-    return np.stack(planes, axis=-1)
 
 
 def _draw_stroke(

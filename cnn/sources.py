@@ -25,6 +25,13 @@ class Split(NamedTuple):
     labels: np.ndarray  # int32 [N]
 
 
+class Listing(NamedTuple):
+    """Pictures in files, of any sizes, not read yet."""
+
+    paths: list[str]
+    labels: np.ndarray  # int32 [N]
+
+
 class Splits(NamedTuple):
     """What a reader returns."""
 
@@ -138,37 +145,58 @@ def folder(root: str, validation_fraction: float, image_size: int | None) -> Spl
     Raises:
       DataError: a missing directory, size or class, a file that is not a readable image, or too much of it.
     """
-    if not root:
-        raise DataError("data.name='folder' needs data.dir, the directory that has train/ and val/ in it")
     if image_size is None:
         raise DataError(
             "data.name='folder' needs data.image_size: pictures of any size are resized (shortest side) and "
             "centre-cropped to it; 64 is quick, 224 usual"
         )
-    classes, train_paths, train_labels = _list_classes(pathlib.Path(root) / "train")
-    test_classes, test_paths, test_labels = _list_classes(pathlib.Path(root) / "val")
+    listings, classes = folder_listings(root, validation_fraction)
+    total = sum(len(listing.paths) for listing in listings.values())
+    check_memory(total, (image_size, image_size, 3))
+    splits = {name: Split(load_images(x.paths, image_size, 3), x.labels) for name, x in listings.items()}
+    return Splits(**splits, class_names=classes)
+
+
+def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Listing], tuple[str, ...]]:
+    """Which pictures of an image folder are in which split, without reading them.
+
+    Args:
+      root: the directory with train and val.
+      validation_fraction: of train, held out for validation; val is the split reported as test.
+
+    Returns:
+      {"train", "validation", "test"} -> `Listing`, and the classes: the directories' names, sorted.
+
+    Raises:
+      DataError: a missing directory or class, or a file that is no picture by its name.
+    """
+    if not root:
+        raise DataError("data.name='folder' needs data.dir, the directory that has train/ and val/ in it")
+    classes, train = list_classes(pathlib.Path(root) / "train")
+    test_classes, test = list_classes(pathlib.Path(root) / "val")
     if classes != test_classes:
         only_train, only_val = set(classes) - set(test_classes), set(test_classes) - set(classes)
         raise DataError(
             f"{root}: train and val must have the same classes; only in train: {sorted(only_train)}, "
             f"only in val: {sorted(only_val)}"
         )
-    check_memory(len(train_paths) + len(test_paths), (image_size, image_size, 3))
-    kept, held = hold_out(train_labels, validation_fraction)  # before decoding: no second copy in memory
-
-    def read(paths: list[str], labels: np.ndarray) -> Split:
-        return Split(load_images(paths, image_size, 3), labels)
-
-    return Splits(
-        read([train_paths[i] for i in kept], train_labels[kept]),
-        read([train_paths[i] for i in held], train_labels[held]),
-        read(test_paths, test_labels),
-        tuple(classes),
-    )
+    kept, held = hold_out(train.labels, validation_fraction)
+    parts = (Listing([train.paths[i] for i in part], train.labels[part]) for part in (kept, held))
+    return dict(zip(("train", "validation", "test"), (*parts, test), strict=True)), classes
 
 
-def _list_classes(directory: pathlib.Path) -> tuple[list[str], list[str], np.ndarray]:
-    """(class names, paths, int32 labels) of directory/<class>/*, sorted."""
+def list_classes(directory: pathlib.Path) -> tuple[tuple[str, ...], Listing]:
+    """Lists directory/<class>/*, sorted, without reading the pictures.
+
+    Args:
+      directory: that holds one directory for each class.
+
+    Returns:
+      The class names, and the files with their labels.
+
+    Raises:
+      DataError: a missing directory or class, or a file that is no picture by its name.
+    """
     if not directory.is_dir():
         raise DataError(f"{directory} is not a directory; data.dir must hold train/<class>/ and val/<class>/")
     classes = sorted(p.name for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -188,4 +216,4 @@ def _list_classes(directory: pathlib.Path) -> tuple[list[str], list[str], np.nda
             raise DataError(f"{directory / name} has no images; remove the directory or put some there")
         paths += [str(p) for p in files]
         labels += [label] * len(files)
-    return classes, paths, np.array(labels, np.int32)
+    return tuple(classes), Listing(paths, np.array(labels, np.int32))

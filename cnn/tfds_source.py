@@ -13,7 +13,7 @@ import pathlib
 import re
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,66 @@ def read(name: str, directory: str, validation_fraction: float, image_size: int 
       DataError: an unknown name, a set that cannot be prepared, is not for image classification, has no test
         split, has images of many sizes (and no image_size is given), or is too large.
     """
+    opened = _open(name, directory)
+    tests, keys = opened.tests, (opened.image_key, opened.label_key)
+    own_validation = len(tests) == 2 and validation_fraction > 0
+    used = ["train", *(tests if own_validation else tests[:1])]
+    shape = _image_shape(name, opened.shape, image_size)
+    check_memory(sum(len(opened.sources[split]) for split in used), shape)
+    resize = image_size is not None
+    splits = {split: _read_split(opened.sources[split], *keys, shape, resize) for split in used}
+    if own_validation:
+        train, validation = splits["train"], splits["validation"]
+    else:
+        kept, held = hold_out(splits["train"].labels, validation_fraction)
+        train, validation = take(splits["train"], kept), take(splits["train"], held)
+    return Splits(train, validation, splits[tests[0]], opened.class_names)
+
+
+def read_encoded(
+    name: str, directory: str, validation_fraction: float, split: str
+) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
+    """One split with its images as they are stored, of any sizes: for who wants them whole.
+
+    Args:
+      name: as TFDS has it.
+      directory: TFDS's data_dir, as for `read`.
+      validation_fraction: of train, held out for validation.
+      split: "validation" or "test", meaning the same examples as in `read`.
+
+    Returns:
+      The encoded images, their labels (int32 [N]), and the class names.
+
+    Raises:
+      DataError: as `read`, but for images of many sizes.
+    """
+    opened = _open(name, directory)
+    held_out = split == "validation" and not (len(opened.tests) == 2 and validation_fraction > 0)
+    source = opened.sources["train" if held_out else opened.tests[split == "validation"]]
+    encoded: list[bytes] = []
+    labels: list[int] = []
+    for start in range(0, len(source), READ_BLOCK):
+        records = source.__getitems__(range(start, min(start + READ_BLOCK, len(source))))
+        encoded += [record[opened.image_key] for record in records]
+        labels += [int(record[opened.label_key]) for record in records]
+    if held_out:
+        held = hold_out(np.array(labels, np.int32), validation_fraction)[1]
+        encoded, labels = [encoded[i] for i in held], [labels[i] for i in held]
+    return encoded, np.array(labels, np.int32), opened.class_names
+
+
+class _Opened(NamedTuple):
+    """A prepared set: its splits as data sources, and where in a record the image and the label are."""
+
+    sources: dict[str, Any]
+    tests: list[str]  # labelled ones to report on, the best first; a second one is for validation
+    image_key: str
+    label_key: str
+    shape: tuple[int | None, ...]
+    class_names: tuple[str, ...]
+
+
+def _open(name: str, directory: str) -> _Opened:
     builder = _prepared_builder(name, directory)
     import tensorflow_datasets as tfds
 
@@ -60,19 +120,8 @@ def read(name: str, directory: str, validation_fraction: float, image_size: int 
             f"data.name={name!r} has the splits {sorted(sources)}; training needs a 'train' split and a "
             "labelled 'test' or 'validation' split to report on"
         )
-    own_validation = len(tests) == 2 and validation_fraction > 0
-    used = ["train", *(tests if own_validation else tests[:1])]
-    shape = _image_shape(name, features[image_key].shape, image_size)
-    check_memory(sum(len(sources[split]) for split in used), shape)
-    resize = image_size is not None
-    splits = {split: _read_split(sources[split], image_key, label_key, shape, resize) for split in used}
-    if own_validation:
-        train, validation = splits["train"], splits["validation"]
-    else:
-        kept, held = hold_out(splits["train"].labels, validation_fraction)
-        train, validation = take(splits["train"], kept), take(splits["train"], held)
     class_names = tuple(str(c) for c in features[label_key].names)
-    return Splits(train, validation, splits[tests[0]], class_names)
+    return _Opened(sources, tests, image_key, label_key, features[image_key].shape, class_names)
 
 
 def _prepared_builder(name: str, directory: str) -> Any:

@@ -69,6 +69,25 @@ def test_scenes_from_the_command_line(workdir):
             assert np.asarray(image.convert("L")).std() > 5
 
 
+def test_grid_from_the_command_line(workdir):
+    arguments = [f"--workdir={workdir}", "--protocol=grid", "--split=validation", "--images=12", "--scales=40,32"]
+    done = command(*arguments, "--flip", "--multicrop=2", "--averaging=logits,max", "--timing_images=2", "--stride=2")
+    assert done.returncode == 0, done.stderr
+    table = (workdir / "grid" / "table.md").read_text()
+    assert table in done.stdout
+    result = json.loads((workdir / "grid" / "result.json").read_text())
+    assert (result["examples"], result["scales"], result["averages"]) == (12, [32, 40], ["logits", "max"])
+    assert result["data"] == "12 of the validation split of digits" and result["enlarged"] == [0, 12]
+    assert result["agreement"]["expected"] and result["agreement"]["difference"] <= 1e-5
+    methods = ["centre crop", "ten crops", "multi-crop", "dense", "dense, stride 2", "dense + multi-crop"]
+    assert list(dict.fromkeys(row["method"] for row in result["rows"])) == methods
+    assert len(result["rows"]) == 3 * 2 * (2 * 5 + 1)
+    for row in result["rows"]:
+        assert f"{row['top1']:.2%}" in table and f"{row['multiply_adds']:,.0f}" in table
+    done = command(*arguments[:2], "--data=mnisst")
+    assert done.returncode != 0 and "near names: mnist" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_run_scenes_is_the_same_for_the_same_seed(run, tmp_path, monkeypatch):
     monkeypatch.setattr(dense_report, "PICTURES", 0)
     split = dense_report.load_split(run, "validation")
@@ -149,6 +168,10 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
         (["--workdir=x", "y"], "unknown argument 'y'"),
         (["--workdir=x", "--scenes=0"], "scenes"),
         (["--workdir=x", "--image=a.png", "--stride=1", "--stride=2"], "--image takes one --stride"),
+        (["--workdir=x", "--scales=40"], "--scales is for --protocol=grid; add that, or leave the flag out"),
+        (["--workdir=x", "--protocol=grid", "--size=40"], "--size is for --protocol=scenes"),
+        (["--workdir=x", "--protocol=grid", "--scales=32,x"], "--scales=32,x must be whole numbers of pixels"),
+        (["--workdir=x", "--image=a.png", "--flip"], "--flip is for --protocol=grid, not for --image"),
     ],
 )
 def test_mistakes_in_flags_say_the_way_out(arguments, message):

@@ -5,12 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from PIL import Image
 
 from cnn import convert, dense, geometry, nets, protocol
 from cnn.checkpoint import Run
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
-from cnn.windows import GeometryError
 
 WINDOW = (8, 8, 1)
 
@@ -98,6 +96,22 @@ def test_times_are_measured_and_their_ratio_is_the_measured_saving(found):
     assert found.measured_saving == pytest.approx(times["all crops, stride 2"] / times["dense, stride 2"])
 
 
+def test_agreement_adds_up_over_batches():
+    crops = np.array([[[1.0, -4.0], [0.5, 0.0]], [[2.0, 1.0], [0.0, 3.0]]])
+    dense_run = np.array([[[1.5, -4.0], [0.5, 1.0]], [[2.0, 1.0], [0.0, 3.0]]])
+    parts = [protocol.compare(crops[:1], dense_run[:1]), protocol.compare(crops[1:], dense_run[1:])]
+    assert parts[0] == (2, 1.0, 4.0, 1) and parts[1] == (2, 0.0, 3.0, 0)
+    assert protocol.agreement(parts, True) == (True, 4, 0.25, 1)
+    assert protocol.agreement([protocol.compare(crops * 0, crops * 0)], False).difference == 0
+
+
+def test_timed_calls_take_turns(monkeypatch):
+    monkeypatch.setattr(protocol, "TIMING_ROUNDS", 2)
+    calls = []
+    found = protocol.median_seconds({name: lambda name=name: calls.append(name) for name in "ab"})
+    assert calls == ["a", "b"] * 3 and set(found) == {"a", "b"} and min(found.values()) >= 0
+
+
 def test_a_net_whose_answers_are_known_by_hand():
     # Class 1 scores the mean of its 4x4 pixels less a half, class 0 nothing: "is this window mostly bright?"
     net = nets.net(Flatten(), Dense(2))
@@ -125,36 +139,6 @@ def test_wilson_interval_of_ten(right, low, high):
 def test_rows_carry_their_interval(found):
     for row in found.rows:
         assert (row.low, row.high) == protocol.wilson(round(row.accuracy * 7), 7)
-
-
-def test_ten_crops_are_the_corners_the_centre_and_their_mirror_images():
-    image = jnp.arange(6 * 9).reshape(1, 6, 9, 1)
-    got = np.asarray(protocol.ten_crops(image, (4, 4)))
-    assert got.shape == (1, 10, 4, 4, 1)
-    assert got[0, :5, 0, 0, 0].tolist() == [0, 5, 2 * 9, 2 * 9 + 5, 9 + 2]
-    assert np.array_equal(got[0, 3, ..., 0], np.arange(54).reshape(6, 9)[2:6, 5:9])
-    assert np.array_equal(got[:, 5:], got[:, :5, :, ::-1])
-
-
-def test_centre_crop_is_the_middle_or_the_upper_left_of_two():
-    image = jnp.arange(6 * 9).reshape(1, 6, 9, 1)
-    assert np.array_equal(protocol.centre_crop(image, (4, 4))[0, 0, ..., 0], np.arange(54).reshape(6, 9)[1:5, 2:6])
-    assert np.array_equal(protocol.centre_crop(image, (6, 9))[0, 0], image[0])
-
-
-def test_resize_is_that_of_pillow():
-    images, _ = pictures(2, 40, 30)
-    got = np.asarray(protocol.resize(jnp.asarray(images, jnp.float32) / 255, (16, 11)))
-    assert got.shape == (2, 1, 16, 11, 1)
-    for image, result in zip(images, got, strict=True):
-        wanted = np.asarray(Image.fromarray(image[..., 0]).resize((11, 16), Image.Resampling.BICUBIC))
-        assert np.abs(result[0, ..., 0] * 255 - wanted).max() < 1.5  # Pillow rounds twice, once for each axis
-
-
-@pytest.mark.parametrize("cut", [protocol.ten_crops, protocol.centre_crop])
-def test_a_crop_larger_than_the_image_is_an_error(cut):
-    with pytest.raises(GeometryError, match="window 8x4 is larger than the image 6x9"):
-        cut(jnp.zeros((1, 6, 9, 1)), (8, 4))
 
 
 @pytest.mark.parametrize(

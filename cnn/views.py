@@ -1,0 +1,209 @@
+"""What a net of a fixed window is shown of an image: the whole resized, and crops at named places, upright or mirrored.
+
+A place is (y, x, mirrored): the upper left corner of a window in pixels of the image, and 1 where the view is mirrored
+left to right, else 0. Places are plain numbers, so they are laid out, counted and tested without any image.
+
+Source: Krizhevsky et al. (2012), section 4.1 (ten crops); Simonyan, Zisserman (2014), section 3.2 (multi-crop).
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn.windows import GeometryError, Pair, shape_text
+
+Array = TypeVar("Array", jax.Array, np.ndarray)
+
+
+def resize(images: jax.Array, window: Sequence[int]) -> jax.Array:
+    """The whole image at the window's size: bicubic, antialiased; the aspect ratio becomes the window's.
+
+    Args:
+      images: floating [N, H, W, C], in [0, 1].
+      window: (height, width), pixels.
+
+    Returns:
+      [N, 1, height, width, C], in [0, 1]: what the kernel overshoots is cut off, as in 8-bit pictures.
+    """
+    shape = (images.shape[0], *window, images.shape[3])
+    return jnp.clip(jax.image.resize(images, shape, "cubic", antialias=True), 0, 1)[:, None]
+
+
+def centre_crop(images: jax.Array, window: Sequence[int]) -> jax.Array:
+    """The middle of an image; of two middles the upper left one.
+
+    Args:
+      images: [N, H, W, C].
+      window: (height, width), pixels.
+
+    Returns:
+      [N, 1, height, width, C].
+
+    Raises:
+      GeometryError: if the window is larger than the image.
+    """
+    return cut(images, centre_place(images.shape[1:3], window), window)
+
+
+def ten_crops(images: jax.Array, window: Sequence[int]) -> jax.Array:
+    """The four corners and the centre of an image, and these five mirrored left to right.
+
+    A mirrored digit is no digit, or another one; the ten are kept as the protocol was published.
+
+    Args:
+      images: [N, H, W, C].
+      window: (height, width), pixels.
+
+    Returns:
+      [N, 10, height, width, C]: top left, top right, bottom left, bottom right, centre, and their mirror images.
+
+    Raises:
+      GeometryError: if the window is larger than the image.
+
+    Source: Krizhevsky, Sutskever, Hinton (2012), section 4.1.
+    """
+    return cut(images, ten_places(images.shape[1:3], window), window)
+
+
+def multi_crop(images: jax.Array, window: Sequence[int], count: int, flip: bool = False) -> jax.Array:
+    """Crops on a regular grid from corner to corner, and, if asked, each of them mirrored.
+
+    Args:
+      images: [N, H, W, C].
+      window: (height, width), pixels.
+      count: places along each axis; 5 with `flip` are the 50 crops a scale of the VGG paper.
+      flip: whether to add the mirror images.
+
+    Returns:
+      [N, V, height, width, C], the places of `regular_places`, then (`flip`) their mirror images.
+
+    Raises:
+      GeometryError: if the window is larger than the image.
+      ValueError: if the count is below 1.
+    """
+    places = regular_places(images.shape[1:3], window, count)
+    return cut(images, np.concatenate([places, mirrored(places)]) if flip else places, window)
+
+
+def centre_place(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
+    """Where the centre crop lies.
+
+    Args:
+      size: (H, W) of the image, pixels.
+      window: (height, width), pixels.
+
+    Returns:
+      int64 [1, 3], (y, x, mirrored).
+
+    Raises:
+      GeometryError: if the window is larger than the image.
+    """
+    bottom, right = _room(size, window)
+    return np.array([[bottom // 2, right // 2, 0]])
+
+
+def ten_places(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
+    """Where the ten crops lie.
+
+    Args:
+      size: (H, W) of the image, pixels.
+      window: (height, width), pixels.
+
+    Returns:
+      int64 [10, 3], (y, x, mirrored), in the order of `ten_crops`.
+
+    Raises:
+      GeometryError: if the window is larger than the image.
+    """
+    bottom, right = _room(size, window)
+    corners = np.array([[0, 0, 0], [0, right, 0], [bottom, 0, 0], [bottom, right, 0]])
+    five = np.concatenate([corners, centre_place(size, window)])
+    return np.concatenate([five, mirrored(five)])
+
+
+def regular_places(size: Sequence[int], window: Sequence[int], count: int) -> np.ndarray:
+    """Places on a regular grid from corner to corner; of `count` 1, the centre.
+
+    Along an axis they are `count` numbers evenly spaced from 0 to the last place, rounded down. Where the window can
+    move by fewer than `count - 1` pixels some would coincide; each place is there once.
+
+    Args:
+      size: (H, W) of the image, pixels.
+      window: (height, width), pixels.
+      count: places along each axis, at least 1.
+
+    Returns:
+      int64 [V, 3], (y, x, mirrored), row by row; V is count * count, or less in an image hardly larger than the window.
+
+    Raises:
+      GeometryError: if the window is larger than the image.
+      ValueError: if the count is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"multi-crop: count (={count}) must be at least 1 place along each axis; the VGG paper has 5")
+    axes = [
+        np.unique(np.arange(count) * room // (count - 1)) if count > 1 else np.array([room // 2])
+        for room in _room(size, window)
+    ]
+    y, x = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    return np.stack([y, x, np.zeros_like(y)], axis=1)
+
+
+def mirrored(places: np.ndarray) -> np.ndarray:
+    """The same windows, seen the other way round.
+
+    Args:
+      places: [V, 3], (y, x, mirrored).
+
+    Returns:
+      [V, 3]: upright views mirrored, mirrored ones upright.
+    """
+    return np.stack([places[:, 0], places[:, 1], 1 - places[:, 2]], axis=1)
+
+
+def cut(images: Array, places: np.ndarray, window: Sequence[int]) -> Array:
+    """Cuts the same views out of every image.
+
+    Args:
+      images: [N, H, W, C].
+      places: int [V, 3], (y, x, mirrored), inside the images.
+      window: (height, width), pixels.
+
+    Returns:
+      [N, V, height, width, C]; a NumPy array of one, so that views are cut where the images are.
+    """
+    crops = []
+    for y, x, turned in places.tolist():
+        crop = images[:, y : y + window[0], x : x + window[1]]
+        crops.append(crop[:, :, ::-1] if turned else crop)
+    stack: Any = np.stack if isinstance(images, np.ndarray) else jnp.stack
+    return stack(crops, axis=1)
+
+
+def scaled_size(size: Sequence[int], shortest: int) -> Pair:
+    """The size of an image whose shortest side is brought to a test scale, its aspect ratio kept to half a pixel.
+
+    Args:
+      size: (H, W), pixels.
+      shortest: the scale Q: length of the shortest side, pixels.
+
+    Returns:
+      (height, width), pixels.
+
+    Source: Simonyan, Zisserman (2014), section 3.2, "rescaled to a pre-defined smallest image side, denoted as Q".
+    """
+    least = min(size)
+    # Integers, so that a half is rounded up everywhere alike.
+    height, width = ((2 * side * shortest + least) // (2 * least) for side in size)
+    return height, width
+
+
+def _room(size: Sequence[int], window: Sequence[int]) -> Pair:
+    """How far a window can move down and right in an image."""
+    room = (size[0] - window[0], size[1] - window[1])
+    if min(room) < 0:
+        raise GeometryError(f"crop: the window {shape_text(window)} is larger than the image {shape_text(size)}")
+    return room

@@ -1,0 +1,36 @@
+"""Photographs, by a net to test at scales larger than its window: root/{train,val}/<class>/*.jpg or png.
+
+    python main.py --config=configs/photos.py --config.data.dir=ROOT --workdir=runs/photos
+    python -m experiments.dense_eval --workdir=runs/photos --protocol=grid --flip --averaging=probabilities,logits,max
+
+Some 10 minutes on two cores for 900 training pictures of 10 ImageNet classes. Zoom, rate and epochs were chosen on 300
+pictures held out of the 1,000: accuracy 60.7 % there (one seed, trained on the other 700).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """A small VGG: padded 3x3 convolutions in pairs, batch-normalised, on windows of 64x64."""
+    config = default.get_config()
+    config.data.name = "folder"
+    config.data.image_size = 64
+    config.net.name = "layer_pattern"
+    config.net.options.update({"convs": 2, "blocks": 4, "features": 24, "width": 256, "norm": True, "dropout": 0.3})
+    config.augment.flip = True
+    config.augment.pad = 6
+    config.augment.pad_mode = "reflect"
+    config.augment.scale = (1.0, 1.5)  # a window of a larger picture, as most windows of a test scale are
+    config.augment.brightness = 0.1
+    config.augment.contrast = 0.2
+    config.train.epochs = 60.0
+    config.train.batch_size = 50
+    config.train.optimizer = "adamw"
+    config.train.learning_rate = 2e-3
+    config.train.weight_decay = 0.05
+    config.train.warmup = 0.05
+    config.eval.batch_size = 250
+    config.eval.every_epochs = 5.0
+    return config
