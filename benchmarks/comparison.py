@@ -1,0 +1,237 @@
+"""The cases of `benchmarks.dense`: who takes part, whether they agree, what was measured, and the report."""
+
+import importlib.util
+import statistics
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks import contenders, timing
+from benchmarks.contenders import COMPILED, MONAI, OURS, TORCH, Contender, Problem
+from cnn import nets, report
+from cnn.dense.backends import BACKENDS
+
+TOLERANCE = 1e-4  # of the largest logit, between libraries
+NATIVE = "ours: one pass, native stride"
+
+
+class Case(NamedTuple):
+    """What is computed.
+
+    Attributes:
+      net: a name in the registry.
+      options: of `nets.create`.
+      window, stride: pixels.
+      image: (height, width, channels), pixels.
+      about: a line for the report.
+    """
+
+    net: str
+    options: Mapping[str, Any]
+    window: int
+    stride: int
+    image: tuple[int, int, int]
+    about: str
+
+
+CASES = {
+    "vgg16_native": Case("vgg16", {}, 224, 32, (384, 384, 3), "VGG-16, 384x384, its own stride: 36 windows"),
+    "vgg16_16": Case("vgg16", {}, 224, 16, (384, 384, 3), "VGG-16, 384x384, half its stride: 121 windows"),
+    "qa_native": Case(
+        "qa_net", {}, 32, 4, (512, 512, 3), "small unpadded net, 512x512, its own stride: 14,641 windows"
+    ),
+    "qa_1": Case("qa_net", {}, 32, 1, (512, 512, 3), "small unpadded net, 512x512, stride 1: 231,361 windows"),
+    "giusti": Case("giusti_n4", {}, 95, 1, (606, 606, 1), "giusti_n4, every pixel of 512x512 with its mirrored border"),
+}
+SMALL_VGG = {"width": 64, "num_classes": 10}
+SMOKE_CASES = {
+    "vgg16_native": Case("vgg11", SMALL_VGG, 64, 32, (128, 128, 3), "smoke test"),
+    "vgg16_16": Case("vgg11", SMALL_VGG, 64, 16, (128, 128, 3), "smoke test"),
+    "qa_native": Case("qa_net", {}, 32, 4, (64, 64, 3), "smoke test"),
+    "qa_1": Case("qa_net", {}, 32, 1, (64, 64, 3), "smoke test"),
+    "giusti": Case("giusti_n4", {"features": 8}, 95, 1, (110, 110, 1), "smoke test"),
+}
+
+
+def problem_of(case: Case, crop_macs: int, crop_windows: int) -> Problem:
+    """Draws weights and an image.
+
+    Args:
+      case: what is computed.
+      crop_macs, crop_windows: see `Problem`.
+
+    Returns:
+      A `Problem`; the same numbers every time.
+    """
+    net = nets.create(case.net, **case.options)
+    image = np.random.default_rng(0).normal(size=case.image).astype(np.float32)
+    crop = np.zeros((1, case.window, case.window, case.image[2]), np.float32)
+    variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(crop)
+    window, stride = (case.window, case.window), (case.stride, case.stride)
+    return Problem(net, variables, image, window, stride, crop_macs, crop_windows)
+
+
+def gather(problem: Problem, compiled: bool) -> tuple[dict[str, Contender], dict[str, str]]:
+    """All contenders for a map.
+
+    Args:
+      problem: what to compute.
+      compiled: whether PyTorch's compiler takes part, at the net's own stride.
+
+    Returns:
+      Contenders by name, and for each that is left out the reason.
+    """
+    found = {OURS + backend: contenders.ours(problem, backend) for backend in BACKENDS}
+    absent: dict[str, str] = {}
+    native = problem.grid.native == problem.stride
+    if not native:
+        found[NATIVE] = contenders.native_pass(problem)
+    for name in (TORCH, COMPILED, MONAI):
+        package = "monai" if name == MONAI else "torch"
+        if importlib.util.find_spec("torch") is None or importlib.util.find_spec(package) is None:
+            absent[name] = f"{package} is not installed"
+        elif name == MONAI:
+            found[name] = contenders.monai(problem)
+        elif name == TORCH:
+            found[name] = contenders.pytorch(problem)
+        elif native and compiled:
+            found[name] = contenders.pytorch(problem, compiled=True)
+        else:
+            absent[name] = "not asked for" if native else "shifted passes are of many sizes, a compilation for each"
+    return found, absent
+
+
+def check(found: dict[str, Contender], absent: dict[str, str]) -> dict[str, float]:
+    """Compares the contenders' scores, each with the first of its context.
+
+    Args:
+      found: contenders by name; loses the compiled one, should its compiler fail.
+      absent: takes it then, with the reason.
+
+    Returns:
+      The largest difference of each, as a fraction of the largest logit.
+
+    Raises:
+      ArithmeticError: if it is more than `TOLERANCE`.
+    """
+    references: dict[str, np.ndarray] = {}
+    differences = {}
+    for name, one in list(found.items()):
+        try:
+            scores = np.asarray(one.run())
+        except Exception as error:
+            if name != COMPILED:
+                raise
+            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            del found[name]
+            continue
+        reference = references.setdefault(one.context, scores)
+        rows = min(len(reference), len(scores))
+        difference = np.abs(scores[:rows] - reference[:rows]).max() / np.abs(reference).max()
+        if not difference <= TOLERANCE:
+            raise ArithmeticError(f"{name} differs from the others by {difference:.1e} of the largest logit")
+        differences[name] = float(difference)
+    return differences
+
+
+def rows_of(
+    problem: Problem, found: Mapping[str, Contender], times: Mapping[str, list[float | None]]
+) -> list[dict[str, Any]]:
+    """What was measured of each contender.
+
+    Args:
+      problem: what was computed.
+      found: contenders by name.
+      times: theirs, from `timing.alternate`.
+
+    Returns:
+      For each a dict: name, milliseconds for the whole map (median, min, max), rounds, rows timed and in all,
+      multiply_adds, gflops, and ratios, each the median of quotients within rounds: `speedup` (crops' time by its own),
+      `predicted` (the same of multiply-adds), `reached` (speedup by predicted, for ours), `to_torch` (its time by the
+      faster PyTorch's), `monai_to_it` (MONAI's time by its own), `to_native` (its time by that of one pass at native
+      stride; beside it the same of multiply-adds).
+    """
+    # Rows that were not computed would have cost as much as those that were.
+    whole = {
+        name: [seconds and seconds * _rows(problem, name) / one.rows for seconds in times[name]]
+        for name, one in found.items()
+    }
+    torches = [name for name in (TORCH, COMPILED) if name in found]
+    torch = min(torches, key=lambda name: timing.median(whole[name]), default=None)
+    crops = OURS + "crops"
+    rows = []
+    for name, one in found.items():
+        taken = [seconds for seconds in whole[name] if seconds is not None]
+        row: dict[str, Any] = {
+            "name": name,
+            "milliseconds": 1e3 * statistics.median(taken),
+            "fastest": 1e3 * min(taken),
+            "slowest": 1e3 * max(taken),
+            "rounds": len(taken),
+            "rows_timed": one.rows,
+            "rows": _rows(problem, name),
+            "context": one.context,
+            "multiply_adds": one.macs,
+            "gflops": 2e-9 * one.macs / statistics.median(taken),
+            "speedup": timing.median_ratio(whole[crops], whole[name]),
+            "predicted": found[crops].macs / one.macs,
+        }
+        if name.startswith(OURS):
+            row["reached"] = row["speedup"] / row["predicted"]
+        if torch:
+            row["to_torch"] = timing.median_ratio(whole[name], whole[torch])
+        if MONAI in found:
+            row["monai_to_it"] = timing.median_ratio(whole[MONAI], whole[name])
+        if NATIVE in found:
+            row["to_native"] = timing.median_ratio(whole[name], whole[NATIVE])
+            row["to_native_predicted"] = one.macs / found[NATIVE].macs
+        rows.append(row)
+    return rows
+
+
+def _rows(problem: Problem, name: str) -> int:
+    """Rows of the map that a contender stands for."""
+    grid = problem.grid
+    return (problem.image.shape[0] - grid.window[0]) // grid.native[0] + 1 if name == NATIVE else grid.size[0]
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The report as Markdown.
+
+    Args:
+      results: what dense.json holds.
+
+    Returns:
+      A table for each case, and where it was measured.
+    """
+    headers = ["contender", "ms", "GFLOP/s", "faster than crops", "predicted", "reached", "time / PyTorch"]
+    headers += ["faster than MONAI", "time / native pass", "predicted", "rows timed", "rounds"]
+    parts = ["# Dense evaluation, side by side\n"]
+    for name, case in results["cases"].items():
+        cells = []
+        for row in case["rows"]:
+            ratios = [
+                f"{row[key]:.3g}{sign}" if key in row else "-"
+                for key, sign in (
+                    ("speedup", "x"),
+                    ("predicted", "x"),
+                    ("reached", ""),
+                    ("to_torch", ""),
+                    ("monai_to_it", "x"),
+                    ("to_native", ""),
+                    ("to_native_predicted", ""),
+                )
+            ]
+            numbers = [f"{row['milliseconds']:,.1f}", f"{row['gflops']:.1f}", *ratios]
+            cells.append([row["name"], *numbers, f"{row['rows_timed']} of {row['rows']}", row["rounds"]])
+        parts.append(f"## {name}: {case['about']}\n\n{report.markdown(headers, cells)}")
+        parts += [f"Left out: {who} ({why}).\n" for who, why in case["absent"].items()]
+    packages = ", ".join(f"{name} {version}" for name, version in results["packages"].items())
+    parts.append(
+        f"- command `{results['command']}`, device {results['device']}, python {results['python']}, {packages}, "
+        f"PyTorch threads {results['torch_threads']}\n- load average before and after: {results['load_before']}, "
+        f"{results['load_after']} (of other processes before, with ours after)\n- commit {results['commit']}\n"
+    )
+    return "\n".join(parts)

@@ -1,0 +1,240 @@
+"""The cost of every pixel's class by patches and by fragments, counted and measured: Giusti et al.'s table.
+
+The net `giusti_n4` looks at 95x95 pixels; each pixel of the image is classified by the window centred on it, the image
+being continued beyond its border by mirroring (47 pixels on each side).
+
+What is counted. One multiply-add is two operations (FLOP); biases, activations and pools count as none. "By patches"
+is one whole window for each pixel. The paper counts the four convolutions and leaves out the fully connected layers,
+which cost the same both ways. The fragments that give its figures are F of s x s positions with F = 1, 4, 16, 64
+and s = 559, 279, 139, 69: 512 + 47 halved at each pool, the border that a convolution takes away not subtracted. What
+a pass in fact computes is more in the early layers (the mirrored image is 606 pixels wide) and the same in the last
+convolution; that is the column "computed".
+
+Source: Giusti, Ciresan, Masci, Gambardella, Schmidhuber, "Fast Image Scanning with Deep Max-Pooling Convolutional
+Neural Networks" (2013), arXiv 1302.1700.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn import dense, geometry, nets, report
+from cnn.dense.cost import layer_costs
+from cnn.net import Net
+
+WINDOW, PAPER_SIZE = (95, 95), 512
+# GFLOP by patches and by fragments; the layers are numbered with the pools between them.
+PAPER_LAYERS = {"conv1": ("L1", 3408, 0.5), "conv2": ("L3", 53271, 35.9), "conv3": ("L5", 6262, 22.8)}
+PAPER_LAYERS["conv4"] = ("L7", 695, 22.5)
+PAPER_TOTAL = (63636, 81.6)
+PAPER_SECONDS = {"patches, GTX-580": 492.8, "fragments, MATLAB": 15.05}
+TOLERANCE = 1e-5  # of the largest logit: the same float32 products summed in another order
+
+
+class Cost(NamedTuple):
+    """Operations of one layer for every pixel of an image; two for a multiply-add.
+
+    Attributes:
+      name: of the layer.
+      patches: one whole window for each pixel.
+      paper: by fragments as the paper counts them; None for a fully connected layer.
+      computed: by fragments as they are computed.
+    """
+
+    name: str
+    patches: int
+    paper: int | None
+    computed: int
+
+
+def costs(net: Net, window: Sequence[int], size: int, channels: int = 1) -> list[Cost]:
+    """Operations of each layer with weights for every pixel of a square image, its border continued by mirroring.
+
+    Args:
+      net: a classifier of which every convolution has stride 1.
+      window: (height, width) of its window, pixels; both equal.
+      size: height and width of the image, pixels.
+      channels: of the image.
+
+    Returns:
+      A `Cost` for each layer that has any.
+
+    Raises:
+      GeometryError: if the window does not fit the net.
+    """
+    mirrored = (size + window[0] - 1, size + window[1] - 1, channels)
+    grid = dense.plan_grid(net, mirrored, window, 1)
+    patches, computed = (
+        {layer.name: 2 * layer.macs for layer in layer_costs(net, mirrored, grid, backend)}
+        for backend in ("crops", "mpf")
+    )
+    found = []
+    for row in geometry.table(net, (*window, channels)):
+        if row.macs:
+            paper = None
+            if len(row.output_shape) == 3:
+                each = row.macs // (row.output_shape[0] * row.output_shape[1])  # one position of one fragment
+                # As many fragments along an axis as the stride so far; each has the extended image's share of it.
+                paper = 2 * each * (row.stride[0] * ((size + window[0] // 2) // row.stride[0])) ** 2
+            found.append(Cost(row.name, patches[row.name], paper, computed[row.name]))
+    return found
+
+
+def every_pixel(
+    net: Net, variables: Mapping[str, Any], image: np.ndarray, window: Sequence[int], backend: str
+) -> jax.Array:
+    """Class scores of every pixel: those of the window centred on it, mirrored at the image's border.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+      image: float32 [H, W, C].
+      window: (height, width), pixels, odd.
+      backend: of `cnn.dense.score_map`.
+
+    Returns:
+      Logits [H, W, K], on the device.
+    """
+    return dense.score_map(net, variables, jnp.asarray(mirror(image, window)[None]), window, 1, backend).scores[0]
+
+
+def mirror(image: np.ndarray, window: Sequence[int]) -> np.ndarray:
+    """The image continued by half a window on each side, its border pixels not repeated.
+
+    Args:
+      image: [H, W, C], larger than half a window.
+      window: (height, width), pixels, odd.
+
+    Returns:
+      [H + window - 1, W + window - 1, C].
+    """
+    return np.pad(image, [(n // 2, n // 2) for n in window] + [(0, 0)], mode="reflect")
+
+
+def largest_difference(
+    net: Net,
+    variables: Mapping[str, Any],
+    image: np.ndarray,
+    window: Sequence[int],
+    scores: np.ndarray | jax.Array,
+    samples: int,
+    seed: int,
+) -> float:
+    """Compares scores at random pixels with those of their windows, cut out and classified.
+
+    Args:
+      net, variables, image, window: as for `every_pixel`.
+      scores: what it returned, [H, W, K].
+      samples: how many pixels.
+      seed: of their choice.
+
+    Returns:
+      The largest difference, as a fraction of the largest logit among the crops.
+    """
+    places = np.random.default_rng(seed).integers(0, image.shape[:2], (samples, 2))
+    mirrored = mirror(image, window)
+    classify = jax.jit(lambda crops: net.apply(variables, crops, train=False))
+    worst = largest = 0.0
+    for start in range(0, samples, 50):
+        some = places[start : start + 50]
+        crops = np.stack([mirrored[y : y + window[0], x : x + window[1]] for y, x in some])
+        expected = np.asarray(classify(crops))
+        worst = max(worst, float(np.abs(np.asarray(scores)[tuple(some.T)] - expected).max()))
+        largest = max(largest, float(np.abs(expected).max()))
+    return worst / largest
+
+
+def measure(size: int, runs: int, samples: int, backend: str, seed: int) -> dict[str, Any]:
+    """Times every pixel of a random image and checks a sample of pixels against crops.
+
+    Args:
+      size: height and width of the image, pixels.
+      runs: timed runs.
+      samples: pixels to check.
+      backend: of `cnn.dense.score_map`.
+      seed: of weights, image and sample.
+
+    Returns:
+      {"seconds" (median), "all_seconds", "first_seconds" (with compilation), "largest_difference", "samples"}.
+
+    Raises:
+      ArithmeticError: if a pixel's score is not its crop's, by more than `TOLERANCE` of the largest logit.
+    """
+    net = nets.create("giusti_n4")
+    image = np.random.default_rng(seed).normal(size=(size, size, 1)).astype(np.float32)
+    variables = net.init(jax.random.key(seed), np.zeros((1, *WINDOW, 1), np.float32), train=False)
+    seconds = []
+
+    def timed() -> jax.Array:
+        start = time.perf_counter()
+        scores = jax.block_until_ready(every_pixel(net, variables, image, WINDOW, backend))
+        seconds.append(time.perf_counter() - start)
+        return scores
+
+    scores = timed()
+    for _ in range(runs):
+        timed()
+    difference = largest_difference(net, variables, image, WINDOW, scores, samples, seed)
+    if not difference <= TOLERANCE:
+        raise ArithmeticError(f"scores differ from {samples} crops by {difference:.1e} of the largest logit")
+    return {
+        "seconds": statistics.median(seconds[1:]),
+        "all_seconds": seconds[1:],
+        "first_seconds": seconds[0],
+        "largest_difference": difference,
+        "samples": samples,
+    }
+
+
+def text(found: Sequence[Cost], result: Mapping[str, Any]) -> str:
+    """The tables as Markdown.
+
+    Args:
+      found: from `costs`.
+      result: what result.json holds.
+
+    Returns:
+      Costs by layer, times, and where they were measured; the paper's figures beside them for its size.
+    """
+    papers = result["size"] == PAPER_SIZE
+
+    def line(name: str, cost: Cost, theirs: Sequence[float] | None) -> list[str]:
+        own = ["-" if cost.paper is None else f"{cost.paper / 1e9:,.1f}", f"{cost.computed / 1e9:,.1f}"]
+        their = [f"{theirs[0]:,}", f"{theirs[1]}"] if theirs and papers else ["-", "-"]
+        saving = f"{cost.patches / (cost.paper or cost.computed):,.1f}x"
+        return [name, f"{cost.patches / 1e9:,.1f}", their[0], own[0], their[1], own[1], saving]
+
+    rows = []
+    for cost in found:
+        label, *theirs = PAPER_LAYERS.get(cost.name, ("",))
+        rows.append(line(f"{label} {cost.name}".strip(), cost, theirs))
+    convolutions = [cost for cost in found if cost.paper is not None]
+    part = Cost("", *(sum(getattr(cost, field) for cost in convolutions) for field in ("patches", "paper", "computed")))
+    whole = Cost("", sum(cost.patches for cost in found), None, sum(cost.computed for cost in found))
+    rows += [line("convolutions", part, PAPER_TOTAL), line("all layers", whole, None)]
+    headers = ["layer", "patches", "(paper)", "fragments", "(paper)", "computed", "saving"]
+    times = [[f"fragments, here ({result['backend']})", f"{result['seconds']:.2f}"]]
+    if papers:
+        times += [[f"{how} (paper)", f"{seconds}"] for how, seconds in PAPER_SECONDS.items()]
+    size = f"{result['size']}x{result['size']}"
+    facts = [
+        f'GFLOP, two for a multiply-add. "fragments" as the paper counts, "computed" as it is run; "saving" is patches '
+        f'by fragments, by "computed" for layers that the paper leaves out. Computed convolutions: '
+        f"{part.patches / part.computed:,.1f}x; all layers: {whole.patches / whole.computed:,.1f}x",
+        f"seconds: median of {len(result['all_seconds'])} runs ({min(result['all_seconds']):.2f} to "
+        f"{max(result['all_seconds']):.2f}), mirroring included, compilation excluded (the first run, which compiles, "
+        f"took {result['first_seconds']:.2f}); {whole.computed / result['seconds'] / 1e9:.0f} GFLOP/s",
+        f"{result['samples']} random pixels were compared with their crops: largest difference "
+        f"{result['largest_difference']:.1e} of the largest logit",
+        f"command `{result['command']}`, device {result['device']}, python {result['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in result["packages"].items()),
+        f"commit {result['commit']}",
+    ]
+    title = f"# Every pixel of {size}: giusti_n4 by patches and by fragments (arXiv 1302.1700)\n\n"
+    tables = report.markdown(headers, rows) + "\n" + report.markdown([f"{size}, every pixel", "seconds"], times)
+    return title + tables + "\n" + "".join(f"- {fact}\n" for fact in facts)
