@@ -36,7 +36,6 @@ CHILD = flags.DEFINE_enum("child", None, ["stream", "small"], "What the fresh pr
 
 CHUNK = 1024  # pixels along each axis of a chunk of the image
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
 def random_pixels(height: int, width: int, seed: int, y: int, x: int) -> np.ndarray:
@@ -115,24 +114,6 @@ def make_net() -> tuple[Any, Any]:
     return net, jax.jit(lambda key: net.init(key, images, train=False))(jax.random.key(SEED.value))
 
 
-def memory_bytes(text: str) -> int:
-    """Reads "2GB".
-
-    Args:
-      text: a number and one of UNITS.
-
-    Returns:
-      Bytes.
-
-    Raises:
-      ValueError: if it is something else.
-    """
-    for unit, size in UNITS.items():
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * size)
-    raise ValueError(f"--memory (={text}) must be a number and one of {', '.join(UNITS)}, e.g. 2GB")
-
-
 def run_child(image: str, target: str) -> dict[str, Any]:
     """Streams in this process, or times the small image, and says what it took.
 
@@ -143,12 +124,14 @@ def run_child(image: str, target: str) -> dict[str, Any]:
     Returns:
       Numbers by name.
     """
-    from cnn import dense
+    from cnn import dense, image_report
     from cnn.dense import stream
 
     net, variables = make_net()
     window = (WINDOW.value, WINDOW.value)
-    options: dict[str, Any] = dict(window=window, mean=MEAN, std=STD, memory_limit=memory_bytes(MEMORY.value))
+    options: dict[str, Any] = dict(
+        window=window, mean=MEAN, std=STD, memory_limit=image_report.parse_bytes(MEMORY.value)
+    )
     start = peak_bytes()
     if CHILD.value == "stream":
         with compilations() as compiled:
@@ -258,7 +241,9 @@ def main(argv: list[str]) -> None:
     """Makes the image, streams it, measures, writes."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --size=2048")
-    memory_bytes(MEMORY.value)
+    from cnn import image_report
+
+    image_report.parse_bytes(MEMORY.value)
     image = os.path.join(WORKDIR.value, f"image_{SIZE.value}_{SEED.value}.zarr")
     target = os.path.join(WORKDIR.value, f"map_{NET.value}_{SIZE.value}_{SEED.value}.zarr")
     if CHILD.value:
@@ -273,7 +258,7 @@ def main(argv: list[str]) -> None:
     summary = {
         "net": NET.value,
         "size": SIZE.value,
-        "memory_limit_bytes": memory_bytes(MEMORY.value),
+        "memory_limit_bytes": image_report.parse_bytes(MEMORY.value),
         "seed": SEED.value,
         "image_seconds": made,
         "stream": result,

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cnn import convert, data, dense, geometry, logs, overlays, protocol, report
+from cnn import convert, data, dense, geometry, image_report, logs, protocol, report
 from cnn import scenes as scenes_lib
 from cnn.checkpoint import Run
-from cnn.images import decode
 from cnn.protocol import Evaluation, Row
 from cnn.scenes import Scenes
 from cnn.sources import Split
@@ -19,7 +18,6 @@ from cnn.windows import shape_text
 
 PICTURES = 4  # of score maps: the first scenes, as they come
 SAMPLES = 24  # scenes in the overview
-TOP = 5  # classes named for a picture
 WINDOW_BATCH = 500
 HEADERS = ("method", "averaging", "context", "accuracy", "95 % interval", "ms/image", "multiply-adds", "windows")
 
@@ -101,43 +99,8 @@ def run_scenes(
     for i in range(min(PICTURES, scenes)):
         path = os.path.join(output_dir, f"scene_{i}.png")
         stride = None if strides is None else min(strides)
-        map_picture(path, run, made.images[i], stride or 1, int(made.labels[i]), made.boxes[i])
+        image_report.map_picture(path, run, made.images[i], stride or 1, int(made.labels[i]), made.boxes[i])
     return result
-
-
-def map_picture(
-    path: str,
-    run: Run,
-    image: np.ndarray,
-    stride: int | None = None,
-    class_index: int | None = None,
-    true_box: Sequence[int] | np.ndarray | None = None,
-) -> dense.ScoreMap:
-    """Runs a net densely over one image and draws the image with the score map laid over it.
-
-    Args:
-      path: of the PNG to write.
-      run: a trained net.
-      image: uint8 [H, W, C], at least as large as the window.
-      stride: between windows, pixels; None: the net's own.
-      class_index: whose probability is drawn; None: the class of the largest score of all.
-      true_box: where the object is, (y0, x0, y1, x1), if known.
-
-    Returns:
-      The image's score map, N = 1.
-
-    Raises:
-      GeometryError: if the image is smaller than the window, with the numbers.
-    """
-    window = run.image_shape[:2]
-    pixels = data.normalise(image[None], run.mean, run.std)
-    found = dense.score_map(run.net, run.variables, pixels, window, stride, "shift")
-    # Drawn by windows, also for a padded net: the boxes of its "image" context reach beyond the window and are cut at
-    # the image's border, so that their centres are not where the windows are.
-    grid = dense.plan_grid(run.net, image.shape, window, stride)
-    boxes = dense.boxes(run.net, image.shape, grid, "crop")
-    overlays.score_map_picture(path, image, np.asarray(found.scores)[0], boxes, run.class_names, class_index, true_box)
-    return found
 
 
 def load_split(run: Run, name: str) -> Split:
@@ -167,47 +130,6 @@ def load_split(run: Run, name: str) -> Split:
             f"{config.data.validation_fraction}); take another split"
         )
     return split
-
-
-def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None) -> dict[str, Any]:
-    """Runs a net densely over a picture in a file, prints the averaged scores, and draws the score map.
-
-    Args:
-      run: a trained net (`cnn.checkpoint.load_run`).
-      path: of the picture, at least as large as the window; it is not resized. Its polarity must be that of the
-        training images (digits: bright on black).
-      output_dir: receives NAME_map.png; made if missing.
-      stride: between windows, pixels; None: the net's own.
-
-    Returns:
-      {"picture": path of the PNG, "windows": (h, w), and for each of `cnn.protocol.AVERAGES` the `TOP` best classes as
-      (name, score), best first}.
-
-    Raises:
-      DataError: if the file is not a picture.
-      ValueError: if the picture is smaller than the window, or the stride is below 1.
-    """
-    height, width, channels = run.image_shape
-    image = np.asarray(decode(path, channels))
-    image = image.reshape(*image.shape[:2], channels)
-    if image.shape[0] < height or image.shape[1] < width:
-        raise ValueError(
-            f"{path} is {shape_text(image.shape[:2])} pixels (height x width), smaller than the net's window "
-            f"{height}x{width}; enlarge or pad it to at least {max(height, image.shape[0])}x"
-            f"{max(width, image.shape[1])}"
-        )
-    picture = os.path.join(output_dir, f"{os.path.splitext(os.path.basename(path))[0]}_map.png")
-    found = map_picture(picture, run, image, stride)
-    result: dict[str, Any] = {"picture": picture, "windows": found.scores.shape[1:3]}
-    print(f"{path}: {shape_text(image.shape[:2])} pixels, {shape_text(found.scores.shape[1:3])} windows", flush=True)
-    for over in protocol.AVERAGES:
-        values = np.asarray(dense.average(found.scores, over))[0]
-        best = [(report.class_name(run.class_names, int(k)), float(values[k])) for k in np.argsort(-values)[:TOP]]
-        result[over] = best
-        texts = [f"{name} {value:.1%}" if over == "probabilities" else f"{name} {value:.2f}" for name, value in best]
-        print(f"  {over + ':':15}{', '.join(texts)}", flush=True)
-    print(f"  wrote {picture}", flush=True)
-    return result
 
 
 def _at_object(run: Run, made: Scenes) -> dict[str, float]:

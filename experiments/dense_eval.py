@@ -3,7 +3,8 @@
 Builds larger scenes from a split, compares crops with the dense run on them, and writes table.md, result.json and
 pictures to DIR/dense_eval. With `--protocol=grid` it tests the net on whole pictures instead, at several scales, by
 crops, densely and both, as the VGG paper does, and writes table.md and result.json to DIR/grid. With `--image=FILE` it
-runs the net densely over your own picture.
+runs the net densely over your own picture; with `--image=huge.zarr --output=map.zarr --stride=4 --memory=2GB` over one
+of any size (.zarr, .npy, .tif, .png, .jpg, ...), tile by tile, and goes on where it was stopped.
 """
 
 import os
@@ -13,7 +14,11 @@ from typing import Any
 from absl import app, flags, logging
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained run (main.py --workdir).")
-OUTPUT = flags.DEFINE_string("output", None, "Where to write; default: dense_eval, or grid, in the workdir.")
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Directory to write to; default: dense_eval, or grid, in the workdir. For --image also a .zarr or .npy.",
+)
 PROTOCOL = flags.DEFINE_enum("protocol", "scenes", ["scenes", "grid"], "Larger scenes, or whole pictures at scales.")
 SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "What the scenes are made of, or the pictures.")
 STRIDE = flags.DEFINE_multi_integer(
@@ -43,12 +48,19 @@ MULTICROP = flags.DEFINE_integer("multicrop", 5, "Grid: regular crops along each
 AVERAGING = flags.DEFINE_list("averaging", ["probabilities"], "Grid: any of probabilities, logits, max.")
 MAX_SIZES = flags.DEFINE_integer("max_sizes", 100, "Grid: most sizes that a padded net is compiled for.", lower_bound=1)
 
-IMAGE = flags.DEFINE_string("image", None, "A picture of your own, at least as large as the net's window.")
+IMAGE = flags.DEFINE_string(
+    "image", None, "A picture of your own, at least as large as the net's window; of any size if --output is a map."
+)
+MEMORY = flags.DEFINE_string("memory", "2GB", "Image to map: what tiles and parameters may take.")
+CONTEXT = flags.DEFINE_enum("context", None, ["crop", "image"], "Image to map: what padding a window sees.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image to map: begin anew, whatever the map holds.")
 
 ONLY = {
     "scenes": (SCENES, SIZE, SEED),
     "grid": (DATA, IMAGES, SCALES, FLIP, MULTICROP, AVERAGING, MAX_SIZES),
 }
+FOR_MAPS = (MEMORY, CONTEXT, OVERWRITE)
+MAPS = (".zarr", ".npy")
 
 
 def main(argv: list[str]) -> None:
@@ -57,14 +69,19 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.get_verbosity() if flags.FLAGS["verbosity"].present else logging.WARNING)
 
     # Imported here so that --help and mistakes in flags answer at once.
-    from cnn import checkpoint, dense_report
+    from cnn import checkpoint, dense_report, image_report
 
     workdir = str(WORKDIR.value)
     output = OUTPUT.value or os.path.join(workdir, "grid" if PROTOCOL.value == "grid" else "dense_eval")
     try:
         run = checkpoint.load_run(workdir)
         if IMAGE.value:
-            dense_report.run_image(run, IMAGE.value, output, stride=STRIDE.value[0] if STRIDE.value else None)
+            stride = STRIDE.value[0] if STRIDE.value else None
+            if output.endswith(MAPS):
+                memory, more = image_report.parse_bytes(MEMORY.value), {"overwrite": OVERWRITE.value}
+                image_report.run_stream(run, IMAGE.value, output, memory, stride=stride, context=CONTEXT.value, **more)
+            else:
+                image_report.run_image(run, IMAGE.value, output, stride=stride)
             return
         if PROTOCOL.value == "grid":
             _grid(run, output)
@@ -82,7 +99,7 @@ def main(argv: list[str]) -> None:
                 split_name=SPLIT.value,
             )
         print(f"wrote {output}", flush=True)
-    except (OSError, ValueError) as error:  # DataError and GeometryError are ValueErrors
+    except (OSError, ValueError, MemoryError) as error:  # DataError and GeometryError are ValueErrors
         # What a user can mend is said in one line; anything else keeps its traceback. -v=1 shows both.
         logging.vlog(1, "%s", error, exc_info=True)
         sys.exit(f"error: {error}")
@@ -96,6 +113,9 @@ def _check_flags(argv: list[str]) -> None:
         raise app.UsageError("--workdir=DIR is missing: the directory of a run trained by main.py --workdir=DIR")
     if IMAGE.value and len(STRIDE.value or []) > 1:
         raise app.UsageError(f"--image takes one --stride, got {STRIDE.value}")
+    given = [f"--{flag.name}" for flag in FOR_MAPS if flags.FLAGS[flag.name].present]
+    if given and not (IMAGE.value and (OUTPUT.value or "").endswith(MAPS)):
+        raise app.UsageError(f"{', '.join(given)} is for --image=FILE --output=MAP, MAP a .zarr or .npy")
     for protocol, only in ONLY.items():
         given = [f"--{flag.name}" for flag in only if flags.FLAGS[flag.name].present]
         if given and IMAGE.value:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn import checkpoint, data, dense_report, scenes
+from cnn import checkpoint, data, dense, dense_report, image_report, scenes
+from cnn.dense.files import open_file
 from configs import default
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -125,7 +126,7 @@ def test_run_image_of_one_window_is_the_net_itself(run, tmp_path, capsys):
     digit = dense_report.load_split(run, "test").images[0, ..., 0]
     path = tmp_path / "digit.png"
     Image.fromarray(digit).convert("RGB").save(path)  # a grey net takes colour pictures as grey
-    result = dense_report.run_image(run, str(path), str(tmp_path / "out"))
+    result = image_report.run_image(run, str(path), str(tmp_path / "out"))
     assert result["windows"] == (1, 1) and (tmp_path / "out" / "digit_map.png").exists()
     x = (np.float32(digit[None, ..., None]) / 255 - run.mean[0]) / run.std[0]
     logits = np.asarray(run.net.apply(run.variables, x, train=False))[0]
@@ -135,6 +136,36 @@ def test_run_image_of_one_window_is_the_net_itself(run, tmp_path, capsys):
     assert result["probabilities"][0][1] == pytest.approx(np.exp(logits).max() / np.exp(logits).sum(), abs=1e-4)
     printed = capsys.readouterr().out
     assert "digit.png: 32x32 pixels, 1x1 windows" in printed and "probabilities:" in printed
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [("2GB", 2 * 10**9), ("1.5 GiB", 1.5 * 2**30), ("500m", 5 * 10**8), ("1000", 1000), ("64KiB", 2**16)],
+)
+def test_bytes_as_people_write_them(text, expected):
+    assert image_report.parse_bytes(text) == expected
+    for wrong in ("", "GB", "2 gallons", "-1GB", "0"):
+        with pytest.raises(ValueError, match="must be a number of bytes above 0, such as 2GB"):
+            image_report.parse_bytes(wrong)
+
+
+def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 411), np.uint8)
+    np.save(tmp_path / "page.npy", pixels)
+    arguments = (f"--workdir={workdir}", f"--image={tmp_path / 'page.npy'}", f"--output={tmp_path / 'map.zarr'}")
+    done = command(*arguments, "--stride=2", "--memory=60MB")
+    assert done.returncode == 0, done.stderr
+    assert "300x411 pixels" in done.stdout and "135x190x10 logits" in done.stdout and "context 'both'" in done.stdout
+    images = data.normalise(pixels[None, ..., None], run.mean, run.std)
+    expected = dense.score_map(run.net, run.variables, images, (32, 32), 2, "mpf")
+    found = np.asarray(open_file(str(tmp_path / "map.zarr"), None, 0)[:, :])
+    np.testing.assert_allclose(found, expected.scores[0], rtol=0, atol=1e-5 * np.abs(expected.scores).max())
+    again = command(*arguments, "--stride=2", "--memory=60MB")
+    assert again.returncode == 0 and "0 of " in again.stdout and "finished already" in again.stderr
+    other = command(*arguments, "--stride=4")
+    assert other.returncode == 1 and "overwrite=True" in other.stderr
+    wrong = command(f"--workdir={workdir}", "--memory=2GB")
+    assert wrong.returncode == 1 and "--memory is for --image=FILE --output=MAP" in wrong.stderr + wrong.stdout
 
 
 def test_an_image_from_the_command_line(workdir, tmp_path):
@@ -149,7 +180,7 @@ def test_an_image_from_the_command_line(workdir, tmp_path):
 def test_an_image_smaller_than_the_window_is_an_error_with_the_numbers(run, tmp_path):
     Image.new("L", (31, 50)).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match="small.png is 50x31 pixels.*window 32x32; enlarge or pad .* at least 50x32"):
-        dense_report.run_image(run, str(tmp_path / "small.png"), str(tmp_path))
+        image_report.run_image(run, str(tmp_path / "small.png"), str(tmp_path))
 
 
 def test_a_split_without_examples_and_other_data_are_errors(run):

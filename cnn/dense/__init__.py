@@ -2,6 +2,7 @@
 
 from cnn.dense.cost import Plan, multiply_adds, plan
 from cnn.dense.grid import Grid, boxes, has_padding, native_stride, plan_grid
+from cnn.dense.many import score_maps
 from cnn.dense.maps import ScoreMap, average, score_map
 from cnn.dense.pixels import best_boxes, class_map, heat_map
 from cnn.dense.streaming import StreamResult, stream
@@ -22,5 +23,6 @@ __all__ = [
     "plan",
     "plan_grid",
     "score_map",
+    "score_maps",
     "stream",
 ]

@@ -86,6 +86,7 @@ def plan_tiles(
     memory_limit: int | None = None,
     context: str | None = None,
     itemsize: int = 4,
+    fixed: bool = False,
 ) -> Tiling:
     """Chooses the tiles of a map.
 
@@ -100,6 +101,7 @@ def plan_tiles(
         allows.
       memory_limit: of one tile's run beside the parameters, bytes; None: one tile for the whole map.
       itemsize: bytes of a value of the source, which a tile's pixels hold too.
+      fixed: `outputs` stay as they are even if the map has fewer, so that images of all sizes share one program.
 
     Returns:
       A `Tiling`.
@@ -125,7 +127,9 @@ def plan_tiles(
     parts = [p if backend == "shift" or n % s else 1 for p, n, s in zip(period, grid.native, grid.stride, strict=True)]
 
     def tiling(asked: Sequence[int]) -> Tiling:
-        sizes = [min(max(n, LEAST_OUTPUTS * p), m) for n, p, m in zip(asked, parts, grid.size, strict=True)]
+        sizes = [max(n, LEAST_OUTPUTS * p) for n, p in zip(asked, parts, strict=True)]
+        if not fixed:
+            sizes = [min(n, m) for n, m in zip(sizes, grid.size, strict=True)]
         rounded = tuple(-(-n // p) * p for n, p in zip(sizes, period, strict=True))
         return _resolved(net, shape, grid, backend, context, (rounded[0], rounded[1]))
 
