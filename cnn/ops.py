@@ -57,7 +57,8 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: in
         # XLA's product with a vector sums the last rows in another order than the others; twice the vector does not.
         return convolution(images, jnp.concatenate([kernel, kernel], axis=3), window)[..., :1]
     if how == "product":
-        return lax.dot_general(images, kernel[0, 0], (((3,), (0,)), ((), ())))
+        pixels = images[:, :: window.stride[0], :: window.stride[1]]
+        return lax.dot_general(pixels, kernel[0, 0], (((3,), (0,)), ((), ())))
     if how == "whole":
         flat = images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
         return flat.reshape(images.shape[0], 1, 1, -1)
@@ -105,8 +106,7 @@ def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: W
       times one weight) or "padded" (XLA's convolution with a row that is not needed); else "plain", XLA's convolution.
     """
     unpadded = window.padding == ((0, 0), (0, 0))
-    pixels = unpadded and window.kernel == (1, 1) and window.stride == (1, 1)
-    if groups == 1 and pixels:
+    if groups == 1 and unpadded and window.kernel == (1, 1):
         return "product"
     if groups == 1 and unpadded and window.kernel == tuple(images_shape[1:3]) and window.dilation == (1, 1):
         return "whole"
@@ -114,7 +114,7 @@ def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: W
         return "patches"
     if groups == 1 and _is_thin(tuple(kernel_shape)):
         return "taps"
-    return "padded" if unpadded and not pixels and kernel_shape[2] > 1 else "plain"
+    return "padded" if unpadded and kernel_shape[2] > 1 else "plain"
 
 
 def _padded(images: jax.Array, kernel: jax.Array, window: Window, groups: int) -> jax.Array:

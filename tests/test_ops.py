@@ -31,7 +31,8 @@ def plain(images, kernel, window, groups=1):
 FORMS = {
     "1x1": ((2, 5, 6, 7), (1, 1, 7, 4), Window(), 1, True),
     "1x1, dilation means nothing": ((2, 5, 6, 7), (1, 1, 7, 4), Window(dilation=(2, 3)), 1, True),
-    "1x1 stride 2": ((2, 5, 7, 7), (1, 1, 7, 4), Window(stride=(2, 2)), 1, False),
+    "1x1 stride 2": ((2, 5, 7, 7), (1, 1, 7, 4), Window(stride=(2, 2)), 1, True),
+    "1x1 stride 3, rest": ((2, 6, 7, 7), (1, 1, 7, 4), Window(stride=(3, 2)), 1, True),
     "1x1 padded": ((2, 5, 7, 7), (1, 1, 7, 4), Window(padding=((1, 0), (0, 2))), 1, False),
     "1x1 groups": ((2, 5, 7, 6), (1, 1, 3, 4), Window(), 2, False),
     "whole map": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6)), 1, True),
