@@ -40,8 +40,7 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: in
     """Cross-correlation with zero padding: out(a, b) = sum_ij images(a + i, b + j) kernel(i, j), summed over channels.
 
     A 1x1 kernel, and a kernel that covers its whole input, are one matrix product; that is what they are, and on CPU
-    XLA runs the convolution form of it 4-8 times slower. So, on CPU, is a fully connected layer run as a convolution,
-    and a convolution of few channels over narrow images.
+    XLA runs the convolution form of it 4-8 times slower. Other forms for CPU: see `lowering`.
 
     Args:
       images: [N, H, W, C], floating.
