@@ -1,8 +1,8 @@
 """The score map of an image of any size, tile by tile, from what can be sliced to what can be written to.
 
 Tiles of one fixed shape go through the net; they overlap by window - stride, so that the map is, to the bit, the one of
-a single pass (from `cnn.dense.tiles.LEAST_OUTPUTS` on: smaller products are summed in another order). One thread reads ahead, every device has a tile at work and one waiting,
-and scores are written in order.
+a single pass (from `cnn.dense.tiles.LEAST_OUTPUTS` on: smaller products are summed in another order). One thread reads
+ahead, every device has a tile at work and one waiting, and scores are written in order.
 """
 
 import functools
