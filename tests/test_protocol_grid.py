@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cnn import dense, geometry, grid_options, grid_report, methods, nets, pictures, protocol, protocol_grid, views
+from cnn import dense, geometry, grid_report, methods, nets, pictures, protocol, protocol_grid, views
 from cnn.checkpoint import Run
 from cnn.grid_options import Options
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
@@ -318,35 +318,6 @@ def test_what_is_enlarged_and_what_no_window_sees_is_counted(padded, unpadded):
         make_run("valid"), make_pictures([(9, 9), (30, 30)]), Options((8, 10), timing_images=1)
     )
     assert found.enlarged == (0, 1) and found.unseen == ((0, 0), (0, 0))
-
-
-# Options
-
-
-def test_default_scales_are_the_papers_in_proportion():
-    run = make_run("same")
-    assert grid_options.default_scales(run) == (10, 14, 18)  # stride 2: 9.1, 13.7 and 18.3
-    vgg = run._replace(net=nets.create("vgg16", 10, width=8), image_shape=(224, 224, 3))
-    assert grid_options.default_scales(vgg) == (256, 384, 512)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"scales": (7, 20)}, r"--scales=7,20: a shortest side of 7 pixels is below .* 8x8; .* from 8 on .*=10,14,18"),
-        ({"scales": (9, 9)}, "--scales: 9 is given more than once"),
-        ({"averages": ("mean",)}, "--averaging=mean: any of probabilities, logits, max would do"),
-        ({"averages": ()}, "--averaging=: any of"),
-        ({"averages": ("max", "max")}, "--averaging: max is given more than once"),
-        ({"strides": (2, 2)}, "--stride: 2 is given more than once"),
-        ({"multicrop": 0}, "--multicrop=0 must be at least 1"),
-        ({"batch_size": 0}, "--batch_size=0 must be"),
-        ({"strides": (0,)}, r"stride \(=0\) must be at least 1"),
-    ],
-)
-def test_errors_name_the_flag(change, message):
-    with pytest.raises(ValueError, match=message):
-        protocol_grid.evaluate(make_run("valid"), make_pictures(), Options((8,))._replace(**change))
 
 
 # The report
