@@ -9,7 +9,7 @@ import numpy as np
 
 from cnn import geometry
 from cnn.dense.lattice import Mask, Route, Step
-from cnn.layers import AvgPool, Conv, Layer, NMaxPool, Pool, Shape, SumPool, WindowLayer
+from cnn.layers import AvgPool, Conv, Layer, NMaxPool, Pool, SumPool, WindowLayer
 from cnn.net import Net
 from cnn.windows import GeometryError, Pair
 
@@ -59,7 +59,6 @@ class Work(NamedTuple):
       macs: multiply-adds.
       inputs, outputs: values that it reads and writes.
       workspace: values that it needs in between.
-      output_shape: (fragments, height, width, channels).
     """
 
     name: str
@@ -68,7 +67,6 @@ class Work(NamedTuple):
     inputs: int
     outputs: int
     workspace: int
-    output_shape: Shape
 
 
 def run(schedule: Schedule, variables: Variables, images: jax.Array, frame: Frame | None = None) -> jax.Array:
@@ -134,7 +132,7 @@ def work(schedule: Schedule, channels: int) -> list[Work]:
             made = (rows, columns)
         fragments, shape = made, largest
         outputs = fragments[0] * fragments[1] * shape[0] * shape[1] * shape[2]
-        found.append(Work(name, layer.kind, macs, inputs, outputs, workspace, (fragments[0] * fragments[1], *shape)))
+        found.append(Work(name, layer.kind, macs, inputs, outputs, workspace))
     return found
 
 
