@@ -155,6 +155,20 @@ def test_ceil_mode_that_hangs_over_counts_as_padding():
     )
 
 
+@pytest.mark.parametrize("pool", [MaxPool, AvgPool, NMaxPool])
+@pytest.mark.parametrize("backend", ["shift", "atrous", "mpf"])
+def test_ceil_mode_that_never_hangs_over_a_window_is_no_padding(pool, backend):
+    """Over the image some of its windows would hang over; no score is made of them."""
+    net = nets.net([Conv(3, 3, padding=((0, 1), (0, 1)), stride=2, rounding="floor"), pool(3, 2, rounding="ceil")])
+    net = nets.net([*net.layers, Flatten(), Dense(2)])
+    assert not dense.has_padding(net, (15, 15), 1)
+    variables, images = make(net, (15, 15), 1), pixels(1, 25, 28, 1)
+    for stride in (4, 1, 3):
+        found = dense.score_map(net, variables, images, (15, 15), stride, backend)
+        assert found.context == "both"
+        assert_same_scores(found.scores, by_hand(net, variables, images, (15, 15), (stride, stride)))
+
+
 @pytest.mark.parametrize("net, window, channels", [(OVERLAPPING, (29, 29), 4), (PADDED, (28, 28), 1)])
 @pytest.mark.parametrize("backend", ["crops", "shift", "atrous", "mpf"])
 def test_a_score_sees_its_box_and_nothing_else(net, window, channels, backend):

@@ -58,7 +58,7 @@ def plan_passes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) 
     clip = has_padding(net, grid.window, image_shape[2])
     routes = [
         _routes(axis, grid.stride[i], grid.size[i], grid.native[i], backend, clip)
-        for i, axis in enumerate(lattice.axes(conv_net, grid.window, image_shape))
+        for i, axis in enumerate(lattice.axes(conv_net, grid.window, image_shape, padded_net=clip))
     ]
     return [
         Pass(Schedule(conv_net, vertical, horizontal), (y, x), rows, columns)

@@ -143,13 +143,15 @@ class Route(NamedTuple):
     count: int
 
 
-def axes(net: Net, window: Sequence[int], image_shape: Sequence[int]) -> tuple[Axis, Axis]:
+def axes(net: Net, window: Sequence[int], image_shape: Sequence[int], padded_net: bool = True) -> tuple[Axis, Axis]:
     """Walks a converted net over an image.
 
     Args:
       net: from `cnn.convert.convolutional`.
       window: (height, width) that it was trained on, pixels.
       image_shape: (height, width, channels), pixels; what "same" padding and the limits depend on.
+      padded_net: whether a window sees padding anywhere (`cnn.dense.has_padding`). If not, none is seen in the image
+        either: a ceil-mode pool, or padding that its last window does not reach, then counts as none.
 
     Returns:
       The vertical and the horizontal `Axis`.
@@ -171,6 +173,8 @@ def axes(net: Net, window: Sequence[int], image_shape: Sequence[int]) -> tuple[A
             if isinstance(layer, Pool) and layer.rounding == "ceil":
                 # A last window may hang over, as long as it starts inside the input or its low padding.
                 after = max(after, min(after + (stride - 1) * n, end + low * n))
+            if not padded_net:
+                low, after = 0, end - (extent - 1) * n
             padded = low > 0 or after - low * n + (extent - 1) * n > end
             found[axis].append(Slide(extent, seen.dilation[axis], stride, low, padded, n, end))
             offset[axis] -= low * n
