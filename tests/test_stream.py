@@ -23,7 +23,7 @@ from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 from cnn.windows import GeometryError
 
 module = importlib.import_module("cnn.dense.streaming")
-tiles.LEAST_OUTPUTS = 8  # many tiles of a small image; enough rows for these nets' products
+LEAST_OUTPUTS = 8  # many tiles of a small image; enough rows for these nets' products
 
 NET = nets.net([Conv(10, 5), Activation("relu"), MaxPool(2), Conv(12, 3), Activation("relu")], [Flatten(), Dense(5)])
 PADDED = nets.net([Conv(10, 3, padding="same"), MaxPool(2), Conv(12, 3, padding=1)], [Flatten(), Dense(5)])
@@ -43,6 +43,11 @@ def make(net, seed=0):
 def run(sink, source=PIXELS, net=NET, seed=0, **options):
     options = {"window": WINDOW, "tile": 16, "progress": False, **(CONSTANTS if source is PIXELS else {}), **options}
     return stream(net, make(net, seed), source, sink, **options)
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch):
+    monkeypatch.setattr(tiles, "LEAST_OUTPUTS", LEAST_OUTPUTS)
 
 
 class Watched:
@@ -132,7 +137,7 @@ def load(path):
 def child(sink):
     """What the killed process runs: it is slow, and counts every tile at once."""
 
-    pipeline.JOURNAL_SECONDS = 0.0
+    pipeline.JOURNAL_SECONDS, tiles.LEAST_OUTPUTS = 0.0, LEAST_OUTPUTS
     run(sink, Watched(lambda _: time.sleep(0.02)), tile=8, **CONSTANTS)
 
 
@@ -166,7 +171,7 @@ def python(command, devices=1):
 
 def spread(sink):
     """What the process with several devices runs; every device must have been used."""
-    used, run_tile = [], tiles.run_tile
+    used, run_tile, tiles.LEAST_OUTPUTS = [], tiles.run_tile, LEAST_OUTPUTS
 
     def noted(net, tiling, variables, pixels, *rest):
         used.append(pixels.devices())
@@ -270,6 +275,7 @@ def test_a_stream_goes_on_with_less_memory(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(path, tile=(21, 27))
     monkeypatch.undo()
+    monkeypatch.setattr(tiles, "LEAST_OUTPUTS", LEAST_OUTPUTS)
     sizes = starve(monkeypatch, 10**9, None)
     monkeypatch.setattr(module, "_fit", lambda *_: tiles.plan_tiles(NET, PIXELS.shape, WINDOW, outputs=(9, 14)))
     result = run(path, tile=None)
