@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn import ops
+from cnn import convolutions, ops
 from cnn.layers.base import Layer, Shape, add_bias
 from cnn.windows import GeometryError, Padding, Pair, Window, as_pair, output_size, resolve_padding, shape_text
 
@@ -122,7 +122,7 @@ class Conv(WindowLayer):
     def workspace(self, input_shape: Shape) -> int:
         """Values that are held beside input and output for one image (on CPU): patches, taken apart and joined."""
         kernel = self.kernel_shape(input_shape)
-        how = ops.lowering((1, *input_shape), kernel, self.window(input_shape), self.groups)
+        how = convolutions.lowering((1, *input_shape), kernel, self.window(input_shape), self.groups)
         if how != "patches":
             return 0
         height, width, _ = self.output_shape(input_shape)
@@ -138,7 +138,7 @@ class Conv(WindowLayer):
         if self.padding_mode != "zero":
             x = ops.pad(x, window.padding, self.padding_mode)
             window = window._replace(padding=((0, 0), (0, 0)))
-        y = ops.convolution(x, kernel.astype(x.dtype), window, self.groups)
+        y = convolutions.convolution(x, kernel.astype(x.dtype), window, self.groups)
         if self.use_bias:
             y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
         return y

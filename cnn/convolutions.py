@@ -1,0 +1,200 @@
+"""Convolution in the form that is fastest for its shapes; images are [N, H, W, C] throughout.
+
+XLA's convolution is not the fastest form of every convolution, least of all on CPU. `convolution` is the one entry;
+`lowering` says which form it takes; the forms and what they were measured to gain follow. All give the same values but
+for rounding.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from cnn.ops import pad, tap
+from cnn.windows import Window
+
+
+def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: int = 1) -> jax.Array:
+    """Cross-correlation with zero padding: out(a, b) = sum_ij images(a + i, b + j) kernel(i, j), summed over channels.
+
+    A 1x1 kernel, and a kernel that covers its whole input, are one matrix product; that is what they are, and on CPU
+    XLA runs the convolution form of it 4-8 times slower. Other forms for CPU: see `lowering`.
+
+    Args:
+      images: [N, H, W, C], floating.
+      kernel: [kernel height, kernel width, C / groups, K], same dtype.
+      window: kernel, stride, padding and dilation.
+      groups: the channels are split into this many groups that do not see each other.
+
+    Returns:
+      [N, H', W', K], same dtype.
+    """
+    how = lowering(images.shape, kernel.shape, window, groups)
+    if kernel.shape[-1] == 1 and how in ("product", "patches"):
+        # XLA's product with a vector sums the last rows in another order than the others; twice the vector does not.
+        return convolution(images, jnp.concatenate([kernel, kernel], axis=3), window)[..., :1]
+    if how == "product":
+        pixels = images[:, :: window.stride[0], :: window.stride[1]]
+        return lax.dot_general(pixels, kernel[0, 0], (((3,), (0,)), ((), ())))
+    if how == "whole":
+        flat = images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
+        return flat.reshape(images.shape[0], 1, 1, -1)
+
+    plain = functools.partial(_plain, window=window, groups=groups)
+    if how == "plain":
+        return plain(images, kernel)
+    if how == "padded":
+        return lax.platform_dependent(
+            images, kernel, cpu=functools.partial(_padded, window=window, groups=groups), default=plain
+        )
+    on_cpu = {"patches": _product_of_patches, "taps": _sum_of_taps}[how]
+    return lax.platform_dependent(images, kernel, cpu=lambda i, k: on_cpu(i, k, window), default=plain)
+
+
+def _plain(images: jax.Array, kernel: jax.Array, window: Window, groups: int = 1) -> jax.Array:
+    """XLA's convolution."""
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=window.stride,
+        padding=window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window, groups: int = 1) -> str:
+    """How `convolution` computes: the fastest form for the shapes, as measured on CPU.
+
+    But for a kernel as large as its input, the form depends on the kernel alone: a value is summed in the same order
+    wherever it stands in an image of whatever size, so that a part of an image gives a part of its map, to the bit.
+
+    Args:
+      images_shape: (N, H, W, C).
+      kernel_shape: (kernel height, kernel width, C / groups, K).
+      window: kernel, stride, padding and dilation.
+      groups: of channels.
+
+    Returns:
+      "product" (a 1x1 kernel) or "whole" (a kernel as large as its input): one matrix product, on all platforms; and,
+      on CPU only, "patches" (a product of all patches and the kernel: a fully connected layer run as a convolution;
+      7x7x512 -> 4096 over 12x12 takes 374 ms as a convolution and 58 ms so), "taps" (a sum of shifted images, each
+      times one weight) or "padded" (XLA's convolution with a row that is not needed); else "plain", XLA's convolution.
+    """
+    unpadded = window.padding == ((0, 0), (0, 0))
+    if groups == 1 and unpadded and window.kernel == (1, 1):
+        return "product"
+    if groups == 1 and unpadded and window.kernel == tuple(images_shape[1:3]) and window.dilation == (1, 1):
+        return "whole"
+    if groups == 1 and unpadded and math.prod(kernel_shape) >= 2**20:
+        return "patches"
+    if groups == 1 and _is_thin(tuple(kernel_shape)):
+        return "taps"
+    return "padded" if unpadded and kernel_shape[2] > 1 else "plain"
+
+
+def _padded(images: jax.Array, kernel: jax.Array, window: Window, groups: int) -> jax.Array:
+    """XLA's convolution of an image with one more row of windows, which are dropped.
+
+    XLA:CPU of jax 0.10 runs a convolution without any padding 1.2 to 5 times slower than one with some. Measured on two
+    cores, float32: 4x4x48 -> 48 over 16 maps of 149x149 takes 890 ms without, and 260 ms with it. In jax 0.12 it is 5
+    to 15 % slower with it, and 5 times as fast as in 0.10 without.
+    """
+    rows = (images.shape[1] - window.extent[0]) // window.stride[0] + 1
+    more = (rows * window.stride[0] + window.extent[0]) - images.shape[1]
+    return _plain(images, kernel, window._replace(padding=((0, more), (0, 0))), groups)[:, :rows]
+
+
+def _is_thin(kernel_shape: tuple[int, ...]) -> bool:
+    """Whether channels are so few that adding up shifted images beats XLA's CPU convolution.
+
+    Measured on two cores beside other work (read the ratios), float32: 5x5x3 -> 3 over 512x512 takes 40 ms as a
+    convolution and 5 ms as a sum; 5x5x3 -> 6 over 254x254, 6.3 and 1.3 ms. A sum of more terms takes long to compile.
+    """
+    height, width, channels, features = kernel_shape
+    return height * width > 1 and channels <= 8 and features <= 8 and height * width * channels <= 128
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.jit, static_argnums=2)
+def _sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Convolution as a sum over taps and channels of shifted planes, each times one weight.
+
+    Written plane by plane and stacked in the end, which XLA:CPU turns into vector instructions along the rows; one sum
+    over arrays with the channels innermost is 3 to 6 times slower.
+    """
+    images = pad(images, window.padding, "zero")
+    window = window._replace(padding=((0, 0), (0, 0)))
+    size = tuple(
+        (n - extent) // s + 1 for n, extent, s in zip(images.shape[1:3], window.extent, window.stride, strict=True)
+    )
+    height, width, channels, features = kernel.shape
+    outputs = []
+    for feature in range(features):
+        sums = []  # one for each channel: longer chains of additions wait for one another, at half the speed
+        for channel in range(channels):
+            plane = images[..., channel : channel + 1]
+            taps = [
+                tap(plane, (i, j), size, window)[..., 0] * kernel[i, j, channel, feature]
+                for i in range(height)
+                for j in range(width)
+            ]
+            sums.append(functools.reduce(jnp.add, taps))
+        outputs.append(functools.reduce(jnp.add, sums))
+    return jnp.stack(outputs, axis=-1)
+
+
+def _taps_forward(images: jax.Array, kernel: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _sum_of_taps(images, kernel, window), (images, kernel)
+
+
+def _taps_backward(window: Window, saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
+    """Over short rows the gradient of the product of rows is the fastest: its work grows with the width's square.
+
+    Measured as above: the gradients of 5x5x1 -> 3 over 668 images of 32x32 take 194 ms as a convolution's and 45 ms as
+    a product's; of 5x5x3 -> 6 over 14x14, 59 and 15 ms.
+    """
+    form = _product_of_rows if saved[0].shape[2] <= 48 else _plain
+    return jax.vjp(lambda i, k: form(i, k, window), *saved)[1](gradient)
+
+
+_sum_of_taps.defvjp(_taps_forward, _taps_backward)
+
+
+def _product_of_rows(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Convolution as one matrix product of whole image rows and the kernel's banded matrix.
+
+    Pixels that are not finite make whole rows so: zero times infinity is not a number.
+    """
+    if window.padding != ((0, 0), (0, 0)):
+        images = pad(images, window.padding, "zero")
+        window = window._replace(padding=((0, 0), (0, 0)))
+    count, height, width, channels = images.shape
+    extent, (down, across), (step_down, step_across) = window.extent, window.stride, window.dilation
+    rows, columns = (height - extent[0]) // down + 1, (width - extent[1]) // across + 1
+    place = np.zeros((window.kernel[1], width, columns), np.float32)  # place[j, x, b]: tap j of output b is pixel x
+    for j in range(window.kernel[1]):
+        place[j, np.arange(columns) * across + j * step_across, np.arange(columns)] = 1
+    band = jnp.einsum("jxb,ijcf->ixcbf", place.astype(kernel.dtype), kernel)
+    flat = images.reshape(count, height, width * channels)
+    taps = [
+        lax.slice_in_dim(flat, i * step_down, i * step_down + (rows - 1) * down + 1, down, axis=1)
+        for i in range(window.kernel[0])
+    ]
+    product = jnp.concatenate(taps, axis=2) @ band.reshape(-1, columns * kernel.shape[3])
+    return product.reshape(count, rows, columns, kernel.shape[3])
+
+
+def _product_of_patches(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Unpadded convolution as one matrix product of all patches and the flattened kernel."""
+    height, width, _, features = kernel.shape
+    size = tuple(
+        (n - extent) // s + 1 for n, extent, s in zip(images.shape[1:3], window.extent, window.stride, strict=True)
+    )
+    taps = [tap(images, (i, j), size, window) for i in range(height) for j in range(width)]
+    return lax.dot_general(jnp.concatenate(taps, axis=3), kernel.reshape(-1, features), (((3,), (0,)), ((), ())))

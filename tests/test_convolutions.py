@@ -1,0 +1,93 @@
+"""`cnn.convolutions`: the special forms of convolution equal the plain one, in value and gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cnn import convolutions
+from cnn.windows import Window
+
+
+def draw(seed, shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def plain(images, kernel, window, groups=1):
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window.stride,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        precision="highest",
+    )
+
+
+# name: (images, kernel, window, groups, whether there must be no convolution, on CPU)
+FORMS = {
+    "1x1": ((2, 5, 6, 7), (1, 1, 7, 4), Window(), 1, True),
+    "1x1, dilation means nothing": ((2, 5, 6, 7), (1, 1, 7, 4), Window(dilation=(2, 3)), 1, True),
+    "1x1 stride 2": ((2, 5, 7, 7), (1, 1, 7, 4), Window(stride=(2, 2)), 1, True),
+    "1x1 stride 3, rest": ((2, 6, 7, 7), (1, 1, 7, 4), Window(stride=(3, 2)), 1, True),
+    "1x1 padded": ((2, 5, 7, 7), (1, 1, 7, 4), Window(padding=((1, 0), (0, 2))), 1, False),
+    "1x1 groups": ((2, 5, 7, 6), (1, 1, 3, 4), Window(), 2, False),
+    "whole map": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6)), 1, True),
+    "whole map, stride means nothing": ((2, 5, 6, 7), (5, 6, 7, 4), Window((5, 6), (3, 2)), 1, True),
+    "whole map, padded": ((2, 5, 6, 9), (5, 6, 9, 4), Window((5, 6), padding=((1, 1), (0, 2))), 1, False),
+    "whole map, groups": ((2, 5, 6, 8), (5, 6, 4, 4), Window((5, 6)), 2, False),
+    "as large as the map, dilated": ((2, 3, 3, 9), (2, 2, 9, 4), Window((2, 2), dilation=(2, 2)), 1, False),
+    "few to many": ((2, 8, 7, 3), (5, 4, 3, 64), Window((5, 4)), 1, False),
+    "few to many, dilated": ((2, 8, 7, 3), (3, 3, 3, 70), Window((3, 3), dilation=(3, 2)), 1, False),
+    "few to many, strided": ((2, 10, 7, 3), (5, 3, 3, 64), Window((5, 3), (2, 3)), 1, False),
+    "few to many, padded": ((2, 5, 5, 3), (5, 5, 3, 64), Window((5, 5), padding=((2, 2), (2, 2))), 1, False),
+    "few to many, groups": ((2, 8, 7, 4), (5, 4, 2, 64), Window((5, 4)), 2, False),
+    "large": ((1, 5, 6, 64), (4, 4, 64, 1024), Window((4, 4)), 1, True),
+    "many to many": ((2, 6, 7, 16), (3, 3, 16, 64), Window((3, 3)), 1, False),
+    "thin": ((2, 6, 7, 3), (3, 3, 3, 6), Window((3, 3)), 1, True),
+    "thin, padded": ((2, 6, 7, 3), (3, 2, 3, 6), Window((3, 2), padding=((1, 0), (2, 1))), 1, True),
+    "thin, strided": ((2, 9, 11, 2), (3, 4, 2, 5), Window((3, 4), (2, 3)), 1, True),
+    "thin, dilated": ((2, 9, 11, 1), (3, 2, 1, 3), Window((3, 2), (1, 2), ((1, 1), (0, 3)), (2, 4)), 1, True),
+    "thin, groups": ((2, 6, 7, 4), (3, 3, 2, 6), Window((3, 3)), 2, False),
+    "thin and wide": ((1, 6, 49, 3), (3, 3, 3, 6), Window((3, 3)), 1, True),
+    "thin, too many taps": ((1, 9, 8, 8), (5, 5, 8, 6), Window((5, 5)), 1, False),
+    "one feature": ((2, 8, 7, 3), (1, 1, 3, 1), Window(), 1, True),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_of_convolution(name):
+    image_shape, kernel_shape, window, groups, products = FORMS[name]
+    images, kernel = jnp.asarray(draw(0, image_shape)), jnp.asarray(draw(1, kernel_shape))
+
+    def output_and_gradients(convolution):
+        def run(images, kernel):
+            y, transposed = jax.vjp(lambda i, k: convolution(i, k, window, groups), images, kernel)
+            return y, transposed(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+        return jax.jit(run)
+
+    traced = jax.jit(lambda i, k: convolutions.convolution(i, k, window, groups)).trace(images, kernel)
+    program = traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert ("stablehlo.convolution" in program) == (not products)
+    got = jax.tree.leaves(output_and_gradients(convolutions.convolution)(images, kernel))
+    expected = jax.tree.leaves(output_and_gradients(plain)(images, kernel))
+    assert len(got) == 3
+    for a, b in zip(got, expected, strict=True):
+        assert a.shape == b.shape
+        # Two orders of summing up to 1,024 terms in float32, each partial sum rounded at 6e-8 in random directions.
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-6 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("name", ["large", "thin", "few to many"])
+def test_forms_are_for_cpu(name):
+    # An accelerator has a convolution of its own that is faster than a product of patches or a sum of taps.
+    image_shape, kernel_shape, window, groups, _ = FORMS[name]
+    arguments = jnp.zeros(image_shape), jnp.zeros(kernel_shape)
+    convolve = jax.jit(lambda i, k: convolutions.convolution(i, k, window, groups))
+    program = convolve.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert program.count("stablehlo.convolution") == 1
+    assert "stablehlo.dot_general" not in program and "stablehlo.slice" not in program
