@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ class Pass(NamedTuple):
     columns: slice
 
 
-def plan_passes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> list[Pass]:
+def plan_passes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> tuple[Pass, ...]:
     """The passes that a backend runs.
 
     Args:
@@ -54,17 +54,22 @@ def plan_passes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) 
     Raises:
       GeometryError: if a layer cannot slide.
     """
+    return _plan_passes(cast(Hashable, net), tuple(image_shape), grid, backend)
+
+
+@functools.lru_cache(maxsize=256)  # planning a small net takes as long as a small map of it
+def _plan_passes(net: Any, image_shape: tuple[int, int, int], grid: Grid, backend: str) -> tuple[Pass, ...]:
     conv_net = convert.convolutional(net, (*grid.window, image_shape[2]))
     clip = has_padding(net, grid.window, image_shape[2])
     routes = [
         _routes(axis, grid.stride[i], grid.size[i], grid.native[i], backend, clip)
         for i, axis in enumerate(lattice.axes(conv_net, grid.window, image_shape, padded_net=clip))
     ]
-    return [
+    return tuple(
         Pass(Schedule(conv_net, vertical, horizontal), (y, x), rows, columns)
         for y, vertical, rows in routes[0]
         for x, horizontal, columns in routes[1]
-    ]
+    )
 
 
 def _routes(

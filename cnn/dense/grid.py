@@ -1,7 +1,8 @@
 """Where the windows of a score map lie, and what a net says about them before it runs."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -110,6 +111,14 @@ def boxes(net: Net, image_shape: Sequence[int], grid: Grid, context: str) -> np.
       int64 [h, w, 4]: (y0, x0, y1, x1), y1 and x1 exclusive. A score that sees "mean" padding also sees the means of
       whole rows and columns, beyond its box.
     """
+    (y0, y1), (x0, x1) = _edges(cast(Hashable, net), tuple(image_shape), grid, context)
+    corners = [np.broadcast_to(edge, grid.size) for edge in (y0[:, None], x0[None, :], y1[:, None], x1[None, :])]
+    return np.stack(corners, axis=-1)
+
+
+@functools.lru_cache(maxsize=256)
+def _edges(net: Any, image_shape: tuple[int, int, int], grid: Grid, context: str) -> list[tuple[np.ndarray, ...]]:
+    """First and last pixel (exclusive) that each row of scores sees, and each column."""
     last = geometry.table(net, (*grid.window, image_shape[2]))[-1]
     edges = []
     for axis in range(2):
@@ -124,6 +133,4 @@ def boxes(net: Net, image_shape: Sequence[int], grid: Grid, context: str) -> np.
             low = start + last.offset[axis]
             high = low + last.receptive_field[axis]
             edges.append((np.maximum(low, start), np.minimum(high, start + grid.window[axis])))
-    (y0, y1), (x0, x1) = edges
-    corners = [np.broadcast_to(edge, grid.size) for edge in (y0[:, None], x0[None, :], y1[:, None], x1[None, :])]
-    return np.stack(corners, axis=-1)
+    return edges

@@ -13,8 +13,9 @@ sees padding at its own border where a pass over the image sees the neighbouring
 Source: Sermanet et al., "OverFeat" (2013); Simonyan, Zisserman (2014), section 3.2; Giusti et al. (2013).
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from cnn.dense.backends import BACKENDS, run_backend
 from cnn.dense.cost import cheapest
 from cnn.dense.passes import Variables
 from cnn.net import Net
-from cnn.windows import GeometryError
+from cnn.windows import GeometryError, Pair, as_pair
 
 CONTEXTS = ("crop", "image")
 
@@ -119,13 +120,33 @@ def score_map(
         raise GeometryError(f"score_map: images have shape {images.shape}; they must be [N, H, W, C]")
     images = jnp.asarray(images)
     image_shape = images.shape[1:]
-    grid = grids.plan_grid(net, image_shape, window, stride)
+    window = as_pair(window, "window", "score_map")
+    stride = None if stride is None else as_pair(stride, "stride", "score_map")
+    grid, context, backend = _resolve(
+        cast(Hashable, net), image_shape, window, stride, backend, context, memory_limit, len(images)
+    )
     geometry.table(net, (*grid.window, image_shape[2]), variables)  # raises if the kernels are of another window
-    context = resolve_context(net, grid.window, image_shape[2], backend, context)
-    if backend == "auto":
-        backend = cheapest(net, image_shape, grid, context, memory_limit, len(images))
     scores = run_backend(net, variables, images, grid, backend)
     return ScoreMap(scores, grids.boxes(net, image_shape, grid, context), context, backend)
+
+
+@functools.lru_cache(maxsize=256)
+def _resolve(
+    net: Any,
+    image_shape: tuple[int, int, int],
+    window: Pair,
+    stride: Pair | None,
+    backend: str,
+    context: str | None,
+    memory_limit: int | None,
+    count: int,
+) -> tuple[grids.Grid, str, str]:
+    """Where the windows lie, and the context and backend that answer what was asked; planned once for each shape."""
+    grid = grids.plan_grid(net, image_shape, window, stride)
+    context = resolve_context(net, grid.window, image_shape[2], backend, context)
+    if backend == "auto":
+        backend = cheapest(net, image_shape, grid, context, memory_limit, count)
+    return grid, context, backend
 
 
 def average(scores: jax.Array, over: str = "probabilities") -> jax.Array:
