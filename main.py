@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import checkpoint, data, devices, logs
 
+    devices.keep_memory()
     devices.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
     print(f"device: {logs.environment()['device']}; workdir: {workdir}", flush=True)
     try:

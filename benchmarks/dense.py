@@ -13,7 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from benchmarks import comparison, timing
-from cnn import logs
+from cnn import devices, logs
 
 CASE = flags.DEFINE_list("case", [], "Which; default: all.")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results", "Where to write; with --smoke nothing is written there.")
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     """Runs the cases, writes and prints."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=qa_native,qa_1")
+    devices.keep_memory()
     logging.set_verbosity(logging.WARNING)
     cases = comparison.SMOKE_CASES if SMOKE.value else comparison.CASES
     unknown = sorted(set(CASE.value) - set(cases))

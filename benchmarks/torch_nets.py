@@ -26,16 +26,19 @@ PADDING = {
 }
 
 
-def to_torch(net: Net, variables: Mapping[str, Any], image_shape: Sequence[int]) -> torch.nn.Sequential:
+def to_torch(
+    net: Net, variables: Mapping[str, Any], image_shape: Sequence[int], training: bool = False
+) -> torch.nn.Sequential:
     """A net, classifier or fully convolutional, as PyTorch modules with copies of its weights.
 
     Args:
       net: of Conv, MaxPool, AvgPool, LRN, BatchNorm, Activation, Dropout, Flatten and Dense.
       variables: its variables.
       image_shape: (height, width, channels) of an image that it takes, pixels; paddings are resolved for it.
+      training: whether weights are to be trained and dropout drops.
 
     Returns:
-      A module in evaluation mode, channels_last: float32 [N, C, H, W] -> [N, K] or [N, K, h, w].
+      A module in evaluation mode, or in training mode, channels_last: float32 [N, C, H, W] -> [N, K] or [N, K, h, w].
 
     Raises:
       TypeError: naming the layer, if PyTorch has no module that does the same.
@@ -60,7 +63,7 @@ def to_torch(net: Net, variables: Mapping[str, Any], image_shape: Sequence[int])
         else:
             modules.append(_plain(layer, shape))
         shape = row.output_shape
-    module: Any = torch.nn.Sequential(*modules).eval()
+    module: Any = torch.nn.Sequential(*modules).train(training).requires_grad_(training)
     return module.to(memory_format=torch.channels_last)
 
 
@@ -87,9 +90,9 @@ def _convolution(layer: Conv, own: Mapping[str, Any], shape: Shape) -> list[torc
         layer.use_bias,
         device="meta",  # no weights are drawn: ours follow
     )
-    conv.weight = torch.nn.Parameter(_tensor(own["kernel"]).permute(3, 2, 0, 1).contiguous(), requires_grad=False)
+    conv.weight = torch.nn.Parameter(_tensor(own["kernel"]).permute(3, 2, 0, 1).contiguous())
     if layer.use_bias:
-        conv.bias = torch.nn.Parameter(_tensor(own["bias"]), requires_grad=False)
+        conv.bias = torch.nn.Parameter(_tensor(own["bias"]))
     return [*before, conv]
 
 
@@ -98,9 +101,9 @@ def _linear(layer: Dense, own: Mapping[str, Any], flattened: tuple[Shape, str] |
     if flattened and flattened[1] == "hwc":  # PyTorch flattens map by map
         weight = weight.reshape(*flattened[0], -1).permute(2, 0, 1, 3).reshape(len(weight), -1)
     linear = torch.nn.Linear(weight.shape[0], weight.shape[1], layer.use_bias, device="meta")
-    linear.weight = torch.nn.Parameter(weight.T.contiguous(), requires_grad=False)
+    linear.weight = torch.nn.Parameter(weight.T.contiguous())
     if layer.use_bias:
-        linear.bias = torch.nn.Parameter(_tensor(own["bias"]), requires_grad=False)
+        linear.bias = torch.nn.Parameter(_tensor(own["bias"]))
     return linear
 
 
@@ -120,7 +123,7 @@ def _batch_norm(layer: BatchNorm, own: Mapping[str, Any], running: Mapping[str, 
 def _plain(layer: Layer, shape: Shape) -> torch.nn.Module:
     """A layer without weights."""
     if isinstance(layer, Dropout):
-        return torch.nn.Identity()
+        return torch.nn.Dropout(layer.rate)
     if isinstance(layer, Activation) and layer.function == "gelu":
         return torch.nn.GELU(approximate="tanh")
     if isinstance(layer, Activation) and layer.function in ACTIVATIONS:

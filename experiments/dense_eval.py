@@ -69,7 +69,9 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.get_verbosity() if flags.FLAGS["verbosity"].present else logging.WARNING)
 
     # Imported here so that --help and mistakes in flags answer at once.
-    from cnn import checkpoint, dense_report, image_report
+    from cnn import checkpoint, dense_report, devices, image_report
+
+    devices.keep_memory()
 
     workdir = str(WORKDIR.value)
     output = OUTPUT.value or os.path.join(workdir, "grid" if PROTOCOL.value == "grid" else "dense_eval")

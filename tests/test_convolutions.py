@@ -53,6 +53,12 @@ FORMS = {
     "thin, dilated": ((2, 9, 11, 1), (3, 2, 1, 3), Window((3, 2), (1, 2), ((1, 1), (0, 3)), (2, 4)), 1, True),
     "thin, groups": ((2, 6, 7, 4), (3, 3, 2, 6), Window((3, 3)), 2, False),
     "thin and wide": ((1, 6, 49, 3), (3, 3, 3, 6), Window((3, 3)), 1, True),
+    "quads": ((2, 6, 7, 6), (3, 2, 6, 16), Window((3, 2)), 1, False),
+    "quads, padded": ((2, 6, 7, 5), (3, 3, 5, 32), Window((3, 3), (1, 2), ((1, 1), (1, 0)), (1, 2)), 1, False),
+    "quads and wide": ((2, 6, 49, 7), (3, 3, 7, 16), Window((3, 3)), 1, False),
+    "first layer": ((2, 6, 7, 3), (3, 3, 3, 32), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
+    "first layer, wide": ((2, 6, 30, 1), (3, 3, 1, 32), Window((3, 3), (2, 1), ((1, 0), (2, 1)), (1, 2)), 1, False),
+    "first layer, 64": ((2, 8, 6, 3), (3, 3, 3, 64), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
     "thin, too many taps": ((1, 9, 8, 8), (5, 5, 8, 6), Window((5, 5)), 1, False),
     "one feature": ((2, 8, 7, 3), (1, 1, 3, 1), Window(), 1, True),
 }

@@ -1,0 +1,200 @@
+"""Contenders for training: our loop and PyTorch's, from the same weights over the same batches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn import geometry, nets, optim, steps
+from cnn.devices import Devices
+from cnn.net import Net
+from configs import default
+
+BATCH = 128
+EXAMPLES = 2048  # images that batches are drawn from
+MEAN, STD = 0.5, 0.25  # that images are normalised with
+# A net's own rounding grows with every step; over the first few it is small beside this.
+TOLERANCE = 1e-3
+
+
+class Case(NamedTuple):
+    """A net to train.
+
+    Attributes:
+      net: name, as for `cnn.nets.create`.
+      image: (height, width, channels), pixels.
+      options: of the net.
+      batch: examples in a step.
+    """
+
+    net: str
+    image: tuple[int, int, int]
+    options: dict[str, Any] = {}
+    batch: int = BATCH
+
+
+class Contender(NamedTuple):
+    """One way to train a net.
+
+    Attributes:
+      run: number of steps -> their mean losses; goes on from where it was.
+    """
+
+    run: Callable[[int], np.ndarray]
+
+
+class Problem(NamedTuple):
+    """What all contenders of a case start from.
+
+    Attributes:
+      net: the classifier.
+      config: of the run.
+      params: its first weights.
+      images, labels: uint8 [EXAMPLES, H, W, C], int32 [EXAMPLES].
+      order: int32 [steps, batch], the examples of each step; used again from the start when it ends.
+    """
+
+    net: Net
+    config: Any
+    params: Any
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray
+
+    def batches(self, done: int, count: int) -> np.ndarray:
+        """Indices of the next steps' examples.
+
+        Args:
+          done: steps so far.
+          count: steps to come.
+
+        Returns:
+          int32 [count, batch].
+        """
+        return self.order[np.arange(done, done + count) % len(self.order)]
+
+
+CASES = {
+    "full_cnn28": Case("full_cnn", (28, 28, 1)),
+    "full_cnn32": Case("full_cnn", (32, 32, 3)),
+    "qa_net": Case("qa_net", (32, 32, 3)),
+    "lenet5": Case("lenet5", (32, 32, 1)),
+    "vgg11": Case("vgg11", (64, 64, 3)),
+}
+SMOKE_CASES = {"qa_net": Case("qa_net", (32, 32, 3), batch=32)}
+
+
+def problem_of(case: Case, dtype: str = "float32") -> Problem:
+    """Draws weights, images and their order.
+
+    Args:
+      case: what is trained.
+      dtype: of our net's activations and products.
+
+    Returns:
+      A `Problem`; the same numbers every time.
+    """
+    config: Any = default.get_config()
+    config.train.batch_size, config.train.steps, config.train.dtype = case.batch, 10**6, dtype
+    config.train.learning_rate, config.train.schedule = 0.001, "constant"
+    net = nets.create(case.net, num_classes=10, **case.options)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (EXAMPLES, *case.image), np.uint8)
+    labels = rng.integers(0, 10, EXAMPLES).astype(np.int32)
+    order = np.stack([rng.permutation(EXAMPLES)[: case.batch] for _ in range(64)]).astype(np.int32)
+    state = steps.init_state(net, _optimizer(config), case.image, seed=0)
+    return Problem(net, config, jax.tree.map(np.asarray, state.params), images, labels, order)
+
+
+def _optimizer(config: Any) -> Any:
+    return optim.make_optimizer(config.train, optim.make_schedule(config.train, config.train.steps))
+
+
+def ours(problem: Problem, most_steps: int) -> Contender:
+    """`cnn.steps`, over all local devices, as `main.py` trains.
+
+    Args:
+      problem: what to train.
+      most_steps: of one run.
+
+    Returns:
+      A `Contender`.
+    """
+    devices, optimizer = Devices(), _optimizer(problem.config)
+    channels = problem.images.shape[3]
+    step = steps.make_step(problem.net, optimizer, problem.config, [MEAN] * channels, [STD] * channels)
+    run_steps = steps.make_run_steps(step, devices, most_steps)
+    images, labels = devices.replicate((problem.images, problem.labels))
+    state = steps.init_state(problem.net, optimizer, problem.images.shape[1:], problem.config.seed)
+    params = jax.tree.map(jnp.asarray, problem.params)
+    state = devices.replicate(state._replace(params=params, optimizer=optimizer.init(params)))
+
+    def run(count: int) -> np.ndarray:
+        nonlocal state
+        state, losses, _ = run_steps(state, images, labels, problem.batches(int(state.step), count))
+        return losses
+
+    return Contender(run)
+
+
+def pytorch(problem: Problem, compiled: bool = False, device: str = "cpu") -> Contender:
+    """PyTorch's own loop: channels_last, SGD with momentum, fused; eager or with forward and backward compiled.
+
+    Args:
+      problem: what to train; with config.train.dtype "bfloat16" the forward pass runs under autocast.
+      compiled: by `torch.compile`.
+      device: "cpu" or "cuda".
+
+    Returns:
+      A `Contender`. PyTorch's first call may fail where there is no compiler.
+    """
+    import torch
+
+    from benchmarks.torch_nets import to_torch
+
+    train = problem.config.train
+    module: Any = to_torch(problem.net, {"params": problem.params}, problem.images.shape[1:], training=True).to(device)
+    optimizer = torch.optim.SGD(module.parameters(), lr=train.learning_rate, momentum=train.momentum, fused=True)
+    all_images = torch.tensor(problem.images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    all_images, all_labels = all_images.to(device), torch.tensor(problem.labels, dtype=torch.int64).to(device)
+
+    def objective(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        x = ((images.float() / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16, enabled=train.dtype == "bfloat16"):
+            logits = module(x)
+        return torch.nn.functional.cross_entropy(logits.float(), labels)
+
+    loss_of: Any = torch.compile(objective) if compiled else objective
+    done = 0
+
+    def run(count: int) -> np.ndarray:
+        nonlocal done
+        losses = []
+        for row in torch.tensor(problem.batches(done, count), dtype=torch.int64).to(device):
+            loss = loss_of(all_images[row], all_labels[row])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        done += count
+        return torch.stack(losses).cpu().numpy()
+
+    return Contender(run)
+
+
+def flops_per_example(net: Net, image_shape: Sequence[int]) -> int:
+    """Operations of one example's training step in convolutions and fully connected layers.
+
+    Args:
+      net: the classifier.
+      image_shape: (height, width, channels), pixels.
+
+    Returns:
+      Two for each multiply-add of the forward pass, the gradient of the weights and that of the inputs, which the
+      first layer does without.
+    """
+    macs = [row.macs for row in geometry.table(net, image_shape)]
+    first = next(count for count in macs if count)
+    return 2 * (3 * sum(macs) - first)
