@@ -148,16 +148,16 @@ def run_child(image: str, target: str) -> dict[str, Any]:
     table = json.loads(os.environ["STREAM_RESULT"])
     # Whole tiles, as scores that a tile computes beyond the map are not kept, and would count against few tiles most.
     tiles = [-(-SMALL.value // (n * s)) for n, s in zip(table["outputs"], table["stride"], strict=True)]
-    size = [
+    height, width = (
         WINDOW.value + (count * n - 1) * s for count, n, s in zip(tiles, table["outputs"], table["stride"], strict=True)
-    ]
-    pixels = random_pixels(*size, SEED.value, 0, 0)
+    )
+    pixels = random_pixels(height, width, SEED.value, 0, 0)
     scores = np.empty(dense.plan_grid(net, pixels.shape, window, None).size + (table["shape"][2],), np.float32)
     options |= dict(progress=False, backend=table["backend"], tile=table["outputs"])
     rates = []
     for _ in range(REPETITIONS.value + 1):  # the first one compiles
         rates.append(stream(net, variables, pixels, scores, **options).megapixels_per_second)
-    return {"size": size, "megapixels_per_second": rates[1:], "median": statistics.median(rates[1:])}
+    return {"size": [height, width], "megapixels_per_second": rates[1:], "median": statistics.median(rates[1:])}
 
 
 @contextlib.contextmanager
