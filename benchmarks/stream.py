@@ -126,10 +126,9 @@ def run_child(image: str, target: str) -> dict[str, Any]:
     Returns:
       Numbers by name.
     """
-    from cnn import dense, devices, image_report
+    from cnn import dense, image_report
     from cnn.dense import stream
 
-    devices.keep_memory()  # as experiments.dense_eval does
     net, variables = make_net()
     window = (WINDOW.value, WINDOW.value)
     options: dict[str, Any] = dict(

@@ -41,7 +41,8 @@ def keep_memory() -> bool:
 
     XLA:CPU asks for the memory of its temporary arrays anew in each call, and glibc maps blocks above 32 MiB from the
     system each time, page by page as they are touched: a 3x3x3 -> 64 convolution over 128 images of 64x64 took 68 ms
-    so, and takes 21 ms with its memory kept. The process holds what it once needed until it ends.
+    so, and takes 21 ms with its memory kept. The process holds what it once needed until it ends, and
+    somewhat more, as pieces of different sizes do not fit into each other's gaps: not for a run under a memory limit.
 
     Returns:
       Whether the C library took the settings.

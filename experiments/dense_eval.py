@@ -71,15 +71,18 @@ def main(argv: list[str]) -> None:
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import checkpoint, dense_report, devices, image_report
 
-    devices.keep_memory()
-
     workdir = str(WORKDIR.value)
     output = OUTPUT.value or os.path.join(workdir, "grid" if PROTOCOL.value == "grid" else "dense_eval")
+    streams = bool(IMAGE.value) and output.endswith(MAPS)
+    if (
+        not streams
+    ):  # those have a limit to keep: with memory kept they were faster, and held up to 3.2 GB where 2 were asked
+        devices.keep_memory()
     try:
         run = checkpoint.load_run(workdir)
         if IMAGE.value:
             stride = STRIDE.value[0] if STRIDE.value else None
-            if output.endswith(MAPS):
+            if streams:
                 memory, more = image_report.parse_bytes(MEMORY.value), {"overwrite": OVERWRITE.value}
                 image_report.run_stream(run, IMAGE.value, output, memory, stride=stride, context=CONTEXT.value, **more)
             else:

@@ -1,0 +1,149 @@
+"""Training measured: contenders' first losses compared, their turns timed, the table written."""
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import timing
+from benchmarks.training import Problem, Run, flops_per_example, ours, pytorch
+from cnn import report
+from cnn.devices import Devices
+
+CHECKED = 3  # first steps whose losses must agree
+# Of a loss: sums in another order, in float32 and over few steps 1e-6; bfloat16 rounds every activation by up to 4e-3.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+OURS, TORCH, COMPILED = "ours", "PyTorch", "PyTorch, compiled"
+MATRIX = 2048  # rows and columns of the product that the machine's rate is taken from
+
+
+def matrix_product_gflops(seconds: float = 1.0) -> float:
+    """The machine's own rate in large float32 matrix products, over all local devices.
+
+    Args:
+      seconds: how long to measure.
+
+    Returns:
+      The median of runs, in 1e9 operations a second, two for each multiply-add.
+    """
+    devices = Devices()
+    rows = jax.device_put(jnp.ones((MATRIX * devices.count, MATRIX), jnp.float32), devices.split())
+    square = devices.replicate(jnp.ones((MATRIX, MATRIX), jnp.float32))
+    multiply = jax.jit(lambda a, b: a @ b, out_shardings=devices.split())
+    jax.block_until_ready(multiply(rows, square))
+    taken: list[float] = []
+    while sum(taken) < seconds:
+        start = time.perf_counter()
+        jax.block_until_ready(multiply(rows, square))
+        taken.append(time.perf_counter() - start)
+    return 2e-9 * devices.count * MATRIX**3 / statistics.median(taken)
+
+
+def measure(
+    problem: Problem, rounds: int, seconds: float, compiled: bool, matrix_gflops: float
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Compares the contenders' first losses, and times them in turn.
+
+    Args:
+      problem: what to train.
+      rounds: turns of each.
+      seconds: of a turn, about.
+      compiled: whether `torch.compile` takes part.
+      matrix_gflops: from `matrix_product_gflops`.
+
+    Returns:
+      For each contender a dict: name, images_per_second (median; `slowest` and `fastest` turn), gflops, `of_matrix`
+      (gflops by matrix_gflops), first losses, and for ours `to_torch` (the median over turns of its rate by the faster
+      PyTorch's); and for each that is left out the reason.
+
+    Raises:
+      ArithmeticError: if first losses differ.
+    """
+    makers: dict[str, Callable[[], Run]] = {OURS: lambda: ours(problem, most_steps=10_000)}
+    absent: dict[str, str] = {}
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    for name in (TORCH, COMPILED):
+        if importlib.util.find_spec("torch") is None:
+            absent[name] = "torch is not installed"
+        elif name == COMPILED and not compiled:
+            absent[name] = "not asked for"
+        else:
+            makers[name] = lambda name=name: pytorch(problem, name == COMPILED, device)
+    runs: dict[str, Callable[[], Any]] = {}
+    steps_of, losses = {}, {}
+    for name, make in makers.items():
+        run = make()
+        try:
+            losses[name] = run(CHECKED)
+        except Exception as error:
+            if name != COMPILED:
+                raise
+            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            continue
+        apart = np.abs(losses[name] / losses[OURS] - 1).max()
+        if not apart <= TOLERANCE[problem.config.train.dtype]:
+            raise ArithmeticError(f"{name}: first losses {losses[name]}, ours {losses[OURS]}")
+        start = time.perf_counter()
+        run(CHECKED)
+        steps_of[name] = max(1, round(seconds * CHECKED / (time.perf_counter() - start)))
+        runs[name] = lambda run=run, count=steps_of[name]: run(count)
+    times = timing.alternate(runs, rounds)
+    each = {name: [t and t / steps_of[name] for t in taken] for name, taken in times.items()}
+    torches = [name for name in (TORCH, COMPILED) if name in each]
+    best = min(torches, key=lambda name: timing.median(each[name]), default=None)
+    batch = problem.config.train.batch_size
+    flops = batch * flops_per_example(problem.net, problem.images.shape[1:])
+    rows = []
+    for name, taken in each.items():
+        known = [t for t in taken if t is not None]
+        gflops = 1e-9 * flops / statistics.median(known)
+        row: dict[str, Any] = {
+            "name": name,
+            "images_per_second": batch / statistics.median(known),
+            "slowest": batch / max(known),
+            "fastest": batch / min(known),
+            "gflops": gflops,
+            "of_matrix": gflops / matrix_gflops,
+            "first_losses": losses[name].tolist(),
+        }
+        if name == OURS and best:
+            row |= {"to_torch": timing.median_ratio(each[best], taken), "best_torch": best}
+        rows.append(row)
+    return rows, absent
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The report as Markdown.
+
+    Args:
+      results: what train.json holds.
+
+    Returns:
+      One table, and where it was measured.
+    """
+    headers = ["net", "images", "contender", "images / s", "slowest to fastest turn", "GFLOP/s", "of a matrix product"]
+    cells, notes = [], []
+    for name, case in results["cases"].items():
+        for row in case["rows"]:
+            ratio = f"{row['to_torch']:.2f}x {row['best_torch']}" if "to_torch" in row else "-"
+            spread = f"{row['slowest']:,.0f} to {row['fastest']:,.0f}"
+            size = "x".join(map(str, case["image"]))
+            numbers = [f"{row['images_per_second']:,.0f}", spread, f"{row['gflops']:.1f}", f"{row['of_matrix']:.0%}"]
+            cells.append([name, f"{case['batch']} of {size}", row["name"], *numbers, ratio])
+        notes += [f"Left out of {name}: {who} ({why}).\n" for who, why in case["absent"].items()]
+    packages = ", ".join(f"{name} {version}" for name, version in results["packages"].items())
+    table = report.markdown([*headers, "ours by PyTorch"], cells)
+    machine = [
+        f"matrix products of {MATRIX} rows and columns on this machine: {results['matrix_product_gflops']:.0f} GFLOP/s",
+        f"command `{results['command']}`, device {results['device']}, python {results['python']}, {packages}",
+        f"PyTorch threads: {results.get('torch_threads')}",
+        f"load average: {results['load_before']} before (of others), {results['load_after']} after (with ours)",
+        f"commit {results['commit']}",
+    ]
+    parts = [f"# Training, side by side ({results['dtype']})\n", table, *notes, *(f"- {line}" for line in machine)]
+    return "\n".join(parts) + "\n"
