@@ -74,9 +74,7 @@ def main(argv: list[str]) -> None:
     workdir = str(WORKDIR.value)
     output = OUTPUT.value or os.path.join(workdir, "grid" if PROTOCOL.value == "grid" else "dense_eval")
     streams = bool(IMAGE.value) and output.endswith(MAPS)
-    if (
-        not streams
-    ):  # those have a limit to keep: with memory kept they were faster, and held up to 3.2 GB where 2 were asked
+    if not streams:  # a stream has a limit to keep; with memory kept one held 3.2 GB where 2 were asked for
         devices.keep_memory()
     try:
         run = checkpoint.load_run(workdir)
