@@ -16,6 +16,9 @@ IMAGES = flags.DEFINE_list("images", [], "With --mode=predict: pictures, separat
 CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices", 0, "On CPU: how many devices to split batches over; 0: one for each core, if the batch divides."
 )
+COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", "auto", "Folder for compiled programs; auto: in the user's cache directory; empty: none."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -33,6 +36,7 @@ def main(argv: list[str]) -> None:
     from cnn import checkpoint, data, devices, logs
 
     devices.keep_memory()
+    devices.cache_compilations(COMPILATION_CACHE.value)
     devices.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
     print(f"device: {logs.environment()['device']}; workdir: {workdir}", flush=True)
     try:

@@ -55,6 +55,10 @@ MEMORY = flags.DEFINE_string("memory", "2GB", "Image to map: what tiles and para
 CONTEXT = flags.DEFINE_enum("context", None, ["crop", "image"], "Image to map: what padding a window sees.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image to map: begin anew, whatever the map holds.")
 
+COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", "auto", "Folder for compiled programs; auto: in the user's cache directory; empty: none."
+)
+
 ONLY = {
     "scenes": (SCENES, SIZE, SEED),
     "grid": (DATA, IMAGES, SCALES, FLIP, MULTICROP, AVERAGING, MAX_SIZES),
@@ -73,6 +77,7 @@ def main(argv: list[str]) -> None:
 
     workdir = str(WORKDIR.value)
     output = OUTPUT.value or os.path.join(workdir, "grid" if PROTOCOL.value == "grid" else "dense_eval")
+    devices.cache_compilations(COMPILATION_CACHE.value)
     streams = bool(IMAGE.value) and output.endswith(MAPS)
     if not streams:  # a stream has a limit to keep; with memory kept one held 3.2 GB where 2 were asked for
         devices.keep_memory()

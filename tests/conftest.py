@@ -29,3 +29,9 @@ def tfds_data_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"TFDS_DATA_DIR is {folder}, which is no folder")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs_stay_here(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands that tests start keep their compiled programs apart from the user's; this process keeps none."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))

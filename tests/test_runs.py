@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -111,43 +110,6 @@ def test_predictions_are_the_nets_probabilities(tmp_path):
         np.testing.assert_allclose(prediction.probabilities, row, rtol=1e-4)
         assert prediction.class_name == "abc"[row.argmax()]
         assert prediction.probability == prediction.probabilities.max()
-
-
-@pytest.mark.parametrize("count, batch, expected", [(3, 48, 3), (0, 17, 1), (0, 8, 1)])
-def test_cpu_devices(count, batch, expected):
-    """As many as asked for; by itself, no more than divide the batch into parts of 16 and up."""
-    script = f"from cnn import devices; devices.use_cpu_devices({count}, {batch}); print(devices.Devices().count)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == str(expected), done.stderr
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is the GNU C library's")
-def test_memory_is_kept():
-    """The second 128 MiB touch no new pages of 4 KiB (there are 32,768 of them); without the setting they do."""
-    script = """
-import ctypes, resource, sys
-from cnn import devices
-if sys.argv[1] == "keep" and not devices.keep_memory():
-    sys.exit("skip")
-library = ctypes.CDLL(None)
-library.malloc.restype, library.free.argtypes, size = ctypes.c_void_p, [ctypes.c_void_p], 2**27
-faults = []
-for _ in range(2):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = library.malloc(ctypes.c_size_t(size))
-    ctypes.memset(block, 1, size)
-    library.free(block)
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(faults[1])
-"""
-    found = {}
-    for what in ("keep", "leave"):
-        done = subprocess.run([sys.executable, "-c", script, what], cwd=ROOT, capture_output=True, text=True)
-        if "skip" in done.stderr:
-            pytest.skip("this C library has no mallopt")
-        found[what] = int(done.stdout)
-    assert found["keep"] < 100, found
-    assert found["leave"] > 10 * found["keep"], found
 
 
 def test_summary_over_seeds():

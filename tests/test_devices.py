@@ -1,0 +1,90 @@
+"""`cnn.devices`: what is set before JAX is used, each setting in a process of its own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("count, batch, expected", [(3, 48, 3), (0, 17, 1), (0, 8, 1)])
+def test_cpu_devices(count, batch, expected):
+    """As many as asked for; by itself, no more than divide the batch into parts of 16 and up."""
+    script = f"from cnn import devices; devices.use_cpu_devices({count}, {batch}); print(devices.Devices().count)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == str(expected), done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is the GNU C library's")
+def test_memory_is_kept():
+    """The second 128 MiB touch no new pages of 4 KiB (there are 32,768 of them); without the setting they do."""
+    script = """
+import ctypes, resource, sys
+from cnn import devices
+if sys.argv[1] == "keep" and not devices.keep_memory():
+    sys.exit("skip")
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes, size = ctypes.c_void_p, [ctypes.c_void_p], 2**27
+faults = []
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = library.malloc(ctypes.c_size_t(size))
+    ctypes.memset(block, 1, size)
+    library.free(block)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(faults[1])
+"""
+    found = {}
+    for what in ("keep", "leave"):
+        done = subprocess.run([sys.executable, "-c", script, what], cwd=ROOT, capture_output=True, text=True)
+        if "skip" in done.stderr:
+            pytest.skip("this C library has no mallopt")
+        found[what] = int(done.stdout)
+    assert found["keep"] < 100, found
+    assert found["leave"] > 10 * found["keep"], found
+
+
+COMPILE = """
+import sys
+import jax, jax.numpy as jnp
+from jax import monitoring
+from cnn import devices
+found = []
+monitoring.register_event_listener(lambda event, **_: found.append(event))
+folder = devices.cache_compilations(sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+value = jax.jit(lambda x: jnp.sin(x).sum())(jnp.arange(7.0))
+print(folder, float(value), found.count("/jax/compilation_cache/cache_hits") > 0)
+"""
+
+
+def compile_once(folder, **environment):
+    """(folder, value, whether the cache was hit) of one process."""
+    env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"} | environment
+    done = subprocess.run([sys.executable, "-c", COMPILE, folder], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return *done.stdout.split(), done.stderr
+
+
+def test_compiled_programs_are_kept(tmp_path):
+    """The second process finds the first one's programs, in the user's cache directory, and the value is the same."""
+    first, second = (compile_once("auto", XDG_CACHE_HOME=str(tmp_path)) for _ in range(2))
+    assert pathlib.Path(first[0]).parent == tmp_path / "cnn-jax" and first[0] == second[0]
+    assert (first[2], second[2]) == ("False", "True")
+    assert first[1] == second[1]
+
+
+def test_where_compiled_programs_are_kept(tmp_path):
+    told, home, mine = tmp_path / "told", tmp_path / "home", tmp_path / "mine"
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(told), "XDG_CACHE_HOME": str(home)}
+    assert compile_once("auto", **environment)[0] == str(told)
+    assert pathlib.Path(compile_once(str(mine), **environment)[0]).parent == mine
+    assert compile_once("", **environment)[0] == "None"
+    assert not home.exists()
+    (tmp_path / "file").write_text("")
+    folder, _, hit, error = compile_once(str(tmp_path / "file"), XDG_CACHE_HOME=str(home))
+    assert (folder, hit) == ("None", "False") and "compiled programs are not kept: " in error
