@@ -60,9 +60,9 @@ def keep_memory() -> bool:
 def cache_compilations(folder: str = "auto") -> str | None:
     """Keeps compiled programs in a folder, for the next process that runs the same ones.
 
-    On two CPU cores, beside other work, `full_cnn` was at its first step after 4 seconds instead of 13 and more. Programs depend on the versions of
-    JAX (which are part of their keys) and on the processor (each has a folder of its own). Nothing is ever removed from
-    the folder; it may be deleted at any time.
+    On two cores, beside other work, `full_cnn` was at its first step after 4 seconds instead of 13 or more. Programs
+    depend on the versions of JAX (which are part of their keys) and on the processor (each has a folder of its own).
+    Nothing is ever removed from the folder; it may be deleted at any time.
 
     Args:
       folder: where; "auto": what JAX was told already ($JAX_COMPILATION_CACHE_DIR), else `cnn-jax` in the user's cache
