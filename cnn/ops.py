@@ -89,6 +89,8 @@ def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> np.
 def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
     """Maximum over each window; padding never wins. Equal maxima share the gradient.
 
+    Windows side by side (kernel and stride are equal, nothing is padded) have no forward-mode derivative (`jax.jvp`).
+
     Args:
       images: [N, H, W, C], floating.
       window: kernel, stride, padding and dilation.
