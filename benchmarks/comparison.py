@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks import contenders, timing
+from benchmarks import contenders, machine, timing
 from benchmarks.contenders import COMPILED, MONAI, OURS, TORCH, Contender, Problem
 from cnn import nets, report
 from cnn.dense.backends import BACKENDS
@@ -228,10 +228,4 @@ def text(results: Mapping[str, Any]) -> str:
             cells.append([row["name"], *numbers, f"{row['rows_timed']} of {row['rows']}", row["rounds"]])
         parts.append(f"## {name}: {case['about']}\n\n{report.markdown(headers, cells)}")
         parts += [f"Left out: {who} ({why}).\n" for who, why in case["absent"].items()]
-    packages = ", ".join(f"{name} {version}" for name, version in results["packages"].items())
-    parts.append(
-        f"- command `{results['command']}`, device {results['device']}, python {results['python']}, {packages}, "
-        f"PyTorch threads {results['torch_threads']}\n- load average before and after: {results['load_before']}, "
-        f"{results['load_after']} (of other processes before, with ours after)\n- commit {results['commit']}\n"
-    )
-    return "\n".join(parts)
+    return "\n".join([*parts, machine.lines(results)])

@@ -95,25 +95,34 @@ def problem_of(case: Case, dtype: str = "float32") -> Problem:
     images = rng.integers(0, 256, (EXAMPLES, *case.image), np.uint8)
     labels = rng.integers(0, 10, EXAMPLES).astype(np.int32)
     order = np.stack([rng.permutation(EXAMPLES)[: case.batch] for _ in range(64)]).astype(np.int32)
-    state = steps.init_state(net, _optimizer(config), case.image, seed=0)
+    state = steps.init_state(net, optimizer_of(config), case.image, seed=0)
     return Problem(net, config, jax.tree.map(np.asarray, state.params), images, labels, order)
 
 
-def _optimizer(config: Any) -> Any:
+def optimizer_of(config: Any) -> Any:
+    """The optimizer of a run.
+
+    Args:
+      config: of the run.
+
+    Returns:
+      An `optax.GradientTransformation`.
+    """
     return optim.make_optimizer(config.train, optim.make_schedule(config.train, config.train.steps))
 
 
-def ours(problem: Problem, most_steps: int) -> Run:
-    """`cnn.steps`, over all local devices, as `main.py` trains.
+def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> Run:
+    """`cnn.steps`, as `main.py` trains.
 
     Args:
       problem: what to train.
       most_steps: of one run.
+      devices: that batches are split over; None: all local ones.
 
     Returns:
       A `Run`.
     """
-    devices, optimizer = Devices(), _optimizer(problem.config)
+    devices, optimizer = devices or Devices(), optimizer_of(problem.config)
     channels = problem.images.shape[3]
     step = steps.make_step(problem.net, optimizer, problem.config, [MEAN] * channels, [STD] * channels)
     run_steps = steps.make_run_steps(step, devices, most_steps)

@@ -7,41 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import timing
+from benchmarks import machine, timing
 from benchmarks.training import Problem, Run, flops_per_example, ours, pytorch
 from cnn import report
-from cnn.devices import Devices
 
 CHECKED = 3  # first steps whose losses must agree
 # Of a loss: sums in another order, in float32 and over few steps 1e-6; bfloat16 rounds every activation by up to 4e-3.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 OURS, TORCH, COMPILED = "ours", "PyTorch", "PyTorch, compiled"
-MATRIX = 2048  # rows and columns of the product that the machine's rate is taken from
-
-
-def matrix_product_gflops(seconds: float = 1.0) -> float:
-    """The machine's own rate in large float32 matrix products, over all local devices.
-
-    Args:
-      seconds: how long to measure.
-
-    Returns:
-      The median of runs, in 1e9 operations a second, two for each multiply-add.
-    """
-    devices = Devices()
-    rows = jax.device_put(jnp.ones((MATRIX * devices.count, MATRIX), jnp.float32), devices.split())
-    square = devices.replicate(jnp.ones((MATRIX, MATRIX), jnp.float32))
-    multiply = jax.jit(lambda a, b: a @ b, out_shardings=devices.split())
-    jax.block_until_ready(multiply(rows, square))
-    taken: list[float] = []
-    while sum(taken) < seconds:
-        start = time.perf_counter()
-        jax.block_until_ready(multiply(rows, square))
-        taken.append(time.perf_counter() - start)
-    return 2e-9 * devices.count * MATRIX**3 / statistics.median(taken)
 
 
 def measure(
@@ -54,7 +29,7 @@ def measure(
       rounds: turns of each.
       seconds: of a turn, about.
       compiled: whether `torch.compile` takes part.
-      matrix_gflops: from `matrix_product_gflops`.
+      matrix_gflops: from `machine.matrix_product_gflops`.
 
     Returns:
       For each contender a dict: name, images_per_second (median; `slowest` and `fastest` turn), gflops, `of_matrix`
@@ -136,14 +111,6 @@ def text(results: Mapping[str, Any]) -> str:
             numbers = [f"{row['images_per_second']:,.0f}", spread, f"{row['gflops']:.1f}", f"{row['of_matrix']:.0%}"]
             cells.append([name, f"{case['batch']} of {size}", row["name"], *numbers, ratio])
         notes += [f"Left out of {name}: {who} ({why}).\n" for who, why in case["absent"].items()]
-    packages = ", ".join(f"{name} {version}" for name, version in results["packages"].items())
     table = report.markdown([*headers, "ours by PyTorch"], cells)
-    machine = [
-        f"matrix products of {MATRIX} rows and columns on this machine: {results['matrix_product_gflops']:.0f} GFLOP/s",
-        f"command `{results['command']}`, device {results['device']}, python {results['python']}, {packages}",
-        f"PyTorch threads: {results.get('torch_threads')}",
-        f"load average: {results['load_before']} before (of others), {results['load_after']} after (with ours)",
-        f"commit {results['commit']}",
-    ]
-    parts = [f"# Training, side by side ({results['dtype']})\n", table, *notes, *(f"- {line}" for line in machine)]
-    return "\n".join(parts) + "\n"
+    parts = [f"# Training, side by side ({results['dtype']})\n", table, *notes, machine.lines(results)]
+    return "\n".join(parts)

@@ -194,6 +194,37 @@ def n_max_pool(images: jax.Array, window: Window, size: Pair, n: int) -> jax.Arr
     return total / jnp.asarray(counts, total.dtype)
 
 
+LARGE_KERNEL = 2**20  # weights; from here on forms that are worth their price for large kernels alone are used
+
+
+def product(values: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Matrix product of a fully connected layer.
+
+    The gradient of a large kernel is written so that it comes out as the kernel lies, [M, K]: JAX's own comes out
+    [K, M], is summed over devices as it is, and read across its rows where the kernel is updated. Training `vgg11` on
+    two CPU devices, the update of two kernels of 4,096 columns took 200 ms of a step of 3,450, and 15 ms so. Such a
+    product has no forward-mode derivative (`jax.jvp`).
+
+    Args:
+      values: [N, M], floating.
+      kernel: [M, K], same dtype.
+
+    Returns:
+      [N, K], same dtype.
+    """
+    return (_large_product if kernel.size >= LARGE_KERNEL else jnp.matmul)(values, kernel)
+
+
+def _large_product_gradients(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    values, kernel = saved
+    of_values = lax.dot_general(gradient, kernel, (((1,), (1,)), ((), ())))
+    return of_values, lax.dot_general(values, gradient, (((0,), (0,)), ((), ())))
+
+
+_large_product = jax.custom_vjp(jnp.matmul)
+_large_product.defvjp(lambda values, kernel: (values @ kernel, (values, kernel)), _large_product_gradients)
+
+
 def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, beta: float) -> jax.Array:
     """Divides each channel by (k + alpha * sum of the squares of `size` neighbouring channels) ** beta.
 

@@ -174,7 +174,13 @@ def make_run_steps(step: Step, devices: Devices, length: int, looped: bool | Non
         looped = devices.platform != "cpu"
     if not looped:
         shardings = (everywhere, everywhere, everywhere, split)
-        one = jax.jit(pick, donate_argnums=0, in_shardings=shardings, out_shardings=everywhere)
+        one = jax.jit(
+            pick,
+            donate_argnums=0,
+            in_shardings=shardings,
+            out_shardings=everywhere,
+            compiler_options=devices.compiler_options,
+        )
 
         def run_one_by_one(
             state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray

@@ -59,6 +59,11 @@ FORMS = {
     "first layer": ((2, 6, 7, 3), (3, 3, 3, 32), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
     "first layer, wide": ((2, 6, 30, 1), (3, 3, 1, 32), Window((3, 3), (2, 1), ((1, 0), (2, 1)), (1, 2)), 1, False),
     "first layer, 64": ((2, 8, 6, 3), (3, 3, 3, 64), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
+    "smaller than the kernel": ((3, 2, 2, 24), (3, 3, 24, 40), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
+    "narrower than the kernel": ((3, 6, 2, 9), (3, 5, 9, 8), Window((3, 5), (2, 1), ((1, 1), (2, 2))), 1, True),
+    "smaller, dilated": ((2, 4, 5, 12), (3, 3, 12, 16), Window((3, 3), (1, 2), ((1, 2), (2, 2)), (2, 2)), 1, True),
+    "smaller, few to many": ((2, 2, 2, 3), (3, 3, 3, 32), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
+    "smaller, groups": ((2, 2, 2, 8), (3, 3, 4, 8), Window((3, 3), padding=((1, 1), (1, 1))), 2, False),
     "thin, too many taps": ((1, 9, 8, 8), (5, 5, 8, 6), Window((5, 5)), 1, False),
     "one feature": ((2, 8, 7, 3), (1, 1, 3, 1), Window(), 1, True),
 }

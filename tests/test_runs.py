@@ -17,7 +17,7 @@ from cnn.config import load as load_config
 from cnn.config import save as save_config
 from cnn.predict import predict
 from configs import default
-from experiments.seeds import summary
+from experiments.summaries import summary
 
 ROOT = Path(__file__).parent.parent
 

@@ -214,7 +214,7 @@ class Dense(Layer):
         """[N, inputs] -> [N, features]."""
         self.output_shape(x.shape[1:])
         kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.features), jnp.float32)
-        y = x @ kernel.astype(x.dtype)
+        y = ops.product(x, kernel.astype(x.dtype))
         if self.use_bias:
             y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
         return y

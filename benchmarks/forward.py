@@ -1,0 +1,48 @@
+"""VGG-16's forward pass side by side with PyTorch: `python -m benchmarks.forward`; see README.md.
+
+Batches of 224x224 as a classifier, and larger images through the converted net. All contenders of a case have the same
+weights and images, must agree, and take turns in one process. Writes forward.json and forward.md to --output.
+"""
+
+import gc
+from typing import Any
+
+from absl import app, flags, logging
+
+from benchmarks import forward_comparison as comparison
+from benchmarks import machine, options
+from cnn import devices
+
+flags.adopt_module_key_flags(options)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the cases, writes and prints."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=224x1,384x1")
+    logging.set_verbosity(logging.WARNING)
+    devices.keep_memory()
+    cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
+    try:
+        names = machine.chosen(options.CASE.value, cases)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from None
+    results: dict[str, Any] = {"cases": {}, "dtype": options.DTYPE.value, **machine.first_facts(options.DTYPE.value)}
+    for name in names:
+        rounds = 2 if options.SMOKE.value else options.ROUNDS.value
+        rate = results["matrix_product_gflops"]
+        case = comparison.measure(cases[name], options.DTYPE.value, options.COMPILE.value, rounds, rate)
+        results["cases"][name] = case
+        told = [f"{row['name']} {row['milliseconds']:,.1f} ms" for row in case["rows"]]
+        print(f"{name}: {', '.join(told)}", flush=True)
+        gc.collect()  # weights of half a gigabyte, several times over
+    results |= machine.last_facts()
+    table = comparison.text(results)
+    print(table)
+    if not options.SMOKE.value:
+        stem = "forward" if options.DTYPE.value == "float32" else f"forward_{options.DTYPE.value}"
+        machine.write(options.OUTPUT.value, stem, results, table)
+
+
+if __name__ == "__main__":
+    app.run(main)

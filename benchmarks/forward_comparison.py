@@ -1,0 +1,202 @@
+"""The cases of `benchmarks.forward`: who takes part, whether they agree, what was measured, and the report."""
+
+import importlib.util
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import machine, timing
+from cnn import convert, geometry, nets, report
+from cnn.net import Net
+
+OURS, TORCH, COMPILED = "ours", "PyTorch", "PyTorch, compiled"
+# Of the largest logit. In bfloat16, whose numbers are 2^-8 apart, each of 16 layers rounds its output.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+
+
+class Case(NamedTuple):
+    """What is computed.
+
+    Attributes:
+      count: images in a batch.
+      size: their height and width, pixels; larger than the net's window, they go through the converted net.
+      net: name, as for `cnn.nets.create`.
+      window: height and width that the classifier takes, pixels.
+      options: of the net.
+    """
+
+    count: int
+    size: int
+    net: str = "vgg16"
+    window: int = 224
+    options: Mapping[str, Any] = {}
+
+
+CASES = {"224x1": Case(1, 224), "224x8": Case(8, 224), "384x1": Case(1, 384), "512x1": Case(1, 512)}
+_SMALL = {"net": "vgg11", "window": 32, "options": {"width": 16, "num_classes": 10}}
+SMOKE_CASES = {"32x2": Case(2, 32, **_SMALL), "64x1": Case(1, 64, **_SMALL)}
+
+
+def problem_of(case: Case) -> tuple[Net, Any, np.ndarray]:
+    """Draws weights and images.
+
+    Args:
+      case: what is computed.
+
+    Returns:
+      The net, converted if the images are larger than its window; its variables; images, float32 [N, H, W, 3]. The
+      same numbers every time.
+    """
+    net = nets.create(case.net, **case.options)
+    window = (case.window, case.window, 3)
+    variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(np.zeros((1, *window), np.float32))
+    if case.size > case.window:
+        net, variables = convert.fc_to_conv(net, variables, window)
+    images = np.random.default_rng(0).normal(size=(case.count, case.size, case.size, 3)).astype(np.float32)
+    return net, variables, images
+
+
+def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """All who take part, from images in the device's memory to scores in the device's memory.
+
+    Args:
+      case: what is computed.
+      dtype: of weights, activations and products.
+      compiled: whether PyTorch's compiler takes part.
+
+    Returns:
+      Functions by name that give scores [N, K] or [N, h, w, K], and for each that is left out the reason.
+    """
+    net, variables, images = problem_of(case)
+    apply = jax.jit(lambda variables, images: net.apply(variables, images, train=False))
+    ours = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (variables, images))
+    found: dict[str, Callable[[], Any]] = {OURS: lambda: jax.block_until_ready(apply(*ours))}
+    absent: dict[str, str] = {}
+    if importlib.util.find_spec("torch") is None:
+        return found, {TORCH: "torch is not installed"}
+    import torch
+
+    from benchmarks.torch_nets import to_torch
+
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    module: Any = to_torch(net, variables, (case.window, case.window, 3)).to(device, getattr(torch, dtype))
+    pixels = torch.tensor(images).permute(0, 3, 1, 2).to(device, getattr(torch, dtype))
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+
+    def theirs(module: Any) -> Callable[[], Any]:
+        @torch.inference_mode()
+        def run() -> Any:
+            scores = module(pixels)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return scores if scores.ndim == 2 else scores.permute(0, 2, 3, 1)
+
+        return run
+
+    found[TORCH] = theirs(module)
+    if compiled:
+        found[COMPILED] = theirs(torch.compile(module))
+    else:
+        absent[COMPILED] = "not asked for"
+    return found, absent
+
+
+def check(found: dict[str, Callable[[], Any]], absent: dict[str, str], tolerance: float) -> dict[str, float]:
+    """Compares all scores with ours.
+
+    Args:
+      found: contenders by name; loses the compiled one, should its compiler fail.
+      absent: takes it then, with the reason.
+      tolerance: the most that scores may differ, of the largest logit.
+
+    Returns:
+      The largest difference of each, of the largest logit.
+
+    Raises:
+      ArithmeticError: if it is more.
+    """
+    reference = np.asarray(found[OURS](), np.float32)
+    differences = {}
+    for name, run in list(found.items()):
+        try:
+            scores = run()
+        except Exception as error:
+            if name != COMPILED:
+                raise
+            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            del found[name]
+            continue
+        scores = np.asarray(scores if name == OURS else scores.float().cpu(), np.float32)
+        differences[name] = float(np.abs(scores - reference).max() / np.abs(reference).max())
+        if not differences[name] <= tolerance:
+            raise ArithmeticError(f"{name} differs from ours by {differences[name]:.1e} of the largest logit")
+    return differences
+
+
+def measure(case: Case, dtype: str, compiled: bool, rounds: int, matrix_gflops: float) -> dict[str, Any]:
+    """Times all contenders in turn.
+
+    Args:
+      case: what is computed.
+      dtype: of weights, activations and products.
+      compiled: whether `torch.compile` takes part.
+      rounds: turns of each.
+      matrix_gflops: from `machine.matrix_product_gflops`.
+
+    Returns:
+      `rows`, for each contender: name, milliseconds (median; fastest, slowest), gflops, `of_matrix` (gflops by
+      matrix_gflops), difference, and for ours `to_torch`: the median over rounds of its time by the faster PyTorch's;
+      and `absent`.
+    """
+    found, absent = contenders(case, dtype, compiled)
+    differences = check(found, absent, TOLERANCE[dtype])
+    times = timing.alternate(found, rounds)
+    net, _, images = problem_of(case)
+    flops = 2 * len(images) * geometry.table(net, images.shape[1:]).macs
+    torches = [name for name in (TORCH, COMPILED) if name in found]
+    best = min(torches, key=lambda name: timing.median(times[name]), default=None)
+    rows = []
+    for name in found:
+        taken = [seconds for seconds in times[name] if seconds is not None]
+        gflops = 1e-9 * flops / statistics.median(taken)
+        row: dict[str, Any] = {
+            "name": name,
+            "milliseconds": 1e3 * statistics.median(taken),
+            "fastest": 1e3 * min(taken),
+            "slowest": 1e3 * max(taken),
+            "gflops": gflops,
+            "of_matrix": gflops / matrix_gflops,
+            "difference": differences[name],
+        }
+        if name == OURS and best:
+            row |= {"to_torch": timing.median_ratio(times[name], times[best]), "best_torch": best}
+        rows.append(row)
+    return {**case._asdict(), "rows": rows, "absent": absent}
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The report as Markdown.
+
+    Args:
+      results: what forward.json holds.
+
+    Returns:
+      One table, and where it was measured.
+    """
+    headers = ["net", "images", "contender", "ms", "fastest to slowest", "GFLOP/s", "of a matrix product"]
+    cells, notes = [], []
+    for name, case in results["cases"].items():
+        dense = "" if case["size"] == case["window"] else ", dense"
+        for row in case["rows"]:
+            ratio = f"{row['to_torch']:.2f} of {row['best_torch']}" if "to_torch" in row else "-"
+            numbers = [f"{row['milliseconds']:,.1f}", f"{row['fastest']:,.1f} to {row['slowest']:,.1f}"]
+            numbers += [f"{row['gflops']:.0f}", f"{row['of_matrix']:.0%}", ratio]
+            images = f"{case['count']} of {case['size']}x{case['size']}x3"
+            cells.append([f"{case['net']}{dense}", images, row["name"], *numbers])
+        notes += [f"Left out of {name}: {who} ({why}).\n" for who, why in case["absent"].items()]
+    table = report.markdown([*headers, "our time"], cells)
+    return "\n".join([f"# Forward pass, side by side ({results['dtype']})\n", table, *notes, machine.lines(results)])

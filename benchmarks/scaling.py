@@ -1,0 +1,45 @@
+"""How time and memory grow: `python -m benchmarks.scaling`; see README.md.
+
+With the batch, with the image, with the number of classes and with devices. Fits time = c * size ** exponent to each
+series, and the same to memory. Writes scaling.json and scaling.md to --output.
+"""
+
+import gc
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+
+from benchmarks import growth, machine, options, training
+from cnn.devices import keep_memory, use_cpu_devices
+
+flags.adopt_module_key_flags(options)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the series, writes and prints."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=batch,pixels")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        names = machine.chosen(options.CASE.value, growth.SERIES)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from None
+    keep_memory()
+    use_cpu_devices(0, training.BATCH)
+    counts = tuple(2**i for i in range(jax.local_device_count().bit_length()))
+    sizes = (growth.SMOKE_SIZES if options.SMOKE.value else growth.SIZES) | {"devices": counts}
+    results: dict[str, Any] = {"cases": {}, **machine.first_facts()}
+    for name in names:
+        results["cases"][name] = growth.measure(name, sizes[name], 2 if options.SMOKE.value else options.ROUNDS.value)
+        print(f"{name}: time grows with the power {results['cases'][name]['time_exponent']}", flush=True)
+        gc.collect()
+    results |= machine.last_facts()
+    table = growth.text(results)
+    print(table)
+    if not options.SMOKE.value:
+        machine.write(options.OUTPUT.value, "scaling", results, table)
+
+
+if __name__ == "__main__":
+    app.run(main)

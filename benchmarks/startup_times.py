@@ -1,0 +1,93 @@
+"""What `benchmarks.startup` times, each in a process of its own, and the report."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks import machine
+from cnn import report
+
+IMPORTS = {
+    "import jax, flax.linen, optax": "import jax, flax.linen, optax",
+    "import cnn.nets, cnn.dense": "import cnn.nets, cnn.dense",
+    "import cnn.train": "import cnn.train",
+}
+HELP, COLD, WARM = "main.py --help", "first step, empty cache", "first step, full cache"
+LONGEST = 300  # seconds until the first step, then something is wrong
+
+
+def first_step_seconds(config: str, cache: str) -> float:
+    """Starts `main.py` and waits until its log has the first training step; ends it then.
+
+    Args:
+      config: path of a config.
+      cache: folder of compiled programs.
+
+    Returns:
+      Seconds since the process was started.
+
+    Raises:
+      RuntimeError: if it ends without a step; with its last words.
+      TimeoutError: if there is none after `LONGEST` seconds.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log, said = os.path.join(folder, "run", "metrics.jsonl"), os.path.join(folder, "said")
+        command = [sys.executable, "main.py", f"--config={config}", f"--workdir={folder}/run"]
+        command += [f"--compilation_cache={cache}", "--config.train.steps_per_dispatch=1"]
+        start = time.perf_counter()
+        with open(said, "w") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            while not (os.path.exists(log) and os.path.getsize(log)):
+                if process.poll() is not None:
+                    with open(said) as file:
+                        raise RuntimeError(f"{' '.join(command)} ended without a step: {file.read()[-500:]}")
+                if time.perf_counter() - start > LONGEST:
+                    raise TimeoutError(f"{' '.join(command)}: no step in {LONGEST} s")
+                time.sleep(0.005)
+            return time.perf_counter() - start
+        finally:
+            process.kill()
+            process.wait()
+
+
+def command_seconds(*command: str) -> float:
+    """Runs a command to its end.
+
+    Args:
+      *command: program and arguments.
+
+    Returns:
+      Seconds.
+
+    Raises:
+      RuntimeError: if it fails; with its last words. Absl's --help ends with 1, which is no failure.
+    """
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    taken = time.perf_counter() - start
+    if done.returncode and not (done.returncode == 1 and command[-1] == "--help"):
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-500:]}")
+    return taken
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The report as Markdown.
+
+    Args:
+      results: what startup.json holds.
+
+    Returns:
+      One table, and where it was measured.
+    """
+    rows = []
+    for name, taken in results["seconds"].items():
+        numbers = (statistics.median(taken), min(taken), max(taken))
+        rows.append([name, *(f"{number:.2f}" for number in numbers), len(taken)])
+    table = report.markdown(["until", "seconds, median", "fastest", "slowest", "turns"], rows)
+    return f"# Start-up ({results['config']})\n\n{table}\n{machine.lines(results)}"

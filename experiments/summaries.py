@@ -1,0 +1,94 @@
+"""Several runs of one config: their summary, and whether they reach a target."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from cnn import report
+
+SIGNIFICANT = 0.01  # p-value below which a target counts as reached
+NUMBERS = ("test_accuracy", "test_top5", "test_loss", "validation_accuracy", "seconds", "command_seconds")
+
+
+def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) -> str:
+    """The runs of one config as Markdown.
+
+    Args:
+      name: of the config.
+      runs: what each run's result.json holds.
+      note: a line of its own under the table, if any.
+
+    Returns:
+      Mean, standard deviation (n - 1), lowest and highest of each number, and where the runs were made.
+    """
+    rows = []
+    for number in NUMBERS:
+        values = [run[number] for run in runs if number in run]
+        if values:
+            digits = 1 if number.endswith("seconds") else 4
+            spread = f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "-"
+            cells = [f"{value:.{digits}f}" for value in (statistics.mean(values), min(values), max(values))]
+            rows.append([number, cells[0], spread, *cells[1:]])
+    first = runs[0]
+    packages = ", ".join(f"{package} {version}" for package, version in first["packages"].items())
+    facts = [
+        f"net {first['net']}, data {first['data']}, {first['parameters']:,} parameters, "
+        f"{first['multiply_adds']:,} multiply-adds for one image",
+        f"{first['train_examples']:,} training examples, {first['steps']:,} steps, {first['examples']:,} test examples",
+        f"seeds {', '.join(str(run['seed']) for run in runs)}; command of the first: `{first['command']}`",
+        f"device {first['device']}, python {first['python']}, {packages}",
+        f"commit {', '.join(sorted({str(run['commit']) for run in runs}))}",
+    ]
+    facts = ([note] if note else []) + facts
+    table = report.markdown(["number", "mean", "standard deviation", "lowest", "highest"], rows)
+    return f"# {name}, n = {len(runs)}\n\n{table}\n" + "".join(f"- {fact}\n" for fact in facts)
+
+
+def one_run(config: str, seed: int) -> dict[str, Any]:
+    """One run from the start of its process to its end.
+
+    Args:
+      config: path of the config.
+      seed: of the run.
+
+    Returns:
+      Its result.json; and `command_seconds`, from starting the process until it ended.
+    """
+    with tempfile.TemporaryDirectory() as workdir:
+        flags_of_run = [f"--config={config}", f"--workdir={workdir}", f"--config.seed={seed}", "--compilation_cache="]
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "main.py", *flags_of_run], check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+        with open(os.path.join(workdir, "result.json")) as file:
+            return json.load(file) | {"command_seconds": round(seconds, 2)}
+
+
+def verdict(accuracies: Sequence[float], target: float) -> str:
+    """Whether runs reach a target in the mean, in words.
+
+    Args:
+      accuracies: of each run.
+      target: to be reached.
+
+    Returns:
+      A sentence with the mean, the p-value and n.
+    """
+    mean = float(np.mean(accuracies))
+    if np.ptp(accuracies) > 0:
+        test: Any = stats.ttest_1samp(accuracies, target, alternative="greater")
+        p = float(test.pvalue)
+    else:  # runs that all have the same accuracy leave nothing to chance
+        p = float(mean <= target)
+    reached = "is reached" if mean > target and p < SIGNIFICANT else "is not reached"
+    return (
+        f"The target of {target:.2%} {reached}: mean {mean:.3%}, p = {p:.1g} (one-sided t-test, n = {len(accuracies)})."
+    )

@@ -1,0 +1,50 @@
+"""The fast forms together: a net trains along the same curve with them and with XLA's plain forms."""
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+
+from benchmarks import training
+from benchmarks.training import Case
+from cnn import convolutions, ops
+from cnn.devices import Devices
+
+STEPS = 20
+CASES = {
+    "full_cnn": Case("full_cnn", (28, 28, 1), {"width": 512}, batch=16),  # patches, pools apart, a large product
+    "qa_net": Case("qa_net", (32, 32, 3), batch=16),  # taps, quads, rows
+    "lenet5": Case("lenet5", (32, 32, 1), batch=16),
+}
+
+
+def plain_max_pool(images, window, size):
+    """As Flax and XLA have it; the nets here pool without padding, and side by side."""
+    assert window.padding == ((0, 0), (0, 0))
+    return lax.reduce_window(images, -np.inf, lax.max, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
+
+
+def losses(case):
+    return training.ours(training.problem_of(case), most_steps=STEPS)(STEPS)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms are for CPU; elsewhere the plain ones are used")
+@pytest.mark.parametrize("name", CASES)
+def test_loss_curves_agree(name, monkeypatch):
+    fast = losses(CASES[name])
+    taken = []
+
+    def lowering(images_shape, kernel_shape, *_):
+        taken.append(kernel_shape)
+        return "plain"
+
+    monkeypatch.setattr(convolutions, "lowering", lowering)
+    monkeypatch.setattr(convolutions, "gradient_lowerings", lambda *_: None)
+    monkeypatch.setattr(ops, "max_pool", plain_max_pool)
+    monkeypatch.setattr(ops, "LARGE_KERNEL", 2**62)
+    monkeypatch.setattr(Devices, "compiler_options", {})
+    plain = losses(CASES[name])
+    assert len(set(taken)) == 2, "both convolutions took the plain form"
+    assert len(set(fast)) == STEPS and min(fast) < 0.9 * max(fast)
+    # Sums in another order: 6e-8 of a value at each, and 20 steps in which differences add up. Measured: below 1e-6.
+    np.testing.assert_allclose(fast, plain, rtol=1e-5)
