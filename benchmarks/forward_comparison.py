@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks import machine, timing
 from cnn import convert, geometry, nets, report
+from cnn.devices import Devices
 from cnn.net import Net
 
 OURS, TORCH, COMPILED = "ours", "PyTorch", "PyTorch, compiled"
@@ -72,7 +73,8 @@ def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callab
       Functions by name that give scores [N, K] or [N, h, w, K], and for each that is left out the reason.
     """
     net, variables, images = problem_of(case)
-    apply = jax.jit(lambda variables, images: net.apply(variables, images, train=False))
+    options = Devices().compiler_options  # as `cnn.evaluate` compiles
+    apply = jax.jit(lambda variables, images: net.apply(variables, images, train=False), compiler_options=options)
     ours = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (variables, images))
     found: dict[str, Callable[[], Any]] = {OURS: lambda: jax.block_until_ready(apply(*ours))}
     absent: dict[str, str] = {}

@@ -24,7 +24,7 @@ def fc_to_conv(net: Net, variables: Mapping[str, Any], image_shape: Sequence[int
     """Turns a classifier into a fully convolutional net that gives the same scores.
 
     Flatten goes away; the first fully connected layer becomes a convolution as large as the map it saw, every later
-    one a 1x1 convolution; everything else, and every parameter's name, stays.
+    one a 1x1 convolution; every convolution becomes `uniform`; everything else, and every parameter's name, stays.
 
     Args:
       net: a net with a Flatten followed by fully connected layers; in a net without only global pools change, which
@@ -66,7 +66,9 @@ def convolutional(net: Net, image_shape: Sequence[int]) -> Net:
     for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
         if isinstance(layer, Dense):
             kernel = views[row.name][0][:2]
-            layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init)
+            layer = Conv(layer.features, kernel, use_bias=layer.use_bias, uniform=True, kernel_init=layer.kernel_init)
+        elif isinstance(layer, Conv):
+            layer = layer.clone(uniform=True)  # a part of an image gives a part of its map, to the bit
         elif isinstance(layer, Pool) and layer.kernel is None:
             layer = layer.clone(kernel=shape[:2], stride=1)  # "the whole image" is the window's, not the larger one's
         if not isinstance(layer, Flatten):
@@ -143,7 +145,7 @@ def conv_to_fc(
             f"(convert.MATRIX_LIMIT_BYTES). Take a smaller input"
         )
     # A linear map's matrix is what it does to each unit vector: row p is the response to pixel p alone.
-    plain = layer.clone(use_bias=False)
+    plain = layer.clone(use_bias=False, uniform=True)
     respond = jax.jit(lambda pixels: plain.apply({"params": {"kernel": params["kernel"]}}, pixels, train=False))
     block = max(1, min(rows, 2**24 // max(rows, columns)))
     parts = []

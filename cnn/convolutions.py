@@ -14,11 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cnn import winograd
 from cnn.ops import LARGE_KERNEL, pad, product, tap
 from cnn.windows import Window
 
 
-def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: int = 1) -> jax.Array:
+def convolution(
+    images: jax.Array, kernel: jax.Array, window: Window, groups: int = 1, uniform: bool = True
+) -> jax.Array:
     """Cross-correlation with zero padding: out(a, b) = sum_ij images(a + i, b + j) kernel(i, j), summed over channels.
 
     A 1x1 kernel, and a kernel that covers its whole input, are one matrix product; that is what they are, and on CPU
@@ -30,11 +33,13 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: in
       kernel: [kernel height, kernel width, C / groups, K], same dtype.
       window: kernel, stride, padding and dilation.
       groups: the channels are split into this many groups that do not see each other.
+      uniform: whether a value must be rounded in the same way wherever it stands in an image (see `lowering`).
 
     Returns:
       [N, H', W', K], same dtype.
     """
-    how = lowering(images.shape, kernel.shape, window, groups)
+    uniform = uniform or images.dtype != jnp.float32  # Winograd's sums of sums need the digits
+    how = lowering(images.shape, kernel.shape, window, groups, uniform)
     if kernel.shape[-1] == 1 and how in ("product", "patches"):
         # XLA's product with a vector sums the last rows in another order than the others; twice the vector does not.
         return convolution(images, jnp.concatenate([kernel, kernel], axis=3), window)[..., :1]
@@ -48,6 +53,8 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window, groups: in
     plain = functools.partial(_plain, window=window, groups=groups)
     if how == "plain" and gradient_lowerings(images.shape, kernel.shape, groups) is None:
         return plain(images, kernel)
+    if how == "winograd":
+        return lax.platform_dependent(images, kernel, cpu=functools.partial(_winograd, window=window), default=plain)
     on_cpu = functools.partial(_on_cpu, window=window, groups=groups)
     return lax.platform_dependent(images, kernel, cpu=on_cpu, default=plain)
 
@@ -65,7 +72,13 @@ def _plain(images: jax.Array, kernel: jax.Array, window: Window, groups: int = 1
     )
 
 
-def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window, groups: int = 1) -> str:
+def lowering(
+    images_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    window: Window,
+    groups: int = 1,
+    uniform: bool = True,
+) -> str:
     """How `convolution` computes: the fastest form for the shapes, as measured on CPU.
 
     But for a kernel as large as its input or larger, the form depends on the kernel alone: a value is summed in the
@@ -77,6 +90,7 @@ def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: W
       kernel_shape: (kernel height, kernel width, C / groups, K).
       window: kernel, stride, padding and dilation.
       groups: of channels.
+      uniform: whether the form must be such; if not, wide 3x3 kernels take Winograd's.
 
     Returns:
       "product" (a 1x1 kernel) or "whole" (a kernel as large as its input): one matrix product, on all platforms; and,
@@ -84,8 +98,9 @@ def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: W
       7x7x512 -> 4096 over 12x12 takes 374 ms as a convolution and 58 ms so; and a kernel that is larger than the image
       without its padding: 3x3x512 -> 512 over 128 maps of 2x2, as in a VGG net on images of 32x32, takes 1,156 ms and
       15 ms so, its gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each
-      times one weight), "quads" (XLA's convolution with channels of zeros that make them a multiple of four) or
-      "padded" (XLA's convolution with a row that is not needed); else "plain", XLA's convolution.
+      times one weight), "winograd" (fewer products, `cnn.winograd`), "quads" (XLA's convolution with channels of zeros
+      that make them a multiple of four) or "padded" (XLA's convolution with a row that is not needed); else "plain",
+      XLA's convolution.
     """
     unpadded = window.padding == ((0, 0), (0, 0))
     if groups == 1 and unpadded and window.kernel == (1, 1):
@@ -96,6 +111,8 @@ def lowering(images_shape: Sequence[int], kernel_shape: Sequence[int], window: W
         return "patches"
     if groups == 1 and _is_thin(tuple(kernel_shape)):
         return "taps"
+    if groups == 1 and not uniform and winograd.pays(images_shape, kernel_shape, window):
+        return "winograd"
     if groups == 1 and any(n < extent for n, extent in zip(images_shape[1:3], window.extent, strict=True)):
         return "patches"
     if groups == 1 and _is_uneven(tuple(kernel_shape)):
@@ -179,6 +196,21 @@ def _gradients(
 
 
 _with_own_gradients.defvjp(_saving, _gradients)
+
+
+_winograd = jax.custom_vjp(winograd.convolution, nondiff_argnums=(2,))
+
+
+def _winograd_gradients(
+    window: Window, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The kernel's is XLA's: Winograd's form of it was slower."""
+    images, kernel = saved
+    of_kernel = jax.vjp(lambda k: _with_padding(images, k, window, 1), kernel)[1](gradient)[0]
+    return winograd.images_gradient(gradient, kernel, window), of_kernel
+
+
+_winograd.defvjp(lambda i, k, window: (winograd.convolution(i, k, window), (i, k)), _winograd_gradients)
 
 
 def _with_padding(images: jax.Array, kernel: jax.Array, window: Window, groups: int) -> jax.Array:

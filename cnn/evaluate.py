@@ -44,7 +44,6 @@ class Metrics(NamedTuple):
         return numbers if self.top5 is None else {**numbers, "top5": self.top5}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _score(
     net: Net, dtype: str, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array, mean: Any, std: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -58,6 +57,12 @@ def _score(
     rank = ((logits > own) | ((logits == own) & first)).sum(axis=1)
     loss = jax.nn.logsumexp(logits, axis=1) - own[:, 0]
     return logits.argmax(axis=1), rank, loss
+
+
+@functools.cache
+def _compiled_score(options: tuple[tuple[str, str], ...]) -> Any:
+    """`_score` as `jax.jit` makes it; the same one for the same options, or every split would be compiled anew."""
+    return jax.jit(_score, static_argnums=(0, 1), compiler_options=dict(options))
 
 
 def evaluate(
@@ -79,7 +84,8 @@ def evaluate(
       split: images and labels.
       mean: per channel, in units of the full range (see `cnn.data.Dataset`).
       std: likewise.
-      batch_size: examples in one call to the devices; changes speed and memory, not the result.
+      batch_size: examples in one call to the devices; changes speed and memory, and of the result, in nets with wide
+        convolutions, the rounding (see `cnn.winograd`).
       dtype: of the net's activations; scores and sums are float32 and wider.
       devices: where to run; None: all local devices.
 
@@ -97,11 +103,12 @@ def evaluate(
     if not count:
         raise ValueError("the split has no examples; hold some out with data.validation_fraction")
     variables = devices.replicate(variables)
+    score = _compiled_score(tuple(devices.compiler_options.items()))
     parts = []
     for start in range(0, count, batch_size):
         indices = np.minimum(np.arange(start, start + batch_size), count - 1)
         batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
-        scored = _score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
+        scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
         parts.append([np.asarray(values)[: min(batch_size, count - start)] for values in scored])
     predicted, rank, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
     classes = geometry.table(net, split.images.shape[1:])[-1].output_shape[-1]

@@ -51,6 +51,8 @@ class Conv(WindowLayer):
       padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
       groups: channels are split into this many groups that do not see each other (AlexNet's two half-nets).
       use_bias: add one bias for each feature map.
+      uniform: whether every output must be rounded in the same way wherever it stands, as dense evaluation wants
+        (`cnn.convert` sets it); if not, wide kernels may be computed with fewer products (`cnn.winograd`), within 1e-6.
       rounding: "exact" makes a size that does not divide an error, as the formula (W - F + 2P) / S + 1 demands;
         "floor" leaves the last pixels unseen.
     """
@@ -63,6 +65,7 @@ class Conv(WindowLayer):
     padding_mode: str = "zero"
     groups: int = 1
     use_bias: bool = True
+    uniform: bool = False
     rounding: str = "exact"
     kernel_init: Any = nn.initializers.he_normal()
     kind: ClassVar[str] = "conv"
@@ -138,7 +141,7 @@ class Conv(WindowLayer):
         if self.padding_mode != "zero":
             x = ops.pad(x, window.padding, self.padding_mode)
             window = window._replace(padding=((0, 0), (0, 0)))
-        y = convolutions.convolution(x, kernel.astype(x.dtype), window, self.groups)
+        y = convolutions.convolution(x, kernel.astype(x.dtype), window, self.groups, self.uniform)
         if self.use_bias:
             y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
         return y
