@@ -73,7 +73,8 @@ def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callab
       Functions by name that give scores [N, K] or [N, h, w, K], and for each that is left out the reason.
     """
     net, variables, images = problem_of(case)
-    options = Devices().compiler_options  # as `cnn.evaluate` compiles
+    macs = geometry.table(net, images.shape[1:]).macs
+    options = Devices().compiler_options(macs)  # as `cnn.evaluate` compiles
     apply = jax.jit(lambda variables, images: net.apply(variables, images, train=False), compiler_options=options)
     ours = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (variables, images))
     found: dict[str, Callable[[], Any]] = {OURS: lambda: jax.block_until_ready(apply(*ours))}

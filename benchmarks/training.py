@@ -125,7 +125,8 @@ def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> R
     devices, optimizer = devices or Devices(), optimizer_of(problem.config)
     channels = problem.images.shape[3]
     step = steps.make_step(problem.net, optimizer, problem.config, [MEAN] * channels, [STD] * channels)
-    run_steps = steps.make_run_steps(step, devices, most_steps)
+    options = devices.compiler_options(geometry.table(problem.net, problem.images.shape[1:]).macs)
+    run_steps = steps.make_run_steps(step, devices, most_steps, options=options)
     images, labels = devices.replicate((problem.images, problem.labels))
     state = steps.init_state(problem.net, optimizer, problem.images.shape[1:], problem.config.seed)
     params = jax.tree.map(jnp.asarray, problem.params)

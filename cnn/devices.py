@@ -102,16 +102,15 @@ def _processor() -> str:
     return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
-_WITHOUT_YNN_CONVOLUTION = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-}
+_YNNPACK_FOR_SUMS_ALONE = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+LARGE_NET = 50_000_000  # multiply-adds for one example
 
 
 @functools.cache
 def _is_option_known() -> bool:
     """Whether this XLA takes the options; it is an experimental flag, and later versions may have none."""
     try:
-        jax.jit(lambda: 0, compiler_options=_WITHOUT_YNN_CONVOLUTION).lower().compile()
+        jax.jit(lambda: 0, compiler_options=_YNNPACK_FOR_SUMS_ALONE).lower().compile()
     except jax.errors.JaxRuntimeError:
         return False
     return True
@@ -140,15 +139,22 @@ class Devices:
         """ "cpu", "gpu" or "tpu"."""
         return self.mesh.devices.flat[0].platform
 
-    @property
-    def compiler_options(self) -> dict[str, str]:
-        """What `jax.jit` is told when it compiles a training step; nothing but on CPU.
+    def compiler_options(self, multiply_adds: int) -> dict[str, str]:
+        """What `jax.jit` is told when it compiles a net, or its training step.
 
-        XLA:CPU hands convolutions to YNNPACK, which is slower than XLA's own where kernels are wide: on two cores
-        `vgg11` trains 1.2 to 1.3 times as fast without it; `full_cnn`, `qa_net` and `lenet5` within 4 % of before.
-        Products and sums stay with YNNPACK.
+        XLA:CPU hands convolutions and products to YNNPACK, which is slower than XLA's own where they are wide: on two
+        cores `vgg11` on 64x64 images trains 1.2 to 1.4 times as fast without it. `full_cnn` and `qa_net` train alike
+        with both, `lenet5` 5 to 8 % slower without.
+
+        Args:
+          multiply_adds: of the net, for one example (`cnn.geometry.table(...).macs`).
+
+        Returns:
+          For large nets on CPU, that YNNPACK computes nothing but sums; else, and if this XLA knows no such option,
+          nothing.
         """
-        return dict(_WITHOUT_YNN_CONVOLUTION) if self.platform == "cpu" and _is_option_known() else {}
+        large = self.platform == "cpu" and multiply_adds >= LARGE_NET
+        return dict(_YNNPACK_FOR_SUMS_ALONE) if large and _is_option_known() else {}
 
     def split(self, axis: int = 0) -> NamedSharding:
         """Sharding that splits one axis over the devices.

@@ -103,7 +103,8 @@ def evaluate(
     if not count:
         raise ValueError("the split has no examples; hold some out with data.validation_fraction")
     variables = devices.replicate(variables)
-    score = _compiled_score(tuple(devices.compiler_options.items()))
+    table = geometry.table(net, split.images.shape[1:])
+    score = _compiled_score(tuple(devices.compiler_options(table.macs).items()))
     parts = []
     for start in range(0, count, batch_size):
         indices = np.minimum(np.arange(start, start + batch_size), count - 1)
@@ -111,7 +112,7 @@ def evaluate(
         scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
         parts.append([np.asarray(values)[: min(batch_size, count - start)] for values in scored])
     predicted, rank, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
-    classes = geometry.table(net, split.images.shape[1:])[-1].output_shape[-1]
+    classes = table[-1].output_shape[-1]
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (split.labels, predicted), 1)
     return Metrics(

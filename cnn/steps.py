@@ -4,7 +4,7 @@ The batch of a step, its augmentation and its dropout are pure functions of (see
 started again is, on one kind of machine, bit for bit the run that was never stopped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -146,7 +146,9 @@ def make_step(
     return step
 
 
-def make_run_steps(step: Step, devices: Devices, length: int, looped: bool | None = None) -> RunSteps:
+def make_run_steps(
+    step: Step, devices: Devices, length: int, looped: bool | None = None, options: Mapping[str, str] | None = None
+) -> RunSteps:
     """Many steps with no work on the host between them.
 
     On an accelerator they are one call: a loop whose number of turns is an argument, not part of its shape, so that
@@ -160,6 +162,7 @@ def make_run_steps(step: Step, devices: Devices, length: int, looped: bool | Non
       devices: over which batches are split.
       length: the most steps of one call.
       looped: which of the two; None: by the devices.
+      options: for the compiler, from `Devices.compiler_options`.
 
     Returns:
       (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, float32 losses [S], numbers right
@@ -179,7 +182,7 @@ def make_run_steps(step: Step, devices: Devices, length: int, looped: bool | Non
             donate_argnums=0,
             in_shardings=shardings,
             out_shardings=everywhere,
-            compiler_options=devices.compiler_options,
+            compiler_options=dict(options or {}),
         )
 
         def run_one_by_one(
@@ -208,7 +211,13 @@ def make_run_steps(step: Step, devices: Devices, length: int, looped: bool | Non
         return lax.fori_loop(0, count, body, (state, *empty))
 
     shardings = (everywhere, everywhere, everywhere, devices.split(1), everywhere)
-    many = jax.jit(loop, donate_argnums=0, in_shardings=shardings, out_shardings=everywhere)
+    many = jax.jit(
+        loop,
+        donate_argnums=0,
+        in_shardings=shardings,
+        out_shardings=everywhere,
+        compiler_options=dict(options or {}),
+    )
 
     def run_looped(
         state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray

@@ -177,7 +177,8 @@ def _train(job: _Job, state: State, writer: logs.MetricWriter) -> tuple[State, f
     dispatch, validate, save = intervals.values()
 
     step_function = steps.make_step(job.net, job.optimizer, config, job.dataset.mean, job.dataset.std)
-    run_steps = steps.make_run_steps(step_function, job.devices, dispatch)
+    options = job.devices.compiler_options(geometry.table(job.net, job.dataset.image_shape).macs)
+    run_steps = steps.make_run_steps(step_function, job.devices, dispatch, options=options)
     images, labels = job.devices.replicate((train.images, train.labels))
     step = int(state.step)
     progress = logs.Progress(job.total, step, batch_size)

@@ -5,7 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
+
+from cnn import devices as devices_module
+from cnn.devices import LARGE_NET, Devices
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -89,3 +94,25 @@ def test_where_compiled_programs_are_kept(tmp_path):
     (tmp_path / "file").write_text("")
     folder, _, hit, error = compile_once(str(tmp_path / "file"), XDG_CACHE_HOME=str(home))
     assert (folder, hit) == ("None", "False") and "compiled programs are not kept: " in error
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPU")
+def test_large_nets_leave_products_to_xla(monkeypatch):
+    """The compiled program of a large net has no YNNPACK product, where a small one's has (as far as XLA has any)."""
+    devices, one = Devices(), jnp.ones((256, 256))
+    assert devices.compiler_options(LARGE_NET - 1) == {}
+
+    def program(multiply_adds):
+        options = devices.compiler_options(multiply_adds)
+        return jax.jit(jnp.matmul, compiler_options=options).lower(one, one).compile().as_text()
+
+    assert "ynn" not in program(LARGE_NET)
+    if devices_module._is_option_known():
+        assert "ynn" in program(1), "XLA's default has changed: measure again which is faster"
+    monkeypatch.setattr(devices_module, "_is_option_known", lambda: False)
+    assert devices.compiler_options(LARGE_NET) == {}
+
+
+def test_an_unknown_option_is_found_out(monkeypatch):
+    monkeypatch.setattr(devices_module, "_YNNPACK_FOR_SUMS_ALONE", {"xla_no_such_option": "1"})
+    assert not devices_module._is_option_known.__wrapped__()
