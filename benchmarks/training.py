@@ -1,5 +1,7 @@
 """Contenders for training: our loop and PyTorch's, from the same weights over the same batches."""
 
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import geometry, nets, optim, steps
+from cnn import data, geometry, nets, optim, steps
 from cnn.devices import Devices
 from cnn.net import Net
 from configs import default
@@ -138,6 +140,35 @@ def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> R
         return losses
 
     return run
+
+
+def input_seconds(problem: Problem, steps_at_once: int = 50) -> float:
+    """What the input of a step takes by itself: drawing its examples, gathering and normalising them.
+
+    Args:
+      problem: what to train.
+      steps_at_once: whose examples are drawn together.
+
+    Returns:
+      Seconds for one step, the median of nine.
+    """
+    devices = Devices()
+    images, labels = devices.replicate((problem.images, problem.labels))
+    mean, std = ([value] * problem.images.shape[3] for value in (MEAN, STD))
+
+    def gather(images: jax.Array, labels: jax.Array, row: jax.Array) -> Any:
+        picked = jax.lax.with_sharding_constraint((images[row], labels[row]), devices.split())
+        return data.normalise(picked[0].astype(jnp.float32) / 255, mean, std), picked[1]
+
+    gathered = jax.jit(gather, out_shardings=devices.split())
+    batch, taken = problem.config.train.batch_size, []
+    for turn in range(10):
+        start = time.perf_counter()
+        rows = data.batch_indices(0, turn, batch_size=batch, num_examples=len(problem.labels), steps=steps_at_once)
+        for row in rows:
+            jax.block_until_ready(gathered(images, labels, row))
+        taken.append((time.perf_counter() - start) / steps_at_once)
+    return statistics.median(taken[1:])
 
 
 def pytorch(problem: Problem, compiled: bool = False, device: str = "cpu") -> Run:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from benchmarks import machine, timing
-from benchmarks.training import Problem, Run, flops_per_example, ours, pytorch
+from benchmarks.training import Problem, Run, flops_per_example, input_seconds, ours, pytorch
 from cnn import report
 
 CHECKED = 3  # first steps whose losses must agree
@@ -33,8 +33,9 @@ def measure(
 
     Returns:
       For each contender a dict: name, images_per_second (median; `slowest` and `fastest` turn), gflops, `of_matrix`
-      (gflops by matrix_gflops), first losses, and for ours `to_torch` (the median over turns of its rate by the faster
-      PyTorch's); and for each that is left out the reason.
+      (gflops by matrix_gflops), first losses, and for ours `input_share` (the part of a step that its input would take
+      by itself) and `to_torch` (the median over turns of its rate by the faster PyTorch's); and for each that is left
+      out the reason.
 
     Raises:
       ArithmeticError: if first losses differ.
@@ -86,6 +87,8 @@ def measure(
             "of_matrix": gflops / matrix_gflops,
             "first_losses": losses[name].tolist(),
         }
+        if name == OURS:
+            row["input_share"] = input_seconds(problem) / statistics.median(known)
         if name == OURS and best:
             row |= {"to_torch": timing.median_ratio(each[best], taken), "best_torch": best}
         rows.append(row)
@@ -110,6 +113,8 @@ def text(results: Mapping[str, Any]) -> str:
             size = "x".join(map(str, case["image"]))
             numbers = [f"{row['images_per_second']:,.0f}", spread, f"{row['gflops']:.1f}", f"{row['of_matrix']:.0%}"]
             cells.append([name, f"{case['batch']} of {size}", row["name"], *numbers, ratio])
+        shares = [row["input_share"] for row in case["rows"] if "input_share" in row]
+        notes += [f"Input of {name}: {share:.1%} of a step.\n" for share in shares]
         notes += [f"Left out of {name}: {who} ({why}).\n" for who, why in case["absent"].items()]
     table = report.markdown([*headers, "ours by PyTorch"], cells)
     parts = [f"# Training, side by side ({results['dtype']})\n", table, *notes, machine.lines(results)]

@@ -53,6 +53,7 @@ def test_rows_are_what_was_timed(monkeypatch):
     taken = {"ours": [0.5, 0.4, 0.8], "PyTorch": [1.0, 1.0, 1.2]}
     monkeypatch.setattr(training_comparison.timing, "alternate", lambda runs, rounds: {k: taken[k] for k in runs})
     monkeypatch.setattr(training_comparison.time, "perf_counter", iter([0.0, 1.5, 0.0, 1.5]).__next__)
+    monkeypatch.setattr(training_comparison, "input_seconds", lambda problem: 0.01)
     rows, absent = training_comparison.measure(problem, 3, 1.0, compiled=False, matrix_gflops=2.0)
     flops = training.flops_per_example(problem.net, (32, 32, 3))
     assert [row["name"] for row in rows] == ["ours", "PyTorch"] and list(absent) == ["PyTorch, compiled"]
@@ -60,5 +61,13 @@ def test_rows_are_what_was_timed(monkeypatch):
     assert (rows[0]["slowest"], rows[0]["fastest"]) == (pytest.approx(16 * 2 / 0.8), pytest.approx(16 * 2 / 0.4))
     assert rows[0]["gflops"] == pytest.approx(1e-9 * flops * 64)
     assert rows[0]["of_matrix"] == pytest.approx(1e-9 * flops * 64 / 2)
+    assert rows[0]["input_share"] == pytest.approx(0.01 / 0.25)
     assert rows[0]["to_torch"] == pytest.approx(2.0)  # of 2, 2.5 and 1.5
     assert rows[1]["images_per_second"] == pytest.approx(32)
+
+
+def test_input_is_timed():
+    """All of a step's examples are drawn and gathered: for a hundred times the pixels it takes longer."""
+    small = training.problem_of(SMALL["lenet5"])
+    large = small._replace(images=np.zeros((64, 320, 320, 1), np.uint8), labels=small.labels[:64])
+    assert 0 < training.input_seconds(small, 3) < training.input_seconds(large, 3)
