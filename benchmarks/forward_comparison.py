@@ -1,5 +1,6 @@
 """The cases of `benchmarks.forward`: who takes part, whether they agree, what was measured, and the report."""
 
+import functools
 import importlib.util
 import statistics
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from cnn import convert, geometry, nets, report
 from cnn.devices import Devices
 from cnn.net import Net
 
-OURS, TORCH, COMPILED = "ours", "PyTorch", "PyTorch, compiled"
+OURS, FREE, TORCH, COMPILED = "ours", "ours, not uniform", "PyTorch", "PyTorch, compiled"
 # Of the largest logit. In bfloat16, whose numbers are 2^-8 apart, each of 16 layers rounds its output.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
@@ -42,23 +43,25 @@ _SMALL = {"net": "vgg11", "window": 32, "options": {"width": 16, "num_classes": 
 SMOKE_CASES = {"32x2": Case(2, 32, **_SMALL), "64x1": Case(1, 64, **_SMALL)}
 
 
-def problem_of(case: Case) -> tuple[Net, Any, np.ndarray]:
+def problem_of(case: Case) -> tuple[dict[str, Net], Any, np.ndarray]:
     """Draws weights and images.
 
     Args:
       case: what is computed.
 
     Returns:
-      The net, converted if the images are larger than its window; its variables; images, float32 [N, H, W, 3]. The
-      same numbers every time.
+      Our nets by name: the classifier; or, if the images are larger than its window, the converted net whose map rounds
+      alike everywhere, and the one whose map does not; their variables; images, float32 [N, H, W, 3]. The same numbers
+      every time.
     """
     net = nets.create(case.net, **case.options)
     window = (case.window, case.window, 3)
     variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(np.zeros((1, *window), np.float32))
-    if case.size > case.window:
-        net, variables = convert.fc_to_conv(net, variables, window)
     images = np.random.default_rng(0).normal(size=(case.count, case.size, case.size, 3)).astype(np.float32)
-    return net, variables, images
+    if case.size == case.window:
+        return {OURS: net}, variables, images
+    uniform, variables = convert.fc_to_conv(net, variables, window)
+    return {OURS: uniform, FREE: convert.convolutional(net, window, uniform=False)}, variables, images
 
 
 def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
@@ -72,12 +75,13 @@ def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callab
     Returns:
       Functions by name that give scores [N, K] or [N, h, w, K], and for each that is left out the reason.
     """
-    net, variables, images = problem_of(case)
-    macs = geometry.table(net, images.shape[1:]).macs
-    options = Devices().compiler_options(macs)  # as `cnn.evaluate` compiles
-    apply = jax.jit(lambda variables, images: net.apply(variables, images, train=False), compiler_options=options)
-    ours = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (variables, images))
-    found: dict[str, Callable[[], Any]] = {OURS: lambda: jax.block_until_ready(apply(*ours))}
+    own, variables, images = problem_of(case)
+    arguments = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (variables, images))
+    found: dict[str, Callable[[], Any]] = {}
+    for name, net in own.items():
+        options = Devices().compiler_options(geometry.table(net, images.shape[1:]).macs)  # as `cnn.evaluate` compiles
+        apply = jax.jit(functools.partial(net.apply, train=False), compiler_options=options)
+        found[name] = lambda apply=apply: jax.block_until_ready(apply(*arguments))
     absent: dict[str, str] = {}
     if importlib.util.find_spec("torch") is None:
         return found, {TORCH: "torch is not installed"}
@@ -86,7 +90,7 @@ def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callab
     from benchmarks.torch_nets import to_torch
 
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-    module: Any = to_torch(net, variables, (case.window, case.window, 3)).to(device, getattr(torch, dtype))
+    module: Any = to_torch(own[OURS], variables, (case.window, case.window, 3)).to(device, getattr(torch, dtype))
     pixels = torch.tensor(images).permute(0, 3, 1, 2).to(device, getattr(torch, dtype))
     pixels = pixels.contiguous(memory_format=torch.channels_last)
 
@@ -133,7 +137,7 @@ def check(found: dict[str, Callable[[], Any]], absent: dict[str, str], tolerance
             absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
             del found[name]
             continue
-        scores = np.asarray(scores if name == OURS else scores.float().cpu(), np.float32)
+        scores = np.asarray(scores if name.startswith(OURS) else scores.float().cpu(), np.float32)
         differences[name] = float(np.abs(scores - reference).max() / np.abs(reference).max())
         if not differences[name] <= tolerance:
             raise ArithmeticError(f"{name} differs from ours by {differences[name]:.1e} of the largest logit")
@@ -158,8 +162,8 @@ def measure(case: Case, dtype: str, compiled: bool, rounds: int, matrix_gflops: 
     found, absent = contenders(case, dtype, compiled)
     differences = check(found, absent, TOLERANCE[dtype])
     times = timing.alternate(found, rounds)
-    net, _, images = problem_of(case)
-    flops = 2 * len(images) * geometry.table(net, images.shape[1:]).macs
+    own, _, images = problem_of(case)
+    flops = 2 * len(images) * geometry.table(own[OURS], images.shape[1:]).macs
     torches = [name for name in (TORCH, COMPILED) if name in found]
     best = min(torches, key=lambda name: timing.median(times[name]), default=None)
     rows = []
@@ -175,7 +179,7 @@ def measure(case: Case, dtype: str, compiled: bool, rounds: int, matrix_gflops: 
             "of_matrix": gflops / matrix_gflops,
             "difference": differences[name],
         }
-        if name == OURS and best:
+        if name.startswith(OURS) and best:
             row |= {"to_torch": timing.median_ratio(times[name], times[best]), "best_torch": best}
         rows.append(row)
     return {**case._asdict(), "rows": rows, "absent": absent}

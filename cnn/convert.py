@@ -20,17 +20,22 @@ from cnn.windows import GeometryError, shape_text
 MATRIX_LIMIT_BYTES = 2 * 2**30
 
 
-def fc_to_conv(net: Net, variables: Mapping[str, Any], image_shape: Sequence[int]) -> tuple[Net, dict[str, Any]]:
+def fc_to_conv(
+    net: Net, variables: Mapping[str, Any], image_shape: Sequence[int], uniform: bool = True
+) -> tuple[Net, dict[str, Any]]:
     """Turns a classifier into a fully convolutional net that gives the same scores.
 
     Flatten goes away; the first fully connected layer becomes a convolution as large as the map it saw, every later
-    one a 1x1 convolution; every convolution becomes `uniform`; everything else, and every parameter's name, stays.
+    one a 1x1 convolution; everything else, and every parameter's name, stays.
 
     Args:
       net: a net with a Flatten followed by fully connected layers; in a net without only global pools change, which
         become pools as large as the map they saw.
       variables: its variables.
       image_shape: (height, width, channels) that the net was trained on, pixels.
+      uniform: whether the map of a part of an image must be, to the bit, a part of the image's map. If not, wide
+        convolutions are a third faster on CPU, and round differently at even and odd places: within 1e-5 of the
+        largest logit all the same (`cnn.winograd`).
 
     Returns:
       The convolutional net and its variables. On images of `image_shape` it gives [N, 1, 1, K], the logits; on larger
@@ -44,15 +49,16 @@ def fc_to_conv(net: Net, variables: Mapping[str, Any], image_shape: Sequence[int
     params = dict(variables["params"])
     for name, (seen, order) in _dense_views(net, image_shape).items():
         params[name] = {**params[name], "kernel": _spatial_kernel(params[name]["kernel"], seen, order)}
-    return convolutional(net, image_shape), {**variables, "params": params}
+    return convolutional(net, image_shape, uniform), {**variables, "params": params}
 
 
-def convolutional(net: Net, image_shape: Sequence[int]) -> Net:
+def convolutional(net: Net, image_shape: Sequence[int], uniform: bool = True) -> Net:
     """The structure of `fc_to_conv` without its variables: the net with convolutions for fully connected layers.
 
     Args:
       net: the classifier.
       image_shape: (height, width, channels) that it is trained on, pixels.
+      uniform: of all convolutions, see `fc_to_conv`.
 
     Returns:
       The convolutional net.
@@ -66,11 +72,11 @@ def convolutional(net: Net, image_shape: Sequence[int]) -> Net:
     for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
         if isinstance(layer, Dense):
             kernel = views[row.name][0][:2]
-            layer = Conv(layer.features, kernel, use_bias=layer.use_bias, uniform=True, kernel_init=layer.kernel_init)
-        elif isinstance(layer, Conv):
-            layer = layer.clone(uniform=True)  # a part of an image gives a part of its map, to the bit
+            layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init)
         elif isinstance(layer, Pool) and layer.kernel is None:
             layer = layer.clone(kernel=shape[:2], stride=1)  # "the whole image" is the window's, not the larger one's
+        if isinstance(layer, Conv):
+            layer = layer.clone(uniform=uniform)
         if not isinstance(layer, Flatten):
             layers.append(layer.clone(name=row.name))
         shape = row.output_shape

@@ -26,7 +26,7 @@ def convolution(
 
     A 1x1 kernel, and a kernel that covers its whole input, are one matrix product; that is what they are, and on CPU
     XLA runs the convolution form of it 4-8 times slower. Other forms for CPU: see `lowering`. Those whose gradient
-    has a form of its own (`gradient_lowerings`) have no forward-mode derivative (`jax.jvp`).
+    has a form of its own (`gradient_lowerings`, Winograd's) have no forward-mode derivative (`jax.jvp`).
 
     Args:
       images: [N, H, W, C], floating.

@@ -15,15 +15,19 @@ needs_torch = pytest.mark.skipif(
 
 
 @needs_torch
-@pytest.mark.parametrize(("name", "shape"), [("32x2", (2, 10)), ("64x1", (1, 2, 2, 10))])
-def test_contenders_agree(name, shape):
+@pytest.mark.parametrize(
+    ("name", "shape", "own"),
+    [("32x2", (2, 10), [forward.OURS]), ("64x1", (1, 2, 2, 10), [forward.OURS, forward.FREE])],
+)
+def test_contenders_agree(name, shape, own):
     found, absent = forward.contenders(forward.SMOKE_CASES[name], "float32", compiled=False)
     scores = {who: np.asarray(run()) for who, run in found.items()}
-    assert list(scores) == [forward.OURS, forward.TORCH] and list(absent) == [forward.COMPILED]
+    assert list(scores) == [*own, forward.TORCH] and list(absent) == [forward.COMPILED]
     assert scores[forward.OURS].shape == shape
     # Sums of up to 4,096 products in another order, through 11 layers: float32 rounding, 1e-6 of the largest logit.
     largest = np.abs(scores[forward.OURS]).max()
-    np.testing.assert_allclose(scores[forward.TORCH], scores[forward.OURS], rtol=0, atol=1e-5 * largest)
+    for who in scores:
+        np.testing.assert_allclose(scores[who], scores[forward.OURS], rtol=0, atol=1e-5 * largest)
 
 
 def test_scores_that_differ_are_refused():

@@ -100,13 +100,18 @@ def test_dense_nets_round_alike_everywhere():
     converted = convert.convolutional(net, window)
     assert [layer.uniform for layer in converted.layers if isinstance(layer, Conv)] == [True] * 3
     assert [layer.uniform for layer in net.layers if isinstance(layer, Conv)] == [False] * 2
-    assert str(converted) == str(convert.convolutional(net, window))
+    free = convert.convolutional(net, window, uniform=False)
+    assert not any(layer.uniform for layer in free.layers if isinstance(layer, Conv)) and str(free) == str(converted)
     variables = random_variables(net, window[:2], 2)
     conv_net, conv_variables = convert.fc_to_conv(net, variables, window)
     images = jnp.asarray(draw(5, (1, 48, 48, 2)))
     whole = np.asarray(conv_net.apply(conv_variables, images, train=False))
     part = np.asarray(conv_net.apply(conv_variables, images[:, 1:46, 3:48], train=False))
     np.testing.assert_array_equal(part, whole[:, 1:37, 3:39])
+    # The other form: near to it everywhere.
+    np.testing.assert_allclose(
+        free.apply(conv_variables, images, train=False), whole, rtol=0, atol=1e-5 * np.abs(whole).max()
+    )
     # The classifier, with the other form, gives the same scores but for rounding.
     crops = jnp.concatenate([images[:, y : y + 10, x : x + 10] for y in range(38) for x in range(0, 38, 4)])
     shapes = [row.output_shape for row in geometry.table(net, window)]
