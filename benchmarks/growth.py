@@ -1,5 +1,6 @@
 """The series of `benchmarks.scaling`: what is run at which sizes, exponents, and the report."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,9 +30,9 @@ class Point(NamedTuple):
     memory: int | None
 
 
-def _planned(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], int]:
-    """A compiled call, and the bytes that it needs beside its arguments."""
-    compiled = jax.jit(function).lower(*arguments).compile()
+def _planned(macs: int, function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], int]:
+    """A call compiled for one device, and the bytes that it needs beside its arguments."""
+    compiled = jax.jit(function, compiler_options=Devices(1).compiler_options(macs)).lower(*arguments).compile()
     analysis: Any = compiled.memory_analysis()
     memory = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
     return lambda: jax.block_until_ready(compiled(*arguments)), memory
@@ -53,7 +54,8 @@ def batch(sizes: Sequence[int]) -> list[Point]:
         optimizer = training.optimizer_of(problem.config)
         step = steps.make_step(problem.net, optimizer, problem.config, [training.MEAN], [training.STD])
         state = steps.init_state(problem.net, optimizer, case.image, seed=0)
-        run, memory = _planned(step, state, problem.images[:size], problem.labels[:size])
+        macs = geometry.table(problem.net, case.image).macs
+        run, memory = _planned(macs, step, state, problem.images[:size], problem.labels[:size])
         points.append(Point(size, run, size * training.flops_per_example(problem.net, case.image), memory))
     return points
 
@@ -78,8 +80,9 @@ def pixels(sizes: Sequence[int]) -> list[Point]:
     for size in sizes:
         side = round(size**0.5)
         images = jnp.ones((1, side, side, 3))
-        run, memory = _planned(lambda v, x: net.apply(v, x, train=False), variables, images)
-        points.append(Point(side * side, run, 2 * geometry.table(net, images.shape[1:]).macs, memory))
+        macs = geometry.table(net, images.shape[1:]).macs
+        run, memory = _planned(macs, functools.partial(net.apply, train=False), variables, images)
+        points.append(Point(side * side, run, 2 * macs, memory))
     return points
 
 
@@ -122,8 +125,9 @@ def classes(sizes: Sequence[int], side: int = 256) -> list[Point]:
     for size in sizes:
         net, variables = _converted("vgg11", (64, 64, 3), num_classes=size)
         images = jnp.ones((1, side, side, 3))
-        run, memory = _planned(lambda v, x, net=net: net.apply(v, x, train=False), variables, images)
-        points.append(Point(size, run, 2 * geometry.table(net, images.shape[1:]).macs, memory))
+        macs = geometry.table(net, images.shape[1:]).macs
+        run, memory = _planned(macs, functools.partial(net.apply, train=False), variables, images)
+        points.append(Point(size, run, 2 * macs, memory))
     return points
 
 

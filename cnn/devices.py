@@ -143,18 +143,19 @@ class Devices:
         """What `jax.jit` is told when it compiles a net, or its training step.
 
         XLA:CPU hands convolutions and products to YNNPACK, which is slower than XLA's own where they are wide: on two
-        cores `vgg11` on 64x64 images trains 1.2 to 1.4 times as fast without it. `full_cnn` and `qa_net` train alike
-        with both, `lenet5` 5 to 8 % slower without.
+        cores and devices `vgg11` on 64x64 images trains 1.2 to 1.4 times as fast without it, `full_cnn` and `qa_net`
+        alike, `lenet5` 5 to 8 % slower. On one device `full_cnn` is 1.35 times as fast without it, and with it a step
+        of 512 examples takes four times as long as one of 256.
 
         Args:
           multiply_adds: of the net, for one example (`cnn.geometry.table(...).macs`).
 
         Returns:
-          For large nets on CPU, that YNNPACK computes nothing but sums; else, and if this XLA knows no such option,
-          nothing.
+          For large nets and single devices, on CPU, that YNNPACK computes nothing but sums; else, and if this XLA knows
+          no such option, nothing.
         """
-        large = self.platform == "cpu" and multiply_adds >= LARGE_NET
-        return dict(_YNNPACK_FOR_SUMS_ALONE) if large and _is_option_known() else {}
+        better = self.platform == "cpu" and (multiply_adds >= LARGE_NET or self.count == 1)
+        return dict(_YNNPACK_FOR_SUMS_ALONE) if better and _is_option_known() else {}
 
     def split(self, axis: int = 0) -> NamedSharding:
         """Sharding that splits one axis over the devices.
