@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.data.validation_fraction = 0.0
     config.net.name = "layer_pattern"
     config.net.options.update({"features": (8, 32), "kernel": 5, "padding": "valid", "norm": True, "width": 128})
-    config.train.epochs = 2.0
+    config.train.epochs = 2.7
     config.train.batch_size = 128
     config.train.learning_rate = 0.1
     config.train.warmup = 0.2
