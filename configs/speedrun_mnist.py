@@ -2,7 +2,8 @@
 
     python -m experiments.speedrun --config=configs/speedrun_mnist.py --target=0.99
 
-Nothing is held out, nothing is saved on the way: every second goes into training. Prepare the data first: see README.
+Nothing is held out, nothing is saved on the way: every second goes into training. On two cores 16 seconds, 27 for the
+whole command; test accuracy 99.17 % +- 0.06 (8 seeds; experiments/results). Prepare the data first: see README.
 """
 
 from ml_collections import ConfigDict

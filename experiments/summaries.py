@@ -69,7 +69,9 @@ def one_run(config: str, seed: int) -> dict[str, Any]:
         subprocess.run([sys.executable, "main.py", *flags_of_run], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
         with open(os.path.join(workdir, "result.json")) as file:
-            return json.load(file) | {"command_seconds": round(seconds, 2)}
+            result = json.load(file)
+    result["command"] = result["command"].replace(workdir, "DIR")
+    return result | {"command_seconds": round(seconds, 2)}
 
 
 def verdict(accuracies: Sequence[float], target: float) -> str:

@@ -94,12 +94,13 @@ def test_a_run_is_timed_as_a_whole(monkeypatch):
         called.append(command)
         workdir = next(argument for argument in command if argument.startswith("--workdir=")).removeprefix("--workdir=")
         with open(f"{workdir}/result.json", "w") as file:
-            file.write('{"test_accuracy": 0.5, "seconds": 1.0}')
+            file.write(f'{{"test_accuracy": 0.5, "seconds": 1.0, "command": "python main.py --workdir={workdir}"}}')
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(summaries.subprocess, "run", run)
     monkeypatch.setattr(summaries.time, "perf_counter", iter([10.0, 17.25]).__next__)
     result = summaries.one_run("configs/smoke.py", seed=3)
-    assert result == {"test_accuracy": 0.5, "seconds": 1.0, "command_seconds": 7.25}
+    told = {"test_accuracy": 0.5, "seconds": 1.0, "command": "python main.py --workdir=DIR"}
+    assert result == told | {"command_seconds": 7.25}
     assert called[0][1] == "main.py"
     assert {"--config=configs/smoke.py", "--config.seed=3", "--compilation_cache="} <= set(called[0])
