@@ -4,6 +4,7 @@ The batch of a step, its augmentation and its dropout are pure functions of (see
 started again is, on one kind of machine, bit for bit the run that was never stopped.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -169,6 +170,7 @@ def make_run_steps(
       [S]), for 1 <= S <= length.
     """
     everywhere, split = devices.everywhere, devices.split()
+    jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere, compiler_options=dict(options or {}))
 
     def pick(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array) -> Stepped:
         return step(state, *lax.with_sharding_constraint((images[indices], labels[indices]), split))
@@ -177,13 +179,7 @@ def make_run_steps(
         looped = devices.platform != "cpu"
     if not looped:
         shardings = (everywhere, everywhere, everywhere, split)
-        one = jax.jit(
-            pick,
-            donate_argnums=0,
-            in_shardings=shardings,
-            out_shardings=everywhere,
-            compiler_options=dict(options or {}),
-        )
+        one = jit(pick, in_shardings=shardings)
 
         def run_one_by_one(
             state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray
@@ -211,13 +207,7 @@ def make_run_steps(
         return lax.fori_loop(0, count, body, (state, *empty))
 
     shardings = (everywhere, everywhere, everywhere, devices.split(1), everywhere)
-    many = jax.jit(
-        loop,
-        donate_argnums=0,
-        in_shardings=shardings,
-        out_shardings=everywhere,
-        compiler_options=dict(options or {}),
-    )
+    many = jit(loop, in_shardings=shardings)
 
     def run_looped(
         state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray
