@@ -25,10 +25,7 @@ def main(argv: list[str]) -> None:
     devices.keep_memory()
     logging.set_verbosity(logging.WARNING)
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
-    try:
-        names = machine.chosen(options.CASE.value, cases)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from None
+    names = options.names(cases)
     results: dict[str, Any] = {"cases": {}, **machine.first_facts()}
     for name in names:
         problem = comparison.problem_of(cases[name], int(1e9 * CROP_GMACS.value), CROP_WINDOWS.value)

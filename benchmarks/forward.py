@@ -23,10 +23,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     devices.keep_memory()
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
-    try:
-        names = machine.chosen(options.CASE.value, cases)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from None
+    names = options.names(cases)
     results: dict[str, Any] = {"cases": {}, "dtype": options.DTYPE.value, **machine.first_facts(options.DTYPE.value)}
     for name in names:
         rounds = 2 if options.SMOKE.value else options.ROUNDS.value

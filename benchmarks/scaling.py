@@ -21,10 +21,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=batch,pixels")
     logging.set_verbosity(logging.WARNING)
-    try:
-        names = machine.chosen(options.CASE.value, growth.SERIES)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from None
+    names = options.names(growth.SERIES)
     keep_memory()
     use_cpu_devices(0, training.BATCH)
     counts = tuple(2**i for i in range(jax.local_device_count().bit_length()))

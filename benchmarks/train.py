@@ -25,10 +25,7 @@ def main(argv: list[str]) -> None:
     from cnn import devices
 
     cases = training.SMOKE_CASES if options.SMOKE.value else training.CASES
-    try:
-        names = machine.chosen(options.CASE.value, cases)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from None
+    names = options.names(cases)
     devices.keep_memory()
     devices.use_cpu_devices(CPU_DEVICES.value, min(case.batch for case in cases.values()))
     results: dict[str, Any] = {"cases": {}, "dtype": options.DTYPE.value, **machine.first_facts(options.DTYPE.value)}

@@ -48,8 +48,8 @@ def test_a_series_counts_operations_and_memory(name, monkeypatch):
         assert 1e6 * (flops[1] - flops[0]) == pytest.approx(2 * 7 * 7 * 4096 * 2)
 
 
-def test_devices_give_the_same_losses():
-    """One step on the first device of however many there are."""
+def test_a_point_of_devices_trains():
+    """Two steps on the first device of however many there are: the loss is a number, and another one."""
     (point,) = growth.devices([1])
     first, second = point.run(), point.run()
     assert first.shape == (1,) and np.isfinite(first).all() and first[0] != second[0]
