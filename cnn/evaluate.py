@@ -19,11 +19,12 @@ class Metrics(NamedTuple):
 
     Attributes:
       examples: how many there were.
-      accuracy: fraction whose largest score is the label's.
+      accuracy: fraction whose largest score is the label's; an example with a NaN among its scores is never right.
       top5: fraction whose label is among the five largest scores; None with fewer than ten classes, where it says
         little.
-      loss: mean cross-entropy, nats.
-      confusion: int64 [K, K]; row: label, column: prediction.
+      loss: mean cross-entropy, nats; NaN if a score is.
+      confusion: int64 [K, K]; row: label, column: prediction. An example with a NaN score has none and is not in it.
+      class_examples: how many examples each class has, int64 [K].
     """
 
     examples: int
@@ -31,12 +32,13 @@ class Metrics(NamedTuple):
     top5: float | None
     loss: float
     confusion: np.ndarray
+    class_examples: np.ndarray
 
     @property
     def per_class_accuracy(self) -> np.ndarray:
         """Fraction right among each class's examples, float64 [K]; NaN for a class without any."""
-        totals = self.confusion.sum(axis=1)
-        return np.where(totals > 0, np.diag(self.confusion) / np.maximum(totals, 1), np.nan)
+        right, totals = np.diag(self.confusion), self.class_examples
+        return np.where(totals > 0, right / np.maximum(totals, 1), np.nan)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for a log line: accuracy, loss, examples, and top5 where it is given."""
@@ -44,19 +46,33 @@ class Metrics(NamedTuple):
         return numbers if self.top5 is None else {**numbers, "top5": self.top5}
 
 
+def rank(scores: Any, labels: Any) -> Any:
+    """How many classes stand before the label's: 0 is right, below 5 right among five.
+
+    Args:
+      scores: [N, K], floating; an array of NumPy or of JAX.
+      labels: integer [N], of the same.
+
+    Returns:
+      Integer [N]. Of equal scores the first class stands first, as argmax has it: constant scores are not 100 % right.
+      Infinite scores compare as numbers do. A NaN compares with nothing: all K classes stand before the label then, so
+      that a net that has diverged is right nowhere.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    first = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    undefined = (scores != scores).any(axis=1, keepdims=True)  # NaN, in either library
+    return ((scores > own) | ((scores == own) & first) | undefined).sum(axis=1)
+
+
 def _score(
     net: Net, dtype: str, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array, mean: Any, std: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """For each example: prediction, rank of the label among the scores (0: largest), loss."""
+    """For each example: prediction, `rank` of the label, loss."""
     x = data.normalise(images, mean, std).astype(dtype)
     scores: Any = net.apply(variables, x, train=False)
     logits = scores.astype(jnp.float32)
-    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    # A tie counts against the label unless it comes first, as argmax has it: constant scores are not 100 % right.
-    first = jnp.arange(logits.shape[1])[None, :] < labels[:, None]
-    rank = ((logits > own) | ((logits == own) & first)).sum(axis=1)
-    loss = jax.nn.logsumexp(logits, axis=1) - own[:, 0]
-    return logits.argmax(axis=1), rank, loss
+    own = logits[np.arange(len(labels)), labels]
+    return logits.argmax(axis=1), rank(logits, labels), jax.nn.logsumexp(logits, axis=1) - own
 
 
 @functools.cache
@@ -111,16 +127,18 @@ def evaluate(
         batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
         scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
         parts.append([np.asarray(values)[: min(batch_size, count - start)] for values in scored])
-    predicted, rank, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
+    predicted, ranks, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
     classes = table[-1].output_shape[-1]
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (split.labels, predicted), 1)
+    ordered = ranks < classes  # the others have a NaN score, and no prediction
+    np.add.at(confusion, (split.labels[ordered], predicted[ordered]), 1)
     return Metrics(
         examples=count,
-        accuracy=int((rank == 0).sum()) / count,
-        top5=int((rank < 5).sum()) / count if classes >= 10 else None,
+        accuracy=int((ranks == 0).sum()) / count,
+        top5=int((ranks < 5).sum()) / count if classes >= 10 else None,
         loss=float(loss.astype(np.float64).sum() / count),
         confusion=confusion,
+        class_examples=np.bincount(split.labels, minlength=classes),
     )
 
 

@@ -39,6 +39,7 @@ def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
 
     Raises:
       DataError: if a file cannot be read.
+      FloatingPointError: if the scores of a picture are not finite.
     """
     height, width, channels = run.image_shape
     images = data.load_images(paths, (height, width), channels)
@@ -46,6 +47,11 @@ def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
     probabilities = np.asarray(jax.nn.softmax(logits, axis=1))
     predictions = []
     for path, row in zip(paths, probabilities, strict=True):
+        if np.isnan(row).any():
+            raise FloatingPointError(
+                f"{path}: the net's scores are not finite, so that no class is the most probable; its training at step "
+                f"{run.step} had diverged: train again with a lower train.learning_rate"
+            )
         best = int(row.argmax())
         predictions.append(Prediction(path, run.class_names[best], float(row[best]), row))
     return predictions

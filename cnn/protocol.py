@@ -20,6 +20,7 @@ import numpy as np
 
 from cnn import data, dense, geometry, views
 from cnn.checkpoint import Run
+from cnn.evaluate import rank
 from cnn.net import Net
 from cnn.windows import Pair, as_pair, shape_text
 
@@ -63,8 +64,8 @@ class Agreement(NamedTuple):
     Attributes:
       expected: whether the two must be equal: the net has no padding.
       windows: scores of windows compared, over all images.
-      difference: largest |dense - crop| of a score, relative to the largest |score|.
-      argmax_differs: windows whose largest score is another class's.
+      difference: largest |dense - crop| of a score, relative to the largest |score|; NaN if a score is.
+      argmax_differs: windows whose largest score is another class's, or with a NaN score.
     """
 
     expected: bool
@@ -146,7 +147,7 @@ def evaluate(
                 # Of a single score, its mean is itself.
                 averaged = dense.average(maps[method.name], "logits" if over == "none" else over)
                 key = (method.name, over)
-                right[key] = right.get(key, 0) + int((np.asarray(averaged)[:count].argmax(axis=1) == truth).sum())
+                right[key] = right.get(key, 0) + int((rank(np.asarray(averaged)[:count], truth) == 0).sum())
         compared.append(compare(np.asarray(maps[crops])[:count], np.asarray(maps[own])[:count]))
     timed = jnp.asarray(images[:timing_images])
     seconds = median_seconds({method.name: functools.partial(method.scores, timed) for method in methods})
@@ -172,9 +173,9 @@ class Comparison(NamedTuple):
 
     Attributes:
       windows: scores of windows compared.
-      difference: largest |dense - crop| of a score.
+      difference: largest |dense - crop| of a score; NaN if a score is.
       largest: largest |score| of the crops.
-      argmax_differs: windows whose largest score is another class's.
+      argmax_differs: windows whose largest score is another class's, or with a NaN score.
     """
 
     windows: int
@@ -193,11 +194,12 @@ def compare(by_crops: np.ndarray, by_pass: np.ndarray) -> Comparison:
     Returns:
       A `Comparison`.
     """
+    undefined = (np.isnan(by_crops) | np.isnan(by_pass)).any(axis=-1)
     return Comparison(
         by_crops[..., 0].size,
         float(np.abs(by_crops - by_pass).max()),
         float(np.abs(by_crops).max()),
-        int((by_crops.argmax(axis=-1) != by_pass.argmax(axis=-1)).sum()),
+        int((undefined | (by_crops.argmax(axis=-1) != by_pass.argmax(axis=-1))).sum()),
     )
 
 
@@ -211,11 +213,12 @@ def agreement(parts: Sequence[Comparison], expected: bool) -> Agreement:
     Returns:
       The `Agreement` over all of them.
     """
-    largest = max(max(part.largest for part in parts), float(np.finfo(np.float32).tiny))
+    # NumPy's maximum, which keeps a NaN wherever it stands.
+    largest = np.max([np.finfo(np.float32).tiny, *(part.largest for part in parts)])
     return Agreement(
         expected,
         sum(part.windows for part in parts),
-        max(part.difference for part in parts) / largest,
+        float(np.max([part.difference for part in parts]) / largest),
         sum(part.argmax_differs for part in parts),
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from cnn import nets
 from cnn.data import Split
-from cnn.evaluate import evaluate
+from cnn.evaluate import evaluate, rank
 from cnn.layers import AvgPool, Conv, Flatten
 
 
@@ -52,6 +52,51 @@ def test_top5_and_ties():
     result = evaluate(net, variables, Split(logits_as_images(scores), labels), [0.0] * 12, [1 / 255] * 12, batch_size=2)
     assert result.accuracy == 1 / 3
     assert result.top5 == 2 / 3
+
+
+def plain_net():
+    """A net whose logits are the channels of 1x1 images, each channel for itself."""
+    return nets.net([AvgPool(None), Flatten()])
+
+
+def score(values, labels, std):
+    """Metrics of `plain_net` on values / std: of a channel with std 0, a value of 0 is NaN and a larger one is +inf."""
+    split = Split(logits_as_images(values), np.array(labels, np.int32))
+    return evaluate(plain_net(), {}, split, [0.0] * len(std), np.array(std) / 255, batch_size=3)
+
+
+def test_a_net_that_diverged_is_right_nowhere():
+    values, labels = np.zeros((4, 12), np.uint8), [0, 3, 0, 11]
+    result = score(values, labels, [0.0] * 12)
+    assert (result.accuracy, result.top5, result.examples) == (0, 0, 4)
+    assert np.isnan(result.loss)
+    assert result.confusion.sum() == 0
+    np.testing.assert_array_equal(result.per_class_accuracy, [0] + [np.nan] * 2 + [0] + [np.nan] * 7 + [0])
+
+
+@pytest.mark.parametrize("label", [0, 4, 11])  # the NaN's own class, and one before and behind it
+def test_one_nan_makes_its_example_wrong_and_no_other(label):
+    values = np.zeros((3, 12), np.uint8)
+    values[:, label] = 9
+    values[:, 4] = [9, 0, 9]  # +inf, NaN, +inf
+    result = score(values, [label, label, 4], [1.0] * 4 + [0.0] + [1.0] * 7)
+    assert result.accuracy == (2 if label == 4 else 1) / 3  # the first is right where +inf is the label's
+    assert result.top5 == 2 / 3  # elsewhere, second of twelve
+    assert np.isnan(result.loss)
+    confusion = np.zeros((12, 12), int)
+    np.add.at(confusion, ([label, 4], [4, 4]), 1)
+    np.testing.assert_array_equal(result.confusion, confusion)
+    np.testing.assert_array_equal(result.class_examples, np.bincount([label, label, 4], minlength=12))
+    np.testing.assert_array_equal(result.per_class_accuracy[[label, 4]], [2 / 3] * 2 if label == 4 else [0, 1])
+
+
+@pytest.mark.parametrize("library", [np, jnp])
+def test_rank_of_scores_that_are_not_finite(library):
+    inf, nan = np.inf, np.nan
+    scores = [[1, inf, 0], [1, inf, 0], [inf, inf, -inf], [-inf, 2, -inf], [nan, 5, 4], [5, nan, 4], [nan, nan, nan]]
+    labels = [1, 0, 1, 2, 1, 1, 0]
+    ranks = rank(library.asarray(scores, np.float32), library.asarray(labels))
+    np.testing.assert_array_equal(ranks, [0, 1, 1, 2, 3, 3, 3])
 
 
 def test_every_example_counts_once_whatever_the_batch():

@@ -157,3 +157,22 @@ def test_errors_name_the_field(change, message):
     images, labels = pictures(2)
     with pytest.raises(ValueError, match=message):
         protocol.evaluate(make_run(small_net()), **{"images": images, "labels": labels, **change})
+
+
+def test_a_net_that_diverged_is_right_nowhere():
+    run = make_run(small_net())
+    run = run._replace(variables=jax.tree.map(lambda leaf: leaf * np.nan, run.variables))
+    images, _ = pictures(4)
+    found = protocol.evaluate(run, images, np.zeros(4, int), batch_size=2, timing_images=1, strides=[])
+    assert {row.accuracy for row in found.rows} == {0}
+    assert np.isnan(found.agreement.difference) and found.agreement.argmax_differs == found.agreement.windows
+
+
+def test_one_score_that_is_not_a_number_shows_in_the_agreement():
+    scores = np.zeros((2, 3, 4), np.float32)
+    broken = scores.copy()
+    broken[0, 1, 2] = np.nan
+    parts = [protocol.compare(scores + 1, scores), protocol.compare(scores + 1, broken)]
+    for order in (parts, parts[::-1]):
+        found = protocol.agreement(order, True)
+        assert np.isnan(found.difference) and found.argmax_differs == 1 and found.windows == 12

@@ -112,6 +112,16 @@ def test_predictions_are_the_nets_probabilities(tmp_path):
         assert prediction.probability == prediction.probabilities.max()
 
 
+def test_no_class_is_predicted_from_scores_that_are_not_finite(tmp_path):
+    net = nets.create("layer_pattern", 3, features=4, width=8)
+    variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+    variables = jax.tree.map(lambda leaf: leaf * np.nan, variables)
+    run = Run(net, variables, default.get_config(), (0.4,), (0.3,), ("a", "b", "c"), (8, 8, 1), str(tmp_path), 70)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
+    with pytest.raises(FloatingPointError, match=r"0.png: the net's scores are not finite.*step 70.*learning_rate"):
+        predict(run, [str(tmp_path / "0.png")])
+
+
 def test_summary_over_seeds():
     base = {"net": "n", "data": "d", "parameters": 1000, "multiply_adds": 2000, "train_examples": 5, "steps": 6}
     base |= {"examples": 100, "command": "python main.py", "device": "1 x cpu", "python": "3", "packages": {"jax": "0"}}
