@@ -214,7 +214,7 @@ def agreement(parts: Sequence[Comparison], expected: bool) -> Agreement:
       The `Agreement` over all of them.
     """
     # NumPy's maximum, which keeps a NaN wherever it stands.
-    largest = np.max([np.finfo(np.float32).tiny, *(part.largest for part in parts)])
+    largest = np.max([float(np.finfo(np.float32).tiny), *(part.largest for part in parts)])
     return Agreement(
         expected,
         sum(part.windows for part in parts),
