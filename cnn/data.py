@@ -29,7 +29,8 @@ class Dataset:
 
     Attributes:
       name: as given to `load`.
-      train, validation, test: uint8 images and int32 labels; validation was held out of train.
+      train, validation, test: uint8 images and int32 labels; validation was held out of train, and train is all that
+        was left or, with `train_examples`, a part of it.
       class_names: one for each label.
       mean, std: per channel, of the train pixels scaled to [0, 1]; a channel that never varies has std 1.
     """
@@ -60,6 +61,7 @@ def load(
     dir: str = "",  # the promised config field is data.dir
     validation_fraction: float = 0.1,
     image_size: int | None = None,
+    train_examples: int | None = None,
 ) -> Dataset:
     """Reads a data set into memory.
 
@@ -74,6 +76,8 @@ def load(
       validation_fraction: of the training examples, held out, in [0, 1); 0 leaves validation empty.
       image_size: pixels; images are resized (shortest side, antialiased) and centre-cropped to a square.
         None keeps a set's own size, and is 32 for digits and fake.
+      train_examples: how many training examples to keep once validation is held out, each class in proportion, the
+        same for every run, fewer among more; None keeps all. mean and std are those of the examples kept.
 
     Returns:
       The data set.
@@ -88,6 +92,8 @@ def load(
         )
     if image_size is not None and image_size < 1:
         raise DataError(f"data.image_size (={image_size}) must be at least 1 pixel, or None for the set's own size")
+    if train_examples is not None and train_examples < 1:
+        raise DataError(f"data.train_examples (={train_examples}) must be at least 1, or None for all")
     if name == "digits":
         parts = sources.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "fake":
@@ -98,8 +104,16 @@ def load(
         parts = tfds_source.read(name, dir, validation_fraction, image_size)
     if len(parts.train.labels) == 0:
         raise DataError(f"data.name={name!r} leaves no training examples; a smaller data.validation_fraction would")
-    mean, std = _channel_statistics(parts.train.images)
-    return Dataset(name, parts.train, parts.validation, parts.test, parts.class_names, mean, std)
+    train = parts.train
+    if train_examples is not None:
+        if train_examples > len(train.labels):
+            raise DataError(
+                f"data.train_examples (={train_examples}) is more than the {len(train.labels)} training examples of "
+                f"data.name={name!r} at data.validation_fraction={validation_fraction}; ask for fewer, or None for all"
+            )
+        train = sources.take(train, sources.draw(train.labels, train_examples))
+    mean, std = _channel_statistics(train.images)
+    return Dataset(name, train, parts.validation, parts.test, parts.class_names, mean, std)
 
 
 def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -65,6 +65,28 @@ def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarra
     return np.setdiff1d(np.arange(len(labels)), held), held
 
 
+def draw(labels: np.ndarray, count: int) -> np.ndarray:
+    """Chooses some examples, each class in proportion, by a constant seed; fewer are always among more.
+
+    Seats are given to classes by Webster's method (Sainte-Lague), which never takes one back when there are more of
+    them, and stays within about one of the exact proportion.
+
+    Args:
+      labels: int [N].
+      count: how many, in [0, N].
+
+    Returns:
+      Sorted indices, int64 [count].
+    """
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
+    shuffled = labels[order]
+    turn = np.empty(len(labels))  # when an example's class has a right to it: the smaller the sooner
+    for c in np.unique(labels):
+        own = np.flatnonzero(shuffled == c)
+        turn[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return np.sort(order[np.lexsort((shuffled, turn))[:count]])
+
+
 def take(split: Split, indices: np.ndarray) -> Split:
     """Copies some examples of a split.
 

@@ -1,5 +1,6 @@
 """Data sets by value: digits and fake; the fields of `load`; the stream of batches; normalisation."""
 
+import collections
 from typing import Any
 
 import jax
@@ -81,6 +82,38 @@ def test_validation_fraction_out_of_range(fraction):
 def test_image_size_out_of_range():
     with pytest.raises(data.DataError, match=r"data.image_size \(=0\) must be at least 1"):
         data.load("fake", image_size=0)
+
+
+def test_train_examples_are_some_of_the_training_examples(digits):
+    parts = {count: data.load("digits", image_size=8, train_examples=count) for count in (40, 100, 1294)}
+    for count, part in parts.items():
+        assert len(part.train.labels) == count
+        wanted = count / 1294 * np.bincount(digits.train.labels)
+        assert np.abs(np.bincount(part.train.labels, minlength=10) - wanted).max() <= 1
+        for split in ("validation", "test"):  # as ever
+            assert np.array_equal(getattr(part, split).images, getattr(digits, split).images)
+        check_dataset(part)  # mean and std are those of these examples
+    few, more, everything = (collections.Counter(rows(part.train)) for part in parts.values())
+    assert few <= more <= everything
+    assert parts[40].mean != digits.mean
+    # All of them: the same bits as without the field.
+    assert np.array_equal(parts[1294].train.images, digits.train.images) and parts[1294].mean == digits.mean
+    # Frozen: a change here makes every reported number another number.
+    assert parts[40].train.labels[:12].tolist() == [1, 1, 0, 4, 2, 2, 8, 9, 5, 4, 8, 5]
+    assert int(parts[40].train.images.astype(np.int64).sum()) == 202_661
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_train_examples_out_of_range(count):
+    with pytest.raises(data.DataError, match=rf"data.train_examples \(={count}\) must be at least 1, or None for all"):
+        data.load("fake", train_examples=count)
+
+
+def test_more_train_examples_than_there_are():
+    message = r"data.train_examples \(=577\) is more than the 576 training examples .*'fake' at data.validation_fraction=0.1; ask"
+    with pytest.raises(data.DataError, match=message):
+        data.load("fake", train_examples=577)
+    assert len(data.load("fake", train_examples=577, validation_fraction=0.0).train.labels) == 577
 
 
 # fake

@@ -24,6 +24,22 @@ def test_hold_out_leaves_every_class_an_example():
     assert sorted(np.array([0, 0, 1, 2, 2])[kept].tolist()) == [0, 1, 2] and len(held) == 2
 
 
+@pytest.mark.parametrize("classes", [2, 7, 30])
+def test_draw_is_nested_and_in_proportion(classes):
+    weights = np.arange(1, classes + 1) / (classes * (classes + 1) / 2)
+    labels = np.random.default_rng(0).choice(classes, 701, p=weights)
+    before: set[int] = set()
+    for count in range(702):
+        drawn = sources.draw(labels, count)
+        assert np.array_equal(drawn, np.unique(drawn)) and len(drawn) == count
+        assert before < set(drawn.tolist()) or count == 0
+        before = set(drawn.tolist())
+        share = np.bincount(labels, minlength=classes) * count / 701
+        assert np.abs(np.bincount(labels[drawn], minlength=classes) - share).max() <= 1
+    drawn = sources.draw(labels, 70)
+    assert drawn.mean() == pytest.approx(350, abs=100)  # from all over the set, not its start
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder with two classes, odd modes and sizes; the label can be told from the colour."""
