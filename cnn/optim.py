@@ -1,5 +1,7 @@
 """Learning-rate schedules and optimisers, from the `train` part of a config."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -57,30 +59,83 @@ def kernel_mask(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def make_optimizer(train: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    train: Config, schedule: optax.Schedule, *, total_steps: int | None = None
+) -> optax.GradientTransformation:
     """The optimiser.
 
     "sgd" and "adam" add L2 regularisation to the gradient, before momentum, as AlexNet and VGG do; "adamw" decays the
     weights apart from the gradient.
 
+    Frozen layers keep their parameters: nothing decays, no momentum gathers, and their gradients do not count in the
+    norm that clip_norm bounds. From step `round(frozen_until * total_steps)` on they learn as the others do, at the
+    run's learning rate, with an optimiser state that starts there. The running statistics of batch normalisation are
+    no parameters and go on.
+
     Args:
-      train: the config's `train` part: optimizer, momentum, weight_decay, clip_norm.
+      train: the config's `train` part: optimizer, momentum, weight_decay, clip_norm, frozen and frozen_until (absent
+        in configs of older runs: nothing is frozen).
       schedule: step -> learning rate.
+      total_steps: length of the run; needed where layers are frozen for a part of it.
 
     Returns:
-      An Optax transformation.
+      An Optax transformation. Its `init` raises a ValueError if a frozen layer is none of the net's with parameters.
 
     Raises:
-      ValueError: for an unknown optimiser.
+      ValueError: for an unknown optimiser, frozen_until outside [0, 1], or no total_steps where it is needed.
 
     Source: Krizhevsky et al. (2012), section 5; Kingma, Ba (2015); Loshchilov, Hutter (2019).
     """
     if train.optimizer not in OPTIMIZERS:
         raise ValueError(f"train.optimizer (={train.optimizer!r}) must be one of {', '.join(OPTIMIZERS)}")
     clip = [optax.clip_by_global_norm(train.clip_norm)] if train.clip_norm else []
+    frozen, until = tuple(train.get("frozen", ())), train.get("frozen_until", 1.0)
+    if not 0 <= until <= 1:
+        raise ValueError(f"train.frozen_until (={until}) is a fraction of the run, between 0 and 1")
+    if not frozen:
+        return optax.chain(*clip, *_rule(train, schedule))
+    held, held_gradient = optax.set_to_zero(), optax.set_to_zero()
+    if until < 1:
+        if total_steps is None:
+            raise ValueError(f"make_optimizer needs total_steps: train.frozen_until (={until}) is a fraction of them")
+        first = round(until * total_steps)
+
+        def thawed(step: Any, **_: Any) -> Any:
+            return step >= first
+
+        # What is held back counts its steps from `first` on; the learning rate is the run's.
+        late = optax.chain(*_rule(train, lambda step: schedule(step + first)))
+        held = optax.conditionally_mask(late, thawed)
+        held_gradient = optax.conditionally_mask(optax.identity(), thawed)
+    if clip:
+        clip.insert(0, _grouped(frozen, held_gradient, optax.identity()))
+    return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule))))
+
+
+def _rule(train: Config, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
+    """What makes a step of a gradient, clipped or not."""
     if train.optimizer == "adamw":
-        return optax.chain(*clip, optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask))
+        return [optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask)]
     l2 = [optax.add_decayed_weights(train.weight_decay, mask=kernel_mask)] if train.weight_decay else []
-    if train.optimizer == "adam":
-        return optax.chain(*clip, *l2, optax.adam(schedule))
-    return optax.chain(*clip, *l2, optax.sgd(schedule, momentum=train.momentum))
+    return [*l2, optax.adam(schedule) if train.optimizer == "adam" else optax.sgd(schedule, momentum=train.momentum)]
+
+
+def _grouped(
+    frozen: Sequence[str], held: optax.GradientTransformation, free: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """One transformation for the frozen layers, another for the rest."""
+    return optax.partition({"frozen": held, "free": free}, functools.partial(_labels, frozen=frozen))
+
+
+def _labels(params: Any, frozen: Sequence[str]) -> Any:
+    """The group of every leaf: "frozen" or "free"."""
+    unknown = sorted(set(frozen) - set(params))
+    if unknown:
+        raise ValueError(
+            f"train.frozen (={tuple(frozen)}) names {', '.join(unknown)}, which no layer with parameters is called; "
+            f"layers: {', '.join(params)}"
+        )
+    return {
+        name: jax.tree.map(lambda _, label="frozen" if name in frozen else "free": label, own)
+        for name, own in params.items()
+    }

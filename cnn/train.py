@@ -74,7 +74,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     devices.per_device(config.train.batch_size, "train.batch_size")
     total = total_steps(config.train, len(dataset.train.labels))
     schedule = optim.make_schedule(config.train, total)
-    optimizer = optim.make_optimizer(config.train, schedule)
+    optimizer = optim.make_optimizer(config.train, schedule, total_steps=total)
     save_config(config, workdir)
     _save_facts(workdir, dataset)
     with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:

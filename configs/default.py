@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.data.name = "digits"  # digits, folder, fake, or a TFDS image-classification set
     config.data.dir = ""  # where it lies; "": $TFDS_DATA_DIR, else TFDS's own default
     config.data.validation_fraction = 0.1  # of the training examples, held out
+    config.data.train_examples = config_dict.placeholder(int)  # of what is left, each class in proportion; absent: all
     config.data.image_size = config_dict.placeholder(int)  # pixels; absent: the set's own size
 
     config.augment = ConfigDict()  # of training images, before normalisation
@@ -39,6 +40,8 @@ def get_config() -> ConfigDict:
     config.train.milestones = (0.5, 0.75)  # of schedule "step": fractions of all steps ...
     config.train.decay_factor = 0.1  # ... at which the rate is multiplied by this
     config.train.weight_decay = 0.0  # of kernels only; L2 in the gradient (sgd, adam), decoupled (adamw)
+    config.train.frozen = ()  # names of layers whose parameters stay as they start, e.g. ("conv1",) ...
+    config.train.frozen_until = 1.0  # ... until this fraction of the run; 1: for all of it
     config.train.label_smoothing = 0.0
     # Fraction of examples moved most of the way out of the window, with an even target: for a net to be run densely,
     # whose windows mostly miss the object. Counted in the train accuracy, which it lowers.
