@@ -120,6 +120,33 @@ def lowering(
     return "padded" if unpadded and kernel_shape[2] > 1 else "plain"
 
 
+def workspace(
+    images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window, groups: int = 1, uniform: bool = True
+) -> int:
+    """Values that a float32 `convolution` holds beside input and output, on CPU.
+
+    Args:
+      images_shape: (N, H, W, C).
+      kernel_shape: (kernel height, kernel width, C / groups, K).
+      window: kernel, stride, padding and dilation.
+      groups: of channels.
+      uniform: as for `lowering`.
+
+    Returns:
+      Their number, for the whole batch: patches, taken apart and joined, or Winograd's transforms; else 0.
+    """
+    how = lowering(images_shape, kernel_shape, window, groups, uniform)
+    if how == "winograd":
+        return winograd.workspace(images_shape, kernel_shape, window)
+    if how != "patches":
+        return 0
+    rows, columns = (
+        (n + sum(padding) - extent) // s + 1
+        for n, padding, extent, s in zip(images_shape[1:3], window.padding, window.extent, window.stride, strict=True)
+    )
+    return 2 * images_shape[0] * rows * columns * math.prod(kernel_shape[:3])
+
+
 def gradient_lowerings(
     images_shape: Sequence[int], kernel_shape: Sequence[int], groups: int = 1
 ) -> tuple[str, str] | None:

@@ -62,6 +62,23 @@ def tiles(images_shape: Sequence[int], window: Window) -> int:
     return images_shape[0] * down * across
 
 
+def workspace(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window) -> int:
+    """Values that are held beside input and output: what XLA's compiler was seen to hold at once, and a little more.
+
+    The products of all tiles; of their pixels' transforms one row of four; the kernel's twice, as it is laid out anew.
+
+    Args:
+      images_shape: (N, H, W, C).
+      kernel_shape: (3, 3, C, K).
+      window: its padding is used.
+
+    Returns:
+      Their number, for the whole batch.
+    """
+    channels, features = kernel_shape[2:]
+    return tiles(images_shape, window) * (16 * features + 4 * channels) + 2 * 16 * channels * features
+
+
 def convolution(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Cross-correlation with a 3x3 kernel, stride 1, zero padding.
 

@@ -1,5 +1,7 @@
 """Winograd's form of wide convolutions: equal to the plain one in value and gradient; used where it may be."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,33 @@ def test_where_it_is_used():
     assert how((4, 19, 16, 128), wide, Window((3, 3), padding=((3, 0), (1, 1)))) == "plain"
     assert how((64, 512, 512, 128), wide, Window((3, 3), padding=SAME)) == "plain"  # its transforms would be 64 GiB
     assert how(images, (3, 2, 128, 128), Window((3, 2))) == "padded"
+
+
+@pytest.mark.parametrize(
+    "shape, features, padding",
+    [((1, 56, 56, 128), 128, "same"), ((8, 28, 28, 256), 256, "same"), ((4, 57, 57, 128), 256, "valid")],
+)
+def test_workspace_is_xlas(shape, features, padding):
+    """Against the compiler's own count: never less, and at most half as much again."""
+    layer = Conv(features, 3, padding=padding)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    variables = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, train=False), images)
+    compiled = jax.jit(lambda v, x: layer.apply(v, x, train=False)).lower(variables, images).compile()
+    found = compiled.memory_analysis().temp_size_in_bytes
+    assert found <= 4 * layer.workspace(shape[1:], shape[0]) <= 1.5 * found
+    assert found > 4 * shape[0] * (math.prod(shape[1:]) + math.prod(layer.output_shape(shape[1:])))
+
+
+def test_workspace_is_of_the_form_that_is_used():
+    wide = Conv(128, 3, padding="same")
+    tile, kernel = 16 * 128 + 4 * 128, 2 * 16 * 128 * 128
+    assert wide.workspace((16, 16, 128), images=4) == 256 * tile + kernel
+    assert wide.workspace((16, 16, 128), images=3) == 0  # 192 tiles: plain
+    assert wide.workspace((32, 32, 128)) == 256 * tile + kernel
+    assert wide.clone(uniform=True).workspace((32, 32, 128)) == 0
+    large = Conv(8, 5, padding="same")  # larger than the image: patches, taken apart and joined
+    assert large.workspace((3, 4, 6)) == 2 * 3 * 4 * 5 * 5 * 6
+    assert large.workspace((3, 4, 6), images=7) == 7 * large.workspace((3, 4, 6))
 
 
 def test_half_precision_takes_the_plain_form():

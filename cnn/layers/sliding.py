@@ -122,14 +122,10 @@ class Conv(WindowLayer):
         return math.prod(self.output_shape(input_shape)) * math.prod(self.kernel_shape(input_shape)[:3])
 
     @nn.nowrap
-    def workspace(self, input_shape: Shape) -> int:
-        """Values that are held beside input and output for one image (on CPU): patches, taken apart and joined."""
-        kernel = self.kernel_shape(input_shape)
-        how = convolutions.lowering((1, *input_shape), kernel, self.window(input_shape), self.groups)
-        if how != "patches":
-            return 0
-        height, width, _ = self.output_shape(input_shape)
-        return 2 * height * width * math.prod(kernel[:3])
+    def workspace(self, input_shape: Shape, images: int = 1) -> int:
+        """Values that are held beside input and output of a batch of so many images (`cnn.convolutions.workspace`)."""
+        kernel, window = self.kernel_shape(input_shape), self.window(input_shape)
+        return convolutions.workspace((images, *input_shape), kernel, window, self.groups, self.uniform)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
