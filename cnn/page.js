@@ -36,7 +36,8 @@ for (const table of document.querySelectorAll("table")) {
 // A box that scrolls must be reached by the keyboard; one that does not should not be in its way.
 const resized = new ResizeObserver((entries) => {
   for (const { target } of entries) {
-    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    const scrolls = target.scrollWidth > target.clientWidth || target.scrollHeight > target.clientHeight;
+    if (scrolls) target.tabIndex = 0;
     else target.removeAttribute("tabindex");
   }
 });

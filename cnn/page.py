@@ -8,33 +8,20 @@ import base64
 import collections
 import hashlib
 import html
-import itertools
-import math
-import numbers
 import os
 import pathlib
 import re
 import struct
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-MISSING = ("", "-", "–", "—", "nan", "n/a")  # texts of a cell without a value, in lower case
-DASH = "–"
+from cnn import cells
+from cnn.cells import DASH, Cell
+
+SHORT = 32  # letters; a column of texts up to this long is not broken into lines
+TALL = 60  # a table of more rows scrolls in a box of its own, below its header
 _PNG = b"\x89PNG\r\n\x1a\n"
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
-
-
-class Cell(NamedTuple):
-    """A cell of a table that sorts by something else than its text.
-
-    Attributes:
-      text: what is shown.
-      value: what it sorts by; NaN: missing, last in both directions; None: its text.
-    """
-
-    text: str
-    value: float | str | None = None
 
 
 class Table(NamedTuple):
@@ -157,22 +144,22 @@ def render(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
       ValueError: as `write`.
       FileNotFoundError: as `write`.
     """
-    style, script = _asset("page.css"), _asset("page.js")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        f"base-uri 'none'; form-action 'none'"
-    )
     ids = _ids([section.title for section in sections])
     links = "".join(
         f'<li><a href="#{name}">{_escape(section.title)}</a></li>\n'
         for name, section in zip(ids, sections, strict=True)
     )
-    number = collections.defaultdict(lambda: itertools.count(1))
+    context = _Context()
     parts = []
     for name, section in zip(ids, sections, strict=True):
-        items = "".join(_item(item, number) for item in section.items)
+        items = "".join(_item(item, context) for item in section.items)
         heading = f'<h2 id="{name}-title">{_escape(section.title)}</h2>'
         parts.append(f'<section id="{name}" aria-labelledby="{name}-title">\n{heading}\n{items}</section>\n')
+    style, script = _asset("page.css") + "".join(context.rules), _asset("page.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        f"base-uri 'none'; form-action 'none'"
+    )
     lead = f'<p class="subtitle">{_escape(subtitle)}</p>\n' if subtitle else ""
     # The policy stands before all that it governs; the empty icon keeps browsers from asking for one.
     return f"""<!DOCTYPE html>
@@ -204,13 +191,26 @@ def render(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
 """
 
 
-def _item(item: Item, number: Mapping[str, Iterator[int]]) -> str:
+class _Context:
+    """What the items of a page share: the numbers of tables and pictures, and rules that belong to single ones."""
+
+    def __init__(self) -> None:
+        self._counts: collections.Counter[str] = collections.Counter()
+        self.rules: list[str] = []
+
+    def number(self, kind: str) -> int:
+        """The next number of its kind, from 1."""
+        self._counts[kind] += 1
+        return self._counts[kind]
+
+
+def _item(item: Item, context: _Context) -> str:
     """One item as HTML."""
     match item:
         case Table():
-            return _table(item, next(number["Table"]))
+            return _table(item, context.number("Table"))
         case Picture():
-            return _picture(item, next(number["Figure"]))
+            return _picture(item, context)
         case Text(text):
             paragraphs = re.split(r"\n\s*\n", text.strip())
             return "".join(f"<p>{_escape(paragraph)}</p>\n" for paragraph in paragraphs if paragraph)
@@ -234,85 +234,64 @@ def _table(table: Table, number: int) -> str:
                 f"page: row {i} of table {number} ({table.caption!r}) has {len(row)} cells, there are "
                 f"{len(table.headers)} headers"
             )
-    cells = [[_cell(cell) for cell in row] for row in table.rows]
-    numeric = [_is_numeric([row[i] for row in cells]) for i in range(len(table.headers))]
-    kinds = [' class="number"' if is_number else "" for is_number in numeric]
+    rows = [[cells.complete(cell) for cell in row] for row in table.rows]
+    columns = [[row[i] for row in rows] for i in range(len(table.headers))]
+    numeric = [cells.numeric(column) for column in columns]
+    kinds = [_kind(column, is_number) for column, is_number in zip(columns, numeric, strict=True)]
     heads = "".join(
         f'<th scope="col" aria-sort="none"{kind}><button type="button">{_escape(header)}</button></th>'
         for header, kind in zip(table.headers, kinds, strict=True)
     )
     lines = []
-    for row in cells:
+    for row in rows:
+        keys = [cells.sort_key(cell, is_number) for cell, is_number in zip(row, numeric, strict=True)]
+        values = ["" if key is None else f' data-value="{_escape(key)}"' for key in keys]
         line = "".join(
-            f"<td{kind}{_sort_key(cell, is_number)}>{_escape(cell.text)}</td>"
-            for cell, kind, is_number in zip(row, kinds, numeric, strict=True)
+            f"<td{kind}{value}>{_escape(cell.text)}</td>" for cell, kind, value in zip(row, kinds, values, strict=True)
         )
         lines.append(f"<tr>{line}</tr>\n")
     name = f"table-{number}"
+    box = "scroll tall" if len(rows) > TALL else "scroll"
     return (
         f'<figure>\n<figcaption id="{name}">{_caption("Table", number, table.caption)}</figcaption>\n'
-        f'<div class="scroll" role="group" aria-labelledby="{name}">\n<table aria-labelledby="{name}">\n'
+        f'<div class="{box}" role="group" aria-labelledby="{name}">\n<table aria-labelledby="{name}">\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody>\n</table>\n</div>\n</figure>\n"
     )
 
 
-def _cell(cell: Any) -> Cell:
-    """Any cell with its sort key: a float, a text, or NaN where the value is missing."""
-    if cell is None:
-        return Cell(DASH, math.nan)
-    if isinstance(cell, bool):
-        return Cell("yes" if cell else "no", "yes" if cell else "no")
-    if isinstance(cell, numbers.Real):
-        value = float(cell)
-        text = f"{int(cell):,}" if isinstance(cell, numbers.Integral) else f"{value:,.6g}"
-        return Cell(DASH if math.isnan(value) else text, value)
-    shown = cell if isinstance(cell, Cell) else Cell(str(cell))
-    if shown.value is None:
-        return Cell(shown.text, _value(shown.text))
-    return Cell(shown.text, shown.value if isinstance(shown.value, str) else float(shown.value))
+def _kind(column: Sequence[Cell], is_number: bool) -> str:
+    """The class of a column's cells; short texts stay in one line."""
+    if is_number:
+        return ' class="number"'
+    return ' class="short"' if max((len(cell.text) for cell in column), default=0) <= SHORT else ""
 
 
-def _value(text: str) -> float | str:
-    """What a text sorts by: 1024.0 for "1,024", 9.5 for "9.5 %", NaN for a dash, else the text."""
-    plain = text.strip()
-    if plain.lower() in MISSING:
-        return math.nan
-    plain = plain.removesuffix("%").removesuffix("x").rstrip().replace("\N{MINUS SIGN}", "-")
-    return float(plain.replace(",", "")) if _NUMBER.fullmatch(plain) and re.search(r"\d", plain) else text
-
-
-def _is_numeric(cells: Sequence[Cell]) -> bool:
-    """Whether a column has numbers, and nothing else but missing values."""
-    return not any(isinstance(cell.value, str) for cell in cells) and not all(map(_is_missing, cells))
-
-
-def _is_missing(cell: Cell) -> bool:
-    return isinstance(cell.value, float) and math.isnan(cell.value)
-
-
-def _sort_key(cell: Cell, numeric: bool) -> str:
-    """The attribute that page.js sorts by; none where a cell sorts by its text."""
-    if _is_missing(cell):
-        return ' data-value=""'
-    if numeric:
-        value = float(cell.value or 0.0)
-        # As JavaScript writes it.
-        return f' data-value="{value!r}"' if math.isfinite(value) else f' data-value="{"-" * (value < 0)}Infinity"'
-    return f' data-value="{_escape(cell.value)}"' if isinstance(cell.value, str) and cell.value != cell.text else ""
-
-
-def _picture(picture: Picture, number: int) -> str:
+def _picture(picture: Picture, context: _Context) -> str:
     """A PNG as data, with its size, so that the page does not jump while it is read."""
     data = pathlib.Path(picture.path).read_bytes()
     if data[:8] != _PNG or data[12:16] != b"IHDR":
         raise ValueError(f"page: {picture.path} is not a PNG; save the picture as one")
     width, height = struct.unpack(">II", data[16:24])
+    number = context.number("Figure")
+    # Drawn for paper at many dots an inch, a picture would fill a screen at one of its pixels for one of the screen's.
+    context.rules.append(f"#figure-{number} img {{ width: {width * 96 / _dots_per_inch(data):.0f}px; }}\n")
     alt = picture.caption or pathlib.Path(picture.path).stem.replace("_", " ")
     source = "data:image/png;base64," + base64.b64encode(data).decode()
     return (
-        f'<figure>\n<img src="{source}" width="{width}" height="{height}" alt="{_escape(alt)}">\n'
+        f'<figure id="figure-{number}">\n<img src="{source}" width="{width}" height="{height}" alt="{_escape(alt)}">\n'
         f"<figcaption>{_caption('Figure', number, picture.caption)}</figcaption>\n</figure>\n"
     )
+
+
+def _dots_per_inch(png: bytes) -> float:
+    """The resolution that a PNG says it has; 96, a pixel of CSS for each of its own, where it says none."""
+    at = 8
+    while at + 12 <= len(png) and png[at + 4 : at + 8] != b"IDAT":
+        if png[at + 4 : at + 8] == b"pHYs":
+            per_metre, _, unit = struct.unpack(">IIB", png[at + 8 : at + 17])
+            return per_metre * 0.0254 if unit == 1 and per_metre else 96.0
+        at += 12 + int.from_bytes(png[at : at + 4], "big")
+    return 96.0
 
 
 def _caption(kind: str, number: int, text: str) -> str:
