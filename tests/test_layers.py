@@ -71,6 +71,31 @@ def test_locally_connected_with_equal_kernels_is_a_convolution():
     assert_close(apply(LocallyConnected(4, (3, 2)), params, x), shared)
 
 
+@pytest.mark.parametrize("name", LOCAL)
+def test_locally_connected_is_a_product_of_extracted_patches(name):
+    """Values and gradients, against the patches that XLA extracts by a convolution."""
+    size, channels, fields, _ = LOCAL[name]
+    layer = LocallyConnected(4, use_bias=False, **fields)
+    x = draw(0, (3, *size, channels))
+    window, kernel = layer.window(x.shape[1:]), draw(1, layer.kernel_shape(x.shape[1:]))
+
+    def plain(kernel, x):
+        patches = jax.lax.conv_general_dilated_patches(
+            x, *window[:3], rhs_dilation=window.dilation, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.einsum("nhwp,hwpk->nhwk", patches, kernel)
+
+    def ours(kernel, x):
+        return layer.apply({"params": {"kernel": kernel}}, x, train=False)
+
+    found, backward = jax.vjp(ours, kernel, x)
+    expected, plain_backward = jax.vjp(plain, kernel, x)
+    assert_close(found, expected)
+    weights = draw(2, found.shape)
+    for ours_gradient, gradient in zip(backward(weights), plain_backward(weights), strict=True):
+        assert_close(ours_gradient, gradient)
+
+
 KINDS = {
     "max": (MaxPool, {}, max),
     "average": (AvgPool, {}, reference.mean),

@@ -193,18 +193,25 @@ class LocallyConnected(WindowLayer):
         # The fan-in of one output value is its own kernel volume: the two spatial axes are a batch of kernels.
         init = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal", batch_axis=(0, 1))
         kernel = self.param("kernel", init, shape, jnp.float32)
-        patches = jax.lax.conv_general_dilated_patches(  # (N, H', W', C * kh * kw)
-            x,
-            window.kernel,
-            window.stride,
-            window.padding,
-            rhs_dilation=window.dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        y = jnp.einsum("nhwp,hwpk->nhwk", patches, kernel.astype(x.dtype))
+        y = jnp.einsum("hwpn,hwpk->hwkn", _patches(x, window, (shape[0], shape[1])), kernel.astype(x.dtype))
+        y = y.transpose(3, 0, 1, 2)
         if self.use_bias:
             y = add_bias(y, self.param("bias", nn.initializers.zeros, (*shape[:2], self.features), jnp.float32))
         return y
+
+
+def _patches(images: jax.Array, window: Window, size: Pair) -> jax.Array:
+    """What each place sees, as matrices with one column for each image: [H', W', C * kh * kw, N], channel by channel.
+
+    On CPU the gradient of `sharing_net`'s two locally connected layers (128 images) takes a ninth of the time it takes with
+    `lax.conv_general_dilated_patches`, which is a convolution with a kernel of ones and zeros.
+    """
+    padded = ops.pad(images, window.padding, "zero")
+    count, height, width, channels = padded.shape
+    columns = padded.transpose(1, 2, 3, 0).reshape(1, height, width, channels * count)
+    positions = [(i, j) for i in range(window.kernel[0]) for j in range(window.kernel[1])]
+    taps = [ops.tap(columns, position, size, window).reshape(*size, channels, count) for position in positions]
+    return jnp.stack(taps, axis=3).reshape(*size, channels * len(taps), count)
 
 
 class Pool(WindowLayer):
