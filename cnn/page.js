@@ -41,4 +41,4 @@ const resized = new ResizeObserver((entries) => {
     else target.removeAttribute("tabindex");
   }
 });
-for (const box of document.querySelectorAll(".scroll, pre")) resized.observe(box);
+for (const box of document.querySelectorAll(".scroll")) resized.observe(box);
