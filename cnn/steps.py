@@ -31,12 +31,14 @@ class State(NamedTuple):
       params: of the net.
       statistics: the net's other variables (of batch normalisation), {} if it has none.
       optimizer: the optimiser's state.
+      key: of the run; it never changes. Part of the state, so that one compiled program serves every seed.
     """
 
     step: jax.Array
     params: Any
     statistics: Any
     optimizer: Any
+    key: jax.Array
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def init_state(net: Net, optimizer: optax.GradientTransformation, image_shape: t
     def init(key: jax.Array) -> State:
         variables = dict(net.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False))
         params = variables.pop("params")
-        return State(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params))
+        return State(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params), key)
 
     return init(jax.random.key(seed))
 
@@ -104,7 +106,7 @@ def make_step(
     Args:
       net: the classifier.
       optimizer: from `cnn.optim.make_optimizer`.
-      config: of the run: seed, augment and train.
+      config: of the run: augment and train.
       mean: per channel, in units of the full range.
       std: likewise.
 
@@ -120,7 +122,7 @@ def make_step(
 
     def step(state: State, images: jax.Array, labels: jax.Array) -> Stepped:
         # fold_in(key, step), not a split chain: the keys of a step do not depend on how the run got there.
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, background_key = jax.random.split(key, 3)
         x = augment(augment_key, images.astype(jnp.float32) / 255, **options)
         missed = None
@@ -142,7 +144,7 @@ def make_step(
         (loss, (statistics, correct)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(state.step + 1, params, statistics, optimizer_state), loss, correct
+        return State(state.step + 1, params, statistics, optimizer_state, state.key), loss, correct
 
     return step
 

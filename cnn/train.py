@@ -159,7 +159,7 @@ def _first_state(job: _Job) -> State:
     params = saved["variables"].pop("params")
     print(f"resumed {job.workdir} at step {latest} of {job.total}", flush=True)
     step = job.devices.replicate(jnp.asarray(latest, jnp.int32))
-    return State(step, params, saved["variables"], saved["optimizer"])
+    return State(step, params, saved["variables"], saved["optimizer"], state.key)
 
 
 def _train(job: _Job, state: State, writer: logs.MetricWriter) -> tuple[State, float]:
