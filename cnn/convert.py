@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import geometry
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Pool, Shape
+from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Pool, Shape, flatten_permutation
 from cnn.net import Net
 from cnn.windows import GeometryError, shape_text
 
@@ -112,10 +112,9 @@ def _dense_views(net: Net, image_shape: Sequence[int]) -> dict[str, tuple[Shape,
 
 def _spatial_kernel(kernel: jax.Array, seen: Shape, order: str) -> jax.Array:
     """[inputs, K] -> [height, width, channels, K], undoing the order of flattening."""
-    height, width, channels = seen
-    if order == "chw":
-        return kernel.reshape(channels, height, width, -1).transpose(1, 2, 0, 3)
-    return kernel.reshape(height, width, channels, -1)
+    permutation = flatten_permutation(order, seen)
+    rows = kernel if permutation is None else kernel[np.argsort(permutation)]
+    return rows.reshape(*seen, -1)
 
 
 def conv_to_fc(

@@ -7,6 +7,7 @@ import pytest
 
 from cnn import convert, geometry, nets
 from cnn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
+from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.windows import GeometryError
 
 # Both sides sum the same float32 products, in another order: a few units in the last place of the largest value.
@@ -37,7 +38,7 @@ NETS = [
 ]
 
 
-@pytest.mark.parametrize("order", ["hwc", "chw"])
+@pytest.mark.parametrize("order", FLATTEN_ORDERS)
 @pytest.mark.parametrize("name, options, shape", NETS)
 def test_converted_net_gives_the_logits(name, options, shape, order):
     net = nets.create(name, 7, flatten_order=order, **options)

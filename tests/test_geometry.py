@@ -283,7 +283,7 @@ ERRORS = {
     "flatten twice": ([Flatten(), Flatten()], (8, 9, 4), r"layers_1 \(flatten\): needs an image"),
     "lrn on a vector": ([Flatten(), LRN()], (8, 9, 4), r"layers_1 \(lrn\): needs an image"),
     "lrn size": ([LRN(0)], (8, 9, 4), r"size \(=0\) must be at least 1 channel"),
-    "flatten order": ([Flatten("whc")], (8, 9, 4), r"order \(='whc'\) must be 'hwc' or 'chw'"),
+    "flatten order": ([Flatten("whc")], (8, 9, 4), r"order \(='whc'\) must be one of hwc, chw, random"),
     "padding": ([Conv(3, 3, padding="full")], (8, 9, 4), r"padding \(='full'\) must be 'valid', 'same', a number"),
     "negative padding": ([MaxPool(2, padding=-1)], (8, 8, 4), r"padding \(=-1\) must be .* no number below 0"),
     "padding mode": ([Conv(3, padding_mode="wrap")], (8, 8, 4), r"padding_mode \(='wrap'\) must be one of zero, edge"),

@@ -10,7 +10,7 @@ layers also give `window(input_shape)`, from which receptive fields follow (see 
 """
 
 from cnn.layers.base import Layer, Shape
-from cnn.layers.pointwise import ACTIVATIONS, LRN, Activation, BatchNorm, Dense, Dropout, Flatten
+from cnn.layers.pointwise import ACTIVATIONS, LRN, Activation, BatchNorm, Dense, Dropout, Flatten, flatten_permutation
 from cnn.layers.sliding import AvgPool, Conv, LocallyConnected, MaxPool, NMaxPool, Pool, SumPool, WindowLayer
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "Shape",
     "SumPool",
     "WindowLayer",
+    "flatten_permutation",
 ]
