@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn import convert, data, dense, geometry, image_report, logs, protocol, report
+from cnn import convert, data, dense, geometry, image_report, logs, protocol, report, run_page
 from cnn import scenes as scenes_lib
 from cnn.checkpoint import Run
 from cnn.protocol import Evaluation, Row
@@ -40,7 +40,7 @@ def run_scenes(
     Args:
       run: a trained net (`cnn.checkpoint.load_run`).
       split: the examples that the scenes are made of.
-      output_dir: receives result.json, table.md, scenes.png and scene_0.png, ...; made if missing.
+      output_dir: receives result.json, table.md, scenes.png, scene_0.png, ... and report.html; made if missing.
       scenes: number of scenes.
       size: height and width of a scene, pixels.
       seed: of the scenes (`cnn.scenes.build`).
@@ -100,6 +100,7 @@ def run_scenes(
         path = os.path.join(output_dir, f"scene_{i}.png")
         stride = None if strides is None else min(strides)
         image_report.map_picture(path, run, made.images[i], stride or 1, int(made.labels[i]), made.boxes[i])
+    run_page.write_dense_page(output_dir)
     return result
 
 

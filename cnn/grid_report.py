@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn import logs, methods, pictures, protocol, protocol_grid, report
+from cnn import logs, methods, pictures, protocol, protocol_grid, report, run_page
 from cnn.checkpoint import Run
 from cnn.grid_options import Options, checked
 from cnn.pictures import Pictures
@@ -43,7 +43,7 @@ def run_grid(
     Args:
       run: a trained net (`cnn.checkpoint.load_run`).
       tested: the pictures (`cnn.pictures.load`).
-      output_dir: receives result.json and table.md; made if missing.
+      output_dir: receives result.json, table.md and report.html; made if missing.
       options: the grid.
       limit: most pictures to test on (`cnn.pictures.take`); None: all.
 
@@ -85,6 +85,7 @@ def run_grid(
     with open(os.path.join(output_dir, "table.md"), "w") as file:
         file.write(text)
     print(text, flush=True)
+    run_page.write_dense_page(output_dir)
     return result
 
 

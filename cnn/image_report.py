@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn import data, dense, overlays, protocol, report
+from cnn import data, dense, logs, overlays, protocol, report, run_page
 from cnn.checkpoint import Run
 from cnn.images import decode
 from cnn.windows import shape_text
@@ -73,7 +73,8 @@ def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None
       path: of the picture, at least as large as the window; it is not resized. Its polarity must be that of the
         training images (digits: bright on black).
       output_dir: receives NAME_map.png, NAME_classes.png (a heat map for each of the best classes), NAME_best.png (the
-        best window) and, at stride 1, NAME_pixels.png (the class of the window around each pixel); made if missing.
+        best window) and, at stride 1, NAME_pixels.png (the class of the window around each pixel); NAME_map.json (the
+        returned numbers) and report.html; made if missing.
       stride: between windows, pixels; None: the net's own.
 
     Returns:
@@ -112,6 +113,9 @@ def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None
     if stride == 1:
         classes = dense.class_map(scores, boxes, image.shape, (height, width))
         overlays.class_map_picture(f"{stem}_pixels.png", image, classes, run.class_names)
+    facts = {"image": path, "size": image.shape[:2], "stride": stride, "net": run.config.net.name, "steps": run.step}
+    logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment()})
+    run_page.write_dense_page(output_dir)
     print(f"  wrote {stem}_*.png", flush=True)
     return result
 

@@ -98,7 +98,8 @@ def write_dense_page(output_dir: str) -> str:
     page_path = os.path.join(output_dir, NAME)
     page.write(page_path, title or "Pictures, run densely", [*sections, *made])
     folder, name = os.path.split(os.path.abspath(output_dir))
-    if name == "dense_eval" and os.path.exists(os.path.join(folder, "result.json")):
+    files = ("result.json", "config.json", "data.json")
+    if name == "dense_eval" and all(os.path.exists(os.path.join(folder, file)) for file in files):
         write_run_page(folder)
     return page_path
 
@@ -162,7 +163,7 @@ def _net(workdir: str, notation: str, table: geometry.Table) -> list[page.Item]:
     )
     pictures = {
         "kernels": "The kernels of the first convolution.",
-        "features": "What each layer makes of some test images.",
+        "features": "What each layer makes of test images, and the probabilities of the classes; orange: the label.",
     }
     return [Listing(notation), Table(headers, rows, caption), *_pictures(workdir, pictures)]
 
@@ -176,20 +177,21 @@ def _protocol(folder: str) -> tuple[str, list[page.Item]]:
         best = min(result["rows"], key=lambda row: row["top1"])
         centre = result["rows"][0]
         shown = {
-            f"lowest top-1 error: {best['method']}": f"{best['top1']:.2%}",
+            f"lowest top-1 error of {len(result['rows'])} rows: {best['method']}": f"{best['top1']:.2%}",
             f"{centre['method']}, smallest scale": f"{centre['top1']:.2%}",
             "pictures": f"{result['examples']:,}",
         }
         return title, [Numbers(shown), *items]
     best = result["best_dense"]
     shown = {
-        f"{best['method']}, {best['averaging']}": f"{best['accuracy']:.2%}",
+        f"most accurate: {best['method']}, {best['averaging']}": f"{best['accuracy']:.2%}",
         "window around the object, its place told": f"{result['at_object']['accuracy']:.2%}",
         "all crops' time over the dense run's": f"{result['measured_saving']:.1f}x",
         "their multiply-adds": f"{result['predicted_saving']:.1f}x",
     }
     pictures = {"scenes": "The first scenes, each with the class of its object."}
-    for i in range(len(list(pathlib.Path(folder).glob("scene_*.png")))):
+    # No more than there are scenes: an earlier evaluation of more may have left its own.
+    for i in range(min(result["scenes"], len(list(pathlib.Path(folder).glob("scene_*.png"))))):
         pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window."
     return title, [Numbers(shown), *items, *_pictures(folder, pictures)]
 
@@ -204,7 +206,8 @@ def _map(folder: str, stem: str, found: Mapping[str, Any]) -> list[page.Item]:
     table = Table(("averaging", "place", "class", "score"), rows, "The best classes, averaged over all windows.")
     facts = {"image": found["image"], "size": shape_text(found["size"]) + " pixels (height x width)"}
     facts |= {"windows": shape_text(found["windows"]), "stride": found["stride"] or "the net's own"}
-    pictures = _pictures(folder, {f"{stem}_{name}": caption for name, caption in MAP_PICTURES.items()})
+    drawn = [name for name in MAP_PICTURES if name != "pixels" or found["stride"] == 1]
+    pictures = _pictures(folder, {f"{stem}_{name}": MAP_PICTURES[name] for name in drawn})
     return [Facts(facts), table, *pictures]
 
 

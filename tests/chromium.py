@@ -20,6 +20,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--window-size=1200,900",
+    "--force-prefers-reduced-motion",  # a page that still glides to a header is clicked beside it
     "--lang=en-US",
 )
 
