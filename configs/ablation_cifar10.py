@@ -1,0 +1,20 @@
+"""The base of the ablation studies on colour photographs: a small net on 10,000 pictures of CIFAR-10.
+
+    python main.py --config=configs/ablation_cifar10.py --workdir=runs/ablation_cifar10
+
+A minute on two cores. Studies change fields of it: `python -m experiments.ablate --list`. Prepare the data first: see
+README.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ablation
+
+
+def get_config() -> ConfigDict:
+    """[CONV 3x3 -> RELU -> POOL]*3 with 16, 32 and 64 maps, FC 64, FC classes; flips."""
+    config = ablation.get_config()
+    config.data.name = "cifar10"
+    config.net.options.update({"features": (16, 32, 64), "blocks": 3})
+    config.augment.flip = True
+    return config

@@ -1,0 +1,150 @@
+"""One cell of a study: its seeds trained and measured; a pure function of a job, so that it can run anywhere."""
+
+import os
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn import data, geometry, logs, together, visuals
+from cnn.config import Config
+from cnn.devices import Devices
+from experiments.ablation import study as study_lib
+from experiments.ablation.measures import Trained
+from experiments.ablation.study import Study
+
+TUNING_SEEDS = (1_000_000, 1_000_001)  # apart from those that count
+PICTURED = 3  # test images whose feature maps are drawn
+
+
+class Job(NamedTuple):
+    """What a cell needs to run.
+
+    Attributes:
+      study: its declaration.
+      cell: name of the cell.
+      configs: of the cell; one for each value of a tuned field, else one.
+      seeds: to train.
+      chosen: index of the config that an earlier session tuned to; None: not tuned yet.
+      pictures: whether kernels and feature maps are drawn (of the first seed).
+    """
+
+    study: Study
+    cell: str
+    configs: tuple[Config, ...]
+    seeds: tuple[int, ...]
+    chosen: int | None = None
+    pictures: bool = True
+
+
+class Done(NamedTuple):
+    """What a cell gives.
+
+    Attributes:
+      records: one for each seed, as a line of results.jsonl has it, and one for each tuned value.
+      pictures: PNG files by name.
+    """
+
+    records: list[dict[str, Any]]
+    pictures: dict[str, bytes]
+
+
+def run_cell(job: Job) -> Done:
+    """Trains and measures the seeds of a cell.
+
+    Args:
+      job: see `Job`.
+
+    Returns:
+      Records and pictures.
+
+    Raises:
+      ValueError: if a field is out of range.
+      DataError: if the data is not there.
+    """
+    start = time.monotonic()
+    devices = Devices()
+    chosen, tried = (0, []) if len(job.configs) == 1 else (job.chosen, [])
+    if chosen is None:
+        chosen, tried = _tune(job, devices)
+    config = job.configs[chosen]
+    dataset = study_lib.load_data(config)
+    found = together.train_seeds(config, dataset, job.seeds, devices)
+    table = geometry.table(found.net, dataset.image_shape)
+    environment = logs.environment()
+    costs = {
+        "parameters": table.params,
+        "multiply_adds": table.macs,
+        "epoch_seconds": round(found.epoch_seconds, 4),
+        "step_bytes": found.step_bytes,
+        "train_examples": len(dataset.train.labels),
+        "test_examples": len(dataset.test.labels),
+    }
+    where = {key: environment[key] for key in ("device", "commit", "python", "packages")}
+    records = []
+    for run in found.runs:
+        values, lost = _measure(job, config, dataset, found.net, run, devices), run.diverged
+        record = {"kind": "seed", "cell": job.cell, "seed": run.seed, "chosen": chosen, "values": values}
+        records.append({**record, "diverged": lost, "curve": run.curve, **costs, **where})
+    took = round(time.monotonic() - start, 2)
+    records = [{**record, "cell_seconds": took} for record in [*tried, *records]]
+    return Done(records, _draw(job, found, dataset) if job.pictures else {})
+
+
+def _tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:
+    """The config with the best mean validation accuracy over seeds that do not count; the test split is not seen."""
+    records = []
+    for number, config in enumerate(job.configs):
+        dataset = study_lib.load_data(config)
+        if not len(dataset.validation.labels):
+            raise ValueError("a study that tunes chooses on validation; set data.validation_fraction above 0")
+        seeds = TUNING_SEEDS[: max(1, devices.count)] if devices.platform == "cpu" else TUNING_SEEDS
+        found = together.train_seeds(config, dataset, seeds, devices)
+        for run in found.runs:
+            accuracy = 0.0 if run.diverged is not None else run.curve[-1]["validation_accuracy"]
+            record = {"kind": "tuning", "cell": job.cell, "seed": run.seed, "chosen": number}
+            records.append({**record, "validation_accuracy": accuracy, "diverged": run.diverged})
+    means = [
+        np.mean([record["validation_accuracy"] for record in records if record["chosen"] == number])
+        for number in range(len(job.configs))
+    ]
+    return int(np.argmax(means)), records
+
+
+def _measure(
+    job: Job, config: Config, dataset: data.Dataset, net: Any, run: together.SeedRun, devices: Devices
+) -> dict[str, float]:
+    """Every outcome of a seed."""
+    test = together.score(net, run.variables, config, dataset, "test", devices)
+    values = {study_lib.TEST: test.accuracy, "test loss": test.loss}
+    for measure in job.study.measures:
+        values |= measure.function(Trained(net, run.variables, config, dataset, devices))
+    return values
+
+
+def _draw(job: Job, found: together.Together, dataset: data.Dataset) -> dict[str, bytes]:
+    """Kernels of the first layer and feature maps of the first test images, of the first seed."""
+    variables = found.runs[0].variables
+    drawn = {}
+    with tempfile.TemporaryDirectory() as folder:
+        kernels, features = os.path.join(folder, "kernels.png"), os.path.join(folder, "features.png")
+        kernel = visuals.first_kernel(found.net, variables)
+        if kernel is not None:
+            visuals.kernels_picture(kernels, kernel)
+        shown = dataset.test.images[:PICTURED]
+        visuals.feature_maps_picture(
+            features,
+            found.net,
+            variables,
+            shown,
+            dataset.mean,
+            dataset.std,
+            dataset.class_names,
+            dataset.test.labels[:PICTURED],
+        )
+        for path in (kernels, features):
+            if os.path.exists(path):
+                with open(path, "rb") as file:
+                    drawn[os.path.basename(path)] = file.read()
+    return drawn

@@ -1,0 +1,203 @@
+"""Runs a study: its cells, those that are missing, one result after another, then the report."""
+
+import importlib.util
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cnn import data, report
+from cnn.config import Config
+from experiments.ablation import executors, study_report
+from experiments.ablation import study as study_lib
+from experiments.ablation.cells import TUNING_SEEDS, Done, Job
+from experiments.ablation.store import Store
+from experiments.ablation.study import Study
+
+# What a cell is predicted to take, fitted to the committed results on two CPU cores: small convolutions reach this
+# rate, forward and backward, and each compiled program costs as much whatever it computes.
+MULTIPLY_ADDS_PER_SECOND = 1.5e10
+COMPILE_SECONDS = 12.0
+
+
+def run_study(
+    name: str,
+    workdir: str,
+    *,
+    seeds: int | None = None,
+    base: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    executor: str = "local",
+    options: Mapping[str, Any] | None = None,
+    study: Study | None = None,
+) -> str:
+    """Trains and measures every cell of a study that is not there yet, and writes the report.
+
+    Args:
+      name: of the study.
+      workdir: its directory; made if missing. Receives study.json, results.jsonl, report.md, report.html and pictures.
+      seeds: 0 to this less one, of each cell; None: as many as the study asks for.
+      base: config file; None: the study's own.
+      overrides: field -> value, for all cells.
+      executor: "local" or "ray".
+      options: of the executor.
+      study: its declaration; None: the one of that name in `experiments/studies`.
+
+    Returns:
+      Path of report.md.
+
+    Raises:
+      ValueError: if a field is out of range, a net cannot be built, or the directory holds another study; before
+        anything is trained.
+      DataError: if the data is not there.
+    """
+    study = study or study_lib.load(name)
+    seeds = seeds or study.seeds
+    if seeds < 1:
+        raise ValueError(f"--seeds={seeds} must be at least 1")
+    start_from = load_base(base or study.base)
+    configs = {cell: cell_configs(study, cell, start_from, overrides or {}) for cell in study.cells}
+    for cell, found in configs.items():
+        for config in found:
+            dataset = study_lib.load_data(config)
+            try:
+                study_lib.check(config, dataset.image_shape, dataset.num_classes)
+            except ValueError as error:
+                raise ValueError(f"cell {cell!r}: {error}") from error
+    store = Store(workdir, {"study": name, "question": study.question, "baseline": study.baseline}, configs)
+    jobs = _missing(study, configs, store, range(seeds))
+    progress = _Progress(len(study.cells), jobs)
+    failed: dict[str, Exception] = {}
+    for job, done in executors.run(jobs, executor, **(options or {})):
+        if isinstance(done, Done):
+            store.add(done.records)
+            store.add_pictures(job.cell, done.pictures)
+        else:
+            failed[job.cell] = done
+        progress.show(job, done)
+    path = study_report.write(store, name, study, configs, seeds, _command(name, seeds, base, overrides or {}))
+    print(f"report: {path} and report.html beside it", flush=True)
+    if failed:
+        reasons = "; ".join(f"cell {cell!r}: {error}" for cell, error in failed.items())
+        raise ValueError(f"{len(failed)} of {len(study.cells)} cells failed, the report is of the others: {reasons}")
+    return path
+
+
+def _command(name: str, seeds: int, base: str | None, overrides: Mapping[str, Any]) -> str:
+    """That makes the same results anew, wherever they are to lie."""
+    parts = ["python", "-m", "experiments.ablate", f"--study={name}", f"--seeds={seeds}"]
+    parts += [f"--config={base}"] if base else []
+    return shlex.join([*parts, *(f"--config.{field}={value}" for field, value in overrides.items())])
+
+
+def load_base(path: str) -> Config:
+    """A config file's config.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      What its get_config gives.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    spec = importlib.util.spec_from_file_location("ablation_base", path)
+    if spec is None or spec.loader is None or not os.path.exists(path):
+        raise FileNotFoundError(f"--config={path}: there is no such config file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def cell_configs(study: Study, cell: str, base: Config, overrides: Mapping[str, Any]) -> tuple[Config, ...]:
+    """The configs of a cell: one for each value of the tuned field, else one.
+
+    Args:
+      study, cell, base, overrides: as `experiments.ablation.study.cell_config`.
+
+    Returns:
+      The configs.
+
+    Raises:
+      ValueError: if the user set a field that the study varies.
+    """
+    if not study.tune:
+        return (study_lib.cell_config(study, cell, base, overrides),)
+    ((field, values),) = study.tune.items()
+    return tuple(study_lib.cell_config(study, cell, base, overrides, **{field: value}) for value in values)
+
+
+def _missing(study: Study, configs: Mapping[str, tuple[Config, ...]], store: Store, seeds: range) -> list[Job]:
+    jobs = []
+    for cell in study.cells:
+        there = store.seeds_done(cell)
+        left = tuple(seed for seed in seeds if seed not in there)
+        if left:
+            jobs.append(Job(study, cell, configs[cell], left, store.chosen(cell), pictures=not there))
+    return jobs
+
+
+class _Progress:
+    """One line for each cell that ends: how it did, how many are left, how long they will take."""
+
+    def __init__(self, cells: int, jobs: list[Job]) -> None:
+        self.left = {job.cell: _work(job) for job in jobs}
+        self.start, self.done, self.cells = time.monotonic(), 0.0, cells
+        there = cells - len(jobs)
+        print(f"{cells} cells, {there} of them done before; running: {', '.join(self.left) or 'none'}", flush=True)
+
+    def show(self, job: Job, done: Done | Exception) -> None:
+        self.done += self.left.pop(job.cell)
+        rate = (time.monotonic() - self.start) / self.done
+        minutes = rate * sum(self.left.values()) / 60
+        if isinstance(done, Done):
+            values = [r["values"][study_lib.TEST] for r in done.records if r["kind"] == "seed"]
+            text = f"{study_lib.TEST} {sum(values) / len(values):.2%}, mean of {len(values)}"
+        else:
+            text = f"failed: {done}"
+        number = self.cells - len(self.left)
+        print(f"cell {number} of {self.cells}, {job.cell!r}: {text}; {minutes:.1f} min left", flush=True)
+
+
+def _work(job: Job) -> float:
+    """Seconds that a job is predicted to take."""
+    return _seconds(job.configs, len(job.seeds), job.chosen is None)
+
+
+def _seconds(configs: tuple[Config, ...], seeds: int, tune: bool) -> float:
+    """Predicted seconds of a cell; reads the data."""
+    config = configs[0]
+    dataset = study_lib.load_data(config)
+    table = study_lib.check(config, dataset.image_shape, dataset.num_classes)
+    train = config.train
+    examples = train.epochs * len(dataset.train.labels) if train.epochs else train.steps * train.batch_size
+    # Each seed trains (three times the forward pass), and is validated and tested.
+    one = (3 * examples + len(dataset.test.labels)) * (table.macs + 200_000) / MULTIPLY_ADDS_PER_SECOND
+    tried = len(configs) if tune and len(configs) > 1 else 0
+    return one * (seeds + tried * len(TUNING_SEEDS)) + COMPILE_SECONDS * (1 + tried)
+
+
+def listing() -> str:
+    """Every study: its question, cells, baseline, seeds and predicted minutes.
+
+    Returns:
+      Markdown.
+    """
+    parts = []
+    rows = []
+    for name in study_lib.names():
+        study = study_lib.load(name)
+        base = load_base(study.base)
+        try:
+            seconds = sum(
+                _seconds(cell_configs(study, cell, base, {}), study.seeds, bool(study.tune)) for cell in study.cells
+            )
+            minutes = f"{seconds / 60:.0f}"
+        except data.DataError:
+            minutes = "data not prepared"
+        rows.append((name, len(study.cells), study.seeds, study.baseline, minutes, base.data.name))
+        parts.append(f"{name}: {study.question}\n  cells: {', '.join(study.cells)}")
+    headers = ("study", "cells", "seeds", "baseline", "minutes, two CPU cores", "data")
+    return "\n".join(parts) + "\n\n" + report.markdown(headers, rows)

@@ -1,0 +1,117 @@
+"""A study's directory: what was asked for, and the results so far, one line each; a killed study goes on from them."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnn import logs
+from cnn.config import FREE_FIELDS, Config
+
+
+class Store:
+    """results.jsonl, study.json and pictures/ of a study.
+
+    Attributes:
+      workdir: the directory.
+      records: the lines of results.jsonl.
+    """
+
+    def __init__(self, workdir: str, study: Mapping[str, Any], configs: Mapping[str, Sequence[Config]]) -> None:
+        """Opens a directory for a study; made if missing.
+
+        Args:
+          workdir: the directory.
+          study: name, question and what else is to be kept of it.
+          configs: of each cell.
+
+        Raises:
+          ValueError: if the directory holds another study, or one with other configs; names the fields.
+        """
+        self.workdir = workdir
+        os.makedirs(os.path.join(workdir, "pictures"), exist_ok=True)
+        wanted = {**study, "cells": {cell: [_plain(config) for config in found] for cell, found in configs.items()}}
+        path = os.path.join(workdir, "study.json")
+        if os.path.exists(path):
+            with open(path) as file:
+                self._compare(json.load(file), wanted)
+        logs.write_json(path, wanted)
+        self._path = os.path.join(workdir, "results.jsonl")
+        self.records = self._read()
+
+    def _compare(self, there: Any, wanted: Any) -> None:
+        """Refuses to mix results of different configs."""
+        one, other = (dict(_flat({"study": x["study"], "cells": x["cells"]})) for x in (there, wanted))
+        differ = [
+            f"{field} is {one.get(field)!r} there and {other.get(field)!r} here"
+            for field in {**one, **other}
+            if one.get(field) != other.get(field) and not any(f".{free}" in f".{field}" for free in FREE_FIELDS)
+        ]
+        if differ:
+            raise ValueError(
+                f"{self.workdir!r} holds another study, or one with other fields: {'; '.join(differ[:5])}"
+                f"{f' and {len(differ) - 5} more' if len(differ) > 5 else ''}. Choose another --workdir"
+            )
+
+    def _read(self) -> list[dict[str, Any]]:
+        """The lines so far; one cut off by a kill is taken away."""
+        if not os.path.exists(self._path):
+            return []
+        with open(self._path) as file:
+            whole = [line for line in file if line.endswith("\n")]
+        with open(self._path + ".part", "w") as file:
+            file.writelines(whole)
+        os.replace(self._path + ".part", self._path)
+        return [json.loads(line) for line in whole]
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Appends results of a cell: all of them, or, if killed meanwhile, a part that is whole lines.
+
+        Args:
+          records: of `experiments.ablation.cells.run_cell`.
+        """
+        with open(self._path, "a") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+            file.flush()
+            os.fsync(file.fileno())
+        self.records += [dict(record) for record in records]
+
+    def add_pictures(self, cell: str, pictures: Mapping[str, bytes]) -> None:
+        """Writes pictures of a cell.
+
+        Args:
+          cell: its name.
+          pictures: PNG files by name.
+        """
+        for name, content in pictures.items():
+            path = self.picture(cell, name)
+            with open(path + ".part", "wb") as file:
+                file.write(content)
+            os.replace(path + ".part", path)
+
+    def picture(self, cell: str, name: str) -> str:
+        """Path of a cell's picture, there or not."""
+        stem = "".join(letter if letter.isalnum() else "_" for letter in cell)
+        return os.path.join(self.workdir, "pictures", f"{stem}_{name}")
+
+    def seeds_done(self, cell: str) -> set[int]:
+        """Seeds of a cell that have their line."""
+        return {record["seed"] for record in self.records if record["kind"] == "seed" and record["cell"] == cell}
+
+    def chosen(self, cell: str) -> int | None:
+        """Index of the config that a cell was tuned to; None if no seed of it was trained yet."""
+        found = {r["chosen"] for r in self.records if r["kind"] == "seed" and r["cell"] == cell}
+        return found.pop() if found else None
+
+
+def _plain(config: Config) -> Any:
+    return json.loads(config.to_json())
+
+
+def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """{"a": {"b": [1]}} -> [("a.b.0", 1)]."""
+    if isinstance(tree, dict):
+        return [item for key, value in tree.items() for item in _flat(value, f"{prefix}{key}.")]
+    if isinstance(tree, list):
+        return [item for number, value in enumerate(tree) for item in _flat(value, f"{prefix}{number}.")]
+    return [(prefix[:-1], tree)]

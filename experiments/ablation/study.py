@@ -1,0 +1,222 @@
+"""What a study is: a question, cells that differ in a few fields of one config, and what is measured; data, no code."""
+
+import copy
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cnn import checkpoint, data, geometry
+from cnn.config import Config
+from experiments import studies
+
+TEST = "test accuracy"
+
+
+class Outcome(NamedTuple):
+    """A number that every seed of every cell ends in.
+
+    Attributes:
+      name: as tables head it.
+      unit: "points" for fractions that are shown as percentages; else the unit, "" for none.
+      higher_is_better: None where neither is.
+    """
+
+    name: str
+    unit: str = "points"
+    higher_is_better: bool | None = True
+
+
+class Measure(NamedTuple):
+    """Something to measure on each trained net beside its test accuracy.
+
+    Attributes:
+      outcomes: what it gives.
+      function: `experiments.ablation.measures.Trained` -> {outcome's name: number}.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    function: Callable[[Any], Mapping[str, float]]
+
+
+class Contrast(NamedTuple):
+    """A comparison beside that of every cell with the baseline: paired over seeds.
+
+    Attributes:
+      first, second: (cell, outcome's name); the difference is the first less the second.
+    """
+
+    first: tuple[str, str]
+    second: tuple[str, str]
+
+
+class Series(NamedTuple):
+    """Outcomes that are points of one curve, to be drawn as one line for each cell.
+
+    Attributes:
+      xlabel, ylabel: of the plot.
+      points: x -> outcome's name.
+    """
+
+    xlabel: str
+    ylabel: str
+    points: Mapping[int, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study, declared.
+
+    Attributes:
+      question: one sentence.
+      cells: name -> fields that it changes, as `--config.FIELD` would; "net.options" replaces all options.
+      baseline: the cell that all others are compared with.
+      base: config file that the cells start from.
+      shared: fields that all cells change.
+      tune: field -> values, tried in each cell on seeds of their own; the one with the best mean validation accuracy is
+        taken, and nothing else of the tried runs.
+      measures: beside test accuracy.
+      compared: names of the outcomes that cells are compared with the baseline in.
+      contrasts: further comparisons.
+      series: what to draw as curves.
+      notes: what was scaled down, and what a reader has to know.
+      seeds: that the committed results have.
+    """
+
+    question: str
+    cells: Mapping[str, Mapping[str, Any]]
+    baseline: str
+    base: str = "configs/ablation.py"
+    shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tune: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    measures: tuple[Measure, ...] = ()
+    compared: tuple[str, ...] = (TEST,)
+    contrasts: tuple[Contrast, ...] = ()
+    series: tuple[Series, ...] = ()
+    notes: str = ""
+    seeds: int = 6
+
+    def __post_init__(self) -> None:
+        if self.baseline not in self.cells:
+            raise ValueError(f"baseline {self.baseline!r} is none of the cells {', '.join(self.cells)}")
+        if len(self.tune) > 1:
+            raise ValueError(f"tune names {len(self.tune)} fields ({', '.join(self.tune)}); one can be tuned")
+        known = [outcome.name for outcome in self.outcomes]
+        wanted = [*self.compared, *(side[1] for contrast in self.contrasts for side in contrast)]
+        wanted += [name for series in self.series for name in series.points.values()]
+        for name in wanted:
+            if name not in known:
+                raise ValueError(f"{name!r} is measured by nothing; outcomes: {', '.join(known)}")
+        for cell in (side[0] for contrast in self.contrasts for side in contrast):
+            if cell not in self.cells:
+                raise ValueError(f"a contrast names {cell!r}, which is none of the cells {', '.join(self.cells)}")
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """All of them, test accuracy first."""
+        return (Outcome(TEST), *(outcome for measure in self.measures for outcome in measure.outcomes))
+
+    @property
+    def comparisons(self) -> tuple[Contrast, ...]:
+        """All of them: the family that p-values are corrected over."""
+        others = [cell for cell in self.cells if cell != self.baseline]
+        pairs = [Contrast((cell, name), (self.baseline, name)) for name in self.compared for cell in others]
+        return (*pairs, *self.contrasts)
+
+
+def names() -> list[str]:
+    """Names of all studies, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+
+
+def load(name: str) -> Study:
+    """A study by the name of its file in `experiments/studies`.
+
+    Args:
+      name: one of `names()`.
+
+    Returns:
+      The study.
+
+    Raises:
+      ValueError: if there is none; lists all.
+    """
+    if name not in names():
+        raise ValueError(f"--study={name}: there is no such study; studies: {', '.join(names())}")
+    return importlib.import_module(f"experiments.studies.{name}").STUDY
+
+
+def cell_config(study: Study, cell: str, base: Config, overrides: Mapping[str, Any], **further: Any) -> Config:
+    """The config of a cell.
+
+    Args:
+      study: the study.
+      cell: name of one of its cells.
+      base: the config that the study starts from.
+      overrides: what the user set, by field: wins over `study.shared`.
+      **further: nothing, or a tuned field and its value, as {field: value}.
+
+    Returns:
+      A config of its own.
+
+    Raises:
+      ValueError: if the user set a field that the study varies.
+      AttributeError: for an unknown field; names the nearest.
+    """
+    own = {**study.cells[cell], **further}
+    varied = {field for fields in study.cells.values() for field in fields} | set(study.tune)
+    for field in overrides:
+        if field in varied:
+            raise ValueError(f"--config.{field}: this study varies it; leave it, or take another study")
+    config = copy.deepcopy(base)
+    for fields in (study.shared, overrides, own):
+        for field, value in fields.items():
+            _set(config, field, value)
+    return config
+
+
+def _set(config: Config, field: str, value: Any) -> None:
+    *path, last = field.split(".")
+    for name in path:
+        config = config[name]
+    if last == "options":
+        config.options.clear()
+        config.options.update(value)
+    elif path and path[-1] == "options" and last not in config:
+        config[last] = value
+    else:
+        with config.ignore_type():  # "same" -> 2 and the like: what the net takes, the net says
+            config[last] = value
+
+
+def check(config: Config, image_shape: tuple[int, ...], num_classes: int) -> geometry.Table:
+    """Builds a cell's net on paper, so that a mistake in the last cell shows before the first is trained.
+
+    Args:
+      config: of the cell.
+      image_shape: (H, W, C).
+      num_classes: of the data.
+
+    Returns:
+      Its layers.
+
+    Raises:
+      ValueError: if the net cannot be built.
+    """
+    return geometry.table(checkpoint.make_net(config, num_classes), image_shape)
+
+
+def load_data(config: Config) -> data.Dataset:
+    """The data of a config; the last one is kept, as the cells of most studies share theirs."""
+    return _load(tuple(sorted(config.data.items())))
+
+
+_loaded: dict[tuple[Any, ...], data.Dataset] = {}
+
+
+def _load(fields: tuple[Any, ...]) -> data.Dataset:
+    if fields not in _loaded:
+        _loaded.clear()
+        _loaded[fields] = data.load(**dict(fields))
+    return _loaded[fields]

@@ -1,0 +1,1 @@
+"""Studies: one small declaration a file, each named `STUDY`; see `experiments.ablation.study.Study`."""
