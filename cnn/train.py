@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn import checkpoint, data, dense_report, geometry, logs, optim, report, steps
+from cnn import checkpoint, data, dense_report, geometry, logs, optim, report, run_page, steps, visuals
 from cnn.config import Config
 from cnn.config import save as save_config
 from cnn.data import Dataset
@@ -18,6 +18,8 @@ from cnn.devices import Devices
 from cnn.evaluate import Metrics, evaluate
 from cnn.net import Net
 from cnn.steps import State
+
+PICTURED = 2  # test images whose feature maps are drawn, each of another class
 
 
 class _Job(NamedTuple):
@@ -55,7 +57,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     Args:
       config: see `configs/default.py` for its fields.
       workdir: directory of the run; made if missing. Receives config.json, data.json (normalisation constants, class
-        names), metrics.jsonl, tensorboard/, checkpoints/, result.json and pictures.
+        names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html.
 
     Returns:
       What result.json holds: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
@@ -93,8 +95,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
     result |= {"net": config.net.name, "data": config.data.name, "seed": config.seed, **environment}
     logs.write_json(os.path.join(workdir, "result.json"), result)
-    report.confusion_picture(os.path.join(workdir, "confusion.png"), test.confusion, dataset.class_names)
-    report.curves_picture(os.path.join(workdir, "curves.png"), logs.read_metrics(workdir))
+    _draw(job, state, test)
     print(
         f"test accuracy {test.accuracy:.4f} ({round(test.accuracy * test.examples)} of {test.examples} right), "
         f"loss {test.loss:.4f}, trained in {seconds:.0f} s",
@@ -109,6 +110,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
             size=config.eval.scene_size,
             seed=config.seed,
         )
+    run_page.write_run_page(workdir)
     return result
 
 
@@ -203,6 +205,23 @@ def _train(job: _Job, state: State, writer: logs.MetricWriter) -> tuple[State, f
             job.checkpoints.save(step, variables, optimizer)
     progress.close()
     return state, seconds
+
+
+def _draw(job: _Job, state: State, test: Metrics) -> None:
+    """The pictures of a run: how well it does, and what its net has learned."""
+    names, split = job.dataset.class_names, job.dataset.test
+    confusion, curves, kernels, features = (
+        os.path.join(job.workdir, f"{name}.png") for name in ("confusion", "curves", "kernels", "features")
+    )
+    report.confusion_picture(confusion, test.confusion, names)
+    report.curves_picture(curves, logs.read_metrics(job.workdir))
+    variables = jax.tree.map(np.array, state.variables)
+    kernel = visuals.first_kernel(job.net, variables)
+    if kernel is not None:
+        visuals.kernels_picture(kernels, kernel)
+    few = np.unique(split.labels, return_index=True)[1][:PICTURED]
+    mean, std = job.dataset.mean, job.dataset.std
+    visuals.feature_maps_picture(features, job.net, variables, split.images[few], mean, std, names, split.labels[few])
 
 
 def _check_finite(losses: np.ndarray, first_step: int, schedule: optax.Schedule) -> None:
