@@ -95,7 +95,7 @@ def _kernels_title(kernel: np.ndarray, shown: int, across: int) -> str:
     first = [f"the first {shown} kernels"] * (shown < count)
     if channels != 3:
         first += [f"the first {across} of {channels} channels"] * (across < channels)
-        text += "; a row a kernel, a column a channel" if across > 1 else ""
+        text += "\nblack negative, white positive" + ("; a row a kernel, a column a channel" if across > 1 else "")
     text += f"\ndrawn: {', '.join(first)}" if first else ""
     broken = int((~np.isfinite(kernel)).any(axis=(0, 1, 2)).sum())
     return text + (f"\n{broken} hold weights that are not finite (orange)" if broken else "")
@@ -224,7 +224,8 @@ def _title(axes: "Axes", probabilities: np.ndarray, names: Sequence[str], label:
     if label is None or label == predicted:
         axes.set_title(_short(text), fontsize=9)
     else:
-        axes.set_title(f"{_short(text)},\nis {_short(class_name(names, label))}", fontsize=9, color=WARNING)
+        both = [_short(text), f"is {_short(class_name(names, label))}"]
+        axes.set_title((", " if sum(map(len, both)) < 20 else ",\n").join(both), fontsize=9, color=WARNING)
 
 
 def _limits(row: _Row) -> tuple[float, float]:
@@ -268,7 +269,7 @@ def _draw_probabilities(axes: "Axes", probabilities: np.ndarray, names: Sequence
     axes.set_box_aspect(min(2.0, 0.14 * len(order) + 0.1))
     axes.set_anchor("N")
     title = "probability" if len(order) == len(probabilities) else f"{len(order)} of {len(probabilities)} classes"
-    axes.set_title(title, fontsize=8, loc="left")
+    axes.set_title(title + ("" if label is None else "; orange: the label"), fontsize=8, loc="left")
     axes.tick_params(length=0, colors=INK)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 

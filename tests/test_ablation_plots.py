@@ -67,7 +67,7 @@ def test_effects_are_drawn_where_they_are(tmp_path, pages):
     filled = [to_hex(line.get_markerfacecolor()) for line in axes.lines if line.get_label() == "mean"]
     assert filled == [plots.BLUE, "#ffffff"]  # p is below 0.05 in both, p_holm only in the first
     keys = [text.get_text() for text in pages[0].legends[0].get_texts()]
-    assert keys == ["Holm-corrected p < 0.05", "not told from zero", "one seed"]
+    assert keys == ["Holm-corrected p < 0.05", "0.05 or more", "one seed"]
 
 
 def test_effects_in_another_unit_and_without_a_baseline(tmp_path, pages):

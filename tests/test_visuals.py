@@ -142,16 +142,16 @@ def test_kernels_picture_draws_the_tiles_and_their_names(tmp_path, pages):
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
     corners = [(tile.get_extent()[0], tile.get_extent()[3]) for tile in axes.images]
     assert corners == [(pytest.approx(1.1 * c), pytest.approx(1.1 * k)) for k in range(4) for c in range(2)]
-    assert pages[1].get_suptitle().endswith("; a row a kernel, a column a channel")
+    assert pages[1].get_suptitle().endswith("\nblack negative, white positive; a row a kernel, a column a channel")
 
 
 def test_kernels_picture_says_what_it_leaves_out(tmp_path, pages):
     rng = np.random.default_rng(0)
     visuals.kernels_picture(str(tmp_path / "deep.png"), rng.normal(size=(3, 3, 13, 17)))
-    assert pages[0].get_suptitle().splitlines()[1] == "drawn: the first 16 kernels, the first 12 of 13 channels"
+    assert pages[0].get_suptitle().splitlines()[2] == "drawn: the first 16 kernels, the first 12 of 13 channels"
     assert len(pages[0].axes[0].images) == 16 * 12
     visuals.kernels_picture(str(tmp_path / "wide.png"), rng.normal(size=(3, 3, 1, 97)))
-    assert pages[1].get_suptitle().splitlines()[1] == "drawn: the first 96 kernels"
+    assert pages[1].get_suptitle().splitlines()[2] == "drawn: the first 96 kernels"
     assert len(pages[1].axes[0].images) == 96
 
 
@@ -223,7 +223,7 @@ def test_probabilities_and_titles(tmp_path, pages):
     }
     assert [colour for _, colour in second.values()] == [orange, blue, blue]
     titles = [axes.get_title() for axes in pages[0].get_axes() if len(axes.images) == 1]
-    assert titles == ["b", "b,\nis a"]
+    assert titles == ["b", "b, is a"]
     visuals.feature_maps_picture(str(tmp_path / "maps.png"), net, variables, images, MEAN, STD)
     assert [colour for _, colour in bars(pages[1])[0].values()] == [blue] * 3
 

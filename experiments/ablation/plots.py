@@ -66,7 +66,7 @@ def effects_picture(path: str, rows: Sequence[EffectRow], title: str, unit: str 
         dot: dict[str, Any] = {"marker": "o", "color": BLUE}
         keys = [
             Line2D([], [], markerfacecolor=BLUE, label="Holm-corrected p < 0.05", **dot),
-            Line2D([], [], markerfacecolor="white", label="not told from zero", **dot),
+            Line2D([], [], markerfacecolor="white", label="0.05 or more", **dot),
             Line2D([], [], color=GREY, marker="o", alpha=0.5, markersize=4, linestyle="", label="one seed"),
         ]
         title_of_keys = "mean of the paired differences, 95 % interval"
