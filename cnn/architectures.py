@@ -1,24 +1,10 @@
 """The classic architectures, each a function of `num_classes` and a few options; see `cnn.nets.create`."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, Layer, MaxPool, NMaxPool
+from cnn.layers import LRN, Activation, BatchNorm, Conv, Layer, MaxPool
 from cnn.net import Net, net
-
-POOLS = {"max": MaxPool, "average": AvgPool, "n_max": NMaxPool}
-
-
-def _dropout(rate: float) -> list[Layer]:
-    return [Dropout(rate)] if rate else []
-
-
-def _head(widths: Sequence[int], num_classes: int, activation: str, dropout: float, order: str) -> list[Layer]:
-    """Flatten, [FC -> activation (-> dropout)] for each width, FC."""
-    layers: list[Layer] = [Flatten(order)]
-    for width in widths:
-        layers += [Dense(width), Activation(activation), *_dropout(dropout)]
-    return [*layers, Dense(num_classes)]
+from cnn.patterns import classifier, dropouts, pool_class
 
 
 def qa_net(num_classes: int = 10, activation: str = "relu", dropout: float = 0.0, flatten_order: str = "hwc") -> Net:
@@ -29,7 +15,7 @@ def qa_net(num_classes: int = 10, activation: str = "relu", dropout: float = 0.0
     return net(
         [Conv(3, 5), Activation(activation), MaxPool(2)],
         [Conv(6, 5), Activation(activation), MaxPool(2)],
-        _head([100], num_classes, activation, dropout, flatten_order),
+        classifier([100], num_classes, activation, dropout, flatten_order),
     )
 
 
@@ -47,10 +33,10 @@ def full_cnn(
     if any, follows each pool at half the rate and the hidden fully connected layer at the full rate.
     """
     blocks = [
-        [Conv(maps, 3, padding=1), Activation(activation), MaxPool(2, rounding="floor"), *_dropout(dropout / 2)]
+        [Conv(maps, 3, padding=1), Activation(activation), MaxPool(2, rounding="floor"), *dropouts(dropout / 2)]
         for maps in features
     ]
-    return net(*blocks, _head([width], num_classes, activation, dropout, flatten_order))
+    return net(*blocks, classifier([width], num_classes, activation, dropout, flatten_order))
 
 
 def lenet5(num_classes: int = 10, activation: str = "tanh", pool: str = "average", flatten_order: str = "hwc") -> Net:
@@ -61,11 +47,11 @@ def lenet5(num_classes: int = 10, activation: str = "tanh", pool: str = "average
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), II.B.
     """
-    make = _pool(pool)
+    make = pool_class(pool)
     return net(
         [Conv(6, 5), Activation(activation), make(2)],
         [Conv(16, 5), Activation(activation), make(2)],
-        _head([120, 84], num_classes, activation, 0.0, flatten_order),
+        classifier([120, 84], num_classes, activation, 0.0, flatten_order),
     )
 
 
@@ -93,7 +79,7 @@ def alexnet(
         [Conv(384, 3, padding=1), act],
         [Conv(384, 3, padding=1, groups=groups), act],
         [Conv(256, 3, padding=1, groups=groups), act, pool],
-        _head([4096, 4096], num_classes, activation, dropout, flatten_order),
+        classifier([4096, 4096], num_classes, activation, dropout, flatten_order),
     )
 
 
@@ -109,7 +95,7 @@ def _vgg(blocks: Sequence[int], num_classes: int, width: int, dropout: float, no
             layers += [BatchNorm(name=f"bn{number}_{i}")] if norm else []
             layers.append(Activation("relu", name=f"relu{number}_{i}"))
         layers.append(MaxPool(2, name=f"pool{number}"))
-    return net(layers, _head([width, width], num_classes, "relu", dropout, flatten_order))
+    return net(layers, classifier([width, width], num_classes, "relu", dropout, flatten_order))
 
 
 def vgg11(
@@ -147,65 +133,4 @@ def giusti_n4(num_classes: int = 2, features: int = 48, width: int = 200, activa
     Neural Networks" (2013), table 1. The activation is ours to choose; it does not enter the cost.
     """
     blocks = [[Conv(features, kernel), Activation(activation), MaxPool(2)] for kernel in (4, 5, 4, 4)]
-    return net(*blocks, _head([width], num_classes, activation, 0.0, "hwc"))
-
-
-def layer_pattern(
-    num_classes: int = 10,
-    convs: int = 1,
-    blocks: int = 2,
-    fc: int = 1,
-    features: int | Sequence[int] = 32,
-    kernel: int = 3,
-    padding: Any = "same",
-    width: int = 128,
-    pool: str | None = "max",
-    activation: str = "relu",
-    norm: bool = False,
-    dropout: float = 0.0,
-    flatten_order: str = "hwc",
-) -> Net:
-    """INPUT -> [[CONV -> RELU]*convs -> POOL]*blocks -> [FC -> RELU]*fc -> FC, the pattern of most classic nets.
-
-    Args:
-      num_classes: number of outputs.
-      convs: convolutions in a block, N; 0 and up.
-      blocks: number of blocks, M; 0 and up.
-      fc: hidden fully connected layers, K; 0 and up.
-      features: maps of each block's convolutions; one number doubles from block to block up to 512.
-      kernel: height and width of the kernels, pixels.
-      padding: of the convolutions: "same", "valid" or pixels.
-      width: of the hidden fully connected layers.
-      pool: "max", "average", "n_max" (2x2, rounding down), or None for no pooling.
-      activation: see `cnn.layers.ACTIVATIONS`.
-      norm: batch normalisation after each convolution.
-      dropout: rate after each hidden fully connected layer.
-      flatten_order: "hwc" or "chw".
-
-    Returns:
-      A `Net` whose `str()` is the pattern.
-
-    Raises:
-      ValueError: if a count is negative, or `features` names another number of blocks.
-    """
-    for what, count in (("convs", convs), ("blocks", blocks), ("fc", fc)):
-        if count < 0:
-            raise ValueError(f"layer_pattern: {what} (={count}) must be at least 0")
-    maps = [min(features * 2**i, 512) for i in range(blocks)] if isinstance(features, int) else list(features)
-    if len(maps) != blocks:
-        raise ValueError(f"layer_pattern: features (={features}) must be one number or one for each of {blocks} blocks")
-    layers: list[Layer] = []
-    for block in range(blocks):
-        for _ in range(convs):
-            layers.append(Conv(maps[block], kernel, padding=padding))
-            layers += [BatchNorm()] if norm else []
-            layers.append(Activation(activation))
-        if pool is not None:
-            layers.append(_pool(pool)(2, rounding="floor"))
-    return net(layers, _head([width] * fc, num_classes, activation, dropout, flatten_order))
-
-
-def _pool(name: str) -> Any:
-    if name not in POOLS:
-        raise ValueError(f"unknown pool {name!r}; pools: {', '.join(POOLS)}")
-    return POOLS[name]
+    return net(*blocks, classifier([width], num_classes, activation, 0.0, "hwc"))

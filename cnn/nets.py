@@ -1,13 +1,13 @@
-"""The registry: classic nets by name. `Net` itself is in `cnn.net`, the architectures in `cnn.architectures`."""
+"""The registry: nets by name. `Net` itself is in `cnn.net`, the nets in `cnn.architectures` and `cnn.patterns`."""
 
 import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-from cnn import architectures
-from cnn.architectures import layer_pattern
+from cnn import architectures, patterns
 from cnn.net import Net, net
+from cnn.patterns import layer_pattern
 
 __all__ = ["Net", "create", "layer_pattern", "names", "net"]
 
@@ -23,7 +23,8 @@ _REGISTRY: dict[str, Callable[..., Net]] = {
         architectures.vgg16,
         architectures.vgg19,
         architectures.giusti_n4,
-        architectures.layer_pattern,
+        patterns.layer_pattern,
+        patterns.sharing_net,
     )
 }
 

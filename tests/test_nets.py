@@ -30,6 +30,9 @@ COUNTS = [
     ("layer_pattern", {}, (32, 32, 3), 896 + 18_496 + 524_416 + 1_290, 10),
     ("layer_pattern", dict(blocks=0, fc=0), (8, 8, 1), 650, 10),
     ("layer_pattern", dict(convs=2, blocks=1, fc=0, norm=True), (4, 4, 1), 320 + 9_248 + 2 * 64 + 1_290, 10),
+    ("sharing_net", {}, (28, 28, 1), 136 + 1_168 + 5_770, 10),
+    ("sharing_net", dict(sharing="local"), (28, 28, 1), 22_984 + 36 * 73 * 16 + 5_770, 10),
+    ("sharing_net", dict(sharing="full"), (28, 28, 1), 1_061_320 + 1_353 * 576 + 5_770, 10),
 ]
 LARGE = ("alexnet", "vgg11", "vgg13", "vgg16", "vgg19")
 
@@ -86,6 +89,11 @@ def test_counts_and_logits(name, options, shape, count, classes):
         ("lenet5", {}, (32, 32, 1)),
         ("giusti_n4", dict(features=8, width=20), (95, 95, 1)),
         ("layer_pattern", dict(convs=2, features=8, width=16, norm=True), (12, 12, 3)),
+        ("layer_pattern", dict(features=(6, 8), pool="conv", norm="lrn", head="global", first="bank"), (13, 12, 3)),
+        ("layer_pattern", dict(features=8, pool="stride", padding_mode="mean", flatten_order="random"), (13, 12, 3)),
+        ("sharing_net", dict(sharing="shared"), (28, 28, 1)),
+        ("sharing_net", dict(sharing="local"), (28, 28, 1)),
+        ("sharing_net", dict(sharing="full", image_size=16), (16, 16, 3)),
         ("vgg11", dict(width=32, num_classes=10, dropout=0.0), (32, 32, 3)),
     ],
 )
@@ -135,6 +143,7 @@ PATTERNS = [
     (dict(convs=2, blocks=2, fc=0), "[[CONV -> RELU]*2 -> POOL]*2 -> FC"),
     (dict(convs=2, blocks=3, fc=1, pool=None), "[CONV -> RELU]*6 -> FC -> RELU -> FC"),
     (dict(convs=1, blocks=3, fc=2, activation="tanh", dropout=0.5), "[CONV -> TANH -> POOL]*3 -> [FC -> TANH]*2 -> FC"),
+    (dict(convs=2, blocks=2, fc=1, norm="lrn"), "[[CONV -> RELU -> NORM]*2 -> POOL]*2 -> FC -> RELU -> FC"),
     (dict(convs=2, blocks=2, fc=1, norm=True), "[[CONV -> BN -> RELU]*2 -> POOL]*2 -> FC -> RELU -> FC"),
 ]
 

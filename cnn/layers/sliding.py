@@ -203,8 +203,8 @@ class LocallyConnected(WindowLayer):
 def _patches(images: jax.Array, window: Window, size: Pair) -> jax.Array:
     """What each place sees, as matrices with one column for each image: [H', W', C * kh * kw, N], channel by channel.
 
-    On CPU the gradient of `sharing_net`'s two locally connected layers (128 images) takes a ninth of the time it takes with
-    `lax.conv_general_dilated_patches`, which is a convolution with a kernel of ones and zeros.
+    Strided slices: on two CPU cores the gradient of `sharing_net`'s two locally connected layers (128 images) takes
+    1.4 ms, and 12.5 ms by `lax.conv_general_dilated_patches`, a convolution with kernels of ones and zeros.
     """
     padded = ops.pad(images, window.padding, "zero")
     count, height, width, channels = padded.shape
@@ -230,6 +230,11 @@ class Pool(WindowLayer):
     dilation: int | Sequence[int] = 1
     rounding: str = "exact"
     symbol: ClassVar[str] = "POOL"
+
+    @nn.nowrap
+    def pattern_symbol(self) -> str:
+        """POOL, or GLOBAL POOL."""
+        return "GLOBAL POOL" if self.kernel is None else self.symbol
 
     @nn.nowrap
     def window(self, input_shape: Shape) -> Window:
