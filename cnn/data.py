@@ -104,16 +104,33 @@ def load(
         parts = tfds_source.read(name, dir, validation_fraction, image_size)
     if len(parts.train.labels) == 0:
         raise DataError(f"data.name={name!r} leaves no training examples; a smaller data.validation_fraction would")
-    train = parts.train
-    if train_examples is not None:
-        if train_examples > len(train.labels):
-            raise DataError(
-                f"data.train_examples (={train_examples}) is more than the {len(train.labels)} training examples of "
-                f"data.name={name!r} at data.validation_fraction={validation_fraction}; ask for fewer, or None for all"
-            )
-        train = sources.take(train, sources.draw(train.labels, train_examples))
+    statistics = _channel_statistics(parts.train.images)
+    dataset = Dataset(name, parts.train, parts.validation, parts.test, parts.class_names, *statistics)
+    return dataset if train_examples is None else subset(dataset, train_examples)
+
+
+def subset(dataset: Dataset, train_examples: int) -> Dataset:
+    """A data set with fewer training examples, as `load` gives it with that many.
+
+    Args:
+      dataset: with all its training examples.
+      train_examples: how many to keep: drawn class by class in proportion with a constant seed; fewer are among more.
+
+    Returns:
+      The data set, with the mean and std of what is left.
+
+    Raises:
+      DataError: if there are fewer.
+    """
+    train = dataset.train
+    if train_examples > len(train.labels):
+        raise DataError(
+            f"data.train_examples (={train_examples}) is more than the {len(train.labels)} training examples of "
+            f"data.name={dataset.name!r} at this data.validation_fraction; ask for fewer, or None for all"
+        )
+    train = sources.take(train, sources.draw(train.labels, train_examples))
     mean, std = _channel_statistics(train.images)
-    return Dataset(name, train, parts.validation, parts.test, parts.class_names, mean, std)
+    return dataclasses.replace(dataset, train=train, mean=mean, std=std)
 
 
 def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
             executor=EXECUTOR.value,
             options=options,
         )
-    except (data.DataError, FileNotFoundError, ModuleNotFoundError, ValueError, AttributeError) as error:
+    except (data.DataError, FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         # What a user can mend is said in one line; anything else keeps its traceback. -v=1 shows both.
         logging.vlog(1, "%s", error, exc_info=True)
         sys.exit(f"error: {error}")

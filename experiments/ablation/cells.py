@@ -1,5 +1,6 @@
 """One cell of a study: its seeds trained and measured; a pure function of a job, so that it can run anywhere."""
 
+import math
 import os
 import tempfile
 import time
@@ -89,7 +90,16 @@ def run_cell(job: Job) -> Done:
         records.append({**record, "diverged": lost, "curve": run.curve, **costs, **where})
     took = round(time.monotonic() - start, 2)
     records = [{**record, "cell_seconds": took} for record in [*tried, *records]]
-    return Done(records, _draw(job, found, dataset) if job.pictures else {})
+    return Done(_finite(records), _draw(job, found, dataset) if job.pictures else {})
+
+
+def _finite(tree: Any) -> Any:
+    """JSON has no NaN and no infinity: None in their place, in whatever was measured on a net that diverged."""
+    if isinstance(tree, dict):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:

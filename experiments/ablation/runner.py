@@ -198,6 +198,6 @@ def listing() -> str:
         except data.DataError:
             minutes = "data not prepared"
         rows.append((name, len(study.cells), study.seeds, study.baseline, minutes, base.data.name))
-        parts.append(f"{name}: {study.question}\n  cells: {', '.join(study.cells)}")
+        parts.append(f"{name}: {study.question}\n  cells: {'; '.join(study.cells)}")
     headers = ("study", "cells", "seeds", "baseline", "minutes, two CPU cores", "data")
     return "\n".join(parts) + "\n\n" + report.markdown(headers, rows)

@@ -2,10 +2,14 @@
 
 import copy
 import dataclasses
+import difflib
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
 
 from cnn import checkpoint, data, geometry
 from cnn.config import Config
@@ -161,8 +165,7 @@ def cell_config(study: Study, cell: str, base: Config, overrides: Mapping[str, A
       A config of its own.
 
     Raises:
-      ValueError: if the user set a field that the study varies.
-      AttributeError: for an unknown field; names the nearest.
+      ValueError: if the user set a field that the study varies, or for an unknown field; names the nearest.
     """
     own = {**study.cells[cell], **further}
     varied = {field for fields in study.cells.values() for field in fields} | set(study.tune)
@@ -179,15 +182,23 @@ def cell_config(study: Study, cell: str, base: Config, overrides: Mapping[str, A
 def _set(config: Config, field: str, value: Any) -> None:
     *path, last = field.split(".")
     for name in path:
-        config = config[name]
+        config = _part(config, name, field)
     if last == "options":
-        config.options.clear()
-        config.options.update(value)
-    elif path and path[-1] == "options" and last not in config:
+        config.options = ConfigDict(value)
+    elif path and path[-1] == "options":  # the net says which it takes
         config[last] = value
     else:
+        _part(config, last, field)
         with config.ignore_type():  # "same" -> 2 and the like: what the net takes, the net says
             config[last] = value
+
+
+def _part(config: Config, name: str, field: str) -> Any:
+    if name not in config:
+        near = difflib.get_close_matches(name, config, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(config)}"
+        raise ValueError(f"{field}: a config has no field {name!r} there{hint}")
+    return config[name]
 
 
 def check(config: Config, image_shape: tuple[int, ...], num_classes: int) -> geometry.Table:
@@ -208,15 +219,23 @@ def check(config: Config, image_shape: tuple[int, ...], num_classes: int) -> geo
 
 
 def load_data(config: Config) -> data.Dataset:
-    """The data of a config; the last one is kept, as the cells of most studies share theirs."""
-    return _load(tuple(sorted(config.data.items())))
+    """The data of a config; what was read last is kept, as the cells of a study share it.
+
+    Args:
+      config: of a cell.
+
+    Returns:
+      The data set.
+
+    Raises:
+      DataError: if it is not there.
+    """
+    fields = config.data.to_dict()
+    count = fields.pop("train_examples")
+    whole = _load(tuple(sorted(fields.items())))
+    return whole if count is None else data.subset(whole, count)
 
 
-_loaded: dict[tuple[Any, ...], data.Dataset] = {}
-
-
-def _load(fields: tuple[Any, ...]) -> data.Dataset:
-    if fields not in _loaded:
-        _loaded.clear()
-        _loaded[fields] = data.load(**dict(fields))
-    return _loaded[fields]
+@functools.lru_cache(maxsize=2)
+def _load(fields: tuple[tuple[str, Any], ...]) -> data.Dataset:
+    return data.load(**dict(fields))

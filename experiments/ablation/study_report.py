@@ -212,7 +212,7 @@ def _plots(workdir: str, study: Study, found: Sequence[Cell], compared: Sequence
         return drawn[-1][0]
 
     for unit in dict.fromkeys(comparison.outcome.unit for comparison in compared):
-        rows = []
+        rows = [plots.EffectRow(study.baseline, None)]
         for comparison in (c for c in compared if c.outcome.unit == unit):
             first, second = analysis.sides(comparison.contrast, study)
             label = first if comparison.contrast.second[0] == study.baseline else f"{first} less {second}"

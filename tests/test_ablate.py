@@ -1,0 +1,290 @@
+"""The study runner: cells, resuming after a kill, executors, and what a user is told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn import data, together
+from experiments.ablation import cells, executors, measures, runner, store
+from experiments.ablation import study as study_lib
+from experiments.ablation.study import TEST, Contrast, Outcome, Series, Study
+from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
+
+ROOT = Path(__file__).parent.parent
+SMALL = {"train.steps": 6, "net.options.features": 4, "net.options.width": 8}
+
+
+def small_study(**fields):
+    given = {
+        "question": "Does <it> matter?",
+        "cells": {"max": {}, "average": {"net.options.pool": "average"}},
+        "baseline": "max",
+        "base": "configs/smoke.py",
+        "measures": (measures.shifted(1), measures.feature_distance(1, images=50)),
+        "compared": (TEST, "feature distance 1 px"),
+        "contrasts": (Contrast(("max", TEST), ("max", "shifted 1 px")),),
+        "series": (Series("shift, pixels", "accuracy", {0: TEST, 1: "shifted 1 px"}),),
+        "tune": {"train.learning_rate": (1e-4, 0.02)},
+    }
+    return Study(**{**given, **fields})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small study with two seeds, in one go."""
+    workdir = tmp_path_factory.mktemp("study")
+    runner.run_study("small", str(workdir), seeds=2, overrides=SMALL, study=small_study())
+    return workdir
+
+
+def lines(workdir, kind="seed"):
+    found = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]
+
+
+def test_every_seed_of_every_cell_has_its_line(finished):
+    found = lines(finished)
+    assert [(line["cell"], line["seed"]) for line in found] == [("max", 0), ("max", 1), ("average", 0), ("average", 1)]
+    for line in found:
+        assert set(line["values"]) == {TEST, "test loss", "shifted 1 px", "feature distance 1 px"}
+        assert line["parameters"] == 3 * 3 * 3 * 4 + 4 + 3 * 3 * 4 * 8 + 8 + 2 * 2 * 8 * 8 + 8 + 8 * 10 + 10
+        assert line["diverged"] is None and line["curve"][-1]["validation_accuracy"] >= 0
+        assert line["device"] and line["commit"] and line["epoch_seconds"] > 0 and line["step_bytes"] > 0
+
+
+def test_numbers_are_those_of_training_the_cell_by_hand(finished):
+    study = small_study()
+    base = runner.load_base(study.base)
+    line = next(line for line in lines(finished) if (line["cell"], line["seed"]) == ("average", 1))
+    config = runner.cell_configs(study, "average", base, SMALL)[line["chosen"]]
+    assert config.net.options.pool == "average" and config.train.steps == 6 and config.net.options.width == 8
+    dataset = data.load(**config.data)
+    found = together.train_seeds(config, dataset, [1])
+    score = together.score(found.net, found.runs[0].variables, config, dataset, "test")
+    assert line["values"][TEST] == score.accuracy
+    assert line["values"]["test loss"] == pytest.approx(score.loss, rel=1e-5)
+
+
+def test_the_rate_is_chosen_on_validation_by_seeds_of_its_own(finished):
+    tried = lines(finished, "tuning")
+    for cell in ("max", "average"):
+        means = [
+            np.mean([r["validation_accuracy"] for r in tried if (r["cell"], r["chosen"]) == (cell, number)])
+            for number in (0, 1)
+        ]
+        chosen = {line["chosen"] for line in lines(finished) if line["cell"] == cell}
+        assert chosen == {int(np.argmax(means))}
+    assert {r["seed"] for r in tried} <= set(cells.TUNING_SEEDS)
+    assert all("values" not in r for r in tried)  # the test split was not looked at
+
+
+def test_more_seeds_later_run_only_what_is_missing(finished, tmp_path, capsys):
+    study = small_study(tune={}, cells={"max": {}, "elu": {"net.options.activation": "elu"}})
+    options = {"overrides": SMALL, "study": study}
+    runner.run_study("more", str(tmp_path), seeds=1, **options)
+    first = lines(tmp_path)
+    runner.run_study("more", str(tmp_path), seeds=2, **options)
+    assert "2 cells, 0 of them done before" in capsys.readouterr().out
+    second = lines(tmp_path)
+    assert second[: len(first)] == first
+    assert [(line["cell"], line["seed"]) for line in second[len(first) :]] == [("max", 1), ("elu", 1)]
+    before = (tmp_path / "results.jsonl").read_bytes()
+    text = (tmp_path / "report.md").read_text()
+    runner.run_study("more", str(tmp_path), seeds=2, **options)
+    assert "2 cells, 2 of them done before; running: none" in capsys.readouterr().out
+    assert (tmp_path / "results.jsonl").read_bytes() == before and (tmp_path / "report.md").read_text() == text
+
+
+COMMAND = [
+    *(sys.executable, "-m", "experiments.ablate", "--study=flatten_order", "--seeds=2", "--config=configs/smoke.py"),
+    *("--config.train.steps=6", "--config.net.options.features=4", "--config.net.options.width=8"),
+]
+
+
+def results_but_for_time(workdir):
+    times = ("epoch_seconds", "cell_seconds")
+    return [{key: value for key, value in line.items() if key not in times} for line in lines(workdir)]
+
+
+def test_killed_half_way_and_started_again(tmp_path):
+    """SIGKILL after the first cell: the second start runs the others, and ends in the same results."""
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [*COMMAND, f"--workdir={killed}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 240
+    while not (killed / "results.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    there = {line["cell"] for line in lines(killed)}
+    assert 1 <= len(there) < 3 and not (killed / "report.md").exists()
+    # A kill in the middle of a line leaves half of it.
+    with open(killed / "results.jsonl", "a") as file:
+        file.write('{"kind": "seed", "cell": "random", "se')
+    again = subprocess.run([*COMMAND, f"--workdir={killed}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"3 cells, {len(there)} of them done before" in again.stdout
+    subprocess.run([*COMMAND, f"--workdir={whole}"], cwd=ROOT, capture_output=True, check=True)
+    assert results_but_for_time(killed) == results_but_for_time(whole)
+    tables = [
+        [line.split(" | ")[:6] for line in (folder / "report.md").read_text().splitlines() if line.startswith("| ")]
+        for folder in (killed, whole)
+    ]
+    assert tables[0][:5] == tables[1][:5] and len(tables[0]) > 5
+    assert all(line["values"]["difference, exact sums"] == 0 for line in lines(whole))
+
+
+def test_a_directory_holds_one_study(finished):
+    with pytest.raises(ValueError, match=r"holds another study.*train\.steps is 6 there and 7 here.*--workdir"):
+        runner.run_study("small", str(finished), overrides={**SMALL, "train.steps": 7}, study=small_study())
+    with pytest.raises(ValueError, match="study is 'small' there and 'other' here"):
+        runner.run_study("other", str(finished), overrides=SMALL, study=small_study())
+
+
+def test_mistakes_are_told_before_anything_is_trained(tmp_path):
+    def run(study, **overrides):
+        runner.run_study("wrong", str(tmp_path / "none"), overrides={**SMALL, **overrides}, study=study)
+
+    bad = {"max": {}, "bad": {"net.options.pool": "median"}}
+    with pytest.raises(ValueError, match=r"cell 'bad': .*median"):
+        run(small_study(cells=bad))
+    with pytest.raises(ValueError, match=r"--config\.net\.options\.pool: this study varies it"):
+        run(small_study(), **{"net.options.pool": "max"})
+    with pytest.raises(ValueError, match=r"--config\.train\.learning_rate: this study varies it"):
+        run(small_study(), **{"train.learning_rate": 0.1})
+    with pytest.raises(ValueError, match=r"train\.epoch: a config has no field 'epoch' there; did you mean 'epochs'"):
+        run(small_study(cells={"max": {}, "bad": {"train.epoch": 1.0}}))
+    with pytest.raises(ValueError, match=r"--seeds=-1 must be at least 1"):
+        runner.run_study("wrong", str(tmp_path / "none"), seeds=-1, study=small_study())
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_study_says_what_is_wrong_with_it():
+    with pytest.raises(ValueError, match="baseline 'none' is none of the cells max, average"):
+        small_study(baseline="none")
+    with pytest.raises(ValueError, match="'speed' is measured by nothing; outcomes: test accuracy, shifted 1 px"):
+        small_study(compared=("speed",))
+    with pytest.raises(ValueError, match="a contrast names 'median'"):
+        small_study(contrasts=(Contrast(("median", TEST), ("max", TEST)),))
+    with pytest.raises(ValueError, match="tune names 2 fields"):
+        small_study(tune={"train.learning_rate": (1,), "train.momentum": (0,)})
+
+
+def test_a_cell_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
+    run_cell = cells.run_cell
+
+    def failing(job):
+        if job.cell == "average":
+            raise ValueError("no memory left for it")
+        return run_cell(job)
+
+    monkeypatch.setattr(executors, "run_cell", failing)
+    with pytest.raises(ValueError, match=r"1 of 2 cells failed.*cell 'average': no memory left for it"):
+        runner.run_study("fails", str(tmp_path), seeds=1, overrides=SMALL, study=small_study(tune={}))
+    assert "'average': failed: no memory left for it" in capsys.readouterr().out
+    assert {line["cell"] for line in lines(tmp_path)} == {"max"}
+    assert "| max " in (tmp_path / "report.md").read_text()
+
+
+def test_a_diverged_seed_is_told_and_counts(tmp_path):
+    study = small_study(tune={}, measures=(), compared=(TEST,), contrasts=(), series=())
+    runner.run_study("lost", str(tmp_path), seeds=2, overrides={**SMALL, "train.learning_rate": 1e30}, study=study)
+    text = (tmp_path / "report.md").read_text()
+    assert "Diverged, and counted as they ended" in text and "max (seeds 0, 1)" in text
+    assert all(line["diverged"] is not None and line["values"][TEST] == 0 for line in lines(tmp_path))
+    assert "NaN" not in (tmp_path / "results.jsonl").read_text()
+
+
+def test_ray_runs_the_same_cells(finished, tmp_path):
+    pytest.importorskip(
+        "ray", reason="runs cells on a local Ray cluster: python -m pip install -r requirements-ray.txt"
+    )
+    runner.run_study(
+        "small", str(tmp_path), seeds=2, overrides=SMALL, study=small_study(), executor="ray", options={"cpus": 1}
+    )
+    key = lambda line: (line["cell"], line["seed"])  # noqa: E731
+    for one, other in zip(sorted(lines(tmp_path), key=key), sorted(lines(finished), key=key), strict=True):
+        assert key(one) == key(other) and one["chosen"] == other["chosen"]
+        # Another process, perhaps with another number of devices: float32 rounding.
+        assert one["values"]["test loss"] == pytest.approx(other["values"]["test loss"], rel=1e-4)
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -r requirements-ray\.txt"):
+        list(executors.run([], "ray"))
+    with pytest.raises(ValueError, match="--executor=slurm: must be one of local, ray"):
+        executors.run([], "slurm")
+
+
+def test_the_report_in_words_and_numbers(finished):
+    text = (finished / "report.md").read_text()
+    values = {(line["cell"], line["seed"]): line["values"] for line in lines(finished)}
+    difference = np.mean([values["average", seed][TEST] - values["max", seed][TEST] for seed in (0, 1)])
+    row = next(line for line in text.splitlines() if line.startswith("| average "))
+    mean = np.mean([values["average", seed][TEST] for seed in (0, 1)])
+    assert f"{mean:.2%}" in row and f"{100 * difference:+.2f} (" in row
+    assert "python -m experiments.ablate --study=small --seeds=2 --config.train.steps=6" in text
+    assert "Holm's over all 3 comparisons" in text
+    assert text.count("\n- ") >= 3 + 6
+    for name in ("effects.png", "effects_other.png", "series_0.png"):
+        assert f"({name})" in text and (finished / name).stat().st_size > 5000
+
+
+def test_the_page_opens_in_a_browser_and_sorts(finished, browser):
+    browser.open(finished / "report.html")
+    assert "Does <it> matter?" in browser.driver.find_element("tag name", "body").text
+    widths = browser.driver.execute_script("return [...document.images].map((i) => i.naturalWidth)")
+    assert len(widths) == 3 + 2 * 2 and min(widths) > 100
+    column = browser.driver.execute_script(
+        "return [...document.querySelectorAll('table')[0].querySelectorAll('th')].findIndex("
+        "(th) => th.innerText.startsWith('test accuracy'))"
+    )
+    browser.header(column).click()
+    shown = [float(row[column].rstrip("%")) for row in browser.cells()]
+    browser.header(column).click()
+    assert [float(row[column].rstrip("%")) for row in browser.cells()] == shown[::-1]
+    assert browser.requests() == [] and browser.complaints() == []
+
+
+def test_every_declared_study_can_be_built():
+    """On paper: nets, sizes, options and outcomes of all cells, at the shapes of their data."""
+    shapes = {"fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+    names = study_lib.names()
+    assert len(names) == 14
+    for name in names:
+        study = study_lib.load(name)
+        base = runner.load_base(study.base)
+        tables = {}
+        for cell in study.cells:
+            for config in runner.cell_configs(study, cell, base, {}):
+                tables[cell] = study_lib.check(config, shapes[config.data.name], 10)
+                assert (config.train.epochs is None) != (config.train.steps is None)
+        assert study.question.endswith("?") and len(study.comparisons) >= 2
+        if name == "weight_sharing":
+            rows = [tables[cell][0 if cell != "fully connected" else 1].params for cell in study.cells]
+            assert rows == [136, 13 * 13 * (4 * 4 + 1) * 8, (28 * 28 + 1) * 13 * 13 * 8]
+        if name == "kernel_size":
+            assert {row.receptive_field for table in tables.values() for row in table if row.name == "pool1"} == {
+                (8, 8)
+            }
+
+
+def test_outcomes_of_a_study():
+    study = small_study()
+    assert [outcome.name for outcome in study.outcomes] == [TEST, "shifted 1 px", "feature distance 1 px"]
+    assert study.outcomes[2] == Outcome("feature distance 1 px", "", False)
+    assert study.comparisons[0] == Contrast(("average", TEST), ("max", TEST)) and len(study.comparisons) == 3
+
+
+def test_a_picture_of_any_cell_is_a_file_of_its_own(tmp_path):
+    opened = store.Store(str(tmp_path), {"study": "x"}, {})
+    opened.add_pictures("5x5, 3x3/../x", {"kernels.png": b"1"})
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["5x5__3x3____x_kernels.png"]
