@@ -2,7 +2,7 @@
 
 import importlib.util
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -103,6 +103,27 @@ def gather(problem: Problem, compiled: bool) -> tuple[dict[str, Contender], dict
     return found, absent
 
 
+def attempt(name: str, run: Callable[[], Any], absent: dict[str, str]) -> Any:
+    """What a contender gives; PyTorch's compiler may fail, which ends no benchmark.
+
+    Args:
+      name: of the contender.
+      run: the contender.
+      absent: takes the compiled one, should it fail, with the reason.
+
+    Returns:
+      What `run` returns; None for one that failed.
+    """
+    try:
+        return run()
+    except Exception as error:
+        if name != COMPILED:
+            raise
+        first_line = str(error).partition("\n")[0]  # of an error without a text, too
+        absent[name] = f"{type(error).__name__}: {first_line[:100]}"
+        return None
+
+
 def check(found: dict[str, Contender], absent: dict[str, str]) -> dict[str, float]:
     """Compares the contenders' scores, each with the first of its context.
 
@@ -119,14 +140,11 @@ def check(found: dict[str, Contender], absent: dict[str, str]) -> dict[str, floa
     references: dict[str, np.ndarray] = {}
     differences = {}
     for name, one in list(found.items()):
-        try:
-            scores = np.asarray(one.run())
-        except Exception as error:
-            if name != COMPILED:
-                raise
-            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+        scores = attempt(name, one.run, absent)
+        if scores is None:
             del found[name]
             continue
+        scores = np.asarray(scores)
         reference = references.setdefault(one.context, scores)
         rows = min(len(reference), len(scores))
         difference = np.abs(scores[:rows] - reference[:rows]).max() / np.abs(reference).max()

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine, timing
+from benchmarks.comparison import COMPILED, TORCH, attempt
 from cnn import convert, geometry, nets, report
 from cnn.devices import Devices
 from cnn.net import Net
 
-OURS, FREE, TORCH, COMPILED = "ours", "ours, not uniform", "PyTorch", "PyTorch, compiled"
+OURS, FREE = "ours", "ours, not uniform"
 # Of the largest logit. In bfloat16, whose numbers are 2^-8 apart, each of 16 layers rounds its output.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
@@ -129,12 +130,8 @@ def check(found: dict[str, Callable[[], Any]], absent: dict[str, str], tolerance
     reference = np.asarray(found[OURS](), np.float32)
     differences = {}
     for name, run in list(found.items()):
-        try:
-            scores = run()
-        except Exception as error:
-            if name != COMPILED:
-                raise
-            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+        scores = attempt(name, run, absent)
+        if scores is None:
             del found[name]
             continue
         scores = np.asarray(scores if name.startswith(OURS) else scores.float().cpu(), np.float32)

@@ -191,3 +191,11 @@ def test_contenders_that_disagree_are_an_error():
     absent = {}
     assert "PyTorch, compiled" not in comparison.check(found, absent) and "PyTorch, compiled" not in found
     assert absent == {"PyTorch, compiled": "RuntimeError: no compiler"}
+
+    def silent():
+        raise RuntimeError
+
+    assert comparison.attempt("PyTorch, compiled", silent, absent) is None
+    assert absent["PyTorch, compiled"] == "RuntimeError: "
+    with pytest.raises(RuntimeError):
+        comparison.attempt("PyTorch", silent, absent)
