@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.data.train_examples = 10_000
     config.net.name = "layer_pattern"
     config.net.options.update({"features": (16, 32), "width": 64})
-    config.train.epochs = 8.0
+    config.train.epochs = 5.0
     config.train.batch_size = 64
     config.train.learning_rate = 0.05
     config.train.weight_decay = 5e-4

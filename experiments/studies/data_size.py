@@ -8,7 +8,7 @@ STUDY = Study(
     question="What does twice the data buy?",
     cells={f"{size:,}": {"data.train_examples": size} for size in _SIZES},
     baseline="10,000",
-    shared={"train.epochs": None, "train.steps": 1250},
-    notes="Every cell takes the same 1,250 steps of 64 examples, so that smaller sets are seen more often. Fewer "
+    shared={"train.epochs": None, "train.steps": 800},
+    notes="Every cell takes the same 800 steps of 64 examples, so that smaller sets are seen more often. Fewer "
     "examples are among more.",
 )

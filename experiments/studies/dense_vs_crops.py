@@ -36,7 +36,6 @@ STUDY = Study(
     cells=_CELLS,
     baseline="padded",
     base="configs/ablation_cifar10.py",
-    shared={"net.options.features": (16, 32), "net.options.blocks": 2},
     measures=(enlarged(40, _LOOKS, images=2000),),
     compared=("centre crop", _DENSE),
     contrasts=tuple(contrast for cell in _CELLS for contrast in _contrasts(cell)),
