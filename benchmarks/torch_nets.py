@@ -7,7 +7,20 @@ import numpy as np
 import torch
 
 from cnn import geometry
-from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, Layer, MaxPool, Shape
+from cnn.layers import (
+    LRN,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+    Shape,
+    flatten_permutation,
+)
 from cnn.net import Net
 
 ACTIVATIONS = {
@@ -98,7 +111,9 @@ def _convolution(layer: Conv, own: Mapping[str, Any], shape: Shape) -> list[torc
 
 def _linear(layer: Dense, own: Mapping[str, Any], flattened: tuple[Shape, str] | None) -> torch.nn.Linear:
     weight = _tensor(own["kernel"])
-    if flattened and flattened[1] == "hwc":  # PyTorch flattens map by map
+    if flattened:  # in any order; PyTorch flattens map by map
+        order = flatten_permutation(flattened[1], flattened[0])
+        weight = weight if order is None else weight[np.argsort(order)]
         weight = weight.reshape(*flattened[0], -1).permute(2, 0, 1, 3).reshape(len(weight), -1)
     linear = torch.nn.Linear(weight.shape[0], weight.shape[1], layer.use_bias, device="meta")
     linear.weight = torch.nn.Parameter(weight.T.contiguous())

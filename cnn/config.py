@@ -11,6 +11,8 @@ from cnn import logs
 # A ConfigDict's fields have no static types; the name says what a function wants all the same.
 Config = Any
 
+# Fields that are newer than some runs, and what those did without them.
+LATER_FIELDS = {"train.frozen": [], "train.frozen_until": 1.0}
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
 FREE_FIELDS = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
 
@@ -28,7 +30,7 @@ def save(config: Config, workdir: str) -> None:
     os.makedirs(workdir, exist_ok=True)
     wanted = _flat(json.loads(config.to_json()))
     if os.path.exists(os.path.join(workdir, "config.json")):
-        found = _flat(json.loads(load(workdir).to_json()))
+        found = LATER_FIELDS | _flat(json.loads(load(workdir).to_json()))
         differ = [
             f"{field} is {found.get(field)!r} there and {wanted.get(field)!r} here"
             for field in {**found, **wanted}

@@ -43,9 +43,10 @@ def problem(stride, size=(28, 26), **limits):
     [
         (nets.create("qa_net"), (32, 32, 3)),
         (nets.create("full_cnn", flatten_order="chw", dropout=0.5), (28, 28, 1)),
+        (nets.create("full_cnn", features=(4, 8), width=16, flatten_order="random"), (12, 12, 1)),
         (STRIDED, (38, 38, 4)),
     ],
-    ids=["qa_net", "full_cnn", "strided"],
+    ids=["qa_net", "full_cnn", "random order", "strided"],
 )
 def test_the_torch_net_is_ours(net, shape):
     import torch

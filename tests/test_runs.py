@@ -40,6 +40,20 @@ def test_a_config_comes_back_as_it_was(tmp_path):
     assert "augment.flip is False there and True here" in str(error.value)
 
 
+def test_a_run_that_is_older_than_a_field_goes_on(tmp_path):
+    """What it did without the field is what the field's default says, and nothing else will do."""
+    config = default.get_config()
+    save_config(config, str(tmp_path))
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["train"]["frozen"], saved["train"]["frozen_until"], saved["data"]["train_examples"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    config.train.frozen = ("conv1",)
+    with pytest.raises(ValueError, match=r"train.frozen is \[\] there and \['conv1'\] here"):
+        save_config(config, str(tmp_path))
+    config.train.frozen = ()
+    save_config(config, str(tmp_path))
+
+
 def test_no_run_no_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match="config.json is missing: .* holds no run; train one with main.py"):
         checkpoint.load_run(str(tmp_path))
