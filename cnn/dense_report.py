@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn import convert, data, dense, geometry, image_report, logs, protocol, report, run_page
+from cnn import convert, data, dense, evaluate, geometry, image_report, logs, protocol, report, run_page
 from cnn import scenes as scenes_lib
 from cnn.checkpoint import Run
 from cnn.protocol import Evaluation, Row
@@ -144,8 +144,8 @@ def _at_object(run: Run, made: Scenes) -> dict[str, float]:
         cuts = zip(made.images[batch], corners[batch], strict=True)
         views = np.stack([image[y : y + window[0], x : x + window[1]] for image, (y, x) in cuts])
         scores: Any = run.net.apply(run.variables, data.normalise(views, run.mean, run.std), train=False)
-        predicted = np.asarray(dense.average(scores, "logits")).argmax(axis=1)
-        right += int((predicted == made.labels[batch]).sum())
+        ranks = evaluate.rank(np.asarray(dense.average(scores, "logits")), made.labels[batch])
+        right += int((ranks == 0).sum())
     low, high = protocol.wilson(right, len(corners))
     return {"accuracy": right / len(corners), "low": low, "high": high}
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from cnn import dense, geometry, images, methods, pictures, protocol, views
 from cnn.checkpoint import Run
+from cnn.evaluate import rank
 from cnn.grid_options import Options, checked
 from cnn.methods import Method
 from cnn.pictures import Pictures
@@ -205,21 +206,6 @@ def combine(parts: Sequence[np.ndarray], over: str) -> np.ndarray:
     """
     stacked = np.asarray(parts, np.float64)
     return stacked.max(axis=0) if over == "max" else stacked.mean(axis=0)
-
-
-def rank(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes stand before the label's: 0 is right, below 5 right among five.
-
-    Args:
-      scores: [N, K].
-      labels: integer [N].
-
-    Returns:
-      int64 [N]. Of equal scores the first class stands first, as argmax has it.
-    """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    first = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    return ((scores > own) | ((scores == own) & first)).sum(axis=1)
 
 
 def _looks(run: Run, options: Options) -> list[Method]:

@@ -6,8 +6,10 @@ splits whatever its own seed.
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,20 +113,32 @@ def digits(validation_fraction: float, image_size: int) -> Splits:
       Splits of uint8 [N, image_size, image_size, 1], the values 0..16 stretched to 0..255.
     """
     from PIL import Image
-    from sklearn.datasets import load_digits
 
-    bunch: Any = load_digits()
-    small = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    table = _digits_table()
+    small = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     large = [resize_and_crop(Image.fromarray(x), image_size, image_size) for x in small]
-    everything = Split(np.stack([np.asarray(x) for x in large])[..., None], bunch.target.astype(np.int32))
+    everything = Split(np.stack([np.asarray(x) for x in large])[..., None], table[:, -1].astype(np.int32))
     rest, test = hold_out(everything.labels, 0.2)
     kept, held = hold_out(everything.labels[rest], validation_fraction)
     return Splits(
         take(everything, rest[kept]),
         take(everything, rest[held]),
         take(everything, test),
-        tuple(str(name) for name in bunch.target_names),
+        tuple("0123456789"),
     )
+
+
+def _digits_table() -> np.ndarray:
+    """The file of digits that comes with scikit-learn, uint8 [1797, 65]: 64 pixels, 0..16, and the label.
+
+    Read without importing scikit-learn, which takes longer than everything else before the first step but JAX.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("data.name='digits' are scikit-learn's: python -m pip install scikit-learn")
+    path = pathlib.Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path) as file:
+        return np.loadtxt(file, np.uint8, delimiter=",")
 
 
 def fake(validation_fraction: float, image_size: int) -> Splits:

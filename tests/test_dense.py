@@ -269,6 +269,30 @@ def test_predicted_bytes_are_xlas(name, window, shape, stride, backend):
     assert predicted <= 2 * (found.temp_size_in_bytes + found.output_size_in_bytes)
 
 
+def wide_net(padding):
+    convs = [Conv(128, 3, padding=padding) for _ in range(3)]
+    return nets.net(*convs, Activation("relu"), AvgPool(None), Flatten(), Dense(10))
+
+
+@pytest.mark.parametrize("padding, window, size", [("same", 32, 64), ("valid", 32, 64), ("same", 48, 80)])
+def test_predicted_bytes_of_crops_are_xlas(padding, window, size):
+    """Winograd's transforms, which classifiers of wide layers compute with, are counted; against one batch of crops."""
+    net, shape = wide_net(padding), (size, size, 3)
+    grid = dense.plan_grid(net, shape, (window, window), 4)
+    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, window, window, 3)), train=False))
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    batch = backends.crop_batch(net, grid, 3)
+    corners = jax.ShapeDtypeStruct((batch, 3), jnp.int32)
+    compiled = backends._run_crops.lower(net, grid.window, variables, images, corners).compile()
+    found = compiled.memory_analysis()
+    found = found.temp_size_in_bytes + found.output_size_in_bytes
+    predicted = cost.backend_bytes(net, shape, grid, "crops")
+    assert found <= predicted <= 1.7 * found
+    # Inputs and outputs alone, all that is counted of the layers' other forms, are too few.
+    largest = 2 * 4 * batch * window**2 * 128
+    assert largest < found / 1.5
+
+
 def test_auto_takes_the_cheaper_one():
     net = nets.create("qa_net")
     variables = make(net, (32, 32), 1)

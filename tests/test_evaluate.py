@@ -135,3 +135,11 @@ def test_empty_and_indivisible():
         evaluate(net, variables, empty, [0.0] * 3, [1.0] * 3, batch_size=2)
     with pytest.raises(ValueError, match=r"eval.batch_size \(=0\) must be at least 1"):
         evaluate(net, variables, empty, [0.0] * 3, [1.0] * 3, batch_size=0)
+
+
+def test_rank_is_the_place_of_the_label_as_argmax_counts():
+    rng = np.random.default_rng(3)
+    scores, labels = rng.integers(0, 4, (200, 9)).astype(float), rng.integers(0, 9, 200)  # many ties
+    order = np.argsort(-scores, axis=1, kind="stable")
+    assert np.array_equal(rank(scores, labels), (order == labels[:, None]).argmax(axis=1))
+    assert np.array_equal(rank(scores, labels) == 0, scores.argmax(axis=1) == labels)

@@ -183,14 +183,6 @@ def test_combining_is_a_mean_in_float64_or_the_largest():
     assert np.array_equal(protocol_grid.combine(list(parts), "max"), parts.max(axis=0))
 
 
-def test_rank_is_the_place_of_the_label_as_argmax_counts():
-    rng = np.random.default_rng(3)
-    scores, labels = rng.integers(0, 4, (200, 9)).astype(float), rng.integers(0, 9, 200)  # many ties
-    order = np.argsort(-scores, axis=1, kind="stable")
-    assert np.array_equal(protocol_grid.rank(scores, labels), (order == labels[:, None]).argmax(axis=1))
-    assert np.array_equal(protocol_grid.rank(scores, labels) == 0, scores.argmax(axis=1) == labels)
-
-
 def test_dense_and_multi_crop_together_are_the_mean_of_the_two(padded):
     rows = {(row.scales, row.method, row.flip, row.averaging): row for row in padded.rows}
     for over in ("probabilities", "logits"):

@@ -9,6 +9,7 @@ from cnn.dense import passes
 from cnn.dense.backends import BACKENDS, crop_batch, plan_passes
 from cnn.dense.grid import Grid, has_padding, plan_grid
 from cnn.dense.passes import Schedule
+from cnn.layers import Conv
 from cnn.net import Net
 from cnn.windows import Pair, shape_text
 
@@ -63,8 +64,10 @@ def layer_costs(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) 
         windows = grid.size[0] * grid.size[1]
         batch = min(windows, crop_batch(net, grid, channels))
         found, shape = [], (*grid.window, channels)
-        for row in geometry.table(net, shape):
+        for row, layer in zip(geometry.table(net, shape), net.layers, strict=True):
             values = batch * (math.prod(shape) + math.prod(row.output_shape))
+            if isinstance(layer, Conv):
+                values += layer.workspace(shape, batch)
             found.append(LayerCost(row.name, row.kind, windows * row.macs, VALUE_BYTES * values))
             shape = row.output_shape
         return found

@@ -125,7 +125,7 @@ def work(schedule: Schedule, channels: int) -> list[Work]:
                     macs += batch * piece.macs(part)
                     out = piece.output_shape(part)
                     if isinstance(piece, Conv):
-                        workspace = max(workspace, batch * piece.workspace(part))
+                        workspace = max(workspace, piece.workspace(part, batch))
                     largest = (out[0] + down.fill, out[1] + across.fill, out[2])
             rows = sum(len(piece.fragments) for piece in vertical.pieces)
             columns = sum(len(piece.fragments) for piece in horizontal.pieces)
