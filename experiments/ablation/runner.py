@@ -1,6 +1,7 @@
 """Runs a study: its cells, those that are missing, one result after another, then the report."""
 
 import importlib.util
+import json
 import os
 import shlex
 import time
@@ -17,8 +18,9 @@ from experiments.ablation.study import Study
 
 # What a cell is predicted to take, fitted to the committed results on two CPU cores: small convolutions reach this
 # rate, forward and backward, and each compiled program costs as much whatever it computes.
-MULTIPLY_ADDS_PER_SECOND = 1.5e10
-COMPILE_SECONDS = 12.0
+MULTIPLY_ADDS_PER_SECOND = 4e10
+COMPILE_SECONDS = 20.0
+RESULTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "results")
 
 
 def run_study(
@@ -158,7 +160,8 @@ class _Progress:
         else:
             text = f"failed: {done}"
         number = self.cells - len(self.left)
-        print(f"cell {number} of {self.cells}, {job.cell!r}: {text}; {minutes:.1f} min left", flush=True)
+        left = f"{minutes:.1f} min left, next {next(iter(self.left))!r}" if self.left else "all done"
+        print(f"cell {number} of {self.cells}, {job.cell!r}: {text}; {left}", flush=True)
 
 
 def _work(job: Job) -> float:
@@ -182,22 +185,37 @@ def _seconds(configs: tuple[Config, ...], seeds: int, tune: bool) -> float:
 def listing() -> str:
     """Every study: its question, cells, baseline, seeds and predicted minutes.
 
+    Minutes are those that the committed results took, on their device; where there are none, predicted from the nets'
+    multiply-adds.
+
     Returns:
-      Markdown.
+      Text, and a table in Markdown.
     """
     parts = []
     rows = []
     for name in study_lib.names():
         study = study_lib.load(name)
         base = load_base(study.base)
-        try:
-            seconds = sum(
-                _seconds(cell_configs(study, cell, base, {}), study.seeds, bool(study.tune)) for cell in study.cells
-            )
-            minutes = f"{seconds / 60:.0f}"
-        except data.DataError:
-            minutes = "data not prepared"
+        minutes = _measured_minutes(name) or _predicted_minutes(study, base)
         rows.append((name, len(study.cells), study.seeds, study.baseline, minutes, base.data.name))
         parts.append(f"{name}: {study.question}\n  cells: {'; '.join(study.cells)}")
     headers = ("study", "cells", "seeds", "baseline", "minutes, two CPU cores", "data")
     return "\n".join(parts) + "\n\n" + report.markdown(headers, rows)
+
+
+def _measured_minutes(name: str) -> str:
+    """What the committed results of a study took; "" if there are none."""
+    path = os.path.join(RESULTS, name, "results.jsonl")
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        took = {(line["cell"], line["cell_seconds"]) for line in map(json.loads, file)}
+    return f"{sum(seconds for _, seconds in took) / 60:.0f}"
+
+
+def _predicted_minutes(study: Study, base: Config) -> str:
+    try:
+        seconds = [_seconds(cell_configs(study, cell, base, {}), study.seeds, bool(study.tune)) for cell in study.cells]
+    except data.DataError:
+        return "data not prepared"
+    return f"{sum(seconds) / 60:.0f}"
