@@ -12,8 +12,6 @@ import pytest
 
 from cnn import layers
 from cnn.layers import LRN, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool, NMaxPool
-from cnn.layers.pointwise import FLATTEN_ORDERS
-from cnn.windows import GeometryError
 from tests.reference import layers as reference
 from tests.reference.cases import CONVOLUTIONS, LOCAL, POOLS
 
@@ -137,43 +135,6 @@ def test_activation(function):
 def test_softmax_of_scores():
     x = draw(0, (3, 7)) * 5
     assert_close(nn.softmax(x), reference.softmax(x))
-
-
-@pytest.mark.parametrize("order", ["hwc", "chw"])
-def test_flatten(order):
-    x = draw(0, (2, 3, 4, 5))
-    np.testing.assert_array_equal(apply(Flatten(order), {}, x), reference.flatten(x, order))
-
-
-@pytest.mark.parametrize("order", FLATTEN_ORDERS)
-def test_flatten_permutation_is_what_flatten_does(order):
-    x = draw(0, (3, 4, 5, 6))
-    permutation = layers.flatten_permutation(order, (4, 5, 6))
-    places = np.arange(120) if permutation is None else permutation
-    assert np.array_equal(np.sort(places), np.arange(120))
-    np.testing.assert_array_equal(apply(Flatten(order), {}, x), x.reshape(3, -1)[:, places])
-
-
-def test_random_order_does_not_move():
-    """Trained kernels depend on it: it must be the same in every run, and whatever the shape of so many values."""
-    frozen = [0, 11, 8, 10, 2, 3, 9, 4, 1, 5, 6, 7]
-    for shape in ((2, 2, 3), (12, 1, 1), (1, 3, 4)):
-        assert layers.flatten_permutation("random", shape).tolist() == frozen
-    large = layers.flatten_permutation("random", (7, 7, 64))
-    assert large[:8].tolist() == [300, 610, 1322, 522, 154, 551, 389, 397]
-    # No order is left in it: neither the pixels' nor the maps' (three standard deviations of the correlation of none).
-    by_map = np.argsort(layers.flatten_permutation("chw", (7, 7, 64)))  # where each place stands in "chw"
-    for places in (large, by_map[large]):
-        assert abs(np.corrcoef(places, np.arange(3136))[0, 1]) < 3 / 3136**0.5
-    with pytest.raises(GeometryError, match=r"flatten_permutation: order \(='whc'\) must be one of hwc, chw, random"):
-        layers.flatten_permutation("whc", (2, 2, 3))
-
-
-def test_flatten_map_by_map_as_drawn():
-    maps = np.arange(18, dtype=np.float32).reshape(2, 3, 3)  # two 3x3 maps, numbered in the order of the drawing
-    x = maps.transpose(1, 2, 0)[None]
-    np.testing.assert_array_equal(apply(Flatten("chw"), {}, x)[0], np.arange(18))
-    np.testing.assert_array_equal(apply(Flatten("hwc"), {}, x)[0, :4], [0, 9, 1, 10])
 
 
 def test_dense():
@@ -316,57 +277,3 @@ def test_train_has_no_default():
             layer.apply({}, jnp.zeros(shape))
     with pytest.raises(TypeError, match="train"):
         Dropout(0.5).apply({}, jnp.zeros((2, 3)))
-
-
-def respond(kernel, image, **fields):
-    """What one fixed 2-D kernel makes of one 2-D image."""
-    kernel = np.asarray(kernel, np.float32)
-    layer = Conv(1, kernel.shape, use_bias=False, **fields)
-    image = np.asarray(image, np.float32)[None, :, :, None]
-    return np.asarray(apply(layer, {"kernel": kernel[:, :, None, None]}, image))[0, :, :, 0]
-
-
-LECTURE_KERNEL = [[0, 0, 0.5], [0, 0.5, 0], [0, 0, 0.5]]
-
-
-@pytest.fixture
-def lecture_image():
-    image = np.zeros((6, 6), np.float32)
-    image[1, 1] = 1.0
-    for at in [(1, 4), (2, 3), (3, 4), (4, 3), (5, 4)]:
-        image[at] = 0.4
-    return image
-
-
-def test_cross_correlation_of_the_lecture(lecture_image):
-    expected = np.array([[0.5, 0.2, 0, 0.2], [0, 0, 0.6, 0], [0, 0.4, 0, 0.2], [0, 0, 0.6, 0]], np.float32)
-    np.testing.assert_array_equal(respond(LECTURE_KERNEL, lecture_image), expected)
-    flipped = respond(np.flip(LECTURE_KERNEL), lecture_image)  # a true convolution would give this
-    assert (flipped != expected).any()
-    exact = reference.convolution(lecture_image[None, :, :, None], np.reshape(LECTURE_KERNEL, (3, 3, 1, 1)), [0.0])
-    np.testing.assert_allclose(exact[0, :, :, 0], expected, rtol=0, atol=1e-7)  # 0.4 in float32, summed in float64
-
-
-def test_striding_of_the_lecture(lecture_image):
-    slide = np.array([[0.5, 0.2], [0, 0]], np.float32)
-    np.testing.assert_array_equal(respond(LECTURE_KERNEL, lecture_image, stride=3), slide)
-    two = respond(LECTURE_KERNEL, lecture_image, stride=2, rounding="floor")
-    np.testing.assert_array_equal(two, [[0.5, 0], [0, 0]])
-    with pytest.raises(ValueError, match=r"\(6 - 3 \+ 0\+0\) / 2 \+ 1 = 2.5 is not whole"):
-        respond(LECTURE_KERNEL, lecture_image, stride=2)
-
-
-def test_sobel_and_gaussian_on_an_edge():
-    edge = np.zeros((7, 10), np.float32)
-    edge[:, 5:] = 1.0
-    vertical = [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]
-    horizontal = [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]
-    row = [0, 0, 0, 4, 4, 0, 0, 0]  # the two windows that straddle the edge
-    np.testing.assert_array_equal(respond(vertical, edge), np.tile(row, (5, 1)))
-    np.testing.assert_array_equal(respond(horizontal, edge), np.zeros((5, 8)))
-    np.testing.assert_array_equal(respond(horizontal, edge.T), np.tile(row, (5, 1)).T)
-    blur = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
-    ramp = np.array([0, 1, 5, 11, 15, 16]) / 16  # partial sums of the binomials; all exact in float32
-    np.testing.assert_array_equal(respond(blur, edge), np.tile(ramp, (3, 1)))
-    same = respond(blur, edge, padding="same", padding_mode="edge")
-    np.testing.assert_array_equal(same, np.tile([0, 0, 0, 1 / 16, 5 / 16, 11 / 16, 15 / 16, 1, 1, 1], (7, 1)))
