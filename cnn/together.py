@@ -168,7 +168,7 @@ class _Trainer:
         if count not in self.compiled:
             macs = geometry.table(self.net, self.dataset.image_shape).macs
             options = self.devices.compiler_options(macs)
-            jitted = _step_of_seeds(self.step, self.devices, options)
+            jitted = step_of_seeds(self.step, self.devices, options)
             rows = np.zeros((count, self.config.train.batch_size), np.int32)
             self.compiled[count] = jitted.lower(state, *self.data, rows).compile()
             self.step_bytes = max(self.step_bytes, self._bytes(self.compiled[count]) * self.devices.count // count)
@@ -220,8 +220,18 @@ def score(
     return evaluate(net, variables, getattr(dataset, split), dataset.mean, dataset.std, **options)
 
 
-def _step_of_seeds(step: steps.Step, devices: Devices, options: dict[str, str]) -> Any:
-    """(states with a leading axis of seeds, images, labels, indices [seeds, B]) -> (states, losses, numbers right)."""
+def step_of_seeds(step: steps.Step, devices: Devices, options: dict[str, str]) -> Any:
+    """One step of several seeds.
+
+    Args:
+      step: from `cnn.steps.make_step`.
+      devices: over which seeds are spread; each has as many.
+      options: for the compiler, from `Devices.compiler_options`.
+
+    Returns:
+      Compiled: (states with a leading axis of seeds (donated), uint8 images, int32 labels, int32 indices [seeds, B])
+      -> (states, mean losses [seeds], numbers right [seeds]).
+    """
 
     def one(state: steps.State, images: jax.Array, labels: jax.Array, row: jax.Array) -> steps.Stepped:
         return step(state, images[row], labels[row])

@@ -1,0 +1,39 @@
+"""Ways to train several seeds of one net: `python -m benchmarks.seeds`; see README.md.
+
+One after another, one on each device, or side by side in each kernel. Writes seeds.json and seeds.md to --output.
+"""
+
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+
+from benchmarks import machine, options, seeds_comparison
+from cnn.devices import keep_memory, use_cpu_devices
+
+flags.adopt_module_key_flags(options)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the cases, writes and prints."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=full_cnn28")
+    logging.set_verbosity(logging.WARNING)
+    cases = seeds_comparison.SMOKE if options.SMOKE.value else seeds_comparison.CASES
+    keep_memory()
+    use_cpu_devices(0, max(case.batch for case in cases.values()))
+    results: dict[str, Any] = {"cases": {}, **machine.first_facts()}
+    for name in options.names(cases):
+        results["cases"][name] = seeds_comparison.measure(
+            cases[name], 2 if options.SMOKE.value else options.ROUNDS.value
+        )
+        print(f"{name}: done, {jax.local_device_count()} devices", flush=True)
+    results |= machine.last_facts()
+    table = seeds_comparison.text(results)
+    print(table)
+    if not options.SMOKE.value:
+        machine.write(options.OUTPUT.value, "seeds", results, table)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,115 @@
+"""Ways to train several seeds of one net, timed in turn: what `cnn.together` chooses between."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import machine, timing, training
+from benchmarks.training import Case
+from cnn import geometry, report, steps, together
+from cnn.devices import Devices
+
+CASES = {
+    "ablation": Case("layer_pattern", (28, 28, 1), {"features": (16, 32), "width": 64}, batch=64),
+    "full_cnn28": Case("full_cnn", (28, 28, 1)),
+    "qa_net": Case("qa_net", (32, 32, 3)),
+}
+SMOKE = {"ablation": Case("layer_pattern", (8, 8, 1), {"features": 2, "width": 4}, batch=16)}
+IN_TURN, IN_TURN_ALONE = "one after another, on all devices", "one after another, on one device"
+SPREAD, VMAP = "one on each device", "side by side in each kernel, on one device"
+STEPS = 20  # of a turn
+
+
+def ways(case: Case) -> dict[str, Callable[[], Any]]:
+    """A function for each way, that takes `STEPS` steps with as many seeds as there are devices, at least two.
+
+    Args:
+      case: what to train.
+
+    Returns:
+      The functions by name; without those that one device makes the same.
+    """
+    problem = training.problem_of(case)
+    everywhere, alone = Devices(), Devices(1)
+    seeds = max(2, everywhere.count)
+    found = {
+        IN_TURN_ALONE: _in_turn(training.ours(problem, STEPS, alone), seeds),
+        VMAP: _at_once(problem, alone, seeds),
+    }
+    if everywhere.count > 1:
+        found[IN_TURN] = _in_turn(training.ours(problem, STEPS, everywhere), seeds)
+        found[SPREAD] = _at_once(problem, everywhere, seeds)
+    return found
+
+
+def _in_turn(run: training.Run, seeds: int) -> Callable[[], Any]:
+    return lambda: [run(STEPS) for _ in range(seeds)]
+
+
+def _at_once(problem: training.Problem, devices: Devices, seeds: int) -> Callable[[], Any]:
+    channels = problem.images.shape[3]
+    optimizer = training.optimizer_of(problem.config)
+    constants = ([value] * channels for value in (training.MEAN, training.STD))
+    step = steps.make_step(problem.net, optimizer, problem.config, *constants)
+    options = devices.compiler_options(geometry.table(problem.net, problem.images.shape[1:]).macs)
+    compiled = together.step_of_seeds(step, devices, options)
+    images, labels = devices.replicate((problem.images, problem.labels))
+    states = [steps.init_state(problem.net, optimizer, problem.images.shape[1:], seed) for seed in range(seeds)]
+    state = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), devices.split())
+
+    def run() -> steps.State:
+        nonlocal state
+        for row in problem.batches(0, STEPS):
+            state, *_ = compiled(state, images, labels, np.stack([row] * seeds))
+        return jax.block_until_ready(state)
+
+    return run
+
+
+def measure(case: Case, rounds: int) -> dict[str, Any]:
+    """Times the ways in turn.
+
+    Args:
+      case: what to train.
+      rounds: turns of each.
+
+    Returns:
+      {"seeds", "batch", "ways": {name: {"ms": of one step of one seed, median, "by_spread": median over turns of its
+      time by that of one seed on each device}}}.
+    """
+    runs = ways(case)
+    taken = timing.alternate(runs, rounds)
+    seeds = max(2, jax.local_device_count())
+    best = taken.get(SPREAD, taken[IN_TURN_ALONE])
+    return {
+        "seeds": seeds,
+        "batch": case.batch,
+        "ways": {
+            name: {
+                "ms": 1e3 * timing.median(seconds) / STEPS / seeds,
+                "by_spread": timing.median_ratio(seconds, best),
+            }
+            for name, seconds in taken.items()
+        },
+    }
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The report.
+
+    Args:
+      results: cases and machine facts.
+
+    Returns:
+      Markdown.
+    """
+    rows = [
+        (name, case["batch"], case["seeds"], way, f"{found['ms']:.2f}", f"{found['by_spread']:.2f}")
+        for name, case in results["cases"].items()
+        for way, found in case["ways"].items()
+    ]
+    headers = ("case", "batch", "seeds", "way", "ms for a step of one seed", "time by one on each device")
+    return f"# Seeds trained together\n\n{report.markdown(headers, rows)}\n{machine.lines(results)}"
