@@ -2,8 +2,9 @@
 
     python main.py --config=configs/ablation.py --workdir=runs/ablation_base
 
-Half a minute on two cores. Expect test accuracy 89 % (experiments/results/pooling: max). Studies change fields of it:
-`python -m experiments.ablate --list`. Prepare the data first: see README.
+Half a minute on two cores. Expect test accuracy 88.1 % (mean of seeds 0-5, standard deviation 0.3 %; max in
+experiments/results/pooling). Studies change fields of it: `python -m experiments.ablate --list`. Prepare the data first:
+see README.
 """
 
 from ml_collections import ConfigDict
