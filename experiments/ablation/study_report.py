@@ -116,13 +116,14 @@ def _table(
     rows = []
     for cell in found:
         summary, comparison = cell.summaries[TEST], by_cell.get(cell.name)
+        no_difference = page.Cell("baseline", 0.0) if cell.name == study.baseline else page.Cell("–")
         row: list[Any] = [
             cell.name,
             summary.n,
             page.Cell(f"{summary.mean:.2%}", summary.mean),
             "–" if summary.n < 2 else page.Cell(f"{100 * summary.std:.2f}", summary.std),
             "–" if summary.n < 2 else page.Cell(f"{summary.low:.2%} to {summary.high:.2%}", summary.low),
-            _difference(comparison) if comparison else page.Cell("baseline" if cell.name == study.baseline else "–"),
+            _difference(comparison) if comparison else no_difference,
             _p(comparison.difference.p_holm) if comparison else page.Cell("–"),
             page.Cell(f"{cell.parameters:,}", cell.parameters),
             page.Cell(f"{cell.multiply_adds:,}", cell.multiply_adds),
