@@ -58,26 +58,29 @@ class Together(NamedTuple):
     step_bytes: int
 
 
-def seeds_at_once(devices: Devices, seeds: int) -> int:
-    """How many seeds to train at a time.
+def share(devices: Devices, seeds: int, each: int | None = None) -> tuple[int, int]:
+    """How many devices to use, and how many seeds to train on each of them at a time.
 
-    On CPU one on each device: a kernel for each seed turns a convolution into a grouped one, which XLA:CPU computes
-    far more slowly than one after another. On accelerators all of them, side by side in each kernel.
+    On CPU one seed on each device: a kernel for each seed turns a convolution into a grouped one, which XLA:CPU
+    computes more slowly than one after another (benchmarks/results/seeds.md). On accelerators all of them, side by side
+    in each kernel. No more devices are used than keep busy: six seeds on four CPU devices are two turns of three.
 
     Args:
       devices: where.
       seeds: how many there are to train.
+      each: seeds on each device at a time; None: by the devices.
 
     Returns:
-      The number, a multiple of the number of devices.
+      (devices, seeds on each).
     """
-    if devices.platform == "cpu":
-        return devices.count
-    return -(-seeds // devices.count) * devices.count
+    if each is None:
+        each = 1 if devices.platform == "cpu" else -(-seeds // devices.count)
+    turns = -(-seeds // (each * devices.count))
+    return -(-seeds // (each * turns)), each
 
 
 def train_seeds(
-    config: Config, dataset: Dataset, seeds: Sequence[int], devices: Devices | None = None, at_once: int | None = None
+    config: Config, dataset: Dataset, seeds: Sequence[int], devices: Devices | None = None, each: int | None = None
 ) -> Together:
     """Trains one net for each seed, as `cnn.train` would train each; nothing is written.
 
@@ -86,7 +89,7 @@ def train_seeds(
       dataset: all of `config.data`, loaded.
       seeds: different ones, at least one.
       devices: over which seeds are spread, whole; None: all local devices.
-      at_once: seeds trained at a time, a multiple of the number of devices; None: `seeds_at_once`.
+      each: seeds trained on each device at a time; None: see `share`.
 
     Returns:
       The trained nets and what training cost.
@@ -97,16 +100,16 @@ def train_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={list(seeds)}) must be different ones, at least one")
     devices = devices or Devices()
-    at_once = at_once or seeds_at_once(devices, len(seeds))
-    if at_once % devices.count:
-        raise ValueError(f"at_once (={at_once}) must be a multiple of the {devices.count} local devices")
     net = checkpoint.make_net(config, dataset.num_classes)
-    trainer = _Trainer(config, dataset, net, devices)
+    # Of all the devices, also where a few seeds take a part of them: what a seed ends in must not depend on how many.
+    options = devices.compiler_options(geometry.table(net, dataset.image_shape).macs)
+    count, each = share(devices, len(seeds), each)
+    trainer = _Trainer(config, dataset, net, Devices(count), options)
     runs: list[SeedRun] = []
     seconds = 0.0
-    for start in range(0, len(seeds), at_once):
-        group = list(seeds[start : start + at_once])
-        missing = -len(group) % devices.count  # the last group may be smaller, but each device has as many
+    for start in range(0, len(seeds), count * each):
+        group = list(seeds[start : start + count * each])
+        missing = -len(group) % count  # the last group may be smaller, but each device has as many
         trained, took = trainer.train(group + group[-1:] * missing)
         runs += trained[: len(group)]
         seconds += took
@@ -116,8 +119,8 @@ def train_seeds(
 class _Trainer:
     """What all groups of seeds share: the compiled step above all."""
 
-    def __init__(self, config: Config, dataset: Dataset, net: Net, devices: Devices) -> None:
-        self.config, self.dataset, self.net, self.devices = config, dataset, net, devices
+    def __init__(self, config: Config, dataset: Dataset, net: Net, devices: Devices, options: dict[str, str]) -> None:
+        self.config, self.dataset, self.net, self.devices, self.options = config, dataset, net, devices, options
         count, batch_size = len(dataset.train.labels), config.train.batch_size
         self.total = total_steps(config.train, count)
         self.epochs = self.total * batch_size / count
@@ -166,9 +169,7 @@ class _Trainer:
         """The step of as many seeds as the state holds."""
         count = len(state.step)
         if count not in self.compiled:
-            macs = geometry.table(self.net, self.dataset.image_shape).macs
-            options = self.devices.compiler_options(macs)
-            jitted = step_of_seeds(self.step, self.devices, options)
+            jitted = step_of_seeds(self.step, self.devices, self.options)
             rows = np.zeros((count, self.config.train.batch_size), np.int32)
             self.compiled[count] = jitted.lower(state, *self.data, rows).compile()
             self.step_bytes = max(self.step_bytes, self._bytes(self.compiled[count]) * self.devices.count // count)

@@ -52,8 +52,8 @@ def test_a_seed_ends_where_the_main_job_ends(dataset, tmp_path):
 
 def test_side_by_side_in_one_kernel_is_each_by_itself(dataset):
     """`vmap` over seeds, as on accelerators, against one seed at a time."""
-    one = together.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), at_once=1)
-    other = together.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), at_once=3)
+    one = together.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), each=1)
+    other = together.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), each=3)
     for a, b in zip(one.runs, other.runs, strict=True):
         assert a.seed == b.seed
         # Grouped convolutions sum in another order: rounding, twelve steps of it.
@@ -84,7 +84,7 @@ def test_spread_over_two_devices_to_the_bit(dataset, tmp_path):
         [sys.executable, "-c", ON_TWO_DEVICES, str(path)], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[0, 1, 2] 2"
-    runs = together.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), at_once=1).runs
+    runs = together.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), each=1).runs
     two = np.load(path)
     leaves = [leaf for run in runs for leaf in jax.tree.leaves(run.variables)]
     assert len(leaves) == len(two.files)
@@ -95,8 +95,8 @@ def test_spread_over_two_devices_to_the_bit(dataset, tmp_path):
 
 def test_costs_are_those_of_one_seed(dataset):
     config = small_config(steps=3)
-    one = together.train_seeds(config, dataset, [0], Devices(1), at_once=1)
-    other = together.train_seeds(config, dataset, [0, 1, 2, 3], Devices(1), at_once=4)
+    one = together.train_seeds(config, dataset, [0], Devices(1), each=1)
+    other = together.train_seeds(config, dataset, [0, 1, 2, 3], Devices(1), each=4)
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(one.runs[0].variables["params"]))
     assert one.step_bytes > 3 * parameters  # parameters, momentum and gradients at least
     assert one.step_bytes < 50 * dataset.train.images[:32].nbytes * 4 + 4 * parameters
@@ -120,3 +120,24 @@ def test_nothing_held_out(dataset):
 def test_seeds_must_differ(dataset, seeds):
     with pytest.raises(ValueError, match=r"seeds .* must be different"):
         together.train_seeds(small_config(), dataset, seeds, Devices(1))
+
+
+@pytest.mark.parametrize(
+    ("platform", "devices", "seeds", "expected"),
+    [
+        ("cpu", 2, 6, (2, 1)),
+        ("cpu", 2, 5, (2, 1)),  # three turns, the last with a copy
+        ("cpu", 4, 6, (3, 1)),  # two turns of three, not of four and two
+        ("cpu", 64, 5, (5, 1)),
+        ("cpu", 2, 1, (1, 1)),
+        ("gpu", 1, 6, (1, 6)),
+        ("gpu", 4, 6, (3, 2)),
+        ("gpu", 8, 5, (5, 1)),
+    ],
+)
+def test_no_device_trains_what_nobody_asked_for(platform, devices, seeds, expected):
+    class Some:
+        count = devices
+
+    Some.platform = platform
+    assert together.share(Some(), seeds) == expected

@@ -109,8 +109,7 @@ def _tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:
         dataset = study_lib.load_data(config)
         if not len(dataset.validation.labels):
             raise ValueError("a study that tunes chooses on validation; set data.validation_fraction above 0")
-        seeds = TUNING_SEEDS[: max(1, devices.count)] if devices.platform == "cpu" else TUNING_SEEDS
-        found = together.train_seeds(config, dataset, seeds, devices)
+        found = together.train_seeds(config, dataset, TUNING_SEEDS, devices)
         for run in found.runs:
             accuracy = 0.0 if run.diverged is not None else run.curve[-1]["validation_accuracy"]
             record = {"kind": "tuning", "cell": job.cell, "seed": run.seed, "chosen": number}

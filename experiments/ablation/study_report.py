@@ -40,7 +40,7 @@ def write(
     more_headers, more_rows = _outcomes(study, found)
     compare_headers, compare_rows = _comparisons(study, compared)
     differing = _differences(study, configs, found)
-    notes = [text for text in (study.notes, _warnings(found)) if text]
+    notes = [text for text in (study.notes, _warnings(found), _edges(study, found)) if text]
 
     lines = [f"# {name}: {study.question}", "", *_paragraphs(notes)]
     lines += [report.markdown(headers, _texts(rows)), _legend(study, seeds), ""]
@@ -186,6 +186,15 @@ def _warnings(found: Sequence[Cell]) -> str:
     if not lost:
         return ""
     return f"Diverged, and counted as they ended (a score that is no number is never right): {'; '.join(lost)}."
+
+
+def _edges(study: Study, found: Sequence[Cell]) -> str:
+    """Which cells were tuned to the largest or the smallest value that was tried, where a better one may lie beyond."""
+    for field, values in study.tune.items():
+        edges = [cell.name for cell in found if values[cell.chosen] in (min(values), max(values))]
+        if edges and len(values) > 2:
+            return f"The best {field} lies at the edge of what was tried, and may lie beyond, in: {', '.join(edges)}."
+    return ""
 
 
 def _tuned(study: Study, records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]] | None:
