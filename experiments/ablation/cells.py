@@ -1,5 +1,6 @@
 """One cell of a study: its seeds trained and measured; a pure function of a job, so that it can run anywhere."""
 
+import functools
 import math
 import os
 import tempfile
@@ -65,6 +66,7 @@ def run_cell(job: Job) -> Done:
       DataError: if the data is not there.
     """
     start = time.monotonic()
+    environment = _environment()
     devices = Devices()
     chosen, tried = (0, []) if len(job.configs) == 1 else (job.chosen, [])
     if chosen is None:
@@ -73,7 +75,6 @@ def run_cell(job: Job) -> Done:
     dataset = study_lib.load_data(config)
     found = together.train_seeds(config, dataset, job.seeds, devices)
     table = geometry.table(found.net, dataset.image_shape)
-    environment = logs.environment()
     costs = {
         "parameters": table.params,
         "multiply_adds": table.macs,
@@ -91,6 +92,10 @@ def run_cell(job: Job) -> Done:
     took = round(time.monotonic() - start, 2)
     records = [{**record, "cell_seconds": took} for record in [*tried, *records]]
     return Done(_finite(records), _draw(job, found, dataset) if job.pictures else {})
+
+
+# Once for each process, before it trains: the commit that is running, whatever is checked out when it ends.
+_environment = functools.cache(logs.environment)
 
 
 def _finite(tree: Any) -> Any:

@@ -11,7 +11,7 @@ STUDY = Study(
     },
     baseline="one 7x7",
     shared={"net.options.features": (8, 16)},
-    tune={"train.learning_rate": (0.05, 0.15)},
+    tune={"train.learning_rate": (0.03, 0.08, 0.2)},
     notes="In each of two blocks, before its pool; every cell sees 7x7 pixels before the first pool. Each cell has the "
-    "best of two learning rates.",
+    "best of three learning rates.",
 )

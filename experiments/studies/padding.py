@@ -13,6 +13,6 @@ STUDY = Study(
     },
     baseline="zero",
     base="configs/ablation_cifar10.py",
-    notes="CIFAR-10 (JPEG), as Fashion-MNIST has an empty border. Without padding maps shrink, so that this cell has "
-    "fewer parameters and multiply-adds too.",
+    notes="CIFAR-10 (JPEG), whose pictures go on beyond their frame. Without padding maps shrink, so that this cell has"
+    " fewer parameters and multiply-adds too.",
 )

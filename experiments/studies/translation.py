@@ -22,7 +22,8 @@ STUDY = Study(
         Series("shift, pixels", "test accuracy", {0: TEST} | {n: f"shifted {n} px" for n in _PIXELS}),
         Series("shift, pixels", "feature distance", {n: f"feature distance {n} px" for n in _PIXELS}),
     ),
-    notes="Test pictures are shifted, training pictures are not. Features are those that the first fully connected "
-    "layer sees; their distance is 0 for full invariance and 1 where a shifted picture is as far as another "
-    "picture.",
+    notes="Test pictures are shifted, training pictures are not; pictures reach the edge of their frame, so that a "
+    "shift of 2 pixels also cuts off 2 % of their intensity, of 4 pixels 6 %, of 6 pixels 12 %. Features are "
+    "those that the first fully connected layer sees; their distance is 0 for full invariance and 1 where a "
+    "shifted picture is as far as another picture.",
 )
