@@ -19,6 +19,11 @@ AXIS = "batch"
 LEAST_PER_CPU_DEVICE = 16  # examples; with fewer, waiting for each other costs more than a second core gives
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_cpu_devices(count: int, batch_size: int) -> None:
     """Sets how many devices a CPU counts as; before JAX is used, and without effect on other platforms.
 
@@ -31,8 +36,7 @@ def use_cpu_devices(count: int, batch_size: int) -> None:
       batch_size: examples in a step of training.
     """
     if not count:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        fits = [n for n in range(1, cores + 1) if batch_size % n == 0 and batch_size // n >= LEAST_PER_CPU_DEVICE]
+        fits = [n for n in range(1, cores() + 1) if batch_size % n == 0 and batch_size // n >= LEAST_PER_CPU_DEVICE]
         count = max(fits, default=1)
     jax.config.update("jax_num_cpu_devices", count)
 

@@ -1,7 +1,7 @@
 """Several seeds of one config, trained together in one compiled program: what a study's cell is made of.
 
 The seeds differ in initialisation, order of the examples, augmentation and dropout, and in nothing else. Each ends in
-the numbers that it would end in by itself, whichever seeds stand beside it.
+the numbers that it would end in by itself, whichever seeds stand beside it; side by side in one kernel, to rounding.
 """
 
 import time

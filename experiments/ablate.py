@@ -3,8 +3,8 @@
 `--list` shows every study with its question, its cells and the minutes that it is predicted to take. A study trains
 each of its cells with several seeds, compares them with the baseline, paired by seed, and writes report.md,
 report.html, results.jsonl and pictures to its directory. Started again there, it runs only what is missing.
-`--config=FILE` starts from another base, `--config.FIELD=...` changes a field in all cells, `--executor=ray` runs cells
-on a cluster.
+`--config=FILE` starts from another base, `--config.FIELD=...` changes a field in all cells (of the net's options, those
+that the base names), `--executor=ray` runs cells on a cluster.
 """
 
 import os
@@ -44,11 +44,12 @@ def main(argv: list[str]) -> None:
 
     devices.keep_memory()
     devices.cache_compilations(COMPILATION_CACHE.value)
-    devices.use_cpu_devices(CPU_DEVICES.value or os.cpu_count() or 1, 1)
+    devices.use_cpu_devices(CPU_DEVICES.value or devices.cores(), 1)
     study = STUDY.value or ""
     options = {}
     if EXECUTOR.value == "ray":
         options = {"address": RAY_ADDRESS.value, "cpus": RAY_CPUS.value, "gpus": RAY_GPUS.value}
+        options["cpu_devices"] = CPU_DEVICES.value or max(1, int(RAY_CPUS.value))
     try:
         if LIST.value:
             print(runner.listing())

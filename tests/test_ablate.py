@@ -1,5 +1,6 @@
 """The study runner: cells, resuming after a kill, executors, and what a user is told."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from cnn import data, together
-from experiments.ablation import cells, executors, measures, runner, store
+from cnn.devices import Devices
+from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST, Contrast, Outcome, Series, Study
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
@@ -82,8 +84,24 @@ def test_the_rate_is_chosen_on_validation_by_seeds_of_its_own(finished):
         ]
         chosen = {line["chosen"] for line in lines(finished) if line["cell"] == cell}
         assert chosen == {int(np.argmax(means))}
-    assert {r["seed"] for r in tried} <= set(cells.TUNING_SEEDS)
-    assert all("values" not in r for r in tried)  # the test split was not looked at
+    assert {r["seed"] for r in tried} == set(cells.TUNING_SEEDS)
+
+
+def test_tuning_does_not_look_at_the_test_split(monkeypatch):
+    study = small_study()
+    base = runner.load_base(study.base)
+    found = data.load(**base.data)
+
+    class Closed:
+        def __getattr__(self, name):
+            raise AssertionError(f"the test split's {name} was looked at")
+
+    monkeypatch.setattr(study_lib, "load_data", lambda config: dataclasses.replace(found, test=Closed()))
+    job = cells.Job(study, "max", runner.cell_configs(study, "max", base, SMALL), (0,))
+    chosen, records = cells._tune(job, Devices(1))
+    assert chosen in (0, 1) and len(records) == 4
+    with pytest.raises(AssertionError, match="was looked at"):
+        cells.run_cell(job)
 
 
 def test_more_seeds_later_run_only_what_is_missing(finished, tmp_path, capsys):
@@ -99,7 +117,7 @@ def test_more_seeds_later_run_only_what_is_missing(finished, tmp_path, capsys):
     before = (tmp_path / "results.jsonl").read_bytes()
     text = (tmp_path / "report.md").read_text()
     runner.run_study("more", str(tmp_path), seeds=2, **options)
-    assert "2 cells, 2 of them done before; running: none" in capsys.readouterr().out
+    assert "2 cells, 2 of them done before; none to run" in capsys.readouterr().out
     assert (tmp_path / "results.jsonl").read_bytes() == before and (tmp_path / "report.md").read_text() == text
 
 
@@ -147,6 +165,35 @@ def test_a_directory_holds_one_study(finished):
         runner.run_study("small", str(finished), overrides={**SMALL, "train.steps": 7}, study=small_study())
     with pytest.raises(ValueError, match="study is 'small' there and 'other' here"):
         runner.run_study("other", str(finished), overrides=SMALL, study=small_study())
+    other = (measures.shifted(1), measures.feature_distance(1, images=40))
+    with pytest.raises(ValueError, match=r"measures.1 is .*images=50\)' there and .*images=40\)' here"):
+        runner.run_study("small", str(finished), overrides=SMALL, study=small_study(measures=other))
+    none = {"max": {"net.options.pool": None}, "average": {"net.options.pool": "average"}}
+    with pytest.raises(ValueError, match=r"net.options.pool is absent there and None here"):
+        runner.run_study("small", str(finished), overrides=SMALL, study=small_study(cells=none))
+
+
+def test_a_mistake_without_results_leaves_the_directory_free(tmp_path):
+    study = small_study(tune={}, measures=(), compared=(TEST,), contrasts=(), series=())
+    opened = store.Store(str(tmp_path), {"study": "wrong", "measures": []}, {"max": (runner.load_base(study.base),)})
+    assert opened.records == []
+    runner.run_study("small", str(tmp_path), seeds=1, overrides=SMALL, study=study)
+    assert json.loads((tmp_path / "study.json").read_text())["study"] == "small"
+
+
+def test_a_kill_before_the_lines_draws_the_pictures_again(tmp_path, monkeypatch):
+    study = small_study(tune={}, measures=(), compared=(TEST,), contrasts=(), series=())
+
+    def killed(self, records):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.Store, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run_study("small", str(tmp_path), seeds=1, overrides=SMALL, study=study)
+    runner.run_study("small", str(tmp_path), seeds=1, overrides=SMALL, study=study)
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == [f"{cell} {what}.png" for cell in ("average", "max") for what in ("features", "kernels")]
 
 
 def test_mistakes_are_told_before_anything_is_trained(tmp_path):
@@ -162,9 +209,31 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path):
         run(small_study(), **{"train.learning_rate": 0.1})
     with pytest.raises(ValueError, match=r"train\.epoch: a config has no field 'epoch' there; did you mean 'epochs'"):
         run(small_study(cells={"max": {}, "bad": {"train.epoch": 1.0}}))
+    with pytest.raises(ValueError, match=r"cell 'max': train.schedule \(='cosin'\)"):
+        run(small_study(), **{"train.schedule": "cosin"})
+    with pytest.raises(ValueError, match=r"cell 'max': train.dtype \(='float16'\)"):
+        run(small_study(), **{"train.dtype": "float16"})
+    with pytest.raises(ValueError, match=r"cell 'bad': .*conv_1"):
+        run(small_study(cells={"max": {}, "bad": {"train.frozen": ("conv_1",)}}))
     with pytest.raises(ValueError, match=r"--seeds=-1 must be at least 1"):
         runner.run_study("wrong", str(tmp_path / "none"), seeds=-1, study=small_study())
     assert not (tmp_path / "none").exists()
+
+
+def test_who_sets_epochs_takes_steps_away_and_the_other_way_round():
+    study = small_study(shared={"train.epochs": None, "train.steps": 9})
+    base = runner.load_base(study.base)
+    lengths = [
+        study_lib.cell_config(study, "max", base, overrides).train
+        for overrides in ({}, {"train.epochs": 2.0}, {"train.steps": 5})
+    ]
+    assert [(train.epochs, train.steps) for train in lengths] == [(None, 9), (2.0, None), (None, 5)]
+
+
+def test_an_option_may_change_its_type():
+    base = runner.load_base("configs/ablation.py")
+    config = study_lib.cell_config(small_study(tune={}), "max", base, {"net.options.features": 8})
+    assert config.net.options.features == 8 and base.net.options.features == (16, 32)
 
 
 def test_a_study_says_what_is_wrong_with_it():
@@ -191,7 +260,9 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
         runner.run_study("fails", str(tmp_path), seeds=1, overrides=SMALL, study=small_study(tune={}))
     assert "'average': failed: no memory left for it" in capsys.readouterr().out
     assert {line["cell"] for line in lines(tmp_path)} == {"max"}
-    assert "| max " in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "| max " in text and "No results: average (no memory left for it)." in text
+    assert "average (test accuracy) and max were not compared: average has no results." in text
 
 
 def test_a_diverged_seed_is_told_and_counts(tmp_path):
@@ -240,7 +311,7 @@ def test_the_report_in_words_and_numbers(finished):
     mean = np.mean([values["average", seed][TEST] for seed in (0, 1)])
     assert f"{mean:.2%}" in row and f"{100 * difference:+.2f} (" in row
     assert "python -m experiments.ablate --study=small --seeds=2 --config.train.steps=6" in text
-    assert "Holm's over all 3 comparisons" in text
+    assert "Holm's over all 3 comparisons." in text
     assert text.count("\n- ") >= 3 + 6
     for name in ("effects.png", "effects_other.png", "series_0.png"):
         assert f"({name})" in text and (finished / name).stat().st_size > 5000
@@ -273,7 +344,7 @@ def test_every_declared_study_can_be_built():
         tables = {}
         for cell in study.cells:
             for config in runner.cell_configs(study, cell, base, {}):
-                tables[cell] = study_lib.check(config, shapes[config.data.name], 10)
+                tables[cell] = study_lib.check(config, shapes[config.data.name], 10, 5000)[0]
                 assert (config.train.epochs is None) != (config.train.steps is None)
         assert study.question.endswith("?") and len(study.comparisons) >= 2
         if name == "weight_sharing":
@@ -293,6 +364,27 @@ def test_outcomes_of_a_study():
 
 
 def test_a_picture_of_any_cell_is_a_file_of_its_own(tmp_path):
-    opened = store.Store(str(tmp_path), {"study": "x"}, {})
-    opened.add_pictures("5x5, 3x3/../x", {"kernels.png": b"1"})
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["5x5__3x3____x_kernels.png"]
+    opened = store.Store(str(tmp_path), {"study": "x", "measures": []}, {})
+    for cell in ("5x5, 3x3/../x", "a b", "a-b", "a_b"):
+        opened.add_pictures(cell, {"kernels.png": cell.encode()})
+        with open(opened.picture(cell, "kernels.png"), "rb") as file:
+            assert file.read() == cell.encode()
+    assert len(list((tmp_path / "pictures").iterdir())) == 4
+
+
+def test_rows_of_the_effects_say_both_sides(finished, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(plots, "effects_picture", lambda path, rows, title, unit: drawn.update({unit: rows}))
+    study = small_study(contrasts=(Contrast(("max", TEST), ("max", "shifted 1 px")),))
+    cells_found = analysis.cells(study, lines(finished), 2)
+    study_report._plots(str(tmp_path), study, cells_found, analysis.comparisons(study, cells_found))
+    names = [row.name for row in drawn["points"]]
+    assert names == ["max", "average (test accuracy)", "max: test accuracy less shifted 1 px"]
+    assert [row.name for row in drawn[""]] == ["max", "average (feature distance 1 px)"]
+
+
+def test_the_report_says_what_the_cells_started_from(finished):
+    text = (finished / "report.md").read_text()
+    assert "all: configs/smoke.py, train.steps = 6, net.options.features = 4, net.options.width = 8" in text
+    assert "the same order of examples" in text
+    assert "other examples" in study_report._legend([{"train_examples": n, "test_examples": 5} for n in (1, 2)], 1, 2)

@@ -76,8 +76,8 @@ print([run.seed for run in runs], len(jax.devices()))
 """
 
 
-def test_spread_over_two_devices_to_the_bit(dataset, tmp_path):
-    """Three seeds on two devices: the odd one too ends in the same bits as on one device."""
+def test_spread_over_two_devices(dataset, tmp_path):
+    """Three seeds on two devices: the odd one too ends where it ends on one device."""
     path = tmp_path / "two.npz"
     root = Path(__file__).parent.parent
     done = subprocess.run(

@@ -18,7 +18,7 @@ class Cell(NamedTuple):
       values: outcome's name -> seed -> number; None where it is not finite.
       curves: seed -> its validations.
       parameters, multiply_adds, step_bytes: of its net, and of a training step of one seed.
-      epoch_seconds: mean over the sessions that trained its seeds.
+      epoch_seconds: mean over its seeds.
       chosen: index of the config that was tuned to.
       diverged: seeds whose loss was not finite any more.
     """

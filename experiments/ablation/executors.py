@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
+
 from experiments.ablation.cells import Done, Job, run_cell
 
 EXECUTORS = ("local", "ray")
@@ -18,7 +20,7 @@ def run(jobs: Sequence[Job], executor: str = "local", **options: Any) -> Iterato
       **options: of `on_ray`.
 
     Yields:
-      (job, its result), or the error that a user can mend (ValueError, FloatingPointError); others are raised.
+      (job, its result), or the error that a user can mend (a field, or a net that does not fit); others are raised.
 
     Raises:
       ValueError: for another executor.
@@ -47,7 +49,8 @@ def on_ray(
 ) -> Iterator[Outcome]:
     """Runs each job as a Ray task; a new local cluster is started where no address is given.
 
-    Data is read on the cluster's machines: `data.dir` must be a folder that all of them see.
+    Code and data are read on the cluster's machines: the project must lie at the same path on all of them, and
+    `data.dir` be a folder that all of them see.
 
     Args:
       jobs: cells.
@@ -68,7 +71,7 @@ def on_ray(
             "--executor=ray needs Ray: python -m pip install -r requirements-ray.txt", name="ray"
         ) from error
 
-    ray.init(address=address or None, include_dashboard=False, log_to_driver=False)
+    ray.init(address=address or "local", include_dashboard=False, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_in_worker)
         waiting = {task.remote(job, cpu_devices): job for job in jobs}
@@ -84,6 +87,7 @@ def _in_worker(job: Job, cpu_devices: int) -> Done | Exception:
     from cnn import devices
 
     devices.keep_memory()
+    devices.cache_compilations()
     devices.use_cpu_devices(cpu_devices, job.configs[0].train.batch_size)
     return _try(job)
 
@@ -91,5 +95,5 @@ def _in_worker(job: Job, cpu_devices: int) -> Done | Exception:
 def _try(job: Job) -> Done | Exception:
     try:
         return run_cell(job)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, jax.errors.JaxRuntimeError) as error:  # the last: no memory left, mostly
         return error

@@ -104,7 +104,7 @@ def feature_distance(*pixels: int, images: int = BATCH) -> Measure:
 
     Args:
       *pixels: distances.
-      images: number of test images, the first ones.
+      images: number of test images, drawn with a constant seed.
 
     Returns:
       A measure with outcomes "feature distance N px".
@@ -115,7 +115,9 @@ def feature_distance(*pixels: int, images: int = BATCH) -> Measure:
 
 
 def _distances(trained: Trained, pixels: Sequence[int], images: int) -> dict[str, float]:
-    shown = trained.dataset.test.images[:images]
+    # In an order of their own: a folder's come class by class.
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(trained.dataset.test.labels))
+    shown = trained.dataset.test.images[order[:images]]
     features = _features(trained, shown)
     apart = _distance(features, np.roll(features, 1, axis=0))
     found = {}
@@ -243,7 +245,7 @@ def flattening() -> Measure:
     return Measure(outcomes, _flattening)
 
 
-EXACT_BITS = 6  # products of 6 by 6 bits: any sum of up to 4,096 of them stays below 2**24, which float32 holds exactly
+EXACT = 24  # float32 holds every integer up to 2**24
 
 
 def _flattening(trained: Trained) -> dict[str, float]:
@@ -256,9 +258,10 @@ def _flattening(trained: Trained) -> dict[str, float]:
     own = flatten_permutation(layers[at].order, maps.shape[1:])
     kernel = np.asarray(params[first]["kernel"])
     kernel = kernel if own is None else kernel[np.argsort(own)]  # rows in channel-last order
+    bits = (EXACT - int(np.ceil(np.log2(len(kernel))))) // 2  # any sum of products of two such numbers is exact
     found = {}
     for name, x, rows in (
-        ("difference, exact sums", _rounded(maps, EXACT_BITS), _rounded(kernel, EXACT_BITS)),
+        ("difference, exact sums", _rounded(maps, bits), _rounded(kernel, bits)),
         ("difference, trained values", maps, kernel),
     ):
         logits = []

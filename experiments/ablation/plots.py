@@ -95,7 +95,8 @@ def _draw_effects(axes: "Axes", rows: Sequence[EffectRow], unit: str) -> None:
             axes.text(0, y, " no result ", va="center", fontsize=8, color=GREY, backgroundcolor="white", zorder=1)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(f"difference{baseline} ({'percent points' if unit == 'points' else unit})")
+    shown = "percent points" if unit == "points" else unit
+    axes.set_xlabel(f"difference{baseline}{f' ({shown})' if shown else ''}")
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.margins(x=0.06)

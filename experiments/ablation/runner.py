@@ -64,21 +64,23 @@ def run_study(
         for config in found:
             dataset = study_lib.load_data(config)
             try:
-                study_lib.check(config, dataset.image_shape, dataset.num_classes)
+                study_lib.check(config, dataset.image_shape, dataset.num_classes, len(dataset.train.labels))
             except ValueError as error:
                 raise ValueError(f"cell {cell!r}: {error}") from error
-    store = Store(workdir, {"study": name, "question": study.question, "baseline": study.baseline}, configs)
+    facts = {"study": name, "question": study.question, "baseline": study.baseline}
+    store = Store(workdir, {**facts, "measures": [measure.described() for measure in study.measures]}, configs)
     jobs = _missing(study, configs, store, range(seeds))
     progress = _Progress(len(study.cells), jobs)
     failed: dict[str, Exception] = {}
     for job, done in executors.run(jobs, executor, **(options or {})):
         if isinstance(done, Done):
+            store.add_pictures(job.cell, done.pictures)  # first: a cell with its lines is done
             store.add(done.records)
-            store.add_pictures(job.cell, done.pictures)
         else:
             failed[job.cell] = done
         progress.show(job, done)
-    path = study_report.write(store, name, study, configs, seeds, _command(name, seeds, base, overrides or {}))
+    asked = study_report.Asked(name, seeds, base or study.base, overrides or {}, _command(name, seeds, base, overrides))
+    path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
     print(f"report: {path} and report.html beside it", flush=True)
     if failed:
         reasons = "; ".join(f"cell {cell!r}: {error}" for cell, error in failed.items())
@@ -86,11 +88,11 @@ def run_study(
     return path
 
 
-def _command(name: str, seeds: int, base: str | None, overrides: Mapping[str, Any]) -> str:
+def _command(name: str, seeds: int, base: str | None, overrides: Mapping[str, Any] | None) -> str:
     """That makes the same results anew, wherever they are to lie."""
     parts = ["python", "-m", "experiments.ablate", f"--study={name}", f"--seeds={seeds}"]
     parts += [f"--config={base}"] if base else []
-    return shlex.join([*parts, *(f"--config.{field}={value}" for field, value in overrides.items())])
+    return shlex.join([*parts, *(f"--config.{field}={value}" for field, value in (overrides or {}).items())])
 
 
 def load_base(path: str) -> Config:
@@ -147,8 +149,9 @@ class _Progress:
     def __init__(self, cells: int, jobs: list[Job]) -> None:
         self.left = {job.cell: _work(job) for job in jobs}
         self.start, self.done, self.cells = time.monotonic(), 0.0, cells
-        there = cells - len(jobs)
-        print(f"{cells} cells, {there} of them done before; running: {', '.join(self.left) or 'none'}", flush=True)
+        there, minutes = cells - len(jobs), sum(self.left.values()) / 60
+        left = f"to run, in about {minutes:.0f} min: {'; '.join(self.left)}" if jobs else "none to run"
+        print(f"{cells} cells, {there} of them done before; {left}", flush=True)
 
     def show(self, job: Job, done: Done | Exception) -> None:
         self.done += self.left.pop(job.cell)
@@ -173,11 +176,13 @@ def _seconds(configs: tuple[Config, ...], seeds: int, tune: bool) -> float:
     """Predicted seconds of a cell; reads the data."""
     config = configs[0]
     dataset = study_lib.load_data(config)
-    table = study_lib.check(config, dataset.image_shape, dataset.num_classes)
-    train = config.train
-    examples = train.epochs * len(dataset.train.labels) if train.epochs else train.steps * train.batch_size
+    examples = len(dataset.train.labels)
+    table, total = study_lib.check(config, dataset.image_shape, dataset.num_classes, examples)
+    seen = total * config.train.batch_size
+    validated = seen / examples / config.eval.every_epochs * len(dataset.validation.labels)
     # Each seed trains (three times the forward pass), and is validated and tested.
-    one = (3 * examples + len(dataset.test.labels)) * (table.macs + 200_000) / MULTIPLY_ADDS_PER_SECOND
+    passes = 3 * seen + validated + len(dataset.test.labels)
+    one = passes * (table.macs + 200_000) / MULTIPLY_ADDS_PER_SECOND
     tried = len(configs) if tune and len(configs) > 1 else 0
     return one * (seeds + tried * len(TUNING_SEEDS)) + COMPILE_SECONDS * (1 + tried)
 

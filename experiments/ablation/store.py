@@ -2,11 +2,12 @@
 
 import json
 import os
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnn import logs
-from cnn.config import FREE_FIELDS, Config
+from cnn.config import FREE_FIELDS, LATER_FIELDS, Config
 
 
 class Store:
@@ -22,31 +23,30 @@ class Store:
 
         Args:
           workdir: the directory.
-          study: name, question and what else is to be kept of it.
+          study: "study" (its name), "measures" and what else is to be kept of it.
           configs: of each cell.
 
         Raises:
-          ValueError: if the directory holds another study, or one with other configs; names the fields.
+          ValueError: if the directory holds results of another study, other configs or measures; names the fields.
         """
         self.workdir = workdir
         os.makedirs(os.path.join(workdir, "pictures"), exist_ok=True)
         wanted = {**study, "cells": {cell: [_plain(config) for config in found] for cell, found in configs.items()}}
         path = os.path.join(workdir, "study.json")
-        if os.path.exists(path):
+        self._path = os.path.join(workdir, "results.jsonl")
+        self.records = self._read()
+        if self.records and os.path.exists(path):  # without results there is nothing to mix
             with open(path) as file:
                 self._compare(json.load(file), wanted)
         logs.write_json(path, wanted)
-        self._path = os.path.join(workdir, "results.jsonl")
-        self.records = self._read()
 
     def _compare(self, there: Any, wanted: Any) -> None:
-        """Refuses to mix results of different configs."""
-        one, other = (dict(_flat({"study": x["study"], "cells": x["cells"]})) for x in (there, wanted))
-        differ = [
-            f"{field} is {one.get(field)!r} there and {other.get(field)!r} here"
-            for field in {**one, **other}
-            if one.get(field) != other.get(field) and not any(f".{free}" in f".{field}" for free in FREE_FIELDS)
-        ]
+        """Refuses to mix results of different configs or measures."""
+        compared = [key for key in ("study", "measures", "cells") if key in there]
+        one, other = (dict(_flat({key: x[key] for key in compared})) for x in (there, wanted))
+        fields = [field for field in {**one, **other} if not any(f".{free}" in f".{field}" for free in FREE_FIELDS)]
+        values = [(field, _value(one, field), _value(other, field)) for field in fields]
+        differ = [f"{field} is {a} there and {b} here" for field, a, b in values if a != b]
         if differ:
             raise ValueError(
                 f"{self.workdir!r} holds another study, or one with other fields: {'; '.join(differ[:5])}"
@@ -91,8 +91,7 @@ class Store:
 
     def picture(self, cell: str, name: str) -> str:
         """Path of a cell's picture, there or not."""
-        stem = "".join(letter if letter.isalnum() else "_" for letter in cell)
-        return os.path.join(self.workdir, "pictures", f"{stem}_{name}")
+        return os.path.join(self.workdir, "pictures", f"{urllib.parse.quote(cell, safe=' ,')} {name}")
 
     def seeds_done(self, cell: str) -> set[int]:
         """Seeds of a cell that have their line."""
@@ -108,8 +107,16 @@ def _plain(config: Config) -> Any:
     return json.loads(config.to_json())
 
 
+def _value(flat: Mapping[str, Any], field: str) -> str:
+    """A field as text; None and absent are not the same."""
+    found = flat.get(field, LATER_FIELDS.get(".".join(field.split(".")[-2:]), "absent"))
+    return found if found == "absent" else repr(found)
+
+
 def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """{"a": {"b": [1]}} -> [("a.b.0", 1)]."""
+    if tree in ({}, []):
+        return [(prefix[:-1], tree)]
     if isinstance(tree, dict):
         return [item for key, value in tree.items() for item in _flat(value, f"{prefix}{key}.")]
     if isinstance(tree, list):

@@ -9,10 +9,12 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
-from cnn import checkpoint, data, geometry
+from cnn import checkpoint, data, geometry, optim, steps
 from cnn.config import Config
+from cnn.train import total_steps
 from experiments import studies
 
 TEST = "test accuracy"
@@ -42,6 +44,12 @@ class Measure(NamedTuple):
 
     outcomes: tuple[Outcome, ...]
     function: Callable[[Any], Mapping[str, float]]
+
+    def described(self) -> str:
+        """What it is, with its numbers, in words that differ where it does."""
+        function: Any = getattr(self.function, "func", self.function)  # of a functools.partial
+        given = ", ".join(f"{name}={value!r}" for name, value in getattr(self.function, "keywords", {}).items())
+        return f"{function.__name__}({given})"
 
 
 class Contrast(NamedTuple):
@@ -172,6 +180,10 @@ def cell_config(study: Study, cell: str, base: Config, overrides: Mapping[str, A
     for field in overrides:
         if field in varied:
             raise ValueError(f"--config.{field}: this study varies it; leave it, or take another study")
+    # A run has a length in epochs or in steps: who sets one takes the other away.
+    lengths = ("train.epochs", "train.steps")
+    if any(field in overrides for field in lengths):
+        overrides = {**dict.fromkeys(lengths), **overrides}
     config = copy.deepcopy(base)
     for fields in (study.shared, overrides, own):
         for field, value in fields.items():
@@ -185,12 +197,11 @@ def _set(config: Config, field: str, value: Any) -> None:
         config = _part(config, name, field)
     if last == "options":
         config.options = ConfigDict(value)
-    elif path and path[-1] == "options":  # the net says which it takes
-        config[last] = value
-    else:
+        return
+    if not path or path[-1] != "options":  # the net says which options it takes
         _part(config, last, field)
-        with config.ignore_type():  # "same" -> 2 and the like: what the net takes, the net says
-            config[last] = value
+    with config.ignore_type():  # 2 in place of "same" and the like
+        config[last] = value
 
 
 def _part(config: Config, name: str, field: str) -> Any:
@@ -201,21 +212,28 @@ def _part(config: Config, name: str, field: str) -> Any:
     return config[name]
 
 
-def check(config: Config, image_shape: tuple[int, ...], num_classes: int) -> geometry.Table:
-    """Builds a cell's net on paper, so that a mistake in the last cell shows before the first is trained.
+def check(config: Config, image_shape: tuple[int, ...], num_classes: int, examples: int) -> tuple[geometry.Table, int]:
+    """Builds a cell on paper, so that a mistake in the last cell shows before the first is trained.
 
     Args:
       config: of the cell.
       image_shape: (H, W, C).
       num_classes: of the data.
+      examples: for training.
 
     Returns:
-      Its layers.
+      The net's layers, and the run's length in steps.
 
     Raises:
-      ValueError: if the net cannot be built.
+      ValueError: if a field is out of range, or the net cannot be built.
     """
-    return geometry.table(checkpoint.make_net(config, num_classes), image_shape)
+    net = checkpoint.make_net(config, num_classes)
+    table = geometry.table(net, image_shape)
+    total = total_steps(config.train, examples)
+    optimizer = optim.make_optimizer(config.train, optim.make_schedule(config.train, total), total_steps=total)
+    steps.make_step(net, optimizer, config, (0.5,) * image_shape[-1], (0.5,) * image_shape[-1])
+    jax.eval_shape(lambda: steps.init_state(net, optimizer, image_shape, 0))
+    return table, total
 
 
 def load_data(config: Config) -> data.Dataset:

@@ -1,68 +1,82 @@
 """A study's report: report.md, plots, and one page, report.html, that holds all of it."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnn import page, report
-from cnn.config import Config
 from experiments.ablation import analysis, plots, statistics
 from experiments.ablation.analysis import Cell, Comparison
 from experiments.ablation.store import Store
 from experiments.ablation.study import TEST, Outcome, Study
 
 
-def write(
-    store: Store, name: str, study: Study, configs: Mapping[str, Sequence[Config]], seeds: int, command: str
-) -> str:
+class Asked(NamedTuple):
+    """What the user asked for.
+
+    Attributes:
+      name: of the study.
+      seeds: 0 to this less one count.
+      base: config file that the cells start from.
+      overrides: field -> value, for all cells.
+      command: that makes the results anew.
+    """
+
+    name: str
+    seeds: int
+    base: str
+    overrides: Mapping[str, Any]
+    command: str
+
+
+def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -> str:
     """Writes the report of what results there are.
 
     Args:
       store: of the study.
-      name: of the study.
       study: its declaration.
-      configs: of each cell.
-      seeds: 0 to this less one count.
-      command: that makes the report anew.
+      asked: what the user asked for.
+      failed: cell -> why it has no results.
 
     Returns:
       Path of report.md.
     """
-    found = analysis.cells(study, store.records, seeds)
+    found = analysis.cells(study, store.records, asked.seeds)
     compared = analysis.comparisons(study, found)
+    lines = [r for r in store.records if r["kind"] == "seed" and r["seed"] < asked.seeds]
     plotted = _plots(store.workdir, study, found, compared)
-    conclusions = [_sentence(study, comparison) for comparison in compared]
-    facts = _facts(store, found, seeds, command)
+    conclusions = [*(_sentence(study, comparison) for comparison in compared), *_left_out(study, compared, found)]
+    facts = _facts(lines, asked)
     tuned = _tuned(study, store.records)
+    legend = _legend(lines, len(compared), asked.seeds)
 
-    headers, rows = _table(study, found, compared, configs)
+    headers, rows = _table(study, found, compared)
     more_headers, more_rows = _outcomes(study, found)
     compare_headers, compare_rows = _comparisons(study, compared)
-    differing = _differences(study, configs, found)
-    notes = [text for text in (study.notes, _warnings(found), _edges(study, found)) if text]
+    differing = _differences(study, asked, found)
+    notes = [text for text in (study.notes, _warnings(found, failed), _edges(study, found)) if text]
 
-    lines = [f"# {name}: {study.question}", "", *_paragraphs(notes)]
-    lines += [report.markdown(headers, _texts(rows)), _legend(study, seeds), ""]
+    parts = [f"# {asked.name}: {study.question}", "", *(line for text in notes for line in (text, ""))]
+    parts += [report.markdown(headers, _texts(rows)), legend, ""]
     if more_rows:
-        lines += ["## All outcomes", "", report.markdown(more_headers, _texts(more_rows))]
-    lines += ["## What can be concluded", "", *(f"- {text}" for text in conclusions), ""]
-    lines += ["## Comparisons", "", report.markdown(compare_headers, _texts(compare_rows))]
-    lines += [f"![{caption}]({os.path.basename(path)})\n" for path, caption in plotted]
+        parts += ["## All outcomes", "", report.markdown(more_headers, _texts(more_rows))]
+    parts += ["## What can be concluded", "", *(f"- {text}" for text in conclusions), ""]
+    parts += ["## Comparisons", "", report.markdown(compare_headers, _texts(compare_rows))]
+    parts += [f"![{caption}]({os.path.basename(path)})\n" for path, caption in plotted]
     if tuned:
-        lines += ["## Tuning, on validation", "", report.markdown(tuned[0], tuned[1])]
-    lines += ["## Cells", "", "```", *differing, "```", ""]
-    lines += ["## How", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
+        parts += ["## Tuning, on validation", "", report.markdown(*tuned)]
+    parts += ["## Cells", "", "```", *differing, "```", ""]
+    parts += ["## How", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     path = os.path.join(store.workdir, "report.md")
     with open(path + ".part", "w") as file:
-        file.write("\n".join(lines))
+        file.write("\n".join(parts))
     os.replace(path + ".part", path)
 
     pictures = [page.Picture(path, caption) for path, caption in plotted]
     sections = [
         page.Section("Result", [*(page.Text(text) for text in notes), page.Table(headers, rows, TEST), *pictures[:1]]),
         page.Section("What can be concluded", [page.Text("\n\n".join(conclusions))]),
-        page.Section("Comparisons", [page.Table(compare_headers, compare_rows), page.Text(_legend(study, seeds))]),
+        page.Section("Comparisons", [page.Table(compare_headers, compare_rows), page.Text(legend)]),
         page.Section("All outcomes", [page.Table(more_headers, more_rows)] if more_rows else []),
         page.Section("Curves", pictures[1:]),
         page.Section("Tuning, on validation", [page.Table(*tuned)] if tuned else []),
@@ -71,13 +85,31 @@ def write(
         page.Section("How", [page.Facts(facts)]),
     ]
     page.write(
-        os.path.join(store.workdir, "report.html"), f"Study: {name}", [s for s in sections if s.items], study.question
+        os.path.join(store.workdir, "report.html"),
+        f"Study: {asked.name}",
+        [section for section in sections if section.items],
+        study.question,
     )
     return path
 
 
-def _paragraphs(texts: Sequence[str]) -> list[str]:
-    return [line for text in texts for line in (text, "")]
+def _left_out(study: Study, compared: Sequence[Comparison], found: Sequence[Cell]) -> list[str]:
+    """A sentence for each comparison that could not be made."""
+    made = [comparison.contrast for comparison in compared]
+    values = {cell.name: cell.values for cell in found}
+    sentences = []
+    for contrast in study.comparisons:
+        if contrast in made:
+            continue
+        reasons = []
+        for cell, name in dict.fromkeys(contrast):
+            if cell not in values:
+                reasons.append(f"{cell} has no results")
+            elif None in values[cell][name].values():
+                reasons.append(f"{cell} has seeds without a finite {name}")
+        first, second = analysis.sides(contrast, study)
+        sentences.append(f"{first} and {second} were not compared: {', '.join(reasons) or 'no seed has both'}.")
+    return sentences
 
 
 def _texts(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
@@ -104,15 +136,14 @@ def _p(value: float) -> page.Cell:
     return page.Cell(text, value)
 
 
-def _table(
-    study: Study, found: Sequence[Cell], compared: Sequence[Comparison], configs: Mapping[str, Sequence[Config]]
-) -> tuple[list[str], list[list[Any]]]:
+def _table(study: Study, found: Sequence[Cell], compared: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
     """The main table: test accuracy, difference, costs."""
     headers = ["cell", "n", TEST, "sd", "95 % interval", f"less {study.baseline}, points", "p (Holm)"]
     headers += ["parameters", "multiply-adds", "s / epoch", "step, MB"]
     field = next(iter(study.tune), None)
     headers += [field.split(".")[-1]] if field else []
-    by_cell = {c.contrast.first[0]: c for c in compared if c.contrast[1] == (study.baseline, TEST)}
+    to_baseline = [c for c in compared if c.contrast.second == (study.baseline, TEST)]
+    by_cell = {c.contrast.first[0]: c for c in to_baseline if c.contrast.first[1] == TEST}
     rows = []
     for cell in found:
         summary, comparison = cell.summaries[TEST], by_cell.get(cell.name)
@@ -170,29 +201,37 @@ def _sentence(study: Study, comparison: Comparison) -> str:
     return statistics.conclusion(first, second, comparison.difference, outcome.unit, outcome.higher_is_better)
 
 
-def _legend(study: Study, seeds: int) -> str:
+def _legend(lines: Sequence[Mapping[str, Any]], comparisons: int, seeds: int) -> str:
+    """What the numbers of the tables mean."""
+    one_size = len({line["train_examples"] for line in lines}) < 2
+    shared = "the same order of examples" if one_size else "initial weights from one key, but other examples"
+    tested = " or ".join(f"{count:,}" for count in sorted({line["test_examples"] for line in lines}))
     return (
-        f"Intervals are 95 % t-intervals over seeds. Differences are paired: the same seed gives both sides the same "
-        f"order of examples; p is the paired t-test's, and Holm's over all {len(study.comparisons)} comparisons of the "
-        f"study. Test accuracy was measured once, on the net that training ended with; with n = {seeds} the last "
-        f"column of the comparisons says how large a true difference would have to be to be found with 80 % "
-        f"probability. Seconds are those of one seed's epoch (an epoch's wall time over the seeds that were trained at "
-        f"once); memory is a compiled training step's, without the data set."
+        f"Intervals are 95 % t-intervals over seeds, each by itself: of training again, not of drawing other pictures; "
+        f"the {tested} test pictures and the training pictures are the same for all. Differences are paired: the same "
+        f"seed gives both sides {shared}; p is the paired t-test's, and Holm's over all {comparisons} comparisons. "
+        f"Test accuracy was measured once, on the net that training ended with; with n = {seeds} the last column of "
+        f"the comparisons says how large a true difference would have to be to be found with 80 % probability. "
+        f"Seconds are those of one seed's epoch (an epoch's wall time over the seeds that were trained at once); memory "
+        f"is a compiled training step's, without the data set."
     )
 
 
-def _warnings(found: Sequence[Cell]) -> str:
+def _warnings(found: Sequence[Cell], failed: Mapping[str, str]) -> str:
     lost = [f"{cell.name} (seeds {', '.join(map(str, cell.diverged))})" for cell in found if cell.diverged]
-    if not lost:
-        return ""
-    return f"Diverged, and counted as they ended (a score that is no number is never right): {'; '.join(lost)}."
+    told = [f"No results: {'; '.join(f'{cell} ({reason})' for cell, reason in failed.items())}."] if failed else []
+    if lost:
+        told.append(
+            f"Diverged, and counted as they ended (a score that is no number is never right): {'; '.join(lost)}."
+        )
+    return " ".join(told)
 
 
 def _edges(study: Study, found: Sequence[Cell]) -> str:
     """Which cells were tuned to the largest or the smallest value that was tried, where a better one may lie beyond."""
     for field, values in study.tune.items():
         edges = [cell.name for cell in found if values[cell.chosen] in (min(values), max(values))]
-        if edges and len(values) > 2:
+        if edges:
             return f"The best {field} lies at the edge of what was tried, and may lie beyond, in: {', '.join(edges)}."
     return ""
 
@@ -225,11 +264,14 @@ def _plots(workdir: str, study: Study, found: Sequence[Cell], compared: Sequence
         rows = [plots.EffectRow(study.baseline, None)]
         for comparison in (c for c in compared if c.outcome.unit == unit):
             first, second = analysis.sides(comparison.contrast, study)
-            label = first if comparison.contrast.second[0] == study.baseline else f"{first} less {second}"
+            to_baseline = comparison.contrast.second == (study.baseline, comparison.contrast.first[1])
+            label = first if to_baseline else f"{first} less {second}"
             rows.append(plots.EffectRow(label, comparison.difference, _difference(comparison).text, comparison.seeds))
-        name = "effects.png" if unit == "points" else "effects_other.png"
-        caption = f"Paired differences to {study.baseline}, with 95 % intervals; faint dots are seeds"
-        plots.effects_picture(path(name, caption), rows, f"difference to {study.baseline}", unit)
+        stem = "_".join(["effects", *([] if unit == "points" else [unit or "other"])])
+        caption = (
+            f"Paired differences, to {study.baseline} where nothing else is named, with 95 % intervals; dots are seeds"
+        )
+        plots.effects_picture(path(f"{stem}.png", caption), rows, f"difference to {study.baseline}", unit)
     curves = {
         cell.name: [[(p["epoch"], p["validation_accuracy"]) for p in curve] for curve in cell.curves.values()]
         for cell in found
@@ -259,10 +301,10 @@ def _nets(store: Store, found: Sequence[Cell]) -> list[page.Item]:
     return items
 
 
-def _differences(study: Study, configs: Mapping[str, Sequence[Config]], found: Sequence[Cell]) -> list[str]:
-    """What each cell changes in the config that all share."""
-    shared = {**study.shared}
-    lines = [f"all: {study.base}{''.join(f', {key} = {value!r}' for key, value in shared.items())}"]
+def _differences(study: Study, asked: Asked, found: Sequence[Cell]) -> list[str]:
+    """What the cells change in the config that they start from: all of them, and each."""
+    shared = {**study.shared, **asked.overrides}
+    lines = [f"all: {', '.join([asked.base, *(f'{key} = {value!r}' for key, value in shared.items())])}"]
     chosen = {cell.name: cell.chosen for cell in found}
     for cell, fields in study.cells.items():
         fields = dict(fields)
@@ -272,21 +314,24 @@ def _differences(study: Study, configs: Mapping[str, Sequence[Config]], found: S
     return lines
 
 
-def _facts(store: Store, found: Sequence[Cell], seeds: int, command: str) -> dict[str, Any]:
+def _facts(lines: Sequence[Mapping[str, Any]], asked: Asked) -> dict[str, Any]:
     """Command, versions, device and commit; of every session that the results are from."""
-    lines = [record for record in store.records if record["kind"] == "seed" and record["seed"] < seeds]
 
     def all_of(key: str) -> str:
-        return "; ".join(dict.fromkeys(json.dumps(line[key]).strip('"') for line in lines))
+        return "; ".join(dict.fromkeys(str(line[key]) for line in lines))
+
+    def counts(key: str) -> str:
+        return ", ".join(f"{count:,}" for count in sorted({line[key] for line in lines}))
 
     took = {(line["cell"], line["cell_seconds"]) for line in lines}
-    facts = {"command": command, "seeds": f"0 to {seeds - 1}", "minutes": f"{sum(s for _, s in took) / 60:.1f}"}
-    if lines:
-        examples = f"{lines[0]['train_examples']:,} for training, {lines[0]['test_examples']:,} for testing"
-        facts |= {"examples": examples, "device": all_of("device"), "commit": all_of("commit")}
-        facts |= {"Python": all_of("python"), "packages": _packages(lines)}
-    return facts
-
-
-def _packages(lines: Sequence[dict[str, Any]]) -> str:
-    return "; ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in line["packages"].items()) for line in lines))
+    minutes = f"{sum(seconds for _, seconds in took) / 60:.1f}"
+    facts = {"command": asked.command, "seeds": f"0 to {asked.seeds - 1}", "minutes": minutes}
+    packages = dict.fromkeys(", ".join(f"{k} {v}" for k, v in line["packages"].items()) for line in lines)
+    return {
+        **facts,
+        "examples": f"{counts('train_examples')} for training, {counts('test_examples')} for testing",
+        "device": all_of("device"),
+        "commit": all_of("commit"),
+        "Python": all_of("python"),
+        "packages": "; ".join(packages),
+    }
