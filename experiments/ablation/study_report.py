@@ -208,12 +208,12 @@ def _legend(lines: Sequence[Mapping[str, Any]], comparisons: int, seeds: int) ->
     tested = " or ".join(f"{count:,}" for count in sorted({line["test_examples"] for line in lines}))
     return (
         f"Intervals are 95 % t-intervals over seeds, each by itself: of training again, not of drawing other pictures; "
-        f"the {tested} test pictures and the training pictures are the same for all. Differences are paired: the same "
-        f"seed gives both sides {shared}; p is the paired t-test's, and Holm's over all {comparisons} comparisons. "
-        f"Test accuracy was measured once, on the net that training ended with; with n = {seeds} the last column of "
-        f"the comparisons says how large a true difference would have to be to be found with 80 % probability. "
-        f"Seconds are those of one seed's epoch (an epoch's wall time over the seeds that were trained at once); memory "
-        f"is a compiled training step's, without the data set."
+        f"the {tested} test pictures and the training pictures are the same for all seeds. Differences are paired: the "
+        f"same seed gives both sides {shared}; p is the paired t-test's, and Holm's over all {comparisons} "
+        f"comparisons. Test accuracy was measured once, on the net that training ended with; with n = {seeds} the last "
+        f"column of the comparisons says how large a true difference would have to be to be found with 80 % "
+        f"probability. Seconds are those of one seed's epoch (an epoch's wall time over the seeds that were trained at "
+        f"once); memory is a compiled training step's, without the data set."
     )
 
 
