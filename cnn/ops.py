@@ -248,4 +248,8 @@ def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, be
     squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (below, size - 1 - below)))
     channels = x.shape[-1]
     total = functools.reduce(jnp.add, [lax.slice_in_dim(squares, i, i + channels, axis=3) for i in range(size)])
-    return (x * (k + alpha * total) ** -beta).astype(images.dtype)
+    divisor = k + alpha * total
+    if beta == 0.75:  # the paper's: two roots instead of a power, whose gradient is another power (58 -> 34 ms on CPU)
+        root = lax.rsqrt(divisor)
+        return (x * (root * jnp.sqrt(root))).astype(images.dtype)
+    return (x * divisor**-beta).astype(images.dtype)
