@@ -14,7 +14,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; default: r
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
 IMAGES = flags.DEFINE_list("images", [], "With --mode=predict: pictures, separated by commas.")
 CPU_DEVICES = flags.DEFINE_integer(
-    "cpu_devices", 0, "On CPU: how many devices to split batches over; 0: one for each core, if the batch divides."
+    "cpu_devices", 1, "On CPU: how many devices to split batches over; 0: one for each core, if the batch divides."
 )
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "auto", "Folder for compiled programs; auto: in the user's cache directory; empty: none."

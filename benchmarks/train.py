@@ -13,7 +13,7 @@ from benchmarks import options
 
 flags.adopt_module_key_flags(options)
 SECONDS = flags.DEFINE_float("seconds", 2.0, "About how long a turn takes.")
-CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "As for main.py: 0 is one for each core.")
+CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 1, "As for main.py: 0 is one for each core.")
 
 
 def main(argv: list[str]) -> None:
