@@ -28,8 +28,8 @@ def use_cpu_devices(count: int, batch_size: int) -> None:
     """Sets how many devices a CPU counts as; before JAX is used, and without effect on other platforms.
 
     On two cores one device trains as fast as two or faster, as long as YNNPACK computes no convolutions on it
-    (`Devices.compiler_options`): `full_cnn` 1.2 times, `vgg11` and `lenet5` 1.1 times, `qa_net` alike
-    (benchmarks/results/seeds.md). Where XLA does not know that option, two are up to twice as fast.
+    (`Devices.compiler_options`): `full_cnn` 1.2 times, `qa_net` alike (benchmarks/results/seeds.md), `vgg11` and
+    `lenet5` 1.1 times. Where XLA does not know that option, two are up to twice as fast.
 
     Args:
       count: of devices; 0: one for each core, as far as they divide the batch into parts that are worth it.
