@@ -17,7 +17,7 @@ from cnn import data, together
 from cnn.devices import Devices
 from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report
 from experiments.ablation import study as study_lib
-from experiments.ablation.study import TEST, Contrast, Outcome, Series, Study
+from experiments.ablation.study import TEST, Contrast, Series, Study
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
 
 ROOT = Path(__file__).parent.parent
@@ -220,33 +220,6 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_who_sets_epochs_takes_steps_away_and_the_other_way_round():
-    study = small_study(shared={"train.epochs": None, "train.steps": 9})
-    base = runner.load_base(study.base)
-    lengths = [
-        study_lib.cell_config(study, "max", base, overrides).train
-        for overrides in ({}, {"train.epochs": 2.0}, {"train.steps": 5})
-    ]
-    assert [(train.epochs, train.steps) for train in lengths] == [(None, 9), (2.0, None), (None, 5)]
-
-
-def test_an_option_may_change_its_type():
-    base = runner.load_base("configs/ablation.py")
-    config = study_lib.cell_config(small_study(tune={}), "max", base, {"net.options.features": 8})
-    assert config.net.options.features == 8 and base.net.options.features == (16, 32)
-
-
-def test_a_study_says_what_is_wrong_with_it():
-    with pytest.raises(ValueError, match="baseline 'none' is none of the cells max, average"):
-        small_study(baseline="none")
-    with pytest.raises(ValueError, match="'speed' is measured by nothing; outcomes: test accuracy, shifted 1 px"):
-        small_study(compared=("speed",))
-    with pytest.raises(ValueError, match="a contrast names 'median'"):
-        small_study(contrasts=(Contrast(("median", TEST), ("max", TEST)),))
-    with pytest.raises(ValueError, match="tune names 2 fields"):
-        small_study(tune={"train.learning_rate": (1,), "train.momentum": (0,)})
-
-
 def test_a_cell_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
     run_cell = cells.run_cell
 
@@ -288,7 +261,10 @@ def test_ray_runs_the_same_cells(finished, tmp_path):
         pytest.skip("runs cells on a local Ray cluster: python -m pip install -r requirements-ray.txt")
     # In a process of its own: Ray leaves files open, which warns where warnings are errors.
     subprocess.run([sys.executable, "-c", ON_RAY, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
-    key = lambda line: (line["cell"], line["seed"])  # noqa: E731
+
+    def key(line):
+        return line["cell"], line["seed"]
+
     for one, other in zip(sorted(lines(tmp_path), key=key), sorted(lines(finished), key=key), strict=True):
         assert key(one) == key(other) and one["chosen"] == other["chosen"]
         # Another process, perhaps with another number of devices: float32 rounding.
@@ -331,36 +307,6 @@ def test_the_page_opens_in_a_browser_and_sorts(finished, browser):
     browser.header(column).click()
     assert [float(row[column].rstrip("%")) for row in browser.cells()] == shown[::-1]
     assert browser.requests() == [] and browser.complaints() == []
-
-
-def test_every_declared_study_can_be_built():
-    """On paper: nets, sizes, options and outcomes of all cells, at the shapes of their data."""
-    shapes = {"fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-    names = study_lib.names()
-    assert len(names) == 14
-    for name in names:
-        study = study_lib.load(name)
-        base = runner.load_base(study.base)
-        tables = {}
-        for cell in study.cells:
-            for config in runner.cell_configs(study, cell, base, {}):
-                tables[cell] = study_lib.check(config, shapes[config.data.name], 10, 5000)[0]
-                assert (config.train.epochs is None) != (config.train.steps is None)
-        assert study.question.endswith("?") and len(study.comparisons) >= 2
-        if name == "weight_sharing":
-            rows = [tables[cell][0 if cell != "fully connected" else 1].params for cell in study.cells]
-            assert rows == [136, 13 * 13 * (4 * 4 + 1) * 8, (28 * 28 + 1) * 13 * 13 * 8]
-        if name == "kernel_size":
-            assert {row.receptive_field for table in tables.values() for row in table if row.name == "pool1"} == {
-                (8, 8)
-            }
-
-
-def test_outcomes_of_a_study():
-    study = small_study()
-    assert [outcome.name for outcome in study.outcomes] == [TEST, "shifted 1 px", "feature distance 1 px"]
-    assert study.outcomes[2] == Outcome("feature distance 1 px", "", False)
-    assert study.comparisons[0] == Contrast(("average", TEST), ("max", TEST)) and len(study.comparisons) == 3
 
 
 def test_a_picture_of_any_cell_is_a_file_of_its_own(tmp_path):
