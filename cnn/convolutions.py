@@ -6,18 +6,19 @@ for rounding.
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from cnn import winograd
-from cnn.ops import LARGE_KERNEL, pad, product, tap
+from cnn import forms, planes, winograd
+from cnn.ops import LARGE_KERNEL, product
 from cnn.windows import Window
+
+PARTS = 4  # that a batch is split into for some gradients, see `gradient_lowerings`
+LEAST_IN_PART = 16  # images
 
 
 def convolution(
@@ -52,11 +53,11 @@ def convolution(
         return flat.reshape(images.shape[0], 1, 1, -1)
 
     plain = functools.partial(_plain, window=window, groups=groups)
-    if how == "plain" and gradient_lowerings(images.shape, kernel.shape, groups) is None:
+    if how == "plain" and gradient_lowerings(images.shape, kernel.shape, window, groups) is None:
         return plain(images, kernel)
     if how == "winograd":
         return lax.platform_dependent(images, kernel, cpu=functools.partial(_winograd, window=window), default=plain)
-    on_cpu = functools.partial(_on_cpu, window=window, groups=groups)
+    on_cpu = functools.partial(_on_cpu, window=window, groups=groups, how=how)
     return lax.platform_dependent(images, kernel, cpu=on_cpu, default=plain)
 
 
@@ -96,10 +97,13 @@ def lowering(
     Returns:
       "product" (a 1x1 kernel) or "whole" (a kernel as large as its input): one matrix product, on all platforms; and,
       on CPU only, "patches" (a product of all patches and the kernel: a fully connected layer run as a convolution;
-      7x7x512 -> 4096 over 12x12 takes 374 ms as a convolution and 58 ms so; and a kernel that is larger than the image
+      7x7x512 -> 4096 over 12x12 takes 374 ms as a convolution and 58 ms so; a first layer: 3x3x1 -> 32 over 128 images
+      of 28x28, 5.5 and 1.3 ms, 3x3x3 -> 64 over 224x224, 11.8 and 8.5 ms; and a kernel that is larger than the image
       without its padding: 3x3x512 -> 512 over 128 maps of 2x2, as in a VGG net on images of 32x32, takes 1,156 ms and
-      15 ms so, its gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each
-      times one weight), "winograd" (fewer products, `cnn.winograd`), "quads" (XLA's convolution with channels of zeros
+      15 ms so, its gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each times one weight),
+      "planes" (the same of a batch laid out as planes, if not uniform: 5x5x3 -> 3 over 128 images of 32x32, 2.4 and 1.2
+      ms), "blocks" (a first layer's product for several columns at once, if not uniform), "winograd" (fewer products,
+      `cnn.winograd`), "quads" (XLA's convolution with channels of zeros
       that make them a multiple of four) or "padded" (XLA's convolution with a row that is not needed); else "plain",
       XLA's convolution.
     """
@@ -111,7 +115,10 @@ def lowering(
     if groups == 1 and unpadded and math.prod(kernel_shape) >= LARGE_KERNEL:
         return "patches"
     if groups == 1 and _is_thin(tuple(kernel_shape)):
-        return "taps"
+        return "planes" if planes.pays(images_shape) and not uniform else "taps"
+    if groups == 1 and _is_first(tuple(kernel_shape)):
+        fits = window.stride[1] == window.dilation[1] == 1 and images_shape[2] >= window.kernel[1]
+        return "blocks" if fits and not uniform else "patches"
     if groups == 1 and not uniform and winograd.pays(images_shape, kernel_shape, window):
         return "winograd"
     if groups == 1 and any(n < extent for n, extent in zip(images_shape[1:3], window.extent, strict=True)):
@@ -139,7 +146,7 @@ def workspace(
     how = lowering(images_shape, kernel_shape, window, groups, uniform)
     if how == "winograd":
         return winograd.workspace(images_shape, kernel_shape, window)
-    if how != "patches":
+    if how not in ("patches", "blocks"):  # blocks take half as much, or as much where columns have no divisor
         return 0
     rows, columns = (
         (n + sum(padding) - extent) // s + 1
@@ -149,78 +156,101 @@ def workspace(
 
 
 def gradient_lowerings(
-    images_shape: Sequence[int], kernel_shape: Sequence[int], groups: int = 1
+    images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window, groups: int = 1
 ) -> tuple[str, str] | None:
     """How the gradients of `convolution` are computed on CPU; as measured, with the gain over XLA's.
 
-    Measured on two cores with two devices, batches of 128, float32. Gradient of the images: of 5x5x6 -> 16 over 14x14,
-    4.2 ms as a convolution and 1.6 ms as a product of rows, whose work grows with the width's square. Gradient of the
-    kernel: of 3x3x1 -> 32 over 28x28, 4.1 and 1.6 ms as a product of patches; of 3x3x3 -> 32 over 32x32, 9.4 and 4.2.
+    Measured on two cores, batches of 128, float32. Gradient of the images: of 5x5x6 -> 16 over 14x14, 4.2 ms as a
+    convolution and 1.6 ms as a product of rows, whose work grows with the width's square. Gradient of the kernel: of
+    3x3x1 -> 32 over 28x28, 10.7 ms as a product of all patches, 1.6 as one of blocks; of 3x3x3 -> 32 over 32x32, 11.6
+    and 5.5; of 5x5x3 -> 3 over 32x32, 3.6 ms as a convolution and 1.8 in planes.
 
     Args:
       images_shape: (N, H, W, C).
       kernel_shape: (kernel height, kernel width, C / groups, K).
+      window: kernel, stride, padding and dilation.
       groups: of channels.
 
     Returns:
-      For the images and for the kernel: "rows" (a product of image rows and the kernel's banded matrix), "patches" (a
-      product of all patches; no larger than the output) or "plain". None: those that follow from the form itself.
+      For the images and for the kernel: "planes" (of a batch laid out as planes: a sum of taps, and a convolution of
+      blocks of columns), "rows" (a product of image rows and the kernel's banded matrix), "blocks" (a product of
+      patches of several columns), "patches" (a product of all patches; no larger than the output), "parts" (a sum over
+      parts of the batch of XLA's convolution: 3x3x32 -> 64 over 14x14, 10.2 ms at once and 7.7 in four parts) or
+      "plain". None: those that follow from the form itself.
     """
     height, width, channels, features = kernel_shape
     if groups > 1 or height * width == 1 or images_shape[1] < height or images_shape[2] < width:
         return None
+    dense = window.stride[1] == window.dilation[1] == 1
     thin = _is_thin(tuple(kernel_shape))
     narrow = channels <= 8 and images_shape[2] * features <= 384
+    first = _is_first(tuple(kernel_shape))
+    if not (narrow or first or thin):
+        middling = 16 <= channels <= 64 and 16 <= features <= 64
+        in_parts = middling and images_shape[0] % PARTS == 0 and images_shape[0] >= LEAST_IN_PART * PARTS
+        return ("plain", "parts") if in_parts else None
+    if thin and planes.pays(images_shape):
+        every = dense and window.stride[0] == window.dilation[0] == 1
+        return "planes", "planes" if every else "rows" if narrow else "plain"
     if narrow and thin:
         return "rows", "rows"
-    few = channels <= 4 and height * width * channels <= features
-    if not (narrow or few or thin):
-        return None
-    return "rows" if narrow else "plain", "patches" if few else "plain"
+    return "rows" if narrow else "plain", ("blocks" if dense else "patches") if first else "plain"
 
 
-def _on_cpu(images: jax.Array, kernel: jax.Array, window: Window, groups: int) -> jax.Array:
+def _on_cpu(images: jax.Array, kernel: jax.Array, window: Window, groups: int, how: str) -> jax.Array:
     """The forms for CPU, with their gradients."""
-    special = gradient_lowerings(images.shape, kernel.shape, groups) is not None
-    return (_with_own_gradients if special else _forward)(images, kernel, window, groups)
+    special = gradient_lowerings(images.shape, kernel.shape, window, groups) is not None
+    return (_with_own_gradients if special else _forward)(images, kernel, window, groups, how)
 
 
-def _forward(images: jax.Array, kernel: jax.Array, window: Window, groups: int) -> jax.Array:
-    how = lowering(images.shape, kernel.shape, window, groups)
+def _forward(images: jax.Array, kernel: jax.Array, window: Window, groups: int, how: str) -> jax.Array:
     if how == "taps":
-        return _sum_of_taps(images, kernel, window)
+        return forms.sum_of_taps(images, kernel, window)
+    if how == "planes":
+        return forms.taps_in_planes(images, kernel, window)
     if how == "patches":
-        return _product_of_patches(images, kernel, window)
+        return forms.product_of_patches(images, kernel, window)
+    if how == "blocks":
+        return forms.product_of_blocks(images, kernel, window)
     if how == "quads":
         images, kernel = _in_quads(images, kernel)
     return _with_padding(images, kernel, window, groups)
 
 
-_with_own_gradients = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
+_with_own_gradients = jax.custom_vjp(_forward, nondiff_argnums=(2, 3, 4))
 
 
 def _saving(
-    images: jax.Array, kernel: jax.Array, window: Window, groups: int
+    images: jax.Array, kernel: jax.Array, window: Window, groups: int, how: str
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _forward(images, kernel, window, groups), (images, kernel)
+    return _forward(images, kernel, window, groups, how), (images, kernel)
 
 
 def _gradients(
-    window: Window, groups: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+    window: Window, groups: int, how: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    forms: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-        "rows": functools.partial(_product_of_rows, window=window),
-        "patches": functools.partial(_product_of_patches, window=window),
+    found = gradient_lowerings(images.shape, kernel.shape, window, groups)
+    assert found is not None
+    linear: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+        "rows": functools.partial(forms.product_of_rows, window=window),
+        "patches": functools.partial(forms.product_of_patches, window=window),
         "plain": functools.partial(_with_padding, window=window, groups=groups),
     }
-    found = gradient_lowerings(images.shape, kernel.shape, groups)
-    assert found is not None
-    of_images, of_kernel = (forms[how] for how in found)
-    return (
-        jax.vjp(lambda i: of_images(i, kernel), images)[1](gradient)[0],
-        jax.vjp(lambda k: of_kernel(images, k), kernel)[1](gradient)[0],
-    )
+    of_images, of_kernel = found
+    if of_images == "planes":
+        images_gradient = forms.images_gradient_in_planes(gradient, kernel, window, images.shape)
+    else:
+        images_gradient = jax.vjp(lambda i: linear[of_images](i, kernel), images)[1](gradient)[0]
+    if of_kernel == "planes":
+        return images_gradient, forms.kernel_gradient_in_planes(images, gradient, window)
+    if of_kernel == "blocks":
+        return images_gradient, forms.kernel_gradient_by_blocks(images, gradient, window)
+    if of_kernel == "parts":
+        pieces = zip(jnp.split(images, PARTS), jnp.split(gradient, PARTS), strict=True)
+        parts = [jax.vjp(functools.partial(linear["plain"], part), kernel)[1](piece)[0] for part, piece in pieces]
+        return images_gradient, functools.reduce(jnp.add, parts)
+    return images_gradient, jax.vjp(lambda k: linear[of_kernel](images, k), kernel)[1](gradient)[0]
 
 
 _with_own_gradients.defvjp(_saving, _gradients)
@@ -245,6 +275,12 @@ def _with_padding(images: jax.Array, kernel: jax.Array, window: Window, groups: 
     """XLA's convolution, not without padding if there is more than one channel."""
     form = _padded if window.padding == ((0, 0), (0, 0)) and kernel.shape[2] > 1 else _plain
     return form(images, kernel, window, groups)
+
+
+def _is_first(kernel_shape: tuple[int, ...]) -> bool:
+    """Whether a kernel is like a first layer's, from few channels to many, its patches no larger than its output."""
+    height, width, channels, features = kernel_shape
+    return height * width > 1 and channels <= 4 and height * width * channels <= features
 
 
 def _is_uneven(kernel_shape: tuple[int, ...]) -> bool:
@@ -284,73 +320,3 @@ def _is_thin(kernel_shape: tuple[int, ...]) -> bool:
     """
     height, width, channels, features = kernel_shape
     return height * width > 1 and channels <= 8 and features <= 8 and height * width * channels <= 128
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Convolution as a sum over taps and channels of shifted planes, each times one weight.
-
-    Written plane by plane and stacked in the end, which XLA:CPU turns into vector instructions along the rows; one sum
-    over arrays with the channels innermost is 3 to 6 times slower.
-    """
-    images = pad(images, window.padding, "zero")
-    size = tuple(
-        (n - extent) // s + 1 for n, extent, s in zip(images.shape[1:3], window.extent, window.stride, strict=True)
-    )
-    height, width, channels, features = kernel.shape
-    places = list(itertools.product(range(height), range(width)))
-    # Operations of lax, and each plane once: with operators and indices of arrays, tracing takes three times as long.
-    planes = [images[..., channel : channel + 1] for channel in range(channels)]
-    taps = [[tap(plane, place, size, window) for place in places] for plane in planes]
-
-    def weighted(pixels: jax.Array, *index: int) -> jax.Array:
-        weight = lax.slice(kernel, index, [i + 1 for i in index])
-        return lax.mul(pixels, lax.broadcast_in_dim(weight, pixels.shape, range(4)))
-
-    outputs = []
-    for feature in range(features):
-        sums = []  # one for each channel: longer chains of additions wait for one another, at half the speed
-        for channel in range(channels):
-            products = [weighted(x, *place, channel, feature) for x, place in zip(taps[channel], places, strict=True)]
-            sums.append(functools.reduce(lax.add, products))
-        outputs.append(functools.reduce(lax.add, sums))
-    return lax.concatenate(outputs, dimension=3)
-
-
-def _product_of_rows(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Convolution as one matrix product of whole image rows and the kernel's banded matrix.
-
-    Pixels that are not finite make whole rows so: zero times infinity is not a number.
-    """
-    if window.padding != ((0, 0), (0, 0)):
-        images = pad(images, window.padding, "zero")
-        window = window._replace(padding=((0, 0), (0, 0)))
-    count, height, width, channels = images.shape
-    extent, (down, across), (step_down, step_across) = window.extent, window.stride, window.dilation
-    rows, columns = (height - extent[0]) // down + 1, (width - extent[1]) // across + 1
-    place = np.zeros((window.kernel[1], width, columns), np.float32)  # place[j, x, b]: tap j of output b is pixel x
-    for j in range(window.kernel[1]):
-        place[j, np.arange(columns) * across + j * step_across, np.arange(columns)] = 1
-    band = jnp.einsum("jxb,ijcf->ixcbf", place.astype(kernel.dtype), kernel)
-    flat = images.reshape(count, height, width * channels)
-    taps = [
-        lax.slice_in_dim(flat, i * step_down, i * step_down + (rows - 1) * down + 1, down, axis=1)
-        for i in range(window.kernel[0])
-    ]
-    product = jnp.concatenate(taps, axis=2) @ band.reshape(-1, columns * kernel.shape[3])
-    return product.reshape(count, rows, columns, kernel.shape[3])
-
-
-def _product_of_patches(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Convolution as one matrix product of all patches and the flattened kernel."""
-    images = pad(images, window.padding, "zero")
-    rows, columns = (
-        (n - extent) // s + 1 for n, extent, s in zip(images.shape[1:3], window.extent, window.stride, strict=True)
-    )
-    across = Window((1, window.kernel[1]), (1, window.stride[1]), dilation=(1, window.dilation[1]))
-    down = Window((window.kernel[0], 1), (window.stride[0], 1), dilation=(window.dilation[0], 1))
-    # First the pixels of one kernel row side by side, once for all kernel rows: fewer and longer pieces to copy.
-    taps = [tap(images, (0, j), (images.shape[1], columns), across) for j in range(window.kernel[1])]
-    images = jnp.concatenate(taps, axis=3)
-    patches = jnp.concatenate([tap(images, (i, 0), (rows, columns), down) for i in range(window.kernel[0])], axis=3)
-    return lax.dot_general(patches, kernel.reshape(-1, kernel.shape[3]), (((3,), (0,)), ((), ())))

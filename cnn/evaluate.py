@@ -76,7 +76,7 @@ def _score(
 
 
 @functools.cache
-def _compiled_score(options: tuple[tuple[str, str], ...]) -> Any:
+def _compiled_score(options: tuple[tuple[str, str | int], ...]) -> Any:
     """`_score` as `jax.jit` makes it; the same one for the same options, or every split would be compiled anew."""
     return jax.jit(_score, static_argnums=(0, 1), compiler_options=dict(options))
 

@@ -5,7 +5,7 @@ started again is, on one kind of machine, bit for bit the run that was never sto
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from jax import lax
 from cnn import data
 from cnn.augment import augment, misplace
 from cnn.config import Config
-from cnn.devices import Devices
+from cnn.devices import Devices, Options
 from cnn.net import Net
 
 DTYPES = ("float32", "bfloat16")
@@ -150,7 +150,11 @@ def make_step(
 
 
 def make_run_steps(
-    step: Step, devices: Devices, length: int, looped: bool | None = None, options: Mapping[str, str] | None = None
+    step: Step,
+    devices: Devices,
+    length: int,
+    looped: bool | None = None,
+    options: Options | None = None,
 ) -> RunSteps:
     """Many steps with no work on the host between them.
 

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from cnn import checkpoint, data, geometry, optim, steps
 from cnn.config import Config
 from cnn.data import Dataset
-from cnn.devices import AXIS, Devices
+from cnn.devices import AXIS, Devices, Options
 from cnn.evaluate import Metrics, evaluate
 from cnn.net import Net
 from cnn.train import total_steps
@@ -119,7 +119,7 @@ def train_seeds(
 class _Trainer:
     """What all groups of seeds share: the compiled step above all."""
 
-    def __init__(self, config: Config, dataset: Dataset, net: Net, devices: Devices, options: dict[str, str]) -> None:
+    def __init__(self, config: Config, dataset: Dataset, net: Net, devices: Devices, options: Options) -> None:
         self.config, self.dataset, self.net, self.devices, self.options = config, dataset, net, devices, options
         count, batch_size = len(dataset.train.labels), config.train.batch_size
         self.total = total_steps(config.train, count)
@@ -221,7 +221,7 @@ def score(
     return evaluate(net, variables, getattr(dataset, split), dataset.mean, dataset.std, **options)
 
 
-def step_of_seeds(step: steps.Step, devices: Devices, options: dict[str, str]) -> Any:
+def step_of_seeds(step: steps.Step, devices: Devices, options: Options) -> Any:
     """One step of several seeds.
 
     Args:
@@ -247,4 +247,4 @@ def step_of_seeds(step: steps.Step, devices: Devices, options: dict[str, str]) -
     mapped = jax.shard_map(
         of_a_device, mesh=devices.mesh, in_specs=(each, whole, whole, each), out_specs=each, check_vma=False
     )
-    return jax.jit(mapped, donate_argnums=0, compiler_options=options)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=dict(options))

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnn import ops
 from cnn.layers.base import Layer, Shape, add_bias
+from cnn.planes import in_planes
 from cnn.windows import GeometryError, shape_text
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -49,7 +50,7 @@ class Activation(Layer):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Same shape and dtype."""
         self.output_shape(x.shape[1:])
-        return ACTIVATIONS[self.function](x)
+        return in_planes(ACTIVATIONS[self.function], x)
 
 
 class LRN(Layer):

@@ -1,0 +1,86 @@
+"""`cnn.planes`: what works on planes equals what works on images, and is used on CPU alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn import convolutions, ops, planes
+from cnn.layers.pointwise import ACTIVATIONS
+from cnn.windows import Window
+
+POOLS = {
+    "max": lambda x: ops.max_pool(x, Window((2, 2), (2, 2)), (3, 4)),
+    "max, a row left over": lambda x: ops.max_pool(x, Window((4, 3), (4, 3)), (1, 3)),
+    "max, overlapping": lambda x: ops.max_pool(x, Window((3, 2), (2, 1), ((1, 0), (0, 1))), (3, 9)),
+    "average": lambda x: ops.average_pool(x, Window((2, 3), (2, 3)), (3, 3)),
+    "average, padded": lambda x: ops.average_pool(x, Window((3, 3), (2, 2), ((1, 1), (1, 1))), (3, 5)),
+    "sum, dilated": lambda x: ops.sum_pool(x, Window((2, 2), (1, 2), dilation=(2, 3)), (4, 3)),
+}
+FUNCTIONS = POOLS | {name: ACTIVATIONS[name] for name in ("relu", "tanh", "gelu")}
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def with_gradients(function, *arguments):
+    """The output, and the gradient of every argument, of weights that differ between all places of an image."""
+
+    def run(*arguments):
+        y, transposed = jax.vjp(function, *arguments)
+        return y, transposed(jnp.broadcast_to(jnp.cos(jnp.arange(y[0].size)).reshape(y.shape[1:]), y.shape))
+
+    return jax.tree.leaves(jax.jit(run)(*arguments))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_batch_equals_its_images(name):
+    # Few images are not laid out as planes: each by itself is the plain form.
+    images = np.round(draw(0, 18, 6, 9, 3), 1)  # with ties
+    assert planes.pays(images.shape) and not planes.pays(images[:1].shape)
+    batch = with_gradients(FUNCTIONS[name], images)
+    single = [with_gradients(FUNCTIONS[name], image[None]) for image in images]
+    for a, b in zip(batch, zip(*single, strict=True), strict=True):
+        # The same numbers in the same order; tanh and gelu are polynomials that vectors and remainders may fuse apart.
+        np.testing.assert_allclose(a, np.concatenate(b), rtol=1e-6, atol=1e-7)
+
+
+def test_a_bias_and_its_gradient():
+    images, bias = draw(0, 16, 5, 4, 8), draw(1, 8)
+    y, of_images, of_bias = with_gradients(planes.add_bias, images, bias)
+    np.testing.assert_array_equal(y, images + bias)
+    weights = np.cos(np.arange(y[0].size, dtype=np.float32)).reshape(y.shape[1:])
+    np.testing.assert_array_equal(of_images, np.broadcast_to(weights, y.shape))
+    # 320 terms of up to 1, rounded at 6e-8 of partial sums.
+    np.testing.assert_allclose(of_bias, 16 * weights.astype(float).sum((0, 1)), atol=1e-4)
+
+
+def test_what_must_be_uniform_has_the_same_bits_in_any_batch():
+    # A tile among others and the image by itself agree to the bit. On planes the compiler joins other products to
+    # sums, with one rounding for the two.
+    images, kernel, window = draw(0, 40, 12, 11, 3), draw(1, 5, 5, 3, 6), Window((5, 5))
+    assert convolutions.lowering(images.shape, kernel.shape, window, uniform=False) == "planes"
+    convolve = jax.jit(lambda x: convolutions.convolution(x, kernel, window))
+    np.testing.assert_array_equal(convolve(images), np.concatenate([convolve(image[None]) for image in images]))
+
+
+def test_planes_and_back():
+    images = draw(0, 20, 3, 4, 2)
+    laid_out = planes.to_planes(images)
+    np.testing.assert_array_equal(laid_out, images.transpose(3, 1, 2, 0))
+    np.testing.assert_array_equal(planes.from_planes(laid_out), images)
+
+
+@pytest.mark.parametrize("shape, pay", [((16, 5, 5, 8), True), ((15, 5, 5, 8), False), ((16, 5, 5, 9), False)])
+def test_planes_are_for_batches_with_few_channels_on_cpu(shape, pay):
+    def program(platform):
+        pool = jax.jit(POOLS["max"]).trace(jnp.zeros(shape))
+        return pool.lower(lowering_platforms=(platform,)).as_text()
+
+    assert ("LayoutConstraint" in program("cpu")) == pay
+    assert "LayoutConstraint" not in program("cuda") and "transpose" not in program("cuda")
+
+
+def test_a_vector_is_no_image():
+    np.testing.assert_array_equal(planes.in_planes(jnp.negative, jnp.ones((20, 4))), -np.ones((20, 4)))
