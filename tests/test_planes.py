@@ -24,12 +24,16 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def weights_of(images):
+    return np.cos(np.arange(images[0].size, dtype=np.float32)).reshape(images.shape[1:])
+
+
 def with_gradients(function, *arguments):
     """The output, and the gradient of every argument, of weights that differ between all places of an image."""
 
     def run(*arguments):
         y, transposed = jax.vjp(function, *arguments)
-        return y, transposed(jnp.broadcast_to(jnp.cos(jnp.arange(y[0].size)).reshape(y.shape[1:]), y.shape))
+        return y, transposed(jnp.broadcast_to(weights_of(y), y.shape))
 
     return jax.tree.leaves(jax.jit(run)(*arguments))
 
@@ -50,7 +54,7 @@ def test_a_bias_and_its_gradient():
     images, bias = draw(0, 16, 5, 4, 8), draw(1, 8)
     y, of_images, of_bias = with_gradients(planes.add_bias, images, bias)
     np.testing.assert_array_equal(y, images + bias)
-    weights = np.cos(np.arange(y[0].size, dtype=np.float32)).reshape(y.shape[1:])
+    weights = weights_of(y)
     np.testing.assert_array_equal(of_images, np.broadcast_to(weights, y.shape))
     # 320 terms of up to 1, rounded at 6e-8 of partial sums.
     np.testing.assert_allclose(of_bias, 16 * weights.astype(float).sum((0, 1)), atol=1e-4)
