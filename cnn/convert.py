@@ -34,8 +34,8 @@ def fc_to_conv(
       variables: its variables.
       image_shape: (height, width, channels) that the net was trained on, pixels.
       uniform: whether the map of a part of an image must be, to the bit, a part of the image's map. If not, wide
-        convolutions are a third faster on CPU, and round differently at even and odd places: within 1e-5 of the
-        largest logit all the same (`cnn.winograd`).
+        convolutions are a third faster on CPU, first layers up to four times, and round differently from place to
+        place: within 1e-5 of the largest logit all the same (`cnn.convolutions.lowering`).
 
     Returns:
       The convolutional net and its variables. On images of `image_shape` it gives [N, 1, 1, K], the logits; on larger

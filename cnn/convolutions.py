@@ -35,7 +35,8 @@ def convolution(
       kernel: [kernel height, kernel width, C / groups, K], same dtype.
       window: kernel, stride, padding and dilation.
       groups: the channels are split into this many groups that do not see each other.
-      uniform: whether a value must be rounded in the same way wherever it stands in an image (see `lowering`).
+      uniform: whether a value must be rounded in the same way wherever it stands, in an image of any size and in any
+        batch (see `lowering`).
 
     Returns:
       [N, H', W', K], same dtype.
@@ -83,28 +84,28 @@ def lowering(
 ) -> str:
     """How `convolution` computes: the fastest form for the shapes, as measured on CPU.
 
-    But for a kernel as large as its input or larger, the form depends on the kernel alone: a value is summed in the
-    same order wherever it stands in an image of whatever size, so that a part of an image gives a part of its map, to
-    the bit.
+    If uniform, and but for a kernel as large as its input or larger, the form depends on the kernel alone: a value is
+    summed in the same order wherever it stands in an image of whatever size, so that a part of an image gives a part of
+    its map, to the bit. Products of small kernels do not keep to that: XLA sums few rows in another order than many.
 
     Args:
       images_shape: (N, H, W, C).
       kernel_shape: (kernel height, kernel width, C / groups, K).
       window: kernel, stride, padding and dilation.
       groups: of channels.
-      uniform: whether the form must be such; if not, wide 3x3 kernels take Winograd's.
+      uniform: whether the form must be such.
 
     Returns:
-      "product" (a 1x1 kernel) or "whole" (a kernel as large as its input): one matrix product, on all platforms; and,
-      on CPU only, "patches" (a product of all patches and the kernel: a fully connected layer run as a convolution;
-      7x7x512 -> 4096 over 12x12 takes 374 ms as a convolution and 58 ms so; a first layer: 3x3x1 -> 32 over 128 images
-      of 28x28, 5.5 and 1.3 ms, 3x3x3 -> 64 over 224x224, 11.8 and 8.5 ms; and a kernel that is larger than the image
-      without its padding: 3x3x512 -> 512 over 128 maps of 2x2, as in a VGG net on images of 32x32, takes 1,156 ms and
-      15 ms so, its gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each times one weight),
-      "planes" (the same of a batch laid out as planes, if not uniform: 5x5x3 -> 3 over 128 images of 32x32, 2.4 and 1.2
-      ms), "blocks" (a first layer's product for several columns at once, if not uniform), "winograd" (fewer products,
-      `cnn.winograd`), "quads" (XLA's convolution with channels of zeros
-      that make them a multiple of four) or "padded" (XLA's convolution with a row that is not needed); else "plain",
+      "product" (a 1x1 kernel) or "whole" (a kernel as large as its input): one matrix product, on all platforms. On CPU
+      only, "patches" (a product of all patches and the kernel: a fully connected layer run as a convolution; 7x7x512 ->
+      4096 over 12x12 takes 374 ms as a convolution and 58 ms so; and a kernel that is larger than the image without its
+      padding: 3x3x512 -> 512 over 128 maps of 2x2, as in a VGG net on images of 32x32, takes 1,156 ms and 15 ms so, its
+      gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each times one weight), "quads" (XLA's convolution
+      with channels of zeros that make them a multiple of four) or "padded" (XLA's convolution with a row that is not
+      needed). On CPU and not uniform, "planes" (the sum of taps of a batch laid out as planes: 5x5x3 -> 3 over 128
+      images of 32x32, 2.4 and 1.2 ms), "blocks" (a first layer as a product for several columns at once, or as
+      "patches" where these do not fit: 3x3x1 -> 32 over 128 images of 28x28, 5.5 ms as a convolution and 1.3 ms so,
+      3x3x3 -> 64 over four of 224x224, 11.8 and 9.2 ms) or "winograd" (fewer products, `cnn.winograd`). Else "plain",
       XLA's convolution.
     """
     unpadded = window.padding == ((0, 0), (0, 0))
@@ -116,9 +117,9 @@ def lowering(
         return "patches"
     if groups == 1 and _is_thin(tuple(kernel_shape)):
         return "planes" if planes.pays(images_shape) and not uniform else "taps"
-    if groups == 1 and _is_first(tuple(kernel_shape)):
+    if groups == 1 and not uniform and _is_first(tuple(kernel_shape)):
         fits = window.stride[1] == window.dilation[1] == 1 and images_shape[2] >= window.kernel[1]
-        return "blocks" if fits and not uniform else "patches"
+        return "blocks" if fits else "patches"
     if groups == 1 and not uniform and winograd.pays(images_shape, kernel_shape, window):
         return "winograd"
     if groups == 1 and any(n < extent for n, extent in zip(images_shape[1:3], window.extent, strict=True)):

@@ -51,8 +51,9 @@ class Conv(WindowLayer):
       padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
       groups: channels are split into this many groups that do not see each other (AlexNet's two half-nets).
       use_bias: add one bias for each feature map.
-      uniform: whether every output must be rounded in the same way wherever it stands, as dense evaluation wants
-        (`cnn.convert` sets it); if not, wide kernels may be computed with fewer products (`cnn.winograd`), within 1e-6.
+      uniform: whether every output must be rounded in the same way wherever it stands and in whatever batch, as dense
+        evaluation wants (`cnn.convert` sets it); if not, the form may be one that does not (`cnn.convolutions`): fewer
+        products for wide kernels, other layouts for few channels; within 1e-6.
       rounding: "exact" makes a size that does not divide an error, as the formula (W - F + 2P) / S + 1 demands;
         "floor" leaves the last pixels unseen.
     """
