@@ -17,7 +17,7 @@ from jax import lax
 from cnn.planes import in_planes
 from cnn.windows import Pair, Window
 
-SMALL_MAP = 64  # pixels; see `_largest`
+SMALL_MAP = 64  # pixels; see `_max_pool_saving`
 PADDING_MODES = ("zero", "edge", "reflect", "mean")
 
 
@@ -135,15 +135,8 @@ def _largest(images: jax.Array, window: Window) -> jax.Array:
 
     Its own gradient asks of each pixel whether it is its window's maximum: on two CPU cores 2.8 ms for 128 images of
     32x32x32, where the gradient of the maximum of strided slices takes 6.6 ms.
-
-    Small maps are most often flattened next, and XLA:CPU makes one loop of slices, maximum and flattening, which it
-    cannot write with vectors: 2.5 ms for 128 images of 14x14x64. It leaves `reduce_window` by itself: 0.6 ms, and 0.4
-    ms more than slices where nothing is flattened.
     """
     size = images.shape[1] // window.kernel[0], images.shape[2] // window.kernel[1]
-    if math.prod(size) <= SMALL_MAP and min(images.shape[0], images.shape[3]) > 1:
-        lowest = jnp.array(-jnp.inf, images.dtype)
-        return lax.reduce_window(images, lowest, lax.max, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
     return _fold_windows(jnp.maximum, images, window, size)
 
 
@@ -151,7 +144,19 @@ _max_pool_apart = jax.custom_vjp(_largest, nondiff_argnums=(1,))
 
 
 def _max_pool_saving(images: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    largest = _largest(images, window)
+    """The maximum as training computes it.
+
+    Small maps are most often flattened next, and XLA:CPU makes one loop of slices, maximum and flattening, which it
+    cannot write with vectors: 2.5 ms for 128 images of 14x14x64. It leaves `reduce_window` by itself: 0.6 ms, and 0.4
+    ms more than slices where nothing is flattened. Not outside of training: there YNNPACK takes it together with the
+    fully connected layers that follow, and VGG-16 at twice the time.
+    """
+    size = images.shape[1] // window.kernel[0], images.shape[2] // window.kernel[1]
+    if math.prod(size) <= SMALL_MAP and min(images.shape[0], images.shape[3]) > 1:
+        lowest = jnp.array(-jnp.inf, images.dtype)
+        largest = lax.reduce_window(images, lowest, lax.max, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
+    else:
+        largest = _largest(images, window)
     return largest, (images, largest)
 
 
