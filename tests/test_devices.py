@@ -1,7 +1,9 @@
 """`cnn.devices`: what is set before JAX is used, each setting in a process of its own."""
 
+import functools
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from cnn import devices as devices_module
+from cnn import nets
 from cnn.devices import LARGE_NET, Devices
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -120,6 +123,18 @@ def test_large_nets_leave_products_to_xla(monkeypatch):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPU")
 def test_vectors_are_wide():
     assert Devices(1).compiler_options(1)["xla_cpu_prefer_vector_width"] == 512
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPU")
+def test_pools_hand_no_products_to_ynnpack():
+    # A sum or maximum over windows that it computes may take along the fully connected layers that follow.
+    net = nets.create("full_cnn", 10)
+    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False))
+    classify = jax.jit(functools.partial(net.apply, train=False), compiler_options=Devices(1).compiler_options(1))
+    program = classify.lower(variables, jnp.zeros((8, 28, 28, 1))).compile().as_text()
+    called = re.findall(r"calls=%([\w.]+),[^\n]*__ynn_fusion", program)
+    bodies = [program.split(f"\n%{name} ")[1].split("\n}")[0] for name in called]
+    assert not any(" dot(" in body for body in bodies) and " dot(" in program
 
 
 def test_an_unknown_option_is_found_out():
