@@ -112,7 +112,7 @@ def kernel_gradient_in_planes(images: jax.Array, gradient: jax.Array, window: Wi
       [kernel height, kernel width, C, K].
     """
     planes, gradient = to_planes(images), to_planes(gradient)
-    features, rows, columns, count = gradient.shape
+    features, _, columns, _ = gradient.shape
     channels, width = planes.shape[0], window.kernel[1]
     block = block_of(columns)
     seen = -(-(block + width - 1) // block)  # blocks of the images' columns that one block of the gradient's sees
