@@ -18,10 +18,11 @@ from cnn.windows import Pair, Window
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window, axis: int = 3) -> jax.Array:
-    """Convolution as a sum over taps and channels of shifted planes, each times one weight.
+    """Convolution as a sum over taps and channels of shifted planes, each times the weights of all features.
 
-    Written plane by plane and stacked in the end, which XLA:CPU turns into vector instructions along the innermost
-    axis that is longer than one; one sum over arrays with the channels innermost is 3 to 6 times slower.
+    Summed with the features outermost, which XLA:CPU turns into vector instructions along the innermost axis that is
+    longer than one; with the channels innermost it is 3 to 6 times slower. With a sum of its own for each feature it is
+    as fast and takes five times as long to compile: 1.1 s for 5x5x3 -> 6.
 
     Args:
       images: [N, H, W, C], or planes [C, H, W, N].
@@ -37,23 +38,20 @@ def sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window, axis: int 
         (n - extent) // s + 1 for n, extent, s in zip(images.shape[1:3], window.extent, window.stride, strict=True)
     )
     height, width, channels, features = kernel.shape
-    places = list(itertools.product(range(height), range(width)))
-    # Operations of lax, and each plane once: with operators and indices of arrays, tracing takes three times as long.
-    planes = [lax.slice_in_dim(images, channel, channel + 1, axis=axis) for channel in range(channels)]
-    taps = [[tap(plane, place, size, window) for place in places] for plane in planes]
 
-    def weighted(pixels: jax.Array, *index: int) -> jax.Array:
-        weight = lax.slice(kernel, index, [i + 1 for i in index])
-        return lax.mul(pixels, lax.broadcast_in_dim(weight, pixels.shape, range(4)))
+    # Operations of lax: with operators and indices of arrays, tracing takes three times as long.
+    def weighted(plane: jax.Array, *place: int) -> jax.Array:
+        pixels = lax.squeeze(tap(plane, place[:2], size, window), [axis])
+        weights = lax.squeeze(lax.slice(kernel, (*place, 0), (*(i + 1 for i in place), features)), range(3))
+        shape = (features, *pixels.shape)
+        return lax.mul(lax.broadcast_in_dim(pixels, shape, (1, 2, 3)), lax.broadcast_in_dim(weights, shape, (0,)))
 
-    outputs = []
-    for feature in range(features):
-        sums = []  # one for each channel: longer chains of additions wait for one another, at half the speed
-        for channel in range(channels):
-            products = [weighted(x, *place, channel, feature) for x, place in zip(taps[channel], places, strict=True)]
-            sums.append(functools.reduce(lax.add, products))
-        outputs.append(functools.reduce(lax.add, sums))
-    return lax.concatenate(outputs, dimension=axis)
+    sums = []  # one for each channel: longer chains of additions wait for one another, at half the speed
+    for channel in range(channels):
+        plane = lax.slice_in_dim(images, channel, channel + 1, axis=axis)
+        taps = itertools.product(range(height), range(width))
+        sums.append(functools.reduce(lax.add, [weighted(plane, *place, channel) for place in taps]))
+    return jnp.moveaxis(functools.reduce(lax.add, sums), 0, axis)
 
 
 def taps_in_planes(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
