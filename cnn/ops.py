@@ -6,6 +6,7 @@ Batches of images with few channels are pooled as planes there (`cnn.planes`).
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from cnn.planes import in_planes
 from cnn.windows import Pair, Window
 
 SMALL_MAP = 64  # pixels; see `_max_pool_saving`
+BITS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}  # integers by how many taps they tell apart
 PADDING_MODES = ("zero", "edge", "reflect", "mean")
 
 
@@ -103,11 +105,28 @@ def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
     Returns:
       [N, *size, C], same dtype.
     """
-    if _are_apart(images, window, size):
+    if _are_apart(images, window, size) and math.prod(window.kernel) <= max(BITS):
         return in_planes(lambda x: _max_pool_apart(x, window), _covered(images, window, size))
-    return in_planes(
-        lambda x: _fold_windows(jnp.maximum, _pad_for_pool(x, window, size, -np.inf), window, size), images
-    )
+    return in_planes(lambda x: _fold_windows(_larger, _pad_for_pool(x, window, size, -np.inf), window, size), images)
+
+
+@jax.custom_jvp
+def _larger(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The larger of two values, whose gradient compares the two with each other; JAX's own compares them with it.
+
+    XLA may compute a value in two places and round it in two ways: the larger one, computed elsewhere, is then neither,
+    and JAX's gradient nothing.
+    """
+    return jnp.maximum(one, other)
+
+
+@_larger.defjvp
+def _larger_jvp(
+    values: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (one, other), (of_one, of_other) = values, tangents
+    tangent = jnp.where(one > other, of_one, jnp.where(other > one, of_other, (of_one + of_other) / 2))
+    return jnp.maximum(one, other), tangent
 
 
 def _are_apart(images: jax.Array, window: Window, size: Pair) -> bool:
@@ -143,8 +162,8 @@ def _largest(images: jax.Array, window: Window) -> jax.Array:
 _max_pool_apart = jax.custom_vjp(_largest, nondiff_argnums=(1,))
 
 
-def _max_pool_saving(images: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The maximum as training computes it.
+def _max_pool_saving(images: jax.Array, window: Window) -> tuple[jax.Array, jax.Array]:
+    """The maximum as training computes it, and the winners.
 
     Small maps are most often flattened next, and XLA:CPU makes one loop of slices, maximum and flattening, which it
     cannot write with vectors: 2.5 ms for 128 images of 14x14x64. It leaves `reduce_window` by itself: 0.6 ms, and 0.4
@@ -157,16 +176,40 @@ def _max_pool_saving(images: jax.Array, window: Window) -> tuple[jax.Array, tupl
         largest = lax.reduce_window(images, lowest, lax.max, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
     else:
         largest = _largest(images, window)
-    return largest, (images, largest)
+    return largest, _winners(images, window)
 
 
-def _max_pool_gradient(window: Window, saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
-    images, largest = saved
+def _winners(images: jax.Array, window: Window) -> jax.Array:
+    """Which taps hold the maximum of their window, one bit for each: integers as large as the pool's output.
+
+    Taps are compared with each other and not with the maximum: XLA may compute a value in two places and round it in
+    two ways, and the maximum, computed elsewhere, is then that of no tap. So there is a winner whatever is computed
+    where.
+    """
     height, width = window.kernel
-    taps = [tap(images, (i, j), largest.shape[1:3], window) == largest for i in range(height) for j in range(width)]
-    share = gradient / functools.reduce(jnp.add, [is_largest.astype(gradient.dtype) for is_largest in taps])
+    size = images.shape[1] // height, images.shape[2] // width
+    code = BITS[min(bits for bits in BITS if bits >= height * width)]
+    best = tap(images, (0, 0), size, window)
+    winners = jnp.ones(best.shape, code)
+    for bit, place in enumerate(itertools.product(range(height), range(width))):
+        if bit:
+            value, mine = tap(images, place, size, window), code(1 << bit)
+            winners = jnp.where(value > best, mine, jnp.where(value == best, winners | mine, winners))
+            best = jnp.maximum(best, value)
+    return winners
 
-    return (jnp.where(images == _spread(largest, window), _spread(share, window), 0),)
+
+def _max_pool_gradient(window: Window, winners: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    height, width = window.kernel
+    bits = np.arange(height * width).reshape(1, 1, height, 1, width, 1).astype(winners.dtype)
+    outer, rows, columns, inner = winners.shape
+    shape = (outer, rows, height, columns, width, inner)
+    # Numbers of winners pixel by pixel: by the window they would be a loop of their own, of winners found once more.
+    winners = jnp.broadcast_to(winners[:, :, None, :, None], shape)
+    count = lax.population_count(winners).astype(gradient.dtype)
+    share = jnp.broadcast_to(gradient[:, :, None, :, None], shape) / count
+    images_gradient = jnp.where((winners >> bits) & 1 != 0, share, 0)
+    return (images_gradient.reshape(outer, rows * height, columns * width, inner),)
 
 
 _max_pool_apart.defvjp(_max_pool_saving, _max_pool_gradient)
