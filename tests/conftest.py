@@ -32,6 +32,10 @@ def tfds_data_dir() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs_stay_here(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Commands that tests start keep their compiled programs apart from the user's; this process keeps none."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+def compiled_programs_are_shared(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests and the commands that they start share compiled programs, apart from the user's: half of the time."""
+    base = tmp_path_factory.getbasetemp()
+    folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
