@@ -143,8 +143,8 @@ def _at_object(run: Run, made: Scenes) -> dict[str, float]:
         batch = slice(start, start + WINDOW_BATCH)
         cuts = zip(made.images[batch], corners[batch], strict=True)
         views = np.stack([image[y : y + window[0], x : x + window[1]] for image, (y, x) in cuts])
-        scores: Any = run.net.apply(run.variables, data.normalise(views, run.mean, run.std), train=False)
-        ranks = evaluate.rank(np.asarray(dense.average(scores, "logits")), made.labels[batch])
+        scores = evaluate.logits(run.net, run.variables, views, run.mean, run.std)
+        ranks = evaluate.rank(np.asarray(scores), made.labels[batch])
         right += int((ranks == 0).sum())
     low, high = protocol.wilson(right, len(corners))
     return {"accuracy": right / len(corners), "low": low, "high": high}

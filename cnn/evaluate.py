@@ -10,7 +10,7 @@ import numpy as np
 
 from cnn import data, geometry
 from cnn.checkpoint import Run
-from cnn.devices import Devices
+from cnn.devices import Devices, jit_net
 from cnn.net import Net
 
 
@@ -62,6 +62,23 @@ def rank(scores: Any, labels: Any) -> Any:
     first = np.arange(scores.shape[1])[None, :] < labels[:, None]
     undefined = (scores != scores).any(axis=1, keepdims=True)  # NaN, in either library
     return ((scores > own) | ((scores == own) & first) | undefined).sum(axis=1)
+
+
+@jit_net
+def logits(net: Net, variables: Mapping[str, Any], images: jax.Array, mean: Any, std: Any) -> jax.Array:
+    """Class scores of images as large as the net's window, compiled once for each net and batch.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+      images: uint8 [N, H, W, C].
+      mean, std: per channel, in units of the full range (`cnn.data.normalise`).
+
+    Returns:
+      [N, K].
+    """
+    scores: Any = net.apply(variables, data.normalise(images, mean, std), train=False)
+    return scores.reshape(images.shape[0], scores.shape[-1])
 
 
 def _score(

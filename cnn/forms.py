@@ -40,9 +40,10 @@ def sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window, axis: int 
     height, width, channels, features = kernel.shape
 
     # Operations of lax: with operators and indices of arrays, tracing takes three times as long.
-    def weighted(plane: jax.Array, *place: int) -> jax.Array:
-        pixels = lax.squeeze(tap(plane, place[:2], size, window), [axis])
-        weights = lax.squeeze(lax.slice(kernel, (*place, 0), (*(i + 1 for i in place), features)), range(3))
+    def weighted(plane: jax.Array, channel: int, place: Pair) -> jax.Array:
+        pixels = lax.squeeze(tap(plane, place, size, window), [axis])
+        start, stop = (*place, channel, 0), (place[0] + 1, place[1] + 1, channel + 1, features)
+        weights = lax.squeeze(lax.slice(kernel, start, stop), range(3))
         shape = (features, *pixels.shape)
         return lax.mul(lax.broadcast_in_dim(pixels, shape, (1, 2, 3)), lax.broadcast_in_dim(weights, shape, (0,)))
 
@@ -50,7 +51,7 @@ def sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window, axis: int 
     for channel in range(channels):
         plane = lax.slice_in_dim(images, channel, channel + 1, axis=axis)
         taps = itertools.product(range(height), range(width))
-        sums.append(functools.reduce(lax.add, [weighted(plane, *place, channel) for place in taps]))
+        sums.append(functools.reduce(lax.add, [weighted(plane, channel, place) for place in taps]))
     return jnp.moveaxis(functools.reduce(lax.add, sums), 0, axis)
 
 

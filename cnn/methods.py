@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnn import data, dense, geometry, pictures, views
+from cnn import data, dense, evaluate, geometry, pictures, views
 from cnn.checkpoint import Run
 from cnn.dense.backends import crop_batch
-from cnn.net import Net
 from cnn.protocol import Comparison, compare, median_seconds
 from cnn.windows import Pair
 
@@ -205,11 +204,5 @@ def _in_batches(run: Run, shown: np.ndarray, batch: int) -> np.ndarray:
     found = []
     for start in range(0, len(shown), batch):
         indices = np.minimum(np.arange(start, start + batch), len(shown) - 1)
-        found.append(_logits(run.net, run.variables, shown[indices], run.mean, run.std))
+        found.append(evaluate.logits(run.net, run.variables, shown[indices], run.mean, run.std))
     return np.concatenate([np.asarray(x) for x in found])[: len(shown)]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(net: Net, variables: Mapping[str, Any], shown: jax.Array, mean: Any, std: Any) -> jax.Array:
-    scores: Any = net.apply(variables, data.normalise(shown, mean, std), train=False)
-    return scores.reshape(shown.shape[0], scores.shape[-1])

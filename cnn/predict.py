@@ -1,12 +1,12 @@
 """Class and probability for a user's own pictures."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from cnn import data
+from cnn import data, evaluate
 from cnn.checkpoint import Run
 
 
@@ -43,8 +43,8 @@ def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
     """
     height, width, channels = run.image_shape
     images = data.load_images(paths, (height, width), channels)
-    logits: Any = run.net.apply(run.variables, data.normalise(images, run.mean, run.std), train=False)
-    probabilities = np.asarray(jax.nn.softmax(logits, axis=1))
+    scores = evaluate.logits(run.net, run.variables, images, run.mean, run.std)
+    probabilities = np.asarray(jax.nn.softmax(scores, axis=1))
     predictions = []
     for path, row in zip(paths, probabilities, strict=True):
         if np.isnan(row).any():

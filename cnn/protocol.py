@@ -20,6 +20,7 @@ import numpy as np
 
 from cnn import data, dense, geometry, views
 from cnn.checkpoint import Run
+from cnn.devices import jit_net
 from cnn.evaluate import rank
 from cnn.net import Net
 from cnn.windows import Pair, as_pair, shape_text
@@ -288,7 +289,7 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[jax.Array, i
         yield jnp.asarray(images[indices]), min(batch_size, len(images) - start), start
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jit_net, static_argnums=(0, 1, 2))
 def _view_scores(
     net: Net,
     window: Pair,

@@ -17,7 +17,7 @@ from jax import lax
 from cnn import data
 from cnn.augment import augment, misplace
 from cnn.config import Config
-from cnn.devices import Devices, Options
+from cnn.devices import Devices, Options, jit_once
 from cnn.net import Net
 
 DTYPES = ("float32", "bfloat16")
@@ -64,7 +64,7 @@ def init_state(net: Net, optimizer: optax.GradientTransformation, image_shape: t
       The state, with float32 parameters.
     """
 
-    @jax.jit  # one compilation instead of one for each small operation
+    @jit_once  # one compilation instead of one for each small operation
     def init(key: jax.Array) -> State:
         variables = dict(net.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False))
         params = variables.pop("params")

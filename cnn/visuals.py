@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from cnn import data, geometry
+from cnn.devices import jit_net
 from cnn.layers import Conv, Dense, Dropout, LocallyConnected, WindowLayer
 from cnn.net import Net
 from cnn.report import BLUE, GREY, INK, ORANGE, class_name, figure, show
@@ -194,9 +195,7 @@ def _forward(
 ) -> tuple[list[_Row], np.ndarray]:
     """The rows that are drawn, and the probabilities [N, K], of the mean over places where the net gives a map."""
     x = data.normalise(images, mean, std)
-    logits, stages = jax.jit(lambda variables, x: net.apply(variables, x, train=False, method="activations"))(
-        variables, x
-    )
+    logits, stages = _activations(net, variables, x)
     groups: list[list[str]] = []
     for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
         if stages[name].ndim != 4:
@@ -212,6 +211,11 @@ def _forward(
             rows.append(_Row(", ".join(group), stage[..., :maps], stage.shape[-1]))
     probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
     return rows, probabilities.reshape(len(images), -1, probabilities.shape[-1]).mean(axis=1)
+
+
+@jit_net
+def _activations(net: Net, variables: Mapping[str, Any], x: jax.Array) -> Any:
+    return net.apply(variables, x, train=False, method="activations")
 
 
 def _title(axes: "Axes", probabilities: np.ndarray, names: Sequence[str], label: int | None) -> None:

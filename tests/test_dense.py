@@ -9,6 +9,7 @@ import pytest
 
 from cnn import convert, dense, nets
 from cnn.dense import backends
+from cnn.devices import jit_net
 from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, LocallyConnected, MaxPool, NMaxPool
 from cnn.windows import GeometryError
 from tests.reference.weights import random_variables
@@ -85,11 +86,12 @@ def test_default_stride_is_the_nets_own():
 
 
 def test_one_pass_is_the_converted_net():
-    """At the native stride the map is, to the bit, what the converted net gives."""
+    """At the native stride the map is, to the bit, what the converted net gives where it is compiled likewise."""
     net = nets.create("qa_net")
     variables, images = make(net, (32, 32), 3), pixels(2, 44, 52, 3)
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (32, 32, 3))
-    expected = jax.jit(lambda variables, x: conv_net.apply(variables, x, train=False))(conv_variables, images)
+    apply = jit_net(lambda variables, x: conv_net.apply(variables, x, train=False), ())
+    expected = apply(conv_variables, images)
     result = dense.score_map(net, variables, images, (32, 32), 4, "shift")
     np.testing.assert_array_equal(result.scores, expected)
 
@@ -250,11 +252,11 @@ def test_compiles_once_for_each_extent():
     """All shifts of one extent share a compilation: at stride 1 there are at most two extents along each axis."""
     net = nets.create("qa_net", num_classes=3)
     variables = make(net, (32, 32), 1)
-    before = backends._run_pass._cache_size()
+    before = backends._run_pass.whole._cache_size()
     dense.score_map(net, variables, pixels(1, 47, 47, 1), (32, 32), 1, "shift")
-    assert backends._run_pass._cache_size() - before == 1
+    assert backends._run_pass.whole._cache_size() - before == 1
     dense.score_map(net, variables, pixels(1, 46, 46, 1), (32, 32), 1, "shift")
-    assert backends._run_pass._cache_size() - before == 1 + 4
+    assert backends._run_pass.whole._cache_size() - before == 1 + 4
 
 
 def test_errors_say_the_way_out():

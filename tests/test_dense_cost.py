@@ -58,7 +58,7 @@ def test_predicted_bytes_are_xlas(name, window, shape, stride, backend):
     )
     schedule = backends.plan_passes(net, shape, grid, backend)[0].schedule
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    compiled = backends._run_pass.lower(net, grid.window, schedule, variables, images, 0, 0).compile()
+    compiled = backends._run_pass.whole.lower(net, grid.window, schedule, variables, images, 0, 0).compile()
     found = compiled.memory_analysis()
     predicted = cost.schedule_bytes(schedule, shape[2])
     assert found.temp_size_in_bytes + found.output_size_in_bytes <= predicted * 1.1
@@ -79,7 +79,7 @@ def test_predicted_bytes_of_crops_are_xlas(padding, window, size):
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     batch = backends.crop_batch(net, grid, 3)
     corners = jax.ShapeDtypeStruct((batch, 3), jnp.int32)
-    compiled = backends._run_crops.lower(net, grid.window, variables, images, corners).compile()
+    compiled = backends._run_crops.whole.lower(net, grid.window, variables, images, corners).compile()
     found = compiled.memory_analysis()
     found = found.temp_size_in_bytes + found.output_size_in_bytes
     predicted = cost.backend_bytes(net, shape, grid, "crops")

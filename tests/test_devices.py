@@ -9,11 +9,12 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cnn import devices as devices_module
 from cnn import nets
-from cnn.devices import LARGE_NET, Devices
+from cnn.devices import LARGE_NET, Devices, jit_net, jit_once
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -135,6 +136,42 @@ def test_pools_hand_no_products_to_ynnpack():
     called = re.findall(r"calls=%([\w.]+),[^\n]*__ynn_fusion", program)
     bodies = [program.split(f"\n%{name} ")[1].split("\n}")[0] for name in called]
     assert not any(" dot(" in body for body in bodies) and " dot(" in program
+
+
+@jit_net
+def product(scale, one, other):
+    return scale * (one @ other)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPU")
+def test_nets_are_compiled_with_the_options():
+    one = jnp.arange(256.0 * 256).reshape(256, 256) / 1e4
+    assert "ynn" not in product.whole.lower(3, one, one).compile().as_text()
+    expected = 3 * np.asarray(one, np.float64) @ np.asarray(one, np.float64)
+    np.testing.assert_allclose(product(3, one, one), expected, rtol=1e-4)  # sums of 256 products in float32
+
+
+def test_under_another_transformation_it_is_plain_jit():
+    """Options within another compiled program are an error of JAX's."""
+    one = jnp.arange(12.0).reshape(3, 4)
+    expected = 3 * np.asarray(one) @ np.asarray(one).T
+    np.testing.assert_array_equal(jax.jit(lambda x: product(3, x, x.T))(one), expected)
+    np.testing.assert_array_equal(jax.vmap(lambda row: product(3, row[None], one.T)[0])(one), expected)
+    np.testing.assert_array_equal(
+        jax.grad(lambda x: product(3, x, one.T).sum())(one), np.tile(3 * one.sum(axis=0), (3, 1))
+    )
+
+
+def test_fewer_optimisations_give_the_same_variables():
+    net = nets.create("qa_net", 3)
+
+    def init(key):
+        return net.init(key, jnp.zeros((1, 32, 32, 1)), train=False)
+
+    found, expected = jit_once(init)(jax.random.key(5)), jax.jit(init)(jax.random.key(5))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    if jax.default_backend() == "cpu":
+        assert devices_module._is_known("xla_backend_optimization_level", 1)
 
 
 def test_an_unknown_option_is_found_out():

@@ -27,9 +27,9 @@ def pictures(seed=0):
 @pytest.mark.parametrize("stride", [None, 1])
 def test_images_of_different_sizes_are_one_program(net, window, stride):
     variables, images = random_variables(net, window, 2), pictures()
-    before = tiles._run_schedule._cache_size()
+    before = tiles._run_schedule.whole._cache_size()
     maps = dense.score_maps(net, variables, images, window, stride, tile=24)
-    assert tiles._run_schedule._cache_size() - before == 1
+    assert tiles._run_schedule.whole._cache_size() - before == 1
     for image, found in zip(images, maps, strict=True):
         alone = dense.score_map(net, variables, jnp.asarray(image)[None], window, stride, "atrous")
         assert found.context == alone.context and found.scores.shape == alone.scores.shape

@@ -13,6 +13,7 @@ from cnn import convert, geometry
 from cnn.dense import lattice, passes
 from cnn.dense.grid import Grid, has_padding
 from cnn.dense.passes import Schedule, Variables
+from cnn.devices import jit_net
 from cnn.layers import Conv, WindowLayer
 from cnn.net import Net
 from cnn.windows import GeometryError, Pair
@@ -151,7 +152,7 @@ def run_backend(net: Net, variables: Variables, images: jax.Array, grid: Grid, b
     return scores
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jit_net, static_argnums=(0, 1, 2))
 def _run_pass(
     net: Net, window: Pair, schedule: Schedule, variables: Variables, images: jax.Array, y: int, x: int
 ) -> jax.Array:
@@ -164,7 +165,7 @@ def _run_pass(
     return passes.run(schedule, conv_variables, part)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jit_net, static_argnums=(0, 1))
 def _whole(net: Net, grid: Grid, variables: Variables, images: jax.Array) -> jax.Array:
     """One plain pass over the whole image, sizes that do not divide rounded down, and the scores that are wanted."""
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (*grid.window, images.shape[3]))
@@ -208,7 +209,7 @@ def _crops(net: Net, variables: Variables, images: jax.Array, grid: Grid) -> jax
     return scores.reshape(images.shape[0], *grid.size, scores.shape[-1])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jit_net, static_argnums=(0, 1))
 def _run_crops(net: Net, window: Pair, variables: Variables, images: jax.Array, corners: jax.Array) -> jax.Array:
     """The net on windows whose (image, y, x) are given: [B, 3] -> [B, K]."""
 

@@ -22,6 +22,7 @@ from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
 from cnn.dense.grid import Grid, plan_grid
 from cnn.dense.maps import resolve_context
 from cnn.dense.passes import Frame, Schedule, Variables
+from cnn.devices import jit_net
 from cnn.net import Net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
@@ -289,7 +290,7 @@ def _limits(net: Any, tiling: Tiling) -> np.ndarray:
     return np.array([[slide.limit for slide in axis.slides] for axis in both], np.int32).T
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jit_net, static_argnums=(0, 1, 2))
 def _run_schedule(
     net: Net,
     window: Pair,

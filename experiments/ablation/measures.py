@@ -11,7 +11,7 @@ import numpy as np
 from cnn import data, dense, evaluate
 from cnn.config import Config
 from cnn.data import Dataset, Split
-from cnn.devices import Devices
+from cnn.devices import Devices, jit_net
 from cnn.layers import Flatten, flatten_permutation
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.net import Net
@@ -146,7 +146,7 @@ def _stages(trained: Trained, images: np.ndarray) -> Mapping[str, Any]:
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit_net
 def _activations(net: Net, variables: Any, x: jax.Array) -> Any:
     stages: Any = net.apply(variables, x, train=False, method="activations")
     return stages[1]
@@ -220,7 +220,7 @@ def _look(trained: Trained, x: jax.Array, look: Look) -> jax.Array:
     return dense.average(found.scores, look.over)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit_net
 def _scores(net: Net, variables: Any, x: jax.Array) -> Any:
     return net.apply(variables, x, train=False)
 
