@@ -19,6 +19,7 @@ from cnn.windows import Window
 
 PARTS = 4  # that a batch is split into for some gradients, see `gradient_lowerings`
 LEAST_IN_PART = 16  # images
+FEW_TERMS = 50  # of an output: taps times channels
 
 
 def convolution(
@@ -100,13 +101,12 @@ def lowering(
       only, "patches" (a product of all patches and the kernel: a fully connected layer run as a convolution; 7x7x512 ->
       4096 over 12x12 takes 374 ms as a convolution and 58 ms so; and a kernel that is larger than the image without its
       padding: 3x3x512 -> 512 over 128 maps of 2x2, as in a VGG net on images of 32x32, takes 1,156 ms and 15 ms so, its
-      gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each times one weight), "quads" (XLA's convolution
-      with channels of zeros that make them a multiple of four) or "padded" (XLA's convolution with a row that is not
-      needed). On CPU and not uniform, "planes" (the sum of taps of a batch laid out as planes: 5x5x3 -> 3 over 128
-      images of 32x32, 2.4 and 1.2 ms), "blocks" (a first layer as a product for several columns at once, or as
-      "patches" where these do not fit: 3x3x1 -> 32 over 128 images of 28x28, 5.5 ms as a convolution and 1.3 ms so,
-      3x3x3 -> 64 over four of 224x224, 11.8 and 9.2 ms) or "winograd" (fewer products, `cnn.winograd`). Else "plain",
-      XLA's convolution.
+      gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each times one weight, for few features), "lanes"
+      (the same for many: with bias and ReLU, 3x3x1 -> 32 over 128 images of 28x28 takes 5.2 ms as a convolution and 0.7
+      ms so, 3x3x3 -> 64 over one of 384x384 14 and 6 ms), "quads" (XLA's convolution with channels of zeros that make
+      them a multiple of four) or "padded" (XLA's convolution with a row that is not needed). On CPU and not uniform,
+      "planes" (the sum of taps of a batch laid out as planes: 5x5x3 -> 3 over 128 images of 32x32, 2.4 and 1.2 ms) or
+      "winograd" (fewer products, `cnn.winograd`). Else "plain", XLA's convolution.
     """
     unpadded = window.padding == ((0, 0), (0, 0))
     if groups == 1 and unpadded and window.kernel == (1, 1):
@@ -117,9 +117,8 @@ def lowering(
         return "patches"
     if groups == 1 and _is_thin(tuple(kernel_shape)):
         return "planes" if planes.pays(images_shape) and not uniform else "taps"
-    if groups == 1 and not uniform and _is_first(tuple(kernel_shape)):
-        fits = window.stride[1] == window.dilation[1] == 1 and images_shape[2] >= window.kernel[1]
-        return "blocks" if fits else "patches"
+    if groups == 1 and _has_few_terms(tuple(kernel_shape)):
+        return "lanes"
     if groups == 1 and not uniform and winograd.pays(images_shape, kernel_shape, window):
         return "winograd"
     if groups == 1 and any(n < extent for n, extent in zip(images_shape[1:3], window.extent, strict=True)):
@@ -147,7 +146,7 @@ def workspace(
     how = lowering(images_shape, kernel_shape, window, groups, uniform)
     if how == "winograd":
         return winograd.workspace(images_shape, kernel_shape, window)
-    if how not in ("patches", "blocks"):  # blocks take half as much, or as much where columns have no divisor
+    if how != "patches":
         return 0
     rows, columns = (
         (n + sum(padding) - extent) // s + 1
@@ -189,7 +188,7 @@ def gradient_lowerings(
     if not (narrow or first or thin):
         middling = 16 <= channels <= 64 and 16 <= features <= 64
         in_parts = middling and images_shape[0] % PARTS == 0 and images_shape[0] >= LEAST_IN_PART * PARTS
-        return ("plain", "parts") if in_parts else None
+        return ("plain", "parts") if in_parts else ("plain", "plain") if _has_few_terms(tuple(kernel_shape)) else None
     if thin and planes.pays(images_shape):
         every = dense and window.stride[0] == window.dilation[0] == 1
         return "planes", "planes" if every else "rows" if narrow else "plain"
@@ -211,8 +210,8 @@ def _forward(images: jax.Array, kernel: jax.Array, window: Window, groups: int, 
         return forms.taps_in_planes(images, kernel, window)
     if how == "patches":
         return forms.product_of_patches(images, kernel, window)
-    if how == "blocks":
-        return forms.product_of_blocks(images, kernel, window)
+    if how == "lanes":
+        return forms.sum_of_taps(images, kernel, window, together=True)
     if how == "quads":
         images, kernel = _in_quads(images, kernel)
     return _with_padding(images, kernel, window, groups)
@@ -282,6 +281,12 @@ def _is_first(kernel_shape: tuple[int, ...]) -> bool:
     """Whether a kernel is like a first layer's, from few channels to many, its patches no larger than its output."""
     height, width, channels, features = kernel_shape
     return height * width > 1 and channels <= 4 and height * width * channels <= features
+
+
+def _has_few_terms(kernel_shape: tuple[int, ...]) -> bool:
+    """Whether an output has so few terms that one loop over many features at once beats XLA's CPU convolution."""
+    height, width, channels, features = kernel_shape
+    return height * width > 1 and height * width * channels <= FEW_TERMS and features > 8
 
 
 def _is_uneven(kernel_shape: tuple[int, ...]) -> bool:

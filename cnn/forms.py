@@ -16,43 +16,57 @@ from cnn.planes import from_planes, to_planes
 from cnn.windows import Pair, Window
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def sum_of_taps(images: jax.Array, kernel: jax.Array, window: Window, axis: int = 3) -> jax.Array:
-    """Convolution as a sum over taps and channels of shifted planes, each times the weights of all features.
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def sum_of_taps(
+    images: jax.Array, kernel: jax.Array, window: Window, axis: int = 3, together: bool = False
+) -> jax.Array:
+    """Convolution as a sum over taps and channels of shifted planes, each times a weight of each feature.
 
-    Summed with the features outermost, which XLA:CPU turns into vector instructions along the innermost axis that is
-    longer than one; with the channels innermost it is 3 to 6 times slower. With a sum of its own for each feature it is
-    as fast and takes five times as long to compile: 1.1 s for 5x5x3 -> 6.
+    XLA:CPU makes one loop of a sum, with the bias and the activation that follow, whose vector instructions go along
+    the innermost axis that is longer than one: features, if they are many and summed together; images, in planes; else
+    columns, of one feature at a time, as a sum with few features innermost is 3 to 6 times slower. Such sums take
+    longer to compile (1.1 s for 5x5x3 -> 6), but their concatenation also keeps XLA from computing them once more for
+    every pixel of a window of the pool that follows: a dense pass of `qa_net` is 2.5 times as fast so.
 
     Args:
       images: [N, H, W, C], or planes [C, H, W, N].
       kernel: [kernel height, kernel width, C, K].
       window: kernel, stride, padding and dilation.
       axis: of the channels: 3, or 0 for planes.
+      together: whether all features are one sum; in planes they are.
 
     Returns:
-      [N, H', W', K], or planes [K, H', W', N].
+      [N, H', W', K], or planes [K, H', W', N], of the images' dtype; summed in float32 at least.
     """
-    images = pad(images, window.padding, "zero")
+    dtype, precise = images.dtype, jnp.promote_types(images.dtype, jnp.float32)
+    images, kernel = pad(images, window.padding, "zero").astype(precise), kernel.astype(precise)
     size = tuple(
         (n - extent) // s + 1 for n, extent, s in zip(images.shape[1:3], window.extent, window.stride, strict=True)
     )
     height, width, channels, features = kernel.shape
+    places = list(itertools.product(range(height), range(width)))
+    # Operations of lax, and each plane once: with operators and indices of arrays, tracing takes three times as long.
+    planes = [lax.slice_in_dim(images, channel, channel + 1, axis=axis) for channel in range(channels)]
+    taps = [[lax.squeeze(tap(plane, place, size, window), [axis]) for place in places] for plane in planes]
+    count = features if together or axis == 0 else 1
 
-    # Operations of lax: with operators and indices of arrays, tracing takes three times as long.
-    def weighted(plane: jax.Array, channel: int, place: Pair) -> jax.Array:
-        pixels = lax.squeeze(tap(plane, place, size, window), [axis])
-        start, stop = (*place, channel, 0), (place[0] + 1, place[1] + 1, channel + 1, features)
+    def weighted(pixels: jax.Array, feature: int, channel: int, place: Pair) -> jax.Array:
+        start, stop = (*place, channel, feature), (place[0] + 1, place[1] + 1, channel + 1, feature + count)
         weights = lax.squeeze(lax.slice(kernel, start, stop), range(3))
-        shape = (features, *pixels.shape)
-        return lax.mul(lax.broadcast_in_dim(pixels, shape, (1, 2, 3)), lax.broadcast_in_dim(weights, shape, (0,)))
+        if axis == 0:
+            shape, at, along = (count, *pixels.shape), (1, 2, 3), (0,)
+        else:
+            shape, at, along = (*pixels.shape, count), (0, 1, 2), (3,)
+        return lax.mul(lax.broadcast_in_dim(pixels, shape, at), lax.broadcast_in_dim(weights, shape, along))
 
-    sums = []  # one for each channel: longer chains of additions wait for one another, at half the speed
-    for channel in range(channels):
-        plane = lax.slice_in_dim(images, channel, channel + 1, axis=axis)
-        taps = itertools.product(range(height), range(width))
-        sums.append(functools.reduce(lax.add, [weighted(plane, channel, place) for place in taps]))
-    return jnp.moveaxis(functools.reduce(lax.add, sums), 0, axis)
+    outputs = []
+    for feature in range(0, features, count):
+        sums = []  # one for each channel: longer chains of additions wait for one another, at half the speed
+        for channel in range(channels):
+            terms = [weighted(x, feature, channel, at) for x, at in zip(taps[channel], places, strict=True)]
+            sums.append(functools.reduce(lax.add, terms))
+        outputs.append(functools.reduce(lax.add, sums))
+    return (outputs[0] if len(outputs) == 1 else lax.concatenate(outputs, dimension=axis)).astype(dtype)
 
 
 def taps_in_planes(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -159,32 +173,6 @@ def _wide_patches(images: jax.Array, window: Window) -> jax.Array:
     vertical = Window((down, 1), (window.stride[0], 1), dilation=(window.dilation[0], 1))
     size: Pair = (rows, len(starts))
     return lax.concatenate([tap(side_by_side, (i, 0), size, vertical) for i in range(down)], dimension=3)
-
-
-def product_of_blocks(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Convolution as one product of the patches of blocks of columns and the kernel, once for each column of a block.
-
-    Half of the products are with zeros; the patches are half as many, and are those that the kernel's gradient needs.
-    Pixels that are not finite make whole blocks so: zero times infinity is not a number. Horizontally for a stride and
-    a dilation of one.
-
-    Args:
-      images: [N, H, W, C].
-      kernel: [kernel height, kernel width, C, K].
-      window: kernel, padding, vertical stride and dilation.
-
-    Returns:
-      [N, H', W', K].
-    """
-    patches = _wide_patches(images, window)
-    count, rows, blocks, _ = patches.shape
-    columns = images.shape[2] + sum(window.padding[1]) - window.kernel[1] + 1
-    block = columns // blocks
-    at = np.zeros((window.kernel[1], block + window.kernel[1] - 1, block), kernel.dtype)
-    for j in range(window.kernel[1]):
-        at[j, np.arange(block) + j, np.arange(block)] = 1
-    wide_kernel = jnp.einsum("jxq,ijcf->ixcqf", at, kernel).reshape(patches.shape[3], -1)
-    return lax.dot_general(patches, wide_kernel, (((3,), (0,)), ((), ()))).reshape(count, rows, columns, -1)
 
 
 def kernel_gradient_by_blocks(images: jax.Array, gradient: jax.Array, window: Window) -> jax.Array:

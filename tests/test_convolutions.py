@@ -41,8 +41,8 @@ FORMS = {
     "whole map, groups": ((2, 5, 6, 8), (5, 6, 4, 4), Window((5, 6)), 2, False),
     "as large as the map, dilated": ((2, 3, 3, 9), (2, 2, 9, 4), Window((2, 2), dilation=(2, 2)), 1, False),
     "few to many": ((2, 8, 7, 3), (5, 4, 3, 64), Window((5, 4)), 1, False),
-    "few to many, dilated": ((2, 8, 7, 3), (3, 3, 3, 70), Window((3, 3), dilation=(3, 2)), 1, False),
-    "few to many, strided": ((2, 10, 7, 3), (5, 3, 3, 64), Window((5, 3), (2, 3)), 1, False),
+    "few to many, dilated": ((2, 8, 7, 3), (3, 3, 3, 70), Window((3, 3), dilation=(3, 2)), 1, True),
+    "few to many, strided": ((2, 10, 7, 3), (5, 3, 3, 64), Window((5, 3), (2, 3)), 1, True),
     "few to many, padded": ((2, 5, 5, 3), (5, 5, 3, 64), Window((5, 5), padding=((2, 2), (2, 2))), 1, False),
     "few to many, groups": ((2, 8, 7, 4), (5, 4, 2, 64), Window((5, 4)), 2, False),
     "large": ((1, 5, 6, 64), (4, 4, 64, 1024), Window((4, 4)), 1, True),
@@ -53,12 +53,14 @@ FORMS = {
     "thin, dilated": ((2, 9, 11, 1), (3, 2, 1, 3), Window((3, 2), (1, 2), ((1, 1), (0, 3)), (2, 4)), 1, True),
     "thin, groups": ((2, 6, 7, 4), (3, 3, 2, 6), Window((3, 3)), 2, False),
     "thin and wide": ((1, 6, 49, 3), (3, 3, 3, 6), Window((3, 3)), 1, True),
-    "quads": ((2, 6, 7, 6), (3, 2, 6, 16), Window((3, 2)), 1, False),
-    "quads, padded": ((2, 6, 7, 5), (3, 3, 5, 32), Window((3, 3), (1, 2), ((1, 1), (1, 0)), (1, 2)), 1, False),
+    "quads": ((2, 6, 7, 9), (3, 2, 9, 16), Window((3, 2)), 1, False),
+    "quads, padded": ((2, 6, 7, 6), (3, 3, 6, 32), Window((3, 3), (1, 2), ((1, 1), (1, 0)), (1, 2)), 1, False),
     "quads and wide": ((2, 6, 49, 7), (3, 3, 7, 16), Window((3, 3)), 1, False),
-    "first layer": ((2, 6, 7, 3), (3, 3, 3, 32), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
-    "first layer, wide": ((2, 6, 30, 1), (3, 3, 1, 32), Window((3, 3), (2, 1), ((1, 0), (2, 1)), (1, 2)), 1, False),
-    "first layer, 64": ((2, 8, 6, 3), (3, 3, 3, 64), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
+    "first layer": ((2, 6, 7, 3), (3, 3, 3, 32), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
+    "first layer, wide": ((2, 6, 30, 1), (3, 3, 1, 32), Window((3, 3), (2, 1), ((1, 0), (2, 1)), (1, 2)), 1, True),
+    "first layer, 64": ((2, 8, 6, 3), (3, 3, 3, 64), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
+    "lanes, no whole vector": ((2, 8, 6, 5), (3, 3, 5, 9), Window((3, 3), (2, 1), ((0, 1), (2, 0))), 1, True),
+    "lanes, many channels": ((2, 8, 6, 12), (2, 2, 12, 20), Window((2, 2)), 1, True),
     "smaller than the kernel": ((3, 2, 2, 24), (3, 3, 24, 40), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
     "narrower than the kernel": ((3, 6, 2, 9), (3, 5, 9, 8), Window((3, 5), (2, 1), ((1, 1), (2, 2))), 1, True),
     "smaller, dilated": ((2, 4, 5, 12), (3, 3, 12, 16), Window((3, 3), (1, 2), ((1, 2), (2, 2)), (2, 2)), 1, True),
@@ -87,7 +89,7 @@ def test_each_form_is_among_the_cases():
     taken = {lowering_of(name, uniform) for name in FORMS for uniform in (True, False)}
     gradients = {convolutions.gradient_lowerings(*FORMS[name][:4]) for name in FORMS}
     # Winograd's has tests of its own.
-    assert taken == {"product", "whole", "patches", "taps", "planes", "blocks", "quads", "padded", "plain"}
+    assert taken == {"product", "whole", "patches", "taps", "planes", "lanes", "quads", "padded", "plain"}
     assert {how for pair in gradients if pair for how in pair} == {
         "planes",
         "rows",

@@ -60,10 +60,12 @@ def test_a_bias_and_its_gradient():
     np.testing.assert_allclose(of_bias, 16 * weights.astype(float).sum((0, 1)), atol=1e-4)
 
 
-@pytest.mark.parametrize("kernel_shape, otherwise", [((5, 5, 3, 6), "planes"), ((3, 3, 1, 32), "blocks")])
+@pytest.mark.parametrize(
+    "kernel_shape, otherwise", [((5, 5, 3, 6), "planes"), ((3, 3, 1, 32), "lanes"), ((3, 3, 3, 33), "lanes")]
+)
 def test_what_must_be_uniform_has_the_same_bits_in_any_batch(kernel_shape, otherwise):
     # A tile among others and the image by itself agree to the bit. On planes the compiler joins other products to
-    # sums, with one rounding for the two; products of blocks of columns sum few rows in another order than many.
+    # sums, with one rounding for the two.
     images, kernel, window = draw(0, 40, 12, 11, kernel_shape[2]), draw(1, *kernel_shape), Window(kernel_shape[:2])
     assert convolutions.lowering(images.shape, kernel.shape, window, uniform=False) == otherwise
     convolve = jax.jit(lambda x: convolutions.convolution(x, kernel, window))
