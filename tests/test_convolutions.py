@@ -130,6 +130,17 @@ def test_forms_of_convolution(name, uniform):
         np.testing.assert_allclose(a, b, rtol=0, atol=5e-6 * np.abs(b).max())
 
 
+@pytest.mark.parametrize("name", ["thin", "planes", "first layer"])
+def test_half_precision_is_summed_in_single(name):
+    """One rounding to bfloat16, 2^-9 of the sum, and not one for each of up to 75 terms."""
+    image_shape, kernel_shape, window, groups, _ = FORMS[name]
+    images, kernel = (jnp.asarray(draw(i, shape), jnp.bfloat16) for i, shape in enumerate((image_shape, kernel_shape)))
+    found = jax.jit(lambda i, k: convolutions.convolution(i, k, window, groups))(images, kernel)
+    assert found.dtype == jnp.bfloat16
+    expected = plain(images.astype(jnp.float32), kernel.astype(jnp.float32), window, groups)
+    np.testing.assert_allclose(np.asarray(found, np.float32), expected, rtol=2.0**-8, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["large", "thin", "few to many"])
 def test_forms_are_for_cpu(name):
     # An accelerator has a convolution of its own that is faster than a product of patches or a sum of taps.
