@@ -175,6 +175,32 @@ def _wide_patches(images: jax.Array, window: Window) -> jax.Array:
     return lax.concatenate([tap(side_by_side, (i, 0), size, vertical) for i in range(down)], dimension=3)
 
 
+def product_of_blocks(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Convolution as one product of the patches of blocks of columns and the kernel, once for each column of a block.
+
+    Half of the products are with zeros; the patches are half as many, and are those that the kernel's gradient needs.
+    Pixels that are not finite make whole blocks so: zero times infinity is not a number. Horizontally for a stride and
+    a dilation of one.
+
+    Args:
+      images: [N, H, W, C].
+      kernel: [kernel height, kernel width, C, K].
+      window: kernel, padding, vertical stride and dilation.
+
+    Returns:
+      [N, H', W', K].
+    """
+    patches = _wide_patches(images, window)
+    count, rows, blocks, _ = patches.shape
+    columns = images.shape[2] + sum(window.padding[1]) - window.kernel[1] + 1
+    block = columns // blocks
+    at = np.zeros((window.kernel[1], block + window.kernel[1] - 1, block), kernel.dtype)
+    for j in range(window.kernel[1]):
+        at[j, np.arange(block) + j, np.arange(block)] = 1
+    wide_kernel = jnp.einsum("jxq,ijcf->ixcqf", at, kernel).reshape(patches.shape[3], -1)
+    return lax.dot_general(patches, wide_kernel, (((3,), (0,)), ((), ()))).reshape(count, rows, columns, -1)
+
+
 def kernel_gradient_by_blocks(images: jax.Array, gradient: jax.Array, window: Window) -> jax.Array:
     """The gradient of a kernel with few channels, as one product of the patches of blocks of columns.
 
