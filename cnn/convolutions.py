@@ -97,16 +97,24 @@ def lowering(
       uniform: whether the form must be such.
 
     Returns:
-      "product" (a 1x1 kernel) or "whole" (a kernel as large as its input): one matrix product, on all platforms. On CPU
-      only, "patches" (a product of all patches and the kernel: a fully connected layer run as a convolution; 7x7x512 ->
-      4096 over 12x12 takes 374 ms as a convolution and 58 ms so; and a kernel that is larger than the image without its
-      padding: 3x3x512 -> 512 over 128 maps of 2x2, as in a VGG net on images of 32x32, takes 1,156 ms and 15 ms so, its
-      gradients 2,362 and 45 ms), "taps" (a sum of shifted images, each times one weight, for few features), "lanes"
-      (the same for many: with bias and ReLU, 3x3x1 -> 32 over 128 images of 28x28 takes 5.2 ms as a convolution and 0.7
-      ms so, 3x3x3 -> 64 over one of 384x384 14 and 6 ms; not in training, see `_saving`), "quads" (XLA's convolution
-      with channels of zeros that make them a multiple of four) or "padded" (XLA's convolution with a row that is not
-      needed). On CPU and not uniform, "planes" (the sum of taps of a batch laid out as planes: 5x5x3 -> 3 over 128
-      images of 32x32, 2.4 and 1.2 ms) or "winograd" (fewer products, `cnn.winograd`). Else "plain", XLA's convolution.
+      On all platforms, each one matrix product:
+        "product": a 1x1 kernel.
+        "whole": a kernel as large as its input.
+      On CPU only:
+        "patches": a product of all patches and the kernel. A fully connected layer run as a convolution, 7x7x512 ->
+          4096 over 12x12, takes 374 ms as a convolution and 58 ms so. And a kernel that is larger than the image
+          without its padding: 3x3x512 -> 512 over 128 maps of 2x2, as in a VGG net on images of 32x32, takes 1,156 ms
+          and 15 ms so, its gradients 2,362 and 45 ms.
+        "taps": a sum of shifted images, each times one weight, for few features.
+        "lanes": the same for many. With bias and ReLU, 3x3x1 -> 32 over 128 images of 28x28 takes 5.2 ms as a
+          convolution and 0.7 ms so, 3x3x3 -> 64 over one of 384x384 14 and 6 ms. Where a gradient is taken another form
+          computes the output, which rounds otherwise (`_saving`).
+        "quads": XLA's convolution with channels of zeros that make them a multiple of four.
+        "padded": XLA's convolution with a row that is not needed.
+        "plain": XLA's convolution.
+      On CPU, if not uniform:
+        "planes": the sum of taps of a batch laid out as planes: 5x5x3 -> 3 over 128 images of 32x32, 2.4 and 1.2 ms.
+        "winograd": fewer products, `cnn.winograd`.
     """
     unpadded = window.padding == ((0, 0), (0, 0))
     if groups == 1 and unpadded and window.kernel == (1, 1):
