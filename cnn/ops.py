@@ -19,7 +19,7 @@ from cnn.planes import in_planes
 from cnn.windows import Pair, Window
 
 SMALL_MAP = 64  # pixels; see `_max_pool_saving`
-BITS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}  # integers by how many taps they tell apart
+MOST_TAPS = 32  # of windows side by side whose winners are looked for tap by tap
 PADDING_MODES = ("zero", "edge", "reflect", "mean")
 
 
@@ -71,15 +71,23 @@ def _pad_for_pool(images: jax.Array, window: Window, size: Pair, value: float) -
 
 
 def _fold_windows(
-    combine: Callable[[jax.Array, jax.Array], jax.Array], images: jax.Array, window: Window, size: Pair
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    images: jax.Array,
+    window: Window,
+    size: Pair,
+    rows_first: bool = False,
 ) -> jax.Array:
-    """Combines the taps of each window, first down the columns, then along the rows (both are associative)."""
-    down = Window((window.kernel[0], 1), (window.stride[0], 1), dilation=(window.dilation[0], 1))
-    across = Window((1, window.kernel[1]), (1, window.stride[1]), dilation=(1, window.dilation[1]))
-    rows = [tap(images, (i, 0), (size[0], images.shape[2]), down) for i in range(window.kernel[0])]
-    images = functools.reduce(combine, rows)
-    columns = [tap(images, (0, j), size, across) for j in range(window.kernel[1])]
-    return functools.reduce(combine, columns)
+    """Combines the taps of each window, first down the columns, then along the rows, or the other way round."""
+
+    def down(x: jax.Array) -> jax.Array:
+        line = Window(stride=(window.stride[0], 1), dilation=window.dilation)
+        return functools.reduce(combine, [tap(x, (i, 0), (size[0], x.shape[2]), line) for i in range(window.kernel[0])])
+
+    def across(x: jax.Array) -> jax.Array:
+        line = Window(stride=(1, window.stride[1]), dilation=window.dilation)
+        return functools.reduce(combine, [tap(x, (0, j), (x.shape[1], size[1]), line) for j in range(window.kernel[1])])
+
+    return down(across(images)) if rows_first else across(down(images))
 
 
 def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> np.ndarray:
@@ -93,7 +101,7 @@ def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> np.
 
 
 def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Maximum over each window; padding never wins. Equal maxima share the gradient.
+    """Maximum over each window; padding never wins. Of equal maxima the first, row by row, has the gradient.
 
     Windows side by side (kernel and stride are equal, nothing is padded) have no forward-mode derivative (`jax.jvp`).
 
@@ -105,28 +113,30 @@ def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
     Returns:
       [N, *size, C], same dtype.
     """
-    if _are_apart(images, window, size) and math.prod(window.kernel) <= max(BITS):
+    if _are_apart(images, window, size) and math.prod(window.kernel) <= MOST_TAPS:
         return in_planes(lambda x: _max_pool_apart(x, window), _covered(images, window, size))
-    return in_planes(lambda x: _fold_windows(_larger, _pad_for_pool(x, window, size, -np.inf), window, size), images)
+    return in_planes(
+        lambda x: _fold_windows(_first_larger, _pad_for_pool(x, window, size, -np.inf), window, size, rows_first=True),
+        images,
+    )
 
 
 @jax.custom_jvp
-def _larger(one: jax.Array, other: jax.Array) -> jax.Array:
+def _first_larger(first: jax.Array, second: jax.Array) -> jax.Array:
     """The larger of two values, whose gradient compares the two with each other; JAX's own compares them with it.
 
     XLA may compute a value in two places and round it in two ways: the larger one, computed elsewhere, is then neither,
     and JAX's gradient nothing.
     """
-    return jnp.maximum(one, other)
+    return jnp.maximum(first, second)
 
 
-@_larger.defjvp
-def _larger_jvp(
+@_first_larger.defjvp
+def _first_larger_jvp(
     values: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    (one, other), (of_one, of_other) = values, tangents
-    tangent = jnp.where(one > other, of_one, jnp.where(other > one, of_other, (of_one + of_other) / 2))
-    return jnp.maximum(one, other), tangent
+    (first, second), (of_first, of_second) = values, tangents
+    return jnp.maximum(first, second), jnp.where(second > first, of_second, of_first)
 
 
 def _are_apart(images: jax.Array, window: Window, size: Pair) -> bool:
@@ -180,7 +190,7 @@ def _max_pool_saving(images: jax.Array, window: Window) -> tuple[jax.Array, jax.
 
 
 def _winners(images: jax.Array, window: Window) -> jax.Array:
-    """Which taps hold the maximum of their window, one bit for each: integers as large as the pool's output.
+    """Which tap holds the maximum of its window, the first of equals: its number, row by row.
 
     Taps are compared with each other and not with the maximum: XLA may compute a value in two places and round it in
     two ways, and the maximum, computed elsewhere, is then that of no tap. So there is a winner whatever is computed
@@ -188,27 +198,22 @@ def _winners(images: jax.Array, window: Window) -> jax.Array:
     """
     height, width = window.kernel
     size = images.shape[1] // height, images.shape[2] // width
-    code = BITS[min(bits for bits in BITS if bits >= height * width)]
     best = tap(images, (0, 0), size, window)
-    winners = jnp.ones(best.shape, code)
-    for bit, place in enumerate(itertools.product(range(height), range(width))):
-        if bit:
-            value, mine = tap(images, place, size, window), code(1 << bit)
-            winners = jnp.where(value > best, mine, jnp.where(value == best, winners | mine, winners))
+    winners = jnp.zeros(best.shape, jnp.uint8)
+    for number, place in enumerate(itertools.product(range(height), range(width))):
+        if number:
+            value = tap(images, place, size, window)
+            winners = jnp.where(value > best, jnp.uint8(number), winners)
             best = jnp.maximum(best, value)
     return winners
 
 
 def _max_pool_gradient(window: Window, winners: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     height, width = window.kernel
-    bits = np.arange(height * width).reshape(1, 1, height, 1, width, 1).astype(winners.dtype)
+    numbers = np.arange(height * width, dtype=np.uint8).reshape(1, 1, height, 1, width, 1)
+    mine = winners[:, :, None, :, None] == numbers
     outer, rows, columns, inner = winners.shape
-    shape = (outer, rows, height, columns, width, inner)
-    # Numbers of winners pixel by pixel: by the window they would be a loop of their own, of winners found once more.
-    winners = jnp.broadcast_to(winners[:, :, None, :, None], shape)
-    count = lax.population_count(winners).astype(gradient.dtype)
-    share = jnp.broadcast_to(gradient[:, :, None, :, None], shape) / count
-    images_gradient = jnp.where((winners >> bits) & 1 != 0, share, 0)
+    images_gradient = jnp.where(mine, gradient[:, :, None, :, None], 0)
     return (images_gradient.reshape(outer, rows * height, columns * width, inner),)
 
 

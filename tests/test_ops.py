@@ -1,5 +1,7 @@
 """`cnn.ops`: padding, counts and pools of extreme values, and normalisation in half precision."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,10 +44,45 @@ def test_window_counts():
     np.testing.assert_array_equal(counts, np.array([2, 3, 1], np.float32)[None, :, None, None] * np.ones((1, 1, 2, 1)))
 
 
-def test_equal_maxima_share_the_gradient():
-    window = Window((2, 2), (2, 2))
-    gradient = jax.grad(lambda x: ops.max_pool(x, window, (1, 1)).sum())(jnp.ones((1, 2, 2, 1)))
-    np.testing.assert_array_equal(gradient[0, :, :, 0], np.full((2, 2), 0.25))
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("count, channels", [(2, 12), (16, 3)])  # as they are, and as planes
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window((2, 2), (2, 2)),
+        Window((3, 2), (3, 2)),
+        Window((6, 6), (6, 6)),
+        Window((3, 3), (2, 2), ((1, 1), (1, 1))),
+        Window((2, 3), (1, 2), ((0, 0), (0, 1)), (2, 1)),
+    ],
+)
+def test_the_first_of_equal_maxima_has_the_gradient(window, count, channels, compiled):
+    """Row by row, as of `lax.reduce_window`: of four values only, so that most windows hold their maximum twice."""
+    images = np.random.default_rng(0).integers(0, 4, (count, 12, 12, channels)).astype(np.float32)
+    size = output_size((12, 12), window, "floor", "pool")
+    weights = np.random.default_rng(1).integers(1, 100, (count, *size, channels)).astype(np.float32)
+    expected = np.zeros(images.shape, np.float32)
+    for n, a, b, c in np.ndindex(weights.shape):
+        steps = itertools.product(range(window.kernel[0]), range(window.kernel[1]))
+        (top, _), (left, _) = window.padding
+        places = [
+            (a * window.stride[0] - top + i * window.dilation[0], b * window.stride[1] - left + j * window.dilation[1])
+            for i, j in steps
+        ]
+        inside = [place for place in places if min(place) >= 0 and max(place) < 12]
+        expected[(n, *max(inside, key=lambda place: images[(n, *place, c)]), c)] += weights[n, a, b, c]
+
+    def gradient(pool):
+        run = jax.jit if compiled else lambda function: function
+        return run(jax.grad(lambda x: (weights * pool(x)).sum()))(jnp.asarray(images))
+
+    # Whole numbers below 2^24: sums are exact.
+    np.testing.assert_array_equal(gradient(lambda x: ops.max_pool(x, window, size)), expected)
+    if window.dilation == (1, 1):  # reduce_window has no gradient of dilated windows
+        shape, strides = (1, *window.kernel, 1), (1, *window.stride, 1)
+        padding = ((0, 0), *window.padding, (0, 0))
+        plain = gradient(lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, shape, strides, padding))
+        np.testing.assert_array_equal(plain, expected)
 
 
 @pytest.mark.parametrize("value", [-np.inf, 0.0, -3.0e38])
