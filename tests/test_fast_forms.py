@@ -7,7 +7,7 @@ from jax import lax
 
 from benchmarks import training
 from benchmarks.training import Case
-from cnn import convolutions, ops
+from cnn import convolutions, ops, pools
 from cnn.devices import Devices
 
 STEPS = 20
@@ -43,7 +43,7 @@ def test_loss_curves_agree(name, monkeypatch):
 
     monkeypatch.setattr(convolutions, "lowering", lowering)
     monkeypatch.setattr(convolutions, "gradient_lowerings", lambda *_: None)
-    monkeypatch.setattr(ops, "max_pool", plain_max_pool)
+    monkeypatch.setattr(pools, "max_pool", plain_max_pool)
     monkeypatch.setattr(ops, "LARGE_KERNEL", 2**62)
     monkeypatch.setattr(Devices, "compiler_options", lambda *_: {})
     plain = losses(name)

@@ -1,21 +1,22 @@
 """`cnn.planes`: what works on planes equals what works on images, and is used on CPU alone."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn import convolutions, ops, planes
-from cnn.layers.pointwise import ACTIVATIONS
+from cnn import convolutions, planes, pools
+from cnn.layers.pointwise import ACTIVATIONS, BatchNorm
 from cnn.windows import Window
 
 POOLS = {
-    "max": lambda x: ops.max_pool(x, Window((2, 2), (2, 2)), (3, 4)),
-    "max, a row left over": lambda x: ops.max_pool(x, Window((4, 3), (4, 3)), (1, 3)),
-    "max, overlapping": lambda x: ops.max_pool(x, Window((3, 2), (2, 1), ((1, 0), (0, 1))), (3, 9)),
-    "average": lambda x: ops.average_pool(x, Window((2, 3), (2, 3)), (3, 3)),
-    "average, padded": lambda x: ops.average_pool(x, Window((3, 3), (2, 2), ((1, 1), (1, 1))), (3, 5)),
-    "sum, dilated": lambda x: ops.sum_pool(x, Window((2, 2), (1, 2), dilation=(2, 3)), (4, 3)),
+    "max": lambda x: pools.max_pool(x, Window((2, 2), (2, 2)), (3, 4)),
+    "max, a row left over": lambda x: pools.max_pool(x, Window((4, 3), (4, 3)), (1, 3)),
+    "max, overlapping": lambda x: pools.max_pool(x, Window((3, 2), (2, 1), ((1, 0), (0, 1))), (3, 9)),
+    "average": lambda x: pools.average_pool(x, Window((2, 3), (2, 3)), (3, 3)),
+    "average, padded": lambda x: pools.average_pool(x, Window((3, 3), (2, 2), ((1, 1), (1, 1))), (3, 5)),
+    "sum, dilated": lambda x: pools.sum_pool(x, Window((2, 2), (1, 2), dilation=(2, 3)), (4, 3)),
 }
 FUNCTIONS = POOLS | {name: ACTIVATIONS[name] for name in ("relu", "tanh", "gelu")}
 
@@ -91,3 +92,32 @@ def test_planes_are_for_batches_with_few_channels_on_cpu(shape, pay):
 
 def test_a_vector_is_no_image():
     np.testing.assert_array_equal(planes.in_planes(jnp.negative, jnp.ones((20, 4))), -np.ones((20, 4)))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_of_a_batch_in_planes_is_flax_own(train):
+    """Output, gradients and running statistics; a batch is laid out as planes where it pays, under the same names."""
+    images, shift, scale, mean, var = draw(0, 18, 6, 9, 3), *(draw(seed, 3) for seed in range(1, 5))
+    variables = {"params": {"scale": 1 + scale, "bias": shift}, "batch_stats": {"mean": mean, "var": 1 + np.abs(var)}}
+    plain = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
+    ours = BatchNorm()
+    weights = weights_of(images)
+
+    def run(apply, params):
+        y, transposed, statistics = jax.vjp(apply, images, params, has_aux=True)
+        return y, transposed(jnp.broadcast_to(weights, y.shape)), statistics
+
+    def of_flax(x, params):
+        return plain.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+
+    def of_ours(x, params):
+        nested = {"params": {"norm": params}, "batch_stats": {"norm": variables["batch_stats"]}}
+        y, statistics = ours.apply(nested, x, train=train, mutable=["batch_stats"])
+        return y, {"batch_stats": statistics["batch_stats"]["norm"]}
+
+    expected = jax.tree.leaves(run(of_flax, variables["params"]))
+    found = jax.tree.leaves(run(of_ours, variables["params"]))
+    assert planes.pays(images.shape) and len(expected) == 6
+    for a, b in zip(found, expected, strict=True):
+        # Sums of 972 terms in another order, each partial sum rounded at 6e-8.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())

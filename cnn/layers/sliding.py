@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn import convolutions, ops
+from cnn import convolutions, ops, pools
 from cnn.layers.base import Layer, Shape, add_bias
 from cnn.windows import GeometryError, Padding, Pair, Window, as_pair, output_size, resolve_padding, shape_text
 
@@ -251,7 +251,7 @@ class Pool(WindowLayer):
         """(H', W', C)."""
         window = self.window(input_shape)
         size = output_size(_hw(input_shape), window, self.rounding, self.label)
-        if ops.window_counts(_hw(input_shape), window, size).min() < 1:
+        if pools.window_counts(_hw(input_shape), window, size).min() < 1:
             raise GeometryError(
                 f"{self.label}: padding {window.padding} leaves a window {shape_text(window.kernel)} with no pixel of "
                 f"the input {shape_text(input_shape)}; pad less than the window"
@@ -267,7 +267,7 @@ class MaxPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return pools.max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
 class AvgPool(Pool):
@@ -278,7 +278,7 @@ class AvgPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return pools.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
 class SumPool(Pool):
@@ -289,7 +289,7 @@ class SumPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.sum_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return pools.sum_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
 class NMaxPool(Pool):
@@ -312,4 +312,4 @@ class NMaxPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.n_max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])), self.n)
+        return pools.n_max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])), self.n)
