@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import ops
+from cnn import ops, planes
 from cnn.layers.base import Layer, Shape, add_bias
-from cnn.planes import in_planes
 from cnn.windows import GeometryError, shape_text
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -50,7 +49,7 @@ class Activation(Layer):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Same shape and dtype."""
         self.output_shape(x.shape[1:])
-        return in_planes(ACTIVATIONS[self.function], x)
+        return planes.in_planes(ACTIVATIONS[self.function], x)
 
 
 class LRN(Layer):
@@ -108,10 +107,18 @@ class BatchNorm(Layer):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Same shape and dtype."""
+        # Between layers that work on planes they would be turned there and back, four times with the gradients: a step
+        # of two 5x5 convolutions with batch norm, 8 and 32 features, takes 17.4 ms then, and 9.5 so.
+        in_planes = planes.pays(x.shape) and jax.default_backend() == "cpu"
         norm = nn.BatchNorm(
-            use_running_average=not train, momentum=self.momentum, epsilon=self.epsilon, dtype=x.dtype, name="norm"
+            use_running_average=not train,
+            axis=0 if in_planes else -1,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            dtype=x.dtype,
+            name="norm",
         )
-        return norm(x)
+        return planes.from_planes(norm(planes.to_planes(x))) if in_planes else norm(x)
 
 
 class Dropout(Layer):
