@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnn import convert, geometry, nets
+from cnn.devices import jit_once
 from cnn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.windows import GeometryError
@@ -16,11 +17,16 @@ ROUNDING = 1e-5
 
 def randomised(net, shape, seed=0):
     """Variables with every value random, so that no bias or running mean hides at zero."""
-    variables = net.init(jax.random.key(seed), jnp.zeros((1, *shape)), train=False)
+    variables = jit_once(lambda key: net.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(seed))
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     noisy = [leaf + 0.1 * jnp.abs(jax.random.normal(key, leaf.shape)) for key, leaf in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(tree, noisy)
+
+
+def applied(net, variables, images):
+    """Scores; one program is compiled in less time than one for each operation."""
+    return jax.jit(lambda variables, images: net.apply(variables, images, train=False))(variables, images)
 
 
 def assert_close(ours, theirs):
@@ -45,10 +51,10 @@ def test_converted_net_gives_the_logits(name, options, shape, order):
     variables = randomised(net, shape)
     images = jax.random.normal(jax.random.key(2), (3, *shape))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, shape)
-    scores = conv_net.apply(conv_variables, images, train=False)
+    scores = applied(conv_net, conv_variables, images)
     assert scores.shape == (3, 1, 1, 7)
     assert not any(isinstance(layer, Dense | Flatten) for layer in conv_net.layers)
-    assert_close(scores[:, 0, 0], net.apply(variables, images, train=False))
+    assert_close(scores[:, 0, 0], applied(net, variables, images))
     # The parameters are the same numbers under the same names.
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(p)) for name, p in variables["params"].items()}
     assert sizes == {

@@ -19,7 +19,6 @@ def test_window_counts():
     np.testing.assert_array_equal(counts, np.array([2, 3, 1], np.float32)[None, :, None, None] * np.ones((1, 1, 2, 1)))
 
 
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("count, channels", [(2, 12), (16, 3)])  # as they are, and as planes
 @pytest.mark.parametrize(
     "window",
@@ -34,7 +33,7 @@ def test_window_counts():
         Window((2, 3), (1, 2), ((0, 0), (0, 1)), (2, 1)),
     ],
 )
-def test_the_first_of_equal_maxima_has_the_gradient(window, count, channels, compiled):
+def test_the_first_of_equal_maxima_has_the_gradient(window, count, channels):
     """Row by row, as of `lax.reduce_window`: of four values only, so that most windows hold their maximum twice."""
     images = np.random.default_rng(0).integers(0, 4, (count, 12, 12, channels)).astype(np.float32)
     size = output_size((12, 12), window, "floor", "pool")
@@ -51,8 +50,7 @@ def test_the_first_of_equal_maxima_has_the_gradient(window, count, channels, com
         expected[(n, *max(inside, key=lambda place: images[(n, *place, c)]), c)] += weights[n, a, b, c]
 
     def gradient(pool):
-        run = jax.jit if compiled else lambda function: function
-        return run(jax.grad(lambda x: (weights * pool(x)).sum()))(jnp.asarray(images))
+        return jax.jit(jax.grad(lambda x: (weights * pool(x)).sum()))(jnp.asarray(images))
 
     # Whole numbers below 2^24: sums are exact.
     np.testing.assert_array_equal(gradient(lambda x: pools.max_pool(x, window, size)), expected)
