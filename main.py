@@ -33,11 +33,13 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.get_verbosity() if flags.FLAGS["verbosity"].present else logging.WARNING)
 
     # Imported here so that --help and mistakes in flags answer at once.
-    from cnn import checkpoint, data, devices, logs
+    from cnn import data
+    from cnn.runs import checkpoint, logs
+    from cnn.runtime import compiler, process
 
-    devices.keep_memory()
-    devices.cache_compilations(COMPILATION_CACHE.value)
-    devices.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
+    process.keep_memory()
+    compiler.cache_compilations(COMPILATION_CACHE.value)
+    process.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
     print(f"device: {logs.environment()['device']}; workdir: {workdir}", flush=True)
     try:
         if MODE.value == "train":
@@ -45,11 +47,11 @@ def main(argv: list[str]) -> None:
 
             train_and_evaluate(CONFIG.value, workdir)
         elif MODE.value == "evaluate":
-            from cnn.evaluate import evaluate_run
+            from cnn.training.evaluate import evaluate_run
 
             print(json.dumps(evaluate_run(checkpoint.load_run(workdir)), indent=2))
         else:
-            from cnn.predict import predict
+            from cnn.training.predict import predict
 
             for prediction in predict(checkpoint.load_run(workdir), IMAGES.value):
                 print(f"{prediction.path}: {prediction.class_name} ({prediction.probability:.1%})")

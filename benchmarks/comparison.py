@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks import contenders, machine, timing
 from benchmarks.contenders import COMPILED, MONAI, OURS, TORCH, Contender, Problem
-from cnn import nets, report
+from cnn import nets
 from cnn.dense.backends import BACKENDS
+from cnn.reports import markdown
 
 TOLERANCE = 1e-4  # of the largest logit, between libraries
 NATIVE = "ours: one pass, native stride"
@@ -244,6 +245,6 @@ def text(results: Mapping[str, Any]) -> str:
             ]
             numbers = [f"{row['milliseconds']:,.1f}", f"{row['gflops']:.1f}", *ratios]
             cells.append([row["name"], *numbers, f"{row['rows_timed']} of {row['rows']}", row["rounds"]])
-        parts.append(f"## {name}: {case['about']}\n\n{report.markdown(headers, cells)}")
+        parts.append(f"## {name}: {case['about']}\n\n{markdown.markdown(headers, cells)}")
         parts += [f"Left out: {who} ({why}).\n" for who, why in case["absent"].items()]
     return "\n".join([*parts, machine.lines(results)])

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnn import convert, dense, geometry
 from cnn.dense import Grid
-from cnn.net import Net
+from cnn.nets import Net
 
 MONAI_BATCH_BYTES = 64 * 2**20  # of the largest activation of one batch of windows
 OURS, TORCH, COMPILED, MONAI = "ours: ", "PyTorch", "PyTorch, compiled", "MONAI sliding windows"

@@ -10,7 +10,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from benchmarks import comparison, machine, options, timing
-from cnn import devices
+from cnn.runtime import process
 
 flags.adopt_module_key_flags(options)
 SLOW_SECONDS = flags.DEFINE_float("slow_seconds", 30.0, "A contender slower than this takes two turns.")
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
     """Runs the cases, writes and prints."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=qa_native,qa_1")
-    devices.keep_memory()
+    process.keep_memory()
     logging.set_verbosity(logging.WARNING)
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
     names = options.names(cases)

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 
 from benchmarks import forward_comparison as comparison
 from benchmarks import machine, options
-from cnn import devices
+from cnn.runtime import process
 
 flags.adopt_module_key_flags(options)
 
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=224x1,384x1")
     logging.set_verbosity(logging.WARNING)
-    devices.keep_memory()
+    process.keep_memory()
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
     names = options.names(cases)
     results: dict[str, Any] = {"cases": {}, "dtype": options.DTYPE.value, **machine.first_facts(options.DTYPE.value)}

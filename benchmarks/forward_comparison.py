@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks import machine, timing
 from benchmarks.comparison import COMPILED, TORCH, attempt
-from cnn import convert, geometry, nets, report
-from cnn.devices import Devices
-from cnn.net import Net
+from cnn import convert, geometry, nets
+from cnn.nets import Net
+from cnn.reports import markdown
+from cnn.runtime.devices import Devices
 
 OURS, FREE = "ours", "ours, not uniform"
 # Of the largest logit. In bfloat16, whose numbers are 2^-8 apart, each of 16 layers rounds its output.
@@ -80,7 +81,9 @@ def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callab
     arguments = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (variables, images))
     found: dict[str, Callable[[], Any]] = {}
     for name, net in own.items():
-        options = Devices().compiler_options(geometry.table(net, images.shape[1:]).macs)  # as `cnn.evaluate` compiles
+        options = Devices().compiler_options(
+            geometry.table(net, images.shape[1:]).macs
+        )  # as `cnn.training.evaluate` compiles
         apply = jax.jit(functools.partial(net.apply, train=False), compiler_options=options)
         found[name] = lambda apply=apply: jax.block_until_ready(apply(*arguments))
     absent: dict[str, str] = {}
@@ -202,5 +205,5 @@ def text(results: Mapping[str, Any]) -> str:
             images = f"{case['count']} of {case['size']}x{case['size']}x3"
             cells.append([f"{case['net']}{dense}", images, row["name"], *numbers])
         notes += [f"Left out of {name}: {who} ({why}).\n" for who, why in case["absent"].items()]
-    table = report.markdown([*headers, "our time"], cells)
+    table = markdown.markdown([*headers, "our time"], cells)
     return "\n".join([f"# Forward pass, side by side ({results['dtype']})\n", table, *notes, machine.lines(results)])

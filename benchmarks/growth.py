@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine, timing, training
-from cnn import convert, dense, geometry, nets, report, steps
-from cnn.devices import Devices
-from cnn.net import Net
+from cnn import convert, dense, geometry, nets
+from cnn.nets import Net
+from cnn.reports import markdown
+from cnn.runtime.devices import Devices
+from cnn.training import steps
 
 
 class Point(NamedTuple):
@@ -237,7 +239,7 @@ def text(results: Mapping[str, Any]) -> str:
             for what, key in (("time", "time_exponent"), ("memory", "memory_exponent"))
             if case[key] is not None
         ]
-        parts.append(f"## {name}: {case['about']}\n\n{report.markdown(headers, rows)}")
+        parts.append(f"## {name}: {case['about']}\n\n{markdown.markdown(headers, rows)}")
         if fits:
             parts.append(f"{'; '.join(fits)}.\n")
     return "\n".join([*parts, machine.lines(results)])

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnn import logs
-from cnn.devices import Devices
+from cnn.runs import logs
+from cnn.runtime.devices import Devices
 
 MATRIX = 2048  # rows and columns of the product that the machine's rate is taken from
 PEERS = ("torch", "monai")

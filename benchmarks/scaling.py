@@ -11,7 +11,7 @@ import jax
 from absl import app, flags, logging
 
 from benchmarks import growth, machine, options, training
-from cnn.devices import keep_memory, use_cpu_devices
+from cnn.runtime.process import keep_memory, use_cpu_devices
 
 flags.adopt_module_key_flags(options)
 

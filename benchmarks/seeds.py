@@ -9,7 +9,7 @@ import jax
 from absl import app, flags, logging
 
 from benchmarks import machine, options, seeds_comparison
-from cnn.devices import keep_memory, use_cpu_devices
+from cnn.runtime.process import keep_memory, use_cpu_devices
 
 flags.adopt_module_key_flags(options)
 

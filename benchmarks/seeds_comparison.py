@@ -1,4 +1,4 @@
-"""Ways to train several seeds of one net, timed in turn: what `cnn.together` chooses between."""
+"""Ways to train several seeds of one net, timed in turn: what `cnn.training.many_seeds` chooses between."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,8 +9,10 @@ import numpy as np
 
 from benchmarks import machine, timing, training
 from benchmarks.training import Case
-from cnn import geometry, report, steps, together
-from cnn.devices import Devices
+from cnn import geometry
+from cnn.reports import markdown
+from cnn.runtime.devices import Devices
+from cnn.training import many_seeds, steps
 
 CASES = {
     "ablation": Case("layer_pattern", (28, 28, 1), {"features": (16, 32), "width": 64}, batch=64),
@@ -55,7 +57,7 @@ def _at_once(problem: training.Problem, devices: Devices, seeds: int) -> Callabl
     constants = ([value] * channels for value in (training.MEAN, training.STD))
     step = steps.make_step(problem.net, optimizer, problem.config, *constants)
     options = devices.compiler_options(geometry.table(problem.net, problem.images.shape[1:]).macs)
-    compiled = together.step_of_seeds(step, devices, options)
+    compiled = many_seeds.step_of_seeds(step, devices, options)
     images, labels = devices.replicate((problem.images, problem.labels))
     states = [steps.init_state(problem.net, optimizer, problem.images.shape[1:], seed) for seed in range(seeds)]
     state = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), devices.split())
@@ -112,4 +114,4 @@ def text(results: Mapping[str, Any]) -> str:
         for way, found in case["ways"].items()
     ]
     headers = ("case", "batch", "seeds", "way", "ms for a step of one seed", "time by one on each device")
-    return f"# Seeds trained together\n\n{report.markdown(headers, rows)}\n{machine.lines(results)}"
+    return f"# Seeds trained together\n\n{markdown.markdown(headers, rows)}\n{machine.lines(results)}"

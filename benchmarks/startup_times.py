@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import machine
-from cnn import report
+from cnn.reports import markdown
 
 IMPORTS = {
     "import jax, flax.linen, optax": "import jax, flax.linen, optax",
@@ -89,5 +89,5 @@ def text(results: Mapping[str, Any]) -> str:
     for name, taken in results["seconds"].items():
         numbers = (statistics.median(taken), min(taken), max(taken))
         rows.append([name, *(f"{number:.2f}" for number in numbers), len(taken)])
-    table = report.markdown(["until", "seconds, median", "fastest", "slowest", "turns"], rows)
+    table = markdown.markdown(["until", "seconds, median", "fastest", "slowest", "turns"], rows)
     return f"# Start-up ({results['config']})\n\n{table}\n{machine.lines(results)}"

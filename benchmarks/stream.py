@@ -126,8 +126,9 @@ def run_child(image: str, target: str) -> dict[str, Any]:
     Returns:
       Numbers by name.
     """
-    from cnn import dense, image_report
+    from cnn import dense
     from cnn.dense import stream
+    from cnn.reports import image_report
 
     net, variables = make_net()
     window = (WINDOW.value, WINDOW.value)
@@ -215,7 +216,7 @@ def compare(image: str, target: str, result: dict[str, Any]) -> float:
       The largest difference, relative to the largest score of the sample.
     """
     from cnn import data, dense
-    from cnn.dense.storage import open_source
+    from cnn.dense.streaming.source_and_sink import open_source
 
     net, variables = make_net()
     rng = np.random.default_rng(SEED.value)
@@ -248,7 +249,7 @@ def main(argv: list[str]) -> None:
     """Makes the image, streams it, measures, writes."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --size=2048")
-    from cnn import image_report
+    from cnn.reports import image_report
 
     image_report.parse_bytes(MEMORY.value)
     image = os.path.join(WORKDIR.value, f"image_{SIZE.value}_{SEED.value}.zarr")
@@ -282,7 +283,8 @@ def write(summary: dict[str, Any]) -> None:
     Args:
       summary: of the benchmark.
     """
-    from cnn import logs, report
+    from cnn.reports import markdown
+    from cnn.runs import logs
 
     summary["environment"] = where = logs.environment()
     result, small = summary["stream"], summary["in_memory"]
@@ -310,7 +312,7 @@ def write(summary: dict[str, Any]) -> None:
         ],
     ]
     packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
-    text = f"# Streaming `{NET.value}` at its own stride\n\n{report.markdown(['what', 'measured'], rows)}\n"
+    text = f"# Streaming `{NET.value}` at its own stride\n\n{markdown.markdown(['what', 'measured'], rows)}\n"
     text += f"`{where['command']}`; {where['device']}, python {where['python']}, {packages}; commit {where['commit']}\n"
     os.makedirs(OUTPUT.value, exist_ok=True)
     logs.write_json(os.path.join(OUTPUT.value, f"stream_{SIZE.value}.json"), summary)

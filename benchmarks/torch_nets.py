@@ -21,7 +21,7 @@ from cnn.layers import (
     Shape,
     flatten_permutation,
 )
-from cnn.net import Net
+from cnn.nets import Net
 
 ACTIVATIONS = {
     "relu": torch.nn.ReLU,

@@ -22,12 +22,12 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=qa_net,lenet5")
     logging.set_verbosity(logging.WARNING)
     from benchmarks import machine, training, training_comparison
-    from cnn import devices
+    from cnn.runtime import process
 
     cases = training.SMOKE_CASES if options.SMOKE.value else training.CASES
     names = options.names(cases)
-    devices.keep_memory()
-    devices.use_cpu_devices(CPU_DEVICES.value, min(case.batch for case in cases.values()))
+    process.keep_memory()
+    process.use_cpu_devices(CPU_DEVICES.value, min(case.batch for case in cases.values()))
     results: dict[str, Any] = {"cases": {}, "dtype": options.DTYPE.value, **machine.first_facts(options.DTYPE.value)}
     rate = results["matrix_product_gflops"]
     for name in names:

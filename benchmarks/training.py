@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import data, geometry, nets, optim, steps
-from cnn.devices import Devices
-from cnn.net import Net
+from cnn import data, geometry, nets
+from cnn.nets import Net
+from cnn.runtime.devices import Devices
+from cnn.training import steps
+from cnn.training.optimizer import make_optimizer, make_schedule
 from configs import default
 
 BATCH = 128
@@ -112,11 +114,11 @@ def optimizer_of(config: Any) -> Any:
     Returns:
       An `optax.GradientTransformation`.
     """
-    return optim.make_optimizer(config.train, optim.make_schedule(config.train, config.train.steps))
+    return make_optimizer(config.train, make_schedule(config.train, config.train.steps))
 
 
 def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> Run:
-    """`cnn.steps`, as `main.py` trains.
+    """`cnn.training.steps`, as `main.py` trains.
 
     Args:
       problem: what to train.

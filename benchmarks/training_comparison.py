@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks import machine, timing
 from benchmarks.training import Problem, Run, flops_per_example, input_seconds, ours, pytorch
-from cnn import report
+from cnn.reports import markdown
 
 CHECKED = 3  # first steps whose losses must agree
 # Of a loss: sums in another order, in float32 and over few steps 1e-6; bfloat16 rounds every activation by up to 4e-3.
@@ -116,6 +116,6 @@ def text(results: Mapping[str, Any]) -> str:
         shares = [row["input_share"] for row in case["rows"] if "input_share" in row]
         notes += [f"Input of {name}: {share:.1%} of a step.\n" for share in shares]
         notes += [f"Left out of {name}: {who} ({why}).\n" for who, why in case["absent"].items()]
-    table = report.markdown([*headers, "ours by PyTorch"], cells)
+    table = markdown.markdown([*headers, "ours by PyTorch"], cells)
     parts = [f"# Training, side by side ({results['dtype']})\n", table, *notes, machine.lines(results)]
     return "\n".join(parts)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnn import geometry
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Pool, Shape, flatten_permutation
-from cnn.net import Net
+from cnn.nets import Net
 from cnn.windows import GeometryError, shape_text
 
 MATRIX_LIMIT_BYTES = 2 * 2**30
@@ -35,7 +35,7 @@ def fc_to_conv(
       image_shape: (height, width, channels) that the net was trained on, pixels.
       uniform: whether the map of a part of an image must be, to the bit, a part of the image's map. If not, wide
         convolutions are a third faster on CPU, first layers up to four times, and round differently from place to
-        place: within 1e-5 of the largest logit all the same (`cnn.convolutions.lowering`).
+        place: within 1e-5 of the largest logit all the same (`cnn.ops.convolution.lowering`).
 
     Returns:
       The convolutional net and its variables. On images of `image_shape` it gives [N, 1, 1, K], the logits; on larger

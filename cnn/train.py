@@ -1,4 +1,4 @@
-"""A training run from its config to its results; the step itself is in `cnn.steps`."""
+"""A training run from its config to its results; the step itself is in `cnn.training.steps`."""
 
 import math
 import os
@@ -10,14 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn import checkpoint, data, dense_report, geometry, logs, optim, report, run_page, steps, visuals
-from cnn.config import Config
-from cnn.config import save as save_config
+from cnn import data, geometry
 from cnn.data import Dataset
-from cnn.devices import Devices
-from cnn.evaluate import Metrics, evaluate
-from cnn.net import Net
-from cnn.steps import State
+from cnn.nets import Net
+from cnn.reports import net_pictures, run_pictures, run_report, scenes_report
+from cnn.runs import checkpoint, logs
+from cnn.runs.config import Config
+from cnn.runs.config import save as save_config
+from cnn.runtime.devices import Devices
+from cnn.training import steps
+from cnn.training.evaluate import Metrics, evaluate
+from cnn.training.optimizer import make_optimizer, make_schedule
+from cnn.training.steps import State
 
 PICTURED = 2  # test images whose feature maps are drawn, each of another class
 
@@ -75,8 +79,8 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     devices = Devices()
     devices.per_device(config.train.batch_size, "train.batch_size")
     total = total_steps(config.train, len(dataset.train.labels))
-    schedule = optim.make_schedule(config.train, total)
-    optimizer = optim.make_optimizer(config.train, schedule, total_steps=total)
+    schedule = make_schedule(config.train, total)
+    optimizer = make_optimizer(config.train, schedule, total_steps=total)
     save_config(config, workdir)
     _save_facts(workdir, dataset)
     with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
@@ -102,7 +106,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
         flush=True,
     )
     if config.eval.scenes:
-        dense_report.run_scenes(
+        scenes_report.run_scenes(
             checkpoint.load_run(workdir),
             dataset.test,
             os.path.join(workdir, "dense_eval"),
@@ -110,7 +114,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
             size=config.eval.scene_size,
             seed=config.seed,
         )
-    run_page.write_run_page(workdir)
+    run_report.write_run_page(workdir)
     return result
 
 
@@ -213,15 +217,17 @@ def _draw(job: _Job, state: State, test: Metrics) -> None:
     confusion, curves, kernels, features = (
         os.path.join(job.workdir, f"{name}.png") for name in ("confusion", "curves", "kernels", "features")
     )
-    report.confusion_picture(confusion, test.confusion, names)
-    report.curves_picture(curves, logs.read_metrics(job.workdir))
+    run_pictures.confusion_picture(confusion, test.confusion, names)
+    run_pictures.curves_picture(curves, logs.read_metrics(job.workdir))
     variables = jax.tree.map(np.array, state.variables)
-    kernel = visuals.first_kernel(job.net, variables)
+    kernel = net_pictures.first_kernel(job.net, variables)
     if kernel is not None:
-        visuals.kernels_picture(kernels, kernel)
+        net_pictures.kernels_picture(kernels, kernel)
     few = np.unique(split.labels, return_index=True)[1][:PICTURED]
     mean, std = job.dataset.mean, job.dataset.std
-    visuals.feature_maps_picture(features, job.net, variables, split.images[few], mean, std, names, split.labels[few])
+    net_pictures.feature_maps_picture(
+        features, job.net, variables, split.images[few], mean, std, names, split.labels[few]
+    )
 
 
 def _check_finite(losses: np.ndarray, first_step: int, schedule: optax.Schedule) -> None:

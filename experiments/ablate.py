@@ -39,12 +39,13 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.get_verbosity() if flags.FLAGS["verbosity"].present else logging.WARNING)
 
     # Imported here so that --help and mistakes in flags answer at once.
-    from cnn import data, devices
+    from cnn import data
+    from cnn.runtime import compiler, process
     from experiments.ablation import runner
 
-    devices.keep_memory()
-    devices.cache_compilations(COMPILATION_CACHE.value)
-    devices.use_cpu_devices(CPU_DEVICES.value or devices.cores(), 1)
+    process.keep_memory()
+    compiler.cache_compilations(COMPILATION_CACHE.value)
+    process.use_cpu_devices(CPU_DEVICES.value or process.cores(), 1)
     study = STUDY.value or ""
     options = {}
     if EXECUTOR.value == "ray":

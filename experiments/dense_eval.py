@@ -73,14 +73,16 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.get_verbosity() if flags.FLAGS["verbosity"].present else logging.WARNING)
 
     # Imported here so that --help and mistakes in flags answer at once.
-    from cnn import checkpoint, dense_report, devices, image_report
+    from cnn.reports import image_report, scenes_report
+    from cnn.runs import checkpoint
+    from cnn.runtime import compiler, process
 
     workdir = str(WORKDIR.value)
     output = OUTPUT.value or os.path.join(workdir, "grid" if PROTOCOL.value == "grid" else "dense_eval")
-    devices.cache_compilations(COMPILATION_CACHE.value)
+    compiler.cache_compilations(COMPILATION_CACHE.value)
     streams = bool(IMAGE.value) and output.endswith(MAPS)
     if not streams:  # a stream has a limit to keep; with memory kept one held 3.2 GB where 2 were asked for
-        devices.keep_memory()
+        process.keep_memory()
     try:
         run = checkpoint.load_run(workdir)
         if IMAGE.value:
@@ -94,9 +96,9 @@ def main(argv: list[str]) -> None:
         if PROTOCOL.value == "grid":
             _grid(run, output)
         else:
-            dense_report.run_scenes(
+            scenes_report.run_scenes(
                 run,
-                dense_report.load_split(run, SPLIT.value),
+                scenes_report.load_split(run, SPLIT.value),
                 output,
                 scenes=SCENES.value,
                 size=SIZE.value or round(2.5 * max(run.image_shape[:2])),
@@ -136,9 +138,10 @@ def _check_flags(argv: list[str]) -> None:
 
 def _grid(run: Any, output: str) -> None:
     """Runs the grid as the flags say."""
-    from cnn import grid_options, grid_report, pictures
+    from cnn.protocols import labelled_images, vgg_options
+    from cnn.reports import vgg_report
 
-    options = grid_options.Options(
+    options = vgg_options.Options(
         scales=tuple(map(int, SCALES.value)),
         flip=FLIP.value,
         multicrop=MULTICROP.value,
@@ -148,7 +151,7 @@ def _grid(run: Any, output: str) -> None:
         timing_images=TIMING_IMAGES.value,
         max_sizes=MAX_SIZES.value,
     )
-    grid_report.run_grid(run, pictures.load(run, DATA.value, SPLIT.value), output, options, limit=IMAGES.value)
+    vgg_report.run_grid(run, labelled_images.load(run, DATA.value, SPLIT.value), output, options, limit=IMAGES.value)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import os
 
 from absl import app, flags, logging
 
-from cnn import devices, logs, nets
+from cnn import nets
+from cnn.runs import logs
+from cnn.runtime import process
 from experiments import giusti_table
 
 OUTPUT = flags.DEFINE_string("output", "experiments/results/giusti", "Where to write.")
@@ -23,7 +25,7 @@ def main(argv: list[str]) -> None:
     """Counts, measures, writes and prints."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --size=512")
-    devices.keep_memory()
+    process.keep_memory()
     logging.set_verbosity(logging.WARNING)
     found = giusti_table.costs(nets.create("giusti_n4"), giusti_table.WINDOW, SIZE.value)
     measured = giusti_table.measure(SIZE.value, RUNS.value, SAMPLES.value, BACKEND.value, SEED.value)

@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import dense, geometry, nets, report
+from cnn import dense, geometry, nets
 from cnn.dense.cost import layer_costs
-from cnn.net import Net
+from cnn.nets import Net
+from cnn.reports import markdown
 
 WINDOW, PAPER_SIZE = (95, 95), 512
 # GFLOP by patches and by fragments; the layers are numbered with the pools between them.
@@ -236,5 +237,5 @@ def text(found: Sequence[Cost], result: Mapping[str, Any]) -> str:
         f"commit {result['commit']}",
     ]
     title = f"# Every pixel of {size}: giusti_n4 by patches and by fragments (arXiv 1302.1700)\n\n"
-    tables = report.markdown(headers, rows) + "\n" + report.markdown([f"{size}, every pixel", "seconds"], times)
+    tables = markdown.markdown(headers, rows) + "\n" + markdown.markdown([f"{size}, every pixel", "seconds"], times)
     return title + tables + "\n" + "".join(f"- {fact}\n" for fact in facts)

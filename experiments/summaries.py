@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cnn import report
+from cnn.reports import markdown
 
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
 NUMBERS = ("test_accuracy", "test_top5", "test_loss", "validation_accuracy", "seconds", "command_seconds")
@@ -49,7 +49,7 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
         f"commit {', '.join(sorted({str(run['commit']) for run in runs}))}",
     ]
     facts = ([note] if note else []) + facts
-    table = report.markdown(["number", "mean", "standard deviation", "lowest", "highest"], rows)
+    table = markdown.markdown(["number", "mean", "standard deviation", "lowest", "highest"], rows)
     return f"# {name}, n = {len(runs)}\n\n{table}\n" + "".join(f"- {fact}\n" for fact in facts)
 
 

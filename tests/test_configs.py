@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cnn import checkpoint, geometry, optim
+from cnn import geometry
+from cnn.runs import checkpoint
 from cnn.train import total_steps
+from cnn.training import optimizer
 from configs import default
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +34,7 @@ def test_config_builds(name):
     assert geometry.table(net, shape)[-1].output_shape == (classes,)
     total = total_steps(config.train, examples)
     assert total > 10
-    optim.make_optimizer(config.train, optim.make_schedule(config.train, total))
+    optimizer.make_optimizer(config.train, optimizer.make_schedule(config.train, total))
     assert f"--config=configs/{name}.py" in module.__doc__ or name == "digits"
     assert "python main.py" in module.__doc__
     assert "two cores" in module.__doc__

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cnn import convert, geometry, nets
-from cnn.devices import jit_once
 from cnn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
 from cnn.layers.pointwise import FLATTEN_ORDERS
+from cnn.runtime.compiler import jit_once
 from cnn.windows import GeometryError
 
 # Both sides sum the same float32 products, in another order: a few units in the last place of the largest value.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cnn.layers import Conv
+from tests.layers.test_layers import apply
 from tests.reference import layers as reference
-from tests.test_layers import apply
 
 
 def respond(kernel, image, **fields):

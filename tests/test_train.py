@@ -14,9 +14,12 @@ import numpy as np
 import optax
 import pytest
 
-from cnn import checkpoint, logs, nets, optim, steps
-from cnn.devices import Devices
+from cnn import nets
+from cnn.runs import checkpoint, logs
+from cnn.runtime.devices import Devices
 from cnn.train import total_steps, train_and_evaluate
+from cnn.training import optimizer as optimizer_lib
+from cnn.training import steps
 from configs import default, smoke
 
 ROOT = Path(__file__).parent.parent
@@ -195,7 +198,7 @@ def test_loss_against_numpy():
 
 
 def make_pieces(config, net, looped, devices=None):
-    optimizer = optim.make_optimizer(config.train, optax.constant_schedule(config.train.learning_rate))
+    optimizer = optimizer_lib.make_optimizer(config.train, optax.constant_schedule(config.train.learning_rate))
     devices = devices or Devices()
     state = devices.replicate(steps.init_state(net, optimizer, (8, 8, 1), config.seed))
     step = steps.make_step(net, optimizer, config, (0.5,), (0.25,))
@@ -275,7 +278,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import numpy as np
 from cnn import nets
-from cnn.devices import Devices
+from cnn.runtime.devices import Devices
 from tests.test_train import IMAGES, INDICES, LABELS, make_pieces, numbers
 from configs import default
 

@@ -13,9 +13,9 @@ from cnn import convert, geometry
 from cnn.dense import lattice, passes
 from cnn.dense.grid import Grid, has_padding
 from cnn.dense.passes import Schedule, Variables
-from cnn.devices import jit_net
 from cnn.layers import Conv, WindowLayer
-from cnn.net import Net
+from cnn.nets import Net
+from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair
 
 BACKENDS = ("crops", "shift", "atrous", "mpf")

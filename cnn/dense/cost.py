@@ -10,7 +10,7 @@ from cnn.dense.backends import BACKENDS, crop_batch, plan_passes
 from cnn.dense.grid import Grid, has_padding, plan_grid
 from cnn.dense.passes import Schedule
 from cnn.layers import Conv
-from cnn.net import Net
+from cnn.nets import Net
 from cnn.windows import Pair, shape_text
 
 VALUE_BYTES = 4  # float32

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnn import convert, geometry
 from cnn.dense import lattice
-from cnn.net import Net
+from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from cnn import geometry
 from cnn.layers import Pool, WindowLayer
-from cnn.net import Net
+from cnn.nets import Net
 from cnn.windows import GeometryError, Pair
 
 _ONLY_PADDING = "layer {index} of the converted net: some windows lie wholly in its padding; pad less than the window"

@@ -26,7 +26,7 @@ from cnn.dense import grid as grids
 from cnn.dense.backends import BACKENDS, run_backend
 from cnn.dense.cost import cheapest
 from cnn.dense.passes import Variables
-from cnn.net import Net
+from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, as_pair
 
 CONTEXTS = ("crop", "image")

@@ -10,7 +10,7 @@ import numpy as np
 from cnn import geometry
 from cnn.dense.lattice import Mask, Route, Step
 from cnn.layers import AvgPool, Conv, Layer, NMaxPool, Pool, SumPool, WindowLayer
-from cnn.net import Net
+from cnn.nets import Net
 from cnn.windows import GeometryError, Pair
 
 Variables = Mapping[str, Any]

@@ -22,8 +22,8 @@ from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
 from cnn.dense.grid import Grid, plan_grid
 from cnn.dense.maps import resolve_context
 from cnn.dense.passes import Frame, Schedule, Variables
-from cnn.devices import jit_net
-from cnn.net import Net
+from cnn.nets import Net
+from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 # Scores of a tile along each axis: XLA sums a product of few rows (fewer than 64 to 144, by its shape) in another

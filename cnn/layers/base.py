@@ -5,7 +5,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 
-from cnn import planes
+from cnn.ops import batch_last
 from cnn.windows import Window
 
 Shape = tuple[int, ...]
@@ -51,5 +51,5 @@ class Layer(nn.Module):
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
     """Adds a bias to the last axes of y, in y's dtype."""
     if y.ndim == 4 and bias.ndim == 1:
-        return planes.add_bias(y, bias.astype(y.dtype))
+        return batch_last.add_bias(y, bias.astype(y.dtype))
     return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape).astype(y.dtype)

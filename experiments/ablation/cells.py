@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn import data, geometry, logs, together, visuals
-from cnn.config import Config
-from cnn.devices import Devices
+from cnn import data, geometry
+from cnn.reports import net_pictures
+from cnn.runs import logs
+from cnn.runs.config import Config
+from cnn.runtime.devices import Devices
+from cnn.training import many_seeds
 from experiments.ablation import study as study_lib
 from experiments.ablation.measures import Trained
 from experiments.ablation.study import Study
@@ -73,7 +76,7 @@ def run_cell(job: Job) -> Done:
         chosen, tried = _tune(job, devices)
     config = job.configs[chosen]
     dataset = study_lib.load_data(config)
-    found = together.train_seeds(config, dataset, job.seeds, devices)
+    found = many_seeds.train_seeds(config, dataset, job.seeds, devices)
     table = geometry.table(found.net, dataset.image_shape)
     costs = {
         "parameters": table.params,
@@ -114,7 +117,7 @@ def _tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:
         dataset = study_lib.load_data(config)
         if not len(dataset.validation.labels):
             raise ValueError("a study that tunes chooses on validation; set data.validation_fraction above 0")
-        found = together.train_seeds(config, dataset, TUNING_SEEDS, devices)
+        found = many_seeds.train_seeds(config, dataset, TUNING_SEEDS, devices)
         for run in found.runs:
             accuracy = 0.0 if run.diverged is not None else run.curve[-1]["validation_accuracy"]
             record = {"kind": "tuning", "cell": job.cell, "seed": run.seed, "chosen": number}
@@ -127,27 +130,27 @@ def _tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:
 
 
 def _measure(
-    job: Job, config: Config, dataset: data.Dataset, net: Any, run: together.SeedRun, devices: Devices
+    job: Job, config: Config, dataset: data.Dataset, net: Any, run: many_seeds.SeedRun, devices: Devices
 ) -> dict[str, float]:
     """Every outcome of a seed."""
-    test = together.score(net, run.variables, config, dataset, "test", devices)
+    test = many_seeds.score(net, run.variables, config, dataset, "test", devices)
     values = {study_lib.TEST: test.accuracy, "test loss": test.loss}
     for measure in job.study.measures:
         values |= measure.function(Trained(net, run.variables, config, dataset, devices))
     return values
 
 
-def _draw(job: Job, found: together.Together, dataset: data.Dataset) -> dict[str, bytes]:
+def _draw(job: Job, found: many_seeds.Together, dataset: data.Dataset) -> dict[str, bytes]:
     """Kernels of the first layer and feature maps of the first test images, of the first seed."""
     variables = found.runs[0].variables
     drawn = {}
     with tempfile.TemporaryDirectory() as folder:
         kernels, features = os.path.join(folder, "kernels.png"), os.path.join(folder, "features.png")
-        kernel = visuals.first_kernel(found.net, variables)
+        kernel = net_pictures.first_kernel(found.net, variables)
         if kernel is not None:
-            visuals.kernels_picture(kernels, kernel)
+            net_pictures.kernels_picture(kernels, kernel)
         shown = dataset.test.images[:PICTURED]
-        visuals.feature_maps_picture(
+        net_pictures.feature_maps_picture(
             features,
             found.net,
             variables,

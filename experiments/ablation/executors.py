@@ -84,11 +84,11 @@ def on_ray(
 
 def _in_worker(job: Job, cpu_devices: int) -> Done | Exception:
     """A job in a process of its own, which knows nothing of the driver's settings."""
-    from cnn import devices
+    from cnn.runtime import compiler, process
 
-    devices.keep_memory()
-    devices.cache_compilations()
-    devices.use_cpu_devices(cpu_devices, job.configs[0].train.batch_size)
+    process.keep_memory()
+    compiler.cache_compilations()
+    process.use_cpu_devices(cpu_devices, job.configs[0].train.batch_size)
     return _try(job)
 
 

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import data, dense, evaluate
-from cnn.config import Config
+from cnn import data, dense
 from cnn.data import Dataset, Split
-from cnn.devices import Devices, jit_net
 from cnn.layers import Flatten, flatten_permutation
 from cnn.layers.pointwise import FLATTEN_ORDERS
-from cnn.net import Net
+from cnn.nets import Net
+from cnn.runs.config import Config
+from cnn.runtime.compiler import jit_net
+from cnn.runtime.devices import Devices
+from cnn.training import evaluate
 from experiments.ablation.study import Measure, Outcome
 
 BATCH = 500  # images in one call of a measure's own

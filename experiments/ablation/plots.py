@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import optimize
 
-from cnn.report import BLUE, GREY, INK, figure
+from cnn.reports.figure import BLUE, GREY, INK, figure
 from experiments.ablation.statistics import Difference, Summary, significant
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cnn import data, report
-from cnn.config import Config
+from cnn import data
+from cnn.reports import markdown
+from cnn.runs.config import Config
 from experiments.ablation import executors, study_report
 from experiments.ablation import study as study_lib
 from experiments.ablation.cells import TUNING_SEEDS, Done, Job
@@ -205,7 +206,7 @@ def listing() -> str:
         rows.append((name, len(study.cells), study.seeds, study.baseline, minutes, base.data.name))
         parts.append(f"{name}: {study.question}\n  cells: {'; '.join(study.cells)}")
     headers = ("study", "cells", "seeds", "baseline", "minutes, two CPU cores", "data")
-    return "\n".join(parts) + "\n\n" + report.markdown(headers, rows)
+    return "\n".join(parts) + "\n\n" + markdown.markdown(headers, rows)
 
 
 def _measured_minutes(name: str) -> str:

@@ -6,8 +6,8 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn import logs
-from cnn.config import FREE_FIELDS, LATER_FIELDS, Config
+from cnn.runs import logs
+from cnn.runs.config import FREE_FIELDS, LATER_FIELDS, Config
 
 
 class Store:

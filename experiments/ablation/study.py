@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from cnn import checkpoint, data, geometry, optim, steps
-from cnn.config import Config
+from cnn import data, geometry
+from cnn.runs import checkpoint
+from cnn.runs.config import Config
 from cnn.train import total_steps
+from cnn.training import steps
+from cnn.training.optimizer import make_optimizer, make_schedule
 from experiments import studies
 
 TEST = "test accuracy"
@@ -230,7 +233,7 @@ def check(config: Config, image_shape: tuple[int, ...], num_classes: int, exampl
     net = checkpoint.make_net(config, num_classes)
     table = geometry.table(net, image_shape)
     total = total_steps(config.train, examples)
-    optimizer = optim.make_optimizer(config.train, optim.make_schedule(config.train, total), total_steps=total)
+    optimizer = make_optimizer(config.train, make_schedule(config.train, total), total_steps=total)
     steps.make_step(net, optimizer, config, (0.5,) * image_shape[-1], (0.5,) * image_shape[-1])
     jax.eval_shape(lambda: steps.init_state(net, optimizer, image_shape, 0))
     return table, total

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn import page, report
+from cnn.reports import html, markdown
 from experiments.ablation import analysis, plots, statistics
 from experiments.ablation.analysis import Cell, Comparison
 from experiments.ablation.store import Store
@@ -57,14 +57,14 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     notes = [text for text in (study.notes, _warnings(found, failed), _edges(study, found)) if text]
 
     parts = [f"# {asked.name}: {study.question}", "", *(line for text in notes for line in (text, ""))]
-    parts += [report.markdown(headers, _texts(rows)), legend, ""]
+    parts += [markdown.markdown(headers, _texts(rows)), legend, ""]
     if more_rows:
-        parts += ["## All outcomes", "", report.markdown(more_headers, _texts(more_rows))]
+        parts += ["## All outcomes", "", markdown.markdown(more_headers, _texts(more_rows))]
     parts += ["## What can be concluded", "", *(f"- {text}" for text in conclusions), ""]
-    parts += ["## Comparisons", "", report.markdown(compare_headers, _texts(compare_rows))]
+    parts += ["## Comparisons", "", markdown.markdown(compare_headers, _texts(compare_rows))]
     parts += [f"![{caption}]({os.path.basename(path)})\n" for path, caption in plotted]
     if tuned:
-        parts += ["## Tuning, on validation", "", report.markdown(*tuned)]
+        parts += ["## Tuning, on validation", "", markdown.markdown(*tuned)]
     parts += ["## Cells", "", "```", *differing, "```", ""]
     parts += ["## How", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     path = os.path.join(store.workdir, "report.md")
@@ -72,19 +72,19 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
         file.write("\n".join(parts))
     os.replace(path + ".part", path)
 
-    pictures = [page.Picture(path, caption) for path, caption in plotted]
+    pictures = [html.Picture(path, caption) for path, caption in plotted]
     sections = [
-        page.Section("Result", [*(page.Text(text) for text in notes), page.Table(headers, rows, TEST), *pictures[:1]]),
-        page.Section("What can be concluded", [page.Text("\n\n".join(conclusions))]),
-        page.Section("Comparisons", [page.Table(compare_headers, compare_rows), page.Text(legend)]),
-        page.Section("All outcomes", [page.Table(more_headers, more_rows)] if more_rows else []),
-        page.Section("Curves", pictures[1:]),
-        page.Section("Tuning, on validation", [page.Table(*tuned)] if tuned else []),
-        page.Section("First-layer kernels and feature maps", _nets(store, found)),
-        page.Section("Cells", [page.Listing("\n".join(differing))]),
-        page.Section("How", [page.Facts(facts)]),
+        html.Section("Result", [*(html.Text(text) for text in notes), html.Table(headers, rows, TEST), *pictures[:1]]),
+        html.Section("What can be concluded", [html.Text("\n\n".join(conclusions))]),
+        html.Section("Comparisons", [html.Table(compare_headers, compare_rows), html.Text(legend)]),
+        html.Section("All outcomes", [html.Table(more_headers, more_rows)] if more_rows else []),
+        html.Section("Curves", pictures[1:]),
+        html.Section("Tuning, on validation", [html.Table(*tuned)] if tuned else []),
+        html.Section("First-layer kernels and feature maps", _nets(store, found)),
+        html.Section("Cells", [html.Listing("\n".join(differing))]),
+        html.Section("How", [html.Facts(facts)]),
     ]
-    page.write(
+    html.write(
         os.path.join(store.workdir, "report.html"),
         f"Study: {asked.name}",
         [section for section in sections if section.items],
@@ -113,7 +113,7 @@ def _left_out(study: Study, compared: Sequence[Comparison], found: Sequence[Cell
 
 
 def _texts(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-    return [[cell.text if isinstance(cell, page.Cell) else str(cell) for cell in row] for row in rows]
+    return [[cell.text if isinstance(cell, html.Cell) else str(cell) for cell in row] for row in rows]
 
 
 def _value(value: float, outcome: Outcome) -> str:
@@ -122,18 +122,18 @@ def _value(value: float, outcome: Outcome) -> str:
     return f"{value:.2%}" if outcome.unit == "points" else f"{value:.3g}{f' {outcome.unit}' if outcome.unit else ''}"
 
 
-def _difference(comparison: Comparison) -> page.Cell:
+def _difference(comparison: Comparison) -> html.Cell:
     found, unit = comparison.difference, comparison.outcome.unit
     scale, digits = (100, ".2f") if unit == "points" else (1, ".3g")
     if found.n < 2:
-        return page.Cell(f"{scale * found.mean:+{digits}}", found.mean)
+        return html.Cell(f"{scale * found.mean:+{digits}}", found.mean)
     text = f"{scale * found.mean:+{digits}} ({scale * found.low:+{digits}} to {scale * found.high:+{digits}})"
-    return page.Cell(text, found.mean)
+    return html.Cell(text, found.mean)
 
 
-def _p(value: float) -> page.Cell:
+def _p(value: float) -> html.Cell:
     text = "–" if value != value else "< 0.0001" if value < 1e-4 else f"{value:.4f}"
-    return page.Cell(text, value)
+    return html.Cell(text, value)
 
 
 def _table(study: Study, found: Sequence[Cell], compared: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
@@ -147,19 +147,19 @@ def _table(study: Study, found: Sequence[Cell], compared: Sequence[Comparison]) 
     rows = []
     for cell in found:
         summary, comparison = cell.summaries[TEST], by_cell.get(cell.name)
-        no_difference = page.Cell("baseline", 0.0) if cell.name == study.baseline else page.Cell("–")
+        no_difference = html.Cell("baseline", 0.0) if cell.name == study.baseline else html.Cell("–")
         row: list[Any] = [
             cell.name,
             summary.n,
-            page.Cell(f"{summary.mean:.2%}", summary.mean),
-            "–" if summary.n < 2 else page.Cell(f"{100 * summary.std:.2f}", summary.std),
-            "–" if summary.n < 2 else page.Cell(f"{summary.low:.2%} to {summary.high:.2%}", summary.low),
+            html.Cell(f"{summary.mean:.2%}", summary.mean),
+            "–" if summary.n < 2 else html.Cell(f"{100 * summary.std:.2f}", summary.std),
+            "–" if summary.n < 2 else html.Cell(f"{summary.low:.2%} to {summary.high:.2%}", summary.low),
             _difference(comparison) if comparison else no_difference,
-            _p(comparison.difference.p_holm) if comparison else page.Cell("–"),
-            page.Cell(f"{cell.parameters:,}", cell.parameters),
-            page.Cell(f"{cell.multiply_adds:,}", cell.multiply_adds),
-            page.Cell(f"{cell.epoch_seconds:.2f}", cell.epoch_seconds),
-            page.Cell(f"{cell.step_bytes / 1e6:.1f}", cell.step_bytes),
+            _p(comparison.difference.p_holm) if comparison else html.Cell("–"),
+            html.Cell(f"{cell.parameters:,}", cell.parameters),
+            html.Cell(f"{cell.multiply_adds:,}", cell.multiply_adds),
+            html.Cell(f"{cell.epoch_seconds:.2f}", cell.epoch_seconds),
+            html.Cell(f"{cell.step_bytes / 1e6:.1f}", cell.step_bytes),
         ]
         rows.append(row + ([str(study.tune[field][cell.chosen])] if field else []))
     return headers, rows
@@ -175,10 +175,10 @@ def _outcomes(study: Study, found: Sequence[Cell]) -> tuple[list[str], list[list
         for cell in found:
             summary = cell.summaries.get(outcome.name)
             if summary is None:
-                row.append(page.Cell("–"))
+                row.append(html.Cell("–"))
                 continue
             spread = f" ± {_value(summary.std, outcome).removesuffix('%')}" if summary.n > 1 else ""
-            row.append(page.Cell(_value(summary.mean, outcome) + spread, summary.mean))
+            row.append(html.Cell(_value(summary.mean, outcome) + spread, summary.mean))
         rows.append(row)
     return ["outcome, mean ± sd", *(cell.name for cell in found)], rows
 
@@ -189,7 +189,7 @@ def _comparisons(study: Study, compared: Sequence[Comparison]) -> tuple[list[str
         found = comparison.difference
         first, second = analysis.sides(comparison.contrast, study)
         scale, digits = (100, ".2f") if comparison.outcome.unit == "points" else (1, ".3g")
-        least = page.Cell("–" if found.n < 2 else f"{scale * found.detectable:{digits}}", found.detectable)
+        least = html.Cell("–" if found.n < 2 else f"{scale * found.detectable:{digits}}", found.detectable)
         rows.append([first, second, found.n, _difference(comparison), _p(found.p), _p(found.p_holm), least])
     headers = ["first", "second", "n", "difference (95 % interval)", "p", "p (Holm)", "found with 80 %"]
     return headers, rows
@@ -291,13 +291,13 @@ def _plots(workdir: str, study: Study, found: Sequence[Cell], compared: Sequence
     return drawn
 
 
-def _nets(store: Store, found: Sequence[Cell]) -> list[page.Item]:
-    items: list[page.Item] = []
+def _nets(store: Store, found: Sequence[Cell]) -> list[html.Item]:
+    items: list[html.Item] = []
     for cell in found:
         for name, what in (("kernels.png", "kernels of the first layer"), ("features.png", "feature maps")):
             path = store.picture(cell.name, name)
             if os.path.exists(path):
-                items.append(page.Picture(path, f"{cell.name}: {what}, one seed"))
+                items.append(html.Picture(path, f"{cell.name}: {what}, one seed"))
     return items
 
 

@@ -1,0 +1,219 @@
+"""Data sets in memory: three splits as uint8 arrays, batches as a pure function of (seed, step).
+
+`load` reads a set by name; `batch_indices` says which examples a step sees; `normalise` runs on the device,
+inside the jitted step. Augmentation is in `cnn.data.augment`, the readers in `cnn.data.readers` and `cnn.data.tfds`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn.data import readers, tfds
+from cnn.data.image_files import DataError
+from cnn.data.readers import Split
+
+DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own to keep
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # eq: arrays have no single truth value
+class Dataset:
+    """Three splits in memory, and what is known of them.
+
+    Attributes:
+      name: as given to `load`.
+      train, validation, test: uint8 images and int32 labels; validation was held out of train, and train is all that
+        was left or, with `train_examples`, a part of it.
+      class_names: one for each label.
+      mean, std: per channel, of the train pixels scaled to [0, 1]; a channel that never varies has std 1.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) in pixels and channels."""
+        _, height, width, channels = self.train.images.shape
+        return height, width, channels
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def load(
+    name: str,
+    *,
+    dir: str = "",  # the promised config field is data.dir
+    validation_fraction: float = 0.1,
+    image_size: int | None = None,
+    train_examples: int | None = None,
+) -> Dataset:
+    """Reads a data set into memory.
+
+    The splits are the same for every run: what is held out for validation is drawn class by class with a
+    constant seed. The test split is 20 % of digits, a folder's val, and a TFDS set's test or, without one,
+    its validation; a TFDS set with both keeps its own validation, and nothing is held out of its train.
+
+    Args:
+      name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val}/<class>/*.jpg or png), "fake", or
+        a TFDS image-classification set such as "mnist" or "imagenette/160px-v2:1.0.0".
+      dir: the image folder, or TFDS's data_dir ("": $TFDS_DATA_DIR, else ~/tensorflow_datasets).
+      validation_fraction: of the training examples, held out, in [0, 1); 0 leaves validation empty.
+      image_size: pixels; images are resized (shortest side, antialiased) and centre-cropped to a square.
+        None keeps a set's own size, and is 32 for digits and fake.
+      train_examples: how many training examples to keep once validation is held out, each class in proportion, the
+        same for every run, fewer among more; None keeps all. mean and std are those of the examples kept.
+
+    Returns:
+      The data set.
+
+    Raises:
+      DataError: a field out of range, an unknown or unprepared set, unreadable files, or more than fits.
+    """
+    if not 0 <= validation_fraction < 1:
+        raise DataError(
+            f"data.validation_fraction (={validation_fraction}) must be at least 0 and below 1: it is the "
+            "part of the training examples that is held out; 0.1 is usual"
+        )
+    if image_size is not None and image_size < 1:
+        raise DataError(f"data.image_size (={image_size}) must be at least 1 pixel, or None for the set's own size")
+    if train_examples is not None and train_examples < 1:
+        raise DataError(f"data.train_examples (={train_examples}) must be at least 1, or None for all")
+    if name == "digits":
+        parts = readers.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
+    elif name == "fake":
+        parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
+    elif name == "folder":
+        parts = readers.folder(dir, validation_fraction, image_size)
+    else:
+        parts = tfds.read(name, dir, validation_fraction, image_size)
+    if len(parts.train.labels) == 0:
+        raise DataError(f"data.name={name!r} leaves no training examples; a smaller data.validation_fraction would")
+    statistics = _channel_statistics(parts.train.images)
+    dataset = Dataset(name, parts.train, parts.validation, parts.test, parts.class_names, *statistics)
+    return dataset if train_examples is None else subset(dataset, train_examples)
+
+
+def subset(dataset: Dataset, train_examples: int) -> Dataset:
+    """A data set with fewer training examples, as `load` gives it with that many.
+
+    Args:
+      dataset: with all its training examples.
+      train_examples: how many to keep: drawn class by class in proportion with a constant seed; fewer are among more.
+
+    Returns:
+      The data set, with the mean and std of what is left.
+
+    Raises:
+      DataError: if there are fewer.
+    """
+    train = dataset.train
+    if train_examples > len(train.labels):
+        raise DataError(
+            f"data.train_examples (={train_examples}) is more than the {len(train.labels)} training examples of "
+            f"data.name={dataset.name!r} at this data.validation_fraction; ask for fewer, or None for all"
+        )
+    train = readers.take(train, readers.draw(train.labels, train_examples))
+    mean, std = _channel_statistics(train.images)
+    return dataclasses.replace(dataset, train=train, mean=mean, std=std)
+
+
+def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 [N, H, W, C] scaled to [0, 1], by exact histograms."""
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), 1024):  # in blocks: bincount makes an int64 copy of what it counts
+        for c in range(channels):
+            counts[c] += np.bincount(images[start : start + 1024, ..., c].ravel(), minlength=256)
+    values = np.arange(256) / 255.0
+    weights = counts / counts.sum(axis=1, keepdims=True)  # (C, 256) float64
+    mean = weights @ values
+    std = np.sqrt((weights * (values[None] - mean[:, None]) ** 2).sum(axis=1))
+    std = np.where(std > 0, std, 1.0)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def normalise(
+    images: jax.Array | np.ndarray, mean: Sequence[float] | jax.Array, std: Sequence[float] | jax.Array
+) -> jax.Array:
+    """Centres and scales images by a data set's constants: (x / 255 - mean) / std; may be jitted.
+
+    Args:
+      images: uint8 [..., C], or floating point [..., C] that is already in [0, 1].
+      mean: [C], in units of the full range.
+      std: [C], in units of the full range.
+
+    Returns:
+      float32 [..., C].
+
+    Raises:
+      TypeError: images of another dtype.
+      ValueError: mean or std not one number per channel.
+    """
+    images = jnp.asarray(images)
+    channels = images.shape[-1]
+    constants = []
+    for field, value in (("mean", mean), ("std", std)):
+        array = jnp.asarray(value, jnp.float32)
+        if array.shape != (channels,):
+            raise ValueError(f"normalise: {field} has shape {array.shape}, images have {channels} channels")
+        constants.append(array.reshape((1,) * (images.ndim - 1) + (channels,)))
+    if images.dtype == jnp.uint8:
+        images = images.astype(jnp.float32) / 255
+    elif not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(f"normalise: images are {images.dtype}; give uint8, or floating point in [0, 1]")
+    return (images.astype(jnp.float32) - constants[0]) / constants[1]
+
+
+@functools.lru_cache(maxsize=4)  # one dispatch spans few epochs, and the next starts in the last of them
+def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch))))
+    order = generator.permutation(num_examples).astype(np.int32)
+    order.setflags(write=False)  # it is shared by every later call
+    return order
+
+
+def batch_indices(seed: int, step: int, *, batch_size: int, num_examples: int, steps: int = 1) -> np.ndarray:
+    """Which training examples the steps `step` to `step + steps - 1` see; a pure function of its arguments.
+
+    The stream of examples is an endless sequence of epochs, each a fresh permutation seeded by (seed, epoch),
+    cut into batches. A batch may span epochs, so nothing is dropped: every epoch has each example once.
+
+    Args:
+      seed: of the run, at least 0.
+      step: the first step, from 0.
+      batch_size: examples a step; may be larger than the set.
+      num_examples: size of the training split.
+      steps: number of consecutive steps.
+
+    Returns:
+      int32 [steps, batch_size], each in [0, num_examples).
+
+    Raises:
+      ValueError: a negative seed or step, or a size below 1.
+    """
+    if seed < 0 or step < 0:
+        raise ValueError(f"batch_indices: seed (={seed}) and step (={step}) must be at least 0")
+    if min(batch_size, num_examples, steps) < 1:
+        raise ValueError(
+            f"batch_indices: batch_size (={batch_size}), num_examples (={num_examples}) and steps (={steps}) "
+            "must be at least 1"
+        )
+    start, count = step * batch_size, steps * batch_size
+    first, skip = divmod(start, num_examples)
+    epochs = -(-(skip + count) // num_examples)  # rounded up
+    stream = np.concatenate([_permutation(seed, first + e, num_examples) for e in range(epochs)])
+    return stream[skip : skip + count].reshape(steps, batch_size)

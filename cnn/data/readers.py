@@ -1,0 +1,255 @@
+"""Readers of our own sets: digits, fake, an image folder. Each returns three uint8 splits and class names.
+
+Validation is held out of the training examples, always by the same constant seed, so every run sees the same
+splits whatever its own seed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn.data.image_files import DataError, check_memory, load_images, resize_and_crop
+
+SPLIT_SEED = 0  # of every hold-out; not a field, so that the splits are the same for every run
+EXTENSIONS = (".jpg", ".jpeg", ".png")
+NAMES = ("digits", "fake", "folder")
+
+
+class Split(NamedTuple):
+    """One split in memory."""
+
+    images: np.ndarray  # uint8 [N, H, W, C]
+    labels: np.ndarray  # int32 [N]
+
+
+class Listing(NamedTuple):
+    """Pictures in files, of any sizes, not read yet."""
+
+    paths: list[str]
+    labels: np.ndarray  # int32 [N]
+
+
+class Splits(NamedTuple):
+    """What a reader returns."""
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+
+def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Splits examples in two, each class in the same proportion, by a constant seed.
+
+    Args:
+      labels: int [N].
+      fraction: of the examples to hold out, in [0, 1).
+
+    Returns:
+      (kept, held): sorted indices, int64; round(N * fraction) are held, but never the last one of a class.
+    """
+    # RandomState's stream is frozen by NumPy's policy (NEP 19); a Generator's may change with a release.
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    wanted = counts * fraction
+    numbers = np.floor(wanted).astype(int)
+    most_short = np.argsort(numbers - wanted, kind="stable")  # largest remainders: the total comes out right
+    numbers[most_short[: round(len(labels) * fraction) - numbers.sum()]] += 1
+    numbers = np.minimum(numbers, counts - 1)
+    shuffled = labels[order]
+    parts = [order[shuffled == c][:n] for c, n in zip(classes, numbers, strict=True)]
+    held = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def draw(labels: np.ndarray, count: int) -> np.ndarray:
+    """Chooses some examples, each class in proportion, by a constant seed; fewer are always among more.
+
+    Seats are given to classes by Webster's method (Sainte-Lague), which never takes one back when there are more of
+    them, and stays within about one of the exact proportion.
+
+    Args:
+      labels: int [N].
+      count: how many, in [0, N].
+
+    Returns:
+      Sorted indices, int64 [count].
+    """
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
+    shuffled = labels[order]
+    turn = np.empty(len(labels))  # when an example's class has a right to it: the smaller the sooner
+    for c in np.unique(labels):
+        own = np.flatnonzero(shuffled == c)
+        turn[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return np.sort(order[np.lexsort((shuffled, turn))[:count]])
+
+
+def take(split: Split, indices: np.ndarray) -> Split:
+    """Copies some examples of a split.
+
+    Args:
+      split: N examples.
+      indices: int [M], each in [0, N).
+
+    Returns:
+      M examples, in the order of the indices.
+    """
+    return Split(split.images[indices], split.labels[indices])
+
+
+def digits(validation_fraction: float, image_size: int) -> Splits:
+    """Scikit-learn's 1,797 handwritten 8x8 digits (UCI), 20 % of each class for test.
+
+    Args:
+      validation_fraction: of the other 80 %, held out for validation.
+      image_size: pixels; the 8x8 pictures are enlarged to it (bicubic).
+
+    Returns:
+      Splits of uint8 [N, image_size, image_size, 1], the values 0..16 stretched to 0..255.
+    """
+    from PIL import Image
+
+    table = _digits_table()
+    small = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    large = [resize_and_crop(Image.fromarray(x), image_size, image_size) for x in small]
+    everything = Split(np.stack([np.asarray(x) for x in large])[..., None], table[:, -1].astype(np.int32))
+    rest, test = hold_out(everything.labels, 0.2)
+    kept, held = hold_out(everything.labels[rest], validation_fraction)
+    return Splits(
+        take(everything, rest[kept]),
+        take(everything, rest[held]),
+        take(everything, test),
+        tuple("0123456789"),
+    )
+
+
+def _digits_table() -> np.ndarray:
+    """The file of digits that comes with scikit-learn, uint8 [1797, 65]: 64 pixels, 0..16, and the label.
+
+    Read without importing scikit-learn, which takes longer than everything else before the first step but JAX.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("data.name='digits' are scikit-learn's: python -m pip install scikit-learn")
+    path = pathlib.Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path) as file:
+        return np.loadtxt(file, np.uint8, delimiter=",")
+
+
+def fake(validation_fraction: float, image_size: int) -> Splits:
+    """Made-up RGB images for tests: ten classes, each a coarse pattern of its own under noise.
+
+    Args:
+      validation_fraction: of the 640 training examples, held out for validation.
+      image_size: pixels.
+
+    Returns:
+      Splits: 640 for training and validation, 160 for test, the classes balanced.
+    """
+    rng = np.random.default_rng(SPLIT_SEED)
+    patterns = rng.integers(0, 128, (10, 4, 4, 3), np.uint8)
+    cell = np.arange(image_size) * 4 // image_size  # which of the 4x4 cells a pixel lies in
+    patterns = patterns[:, cell][:, :, cell]  # (10, S, S, 3)
+    labels = np.arange(800, dtype=np.int32) % 10
+    noise = rng.integers(0, 128, (800, image_size, image_size, 3), np.uint8)
+    everything = Split(patterns[labels] + noise, labels)
+    kept, held = hold_out(labels[:640], validation_fraction)
+    return Splits(
+        take(everything, kept),
+        take(everything, held),
+        take(everything, np.arange(640, 800)),
+        tuple(f"pattern {k}" for k in range(10)),
+    )
+
+
+def folder(root: str, validation_fraction: float, image_size: int | None) -> Splits:
+    """An image folder, root/{train,val}/<class>/*.jpg, *.jpeg or *.png, of any sizes and modes.
+
+    Args:
+      root: the directory with train and val.
+      validation_fraction: of train, held out for validation; val is the split reported as test.
+      image_size: pixels; shortest sides are resized to it, then the centre is cut out.
+
+    Returns:
+      Splits of uint8 [N, image_size, image_size, 3]; classes are the directories' names, sorted.
+
+    Raises:
+      DataError: a missing directory, size or class, a file that is not a readable image, or too much of it.
+    """
+    if image_size is None:
+        raise DataError(
+            "data.name='folder' needs data.image_size: pictures of any size are resized (shortest side) and "
+            "centre-cropped to it; 64 is quick, 224 usual"
+        )
+    listings, classes = folder_listings(root, validation_fraction)
+    total = sum(len(listing.paths) for listing in listings.values())
+    check_memory(total, (image_size, image_size, 3))
+    splits = {name: Split(load_images(x.paths, image_size, 3), x.labels) for name, x in listings.items()}
+    return Splits(**splits, class_names=classes)
+
+
+def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Listing], tuple[str, ...]]:
+    """Which pictures of an image folder are in which split, without reading them.
+
+    Args:
+      root: the directory with train and val.
+      validation_fraction: of train, held out for validation; val is the split reported as test.
+
+    Returns:
+      {"train", "validation", "test"} -> `Listing`, and the classes: the directories' names, sorted.
+
+    Raises:
+      DataError: a missing directory or class, or a file that is no picture by its name.
+    """
+    if not root:
+        raise DataError("data.name='folder' needs data.dir, the directory that has train/ and val/ in it")
+    classes, train = list_classes(pathlib.Path(root) / "train")
+    test_classes, test = list_classes(pathlib.Path(root) / "val")
+    if classes != test_classes:
+        only_train, only_val = set(classes) - set(test_classes), set(test_classes) - set(classes)
+        raise DataError(
+            f"{root}: train and val must have the same classes; only in train: {sorted(only_train)}, "
+            f"only in val: {sorted(only_val)}"
+        )
+    kept, held = hold_out(train.labels, validation_fraction)
+    parts = (Listing([train.paths[i] for i in part], train.labels[part]) for part in (kept, held))
+    return dict(zip(("train", "validation", "test"), (*parts, test), strict=True)), classes
+
+
+def list_classes(directory: pathlib.Path) -> tuple[tuple[str, ...], Listing]:
+    """Lists directory/<class>/*, sorted, without reading the pictures.
+
+    Args:
+      directory: that holds one directory for each class.
+
+    Returns:
+      The class names, and the files with their labels.
+
+    Raises:
+      DataError: a missing directory or class, or a file that is no picture by its name.
+    """
+    if not directory.is_dir():
+        raise DataError(f"{directory} is not a directory; data.dir must hold train/<class>/ and val/<class>/")
+    classes = sorted(p.name for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not classes:
+        raise DataError(f"{directory} has no class directories; expected {directory}/<class>/*.jpg or *.png")
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        files = sorted(p for p in (directory / name).iterdir() if not p.name.startswith("."))
+        strange = [p.name for p in files if p.suffix.lower() not in EXTENSIONS]
+        if strange:
+            raise DataError(
+                f"{directory / name} has {len(strange)} entries that are not {', '.join(EXTENSIONS)}, the "
+                f"first is {strange[0]!r}; convert or move them, so that nothing is left out unseen"
+            )
+        if not files:
+            raise DataError(f"{directory / name} has no images; remove the directory or put some there")
+        paths += [str(p) for p in files]
+        labels += [label] * len(files)
+    return tuple(classes), Listing(paths, np.array(labels, np.int32))

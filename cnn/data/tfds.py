@@ -1,0 +1,230 @@
+"""TFDS image-classification sets, read from array_record without TensorFlow.
+
+Preparing a set needs TensorFlow: that is `cnn.prepare`, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import io
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn.data.image_files import MODES, DataError, check_memory, decode, resize_and_crop
+from cnn.data.readers import NAMES, Split, Splits, hold_out, take
+
+READ_BLOCK = 1000  # records read at once: one by one takes three times as long
+
+
+def read(name: str, directory: str, validation_fraction: float, image_size: int | None) -> Splits:
+    """Any TFDS image-classification set, read from array_record without TensorFlow.
+
+    The test split is "test", or "validation" where there is none (or one without labels, as ImageNet's). A
+    set with both keeps its own validation, and nothing is held out of its train. A set that is not prepared
+    yet is prepared by `cnn.prepare` in a child process if TensorFlow is installed.
+
+    Args:
+      name: as TFDS has it: "mnist", "imagenette/160px-v2", "cifar10:3.0.2".
+      directory: TFDS's data_dir; "" for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      validation_fraction: of train, held out for validation.
+      image_size: pixels; None keeps a set's own size. Images of another size are resized (shortest side) and
+        centre-cropped.
+
+    Returns:
+      Splits of uint8 [N, H, W, C].
+
+    Raises:
+      DataError: an unknown name, a set that cannot be prepared, is not for image classification, has no test
+        split, has images of many sizes (and no image_size is given), or is too large.
+    """
+    opened = _open(name, directory)
+    tests, keys = opened.tests, (opened.image_key, opened.label_key)
+    own_validation = len(tests) == 2 and validation_fraction > 0
+    used = ["train", *(tests if own_validation else tests[:1])]
+    shape = _image_shape(name, opened.shape, image_size)
+    check_memory(sum(len(opened.sources[split]) for split in used), shape)
+    resize = image_size is not None
+    splits = {split: _read_split(opened.sources[split], *keys, shape, resize) for split in used}
+    if own_validation:
+        train, validation = splits["train"], splits["validation"]
+    else:
+        kept, held = hold_out(splits["train"].labels, validation_fraction)
+        train, validation = take(splits["train"], kept), take(splits["train"], held)
+    return Splits(train, validation, splits[tests[0]], opened.class_names)
+
+
+def read_encoded(
+    name: str, directory: str, validation_fraction: float, split: str
+) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
+    """One split with its images as they are stored, of any sizes: for who wants them whole.
+
+    Args:
+      name: as TFDS has it.
+      directory: TFDS's data_dir, as for `read`.
+      validation_fraction: of train, held out for validation.
+      split: "validation" or "test", meaning the same examples as in `read`.
+
+    Returns:
+      The encoded images, their labels (int32 [N]), and the class names.
+
+    Raises:
+      DataError: as `read`, but for images of many sizes.
+    """
+    opened = _open(name, directory)
+    held_out = split == "validation" and not (len(opened.tests) == 2 and validation_fraction > 0)
+    source = opened.sources["train" if held_out else opened.tests[split == "validation"]]
+    encoded: list[bytes] = []
+    labels: list[int] = []
+    for start in range(0, len(source), READ_BLOCK):
+        records = source.__getitems__(range(start, min(start + READ_BLOCK, len(source))))
+        encoded += [record[opened.image_key] for record in records]
+        labels += [int(record[opened.label_key]) for record in records]
+    if held_out:
+        held = hold_out(np.array(labels, np.int32), validation_fraction)[1]
+        encoded, labels = [encoded[i] for i in held], [labels[i] for i in held]
+    return encoded, np.array(labels, np.int32), opened.class_names
+
+
+class _Opened(NamedTuple):
+    """A prepared set: its splits as data sources, and where in a record the image and the label are."""
+
+    sources: dict[str, Any]
+    tests: list[str]  # labelled ones to report on, the best first; a second one is for validation
+    image_key: str
+    label_key: str
+    shape: tuple[int | None, ...]
+    class_names: tuple[str, ...]
+
+
+def _open(name: str, directory: str) -> _Opened:
+    builder = _prepared_builder(name, directory)
+    import tensorflow_datasets as tfds
+
+    features, available = builder.info.features, builder.info.splits
+    image_key, label_key = _image_and_label(name, builder.info)
+    # The images are decoded here: faster than by TFDS, and the same with and without OpenCV.
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    decoders = {key: tfds.decode.SkipDecoding() for key in images}
+    sources = {split: builder.as_data_source(split=split, decoders=decoders) for split in available}
+    # ImageNet's test split is there, but its labels are all -1.
+    tests = [s for s in ("test", "validation") if sources.get(s) and sources[s][0][label_key] >= 0]
+    if "train" not in sources or not tests:
+        raise DataError(
+            f"data.name={name!r} has the splits {sorted(sources)}; training needs a 'train' split and a "
+            "labelled 'test' or 'validation' split to report on"
+        )
+    class_names = tuple(str(c) for c in features[label_key].names)
+    return _Opened(sources, tests, image_key, label_key, features[image_key].shape, class_names)
+
+
+def _prepared_builder(name: str, directory: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    directory = directory or os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
+    directory = os.path.abspath(os.path.expanduser(directory))
+    try:
+        builder = tfds.builder(name, data_dir=directory)
+        if not builder.is_prepared():
+            _prepare(name, directory)
+            builder = tfds.builder(name, data_dir=directory)
+    except DataError:
+        raise
+    except Exception as error:  # TFDS raises ValueError, AssertionError, ImportError, FileNotFoundError, ...
+        known = tfds.list_builders(with_community_datasets=False)
+        base = re.split("[/:]", name)[0]
+        if base in known:
+            raise DataError(f"data.name={name!r}: {error}") from error
+        near = difflib.get_close_matches(base.lower().replace("-", "_"), [*NAMES, *known])
+        raise DataError(
+            f"data.name={name!r} is no known data set; near names: {', '.join(near) or 'none'}. There are "
+            f"{', '.join(NAMES)} and the image-classification sets of tensorflow_datasets"
+        ) from error
+    file_format = getattr(builder.info.file_format, "value", None)
+    if file_format not in ("array_record", "parquet"):
+        raise DataError(
+            f"data.name={name!r} is prepared in {directory} as {file_format}, which cannot be "
+            "read without TensorFlow; prepare it again in another directory, as array_record: "
+            f"python -m cnn.prepare {name} --data_dir=DIR"
+        )
+    return builder
+
+
+def _prepare(name: str, directory: str) -> None:
+    """Prepares a set in a child process, so that TensorFlow is never imported in this one."""
+    command = f"python -m cnn.prepare {name} --data_dir={directory}"
+    if importlib.util.find_spec("tensorflow") is None:
+        raise DataError(
+            f"data.name={name!r} is not prepared in {directory}, and preparing it needs TensorFlow (training "
+            "does not). These two commands will:\n"
+            f"  python -m pip install -r requirements-tfds.txt\n  {command}"
+        )
+    print(f"{name} is not prepared in {directory}: running {command}", file=sys.stderr, flush=True)
+    child = [sys.executable, "-m", "cnn.prepare", name, f"--data_dir={directory}"]
+    code = subprocess.run(child, cwd=pathlib.Path(__file__).parents[2], check=False).returncode
+    if code != 0:
+        raise DataError(f"data.name={name!r} was not prepared: {command} ended with code {code}; see above for why")
+
+
+def _image_and_label(name: str, info: Any) -> tuple[str, str]:
+    """Keys of the image and the class label: the supervised pair, else those names, else the only ones."""
+    import tensorflow_datasets as tfds
+
+    # np_dtype, because .dtype would import TensorFlow.
+    kinds: dict[type, list[str]] = {tfds.features.Image: [], tfds.features.ClassLabel: []}
+    for key, feature in info.features.items():
+        if type(feature) in kinds and feature.np_dtype in (np.uint8, np.int64):
+            kinds[type(feature)].append(key)
+    found = []
+    for place, (keys, usual) in enumerate(zip(kinds.values(), ("image", "label"), strict=True)):
+        named = [*(info.supervised_keys or ())[place : place + 1], usual]
+        found += [key for key in [*named, *(keys if len(keys) == 1 else [])] if key in keys][:1]
+    if len(found) != 2:
+        raise DataError(
+            f"data.name={name!r} is no image-classification set with one uint8 image and one class label; "
+            f"its features are {', '.join(f'{key}: {type(f).__name__}' for key, f in info.features.items())}"
+        )
+    return found[0], found[1]
+
+
+def _image_shape(name: str, shape: tuple[int | None, ...], image_size: int | None) -> tuple[int, int, int]:
+    height, width, channels = shape
+    if channels not in MODES:
+        raise DataError(f"data.name={name!r} has images of {channels} channels; only 1 (grey) and 3 (RGB) are read")
+    if image_size is not None:
+        return image_size, image_size, channels
+    if height is None or width is None:
+        raise DataError(
+            f"data.name={name!r} has images of different sizes, so it needs data.image_size: they are "
+            "resized (shortest side) and centre-cropped to it"
+        )
+    return height, width, channels
+
+
+def _read_split(source: Any, image_key: str, label_key: str, shape: tuple[int, int, int], resize: bool) -> Split:
+    height, width, channels = shape
+    images = np.empty((len(source), *shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+    for start in range(0, len(source), READ_BLOCK):
+        records = source.__getitems__(range(start, min(start + READ_BLOCK, len(source))))
+        for i, record in enumerate(records, start):
+            try:
+                image = decode(io.BytesIO(record[image_key]), channels)
+            except DataError as error:
+                raise DataError(f"record {i} of {source}: {error}") from error
+            if resize:
+                image = resize_and_crop(image, height, width)
+            if image.size != (width, height):
+                raise DataError(
+                    f"record {i} of {source} is {image.height}x{image.width}, not {height}x{width} as the "
+                    "set declares; data.image_size brings all images to one size"
+                )
+            images[i] = np.asarray(image).reshape(shape)
+            labels[i] = record[label_key]
+    return Split(images, labels)

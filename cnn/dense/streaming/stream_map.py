@@ -1,0 +1,263 @@
+"""The score map of an image of any size, tile by tile, from what can be sliced to what can be written to.
+
+Tiles of one fixed shape go through the net; they overlap by window - stride, so that the map is, to the bit, the one of
+a single pass (from `cnn.dense.tiles.LEAST_OUTPUTS` on: smaller products are summed in another order). One thread reads
+ahead, every device has a tile at work and one waiting, and scores are written in order.
+"""
+
+import functools
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from cnn import geometry
+from cnn.dense import tiles
+from cnn.dense.streaming import journal as journals
+from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD, Job, Record, pixels_done, run_all
+from cnn.dense.streaming.source_and_sink import CACHE_BYTES, PENDING_WRITES, Source, open_sink, open_source
+from cnn.dense.tiles import Tiling
+from cnn.layers import Conv
+from cnn.nets import Net
+from cnn.windows import Pair, as_pair, shape_text
+
+ALIGNMENT = 64  # scores; tiles are multiples of it if they are larger, so that a zarr's chunks divide them
+LARGEST_CHUNK = 512  # scores along an axis of a zarr's chunk
+LOG = logging.getLogger(__name__)
+
+Variables = Mapping[str, Any]
+
+
+class StreamResult(NamedTuple):
+    """What a stream did.
+
+    Attributes:
+      shape: (h, w, K) of the map.
+      image_shape: (H, W, C).
+      window: (height, width) of a window, pixels.
+      stride: between neighbouring scores, pixels; `boxes(net, image_shape, plan_grid(net, image_shape, window, stride),
+        context)` are the scores' pixels.
+      context: "image", "crop" or "both", as in `ScoreMap`.
+      backend: how it was computed.
+      outputs: scores of one tile, (rows, columns), as the stream began.
+      tiles: number of them in the whole map.
+      tiles_done_before: how many of them were in the sink already.
+      shrunk: how often memory ran out and the tiles were cut smaller.
+      seconds: that it took.
+      megapixels_per_second: of the image, over the part that was computed now; 0 if there was none.
+    """
+
+    shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
+    window: Pair
+    stride: Pair
+    context: str
+    backend: str
+    outputs: Pair
+    tiles: int
+    tiles_done_before: int
+    shrunk: int
+    seconds: float
+    megapixels_per_second: float
+
+
+def stream(
+    net: Net,
+    variables: Variables,
+    source: Any,
+    sink: Any,
+    *,
+    window: Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    backend: str = "auto",
+    context: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    memory_limit: int = 2 * 2**30,
+    tile: int | Sequence[int] | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    devices: Sequence[Any] | None = None,
+) -> StreamResult:
+    """Class scores of every window of an image of any size, written as they come.
+
+    A stream into a file that is stopped, in whatever way, and started again with the same arguments goes on at its
+    first missing tile and ends in the same bytes; a finished one does nothing. Beside the file lies its journal,
+    `NAME.progress.json`. If memory runs out, the tiles are cut smaller, which is logged, and the stream goes on.
+
+    Args:
+      net: a classifier; fully connected layers are converted as needed.
+      variables: its variables.
+      source: an image, [H, W] or [H, W, C], uint8 or floating: an array that can be sliced, or the path of a .npy,
+        zarr, TIFF, JPEG, PNG, ...; see `cnn.dense.streaming.source_and_sink.open_source`.
+      sink: the path of a .npy or .zarr, or an array [h, w, K] that can be written to (it has no journal); float32.
+      window: (height, width) that the net was trained on, pixels.
+      stride: distance between windows, one number or (vertical, horizontal), pixels; None: the net's own.
+      backend: as `score_map` takes it.
+      context: as `score_map` takes it.
+      mean: of the training data, [C], in units of the full range; None: pixels are as the net takes them.
+      std: likewise.
+      memory_limit: bytes that tiles, parameters and caches may take on this machine; on accelerators, on each of them,
+        and on the machine that feeds them. An array, or a picture that must be decoded whole, is not counted.
+      tile: scores of one tile, one number or (rows, columns); None: what an earlier try took, or as many as fit.
+      overwrite: begin anew, whatever the sink holds.
+      progress: whether to show a bar with megapixels a second.
+      devices: which to spread the tiles over; None: all local ones.
+
+    Returns:
+      A `StreamResult`.
+
+    Raises:
+      StorageError: a source or sink that cannot be used, or a sink that was begun with something else.
+      GeometryError: if window, stride and image do not fit the net, or a layer cannot slide.
+      ValueError: an unknown backend or context, or one of mean and std without the other.
+      MemoryError: a memory limit that no tile fits; or memory ran out, and tiles cannot be smaller.
+    """
+    begin = time.monotonic()
+    devices = list(devices or jax.local_devices())
+    window = as_pair(window, "window", "stream")
+    cache_bytes = min(CACHE_BYTES, memory_limit // 8)
+    image = open_source(source, _channels(net, variables, mean), cache_bytes)
+    path = journals.journal_path(sink)
+    journal = journals.read_journal(path) if path and not overwrite else None
+    if (mean is None) != (std is None):
+        raise ValueError(f"stream: mean (={mean}) and std (={std}) go together; give both, or neither")
+    given = tile is not None
+    if journal:  # a stream that goes on keeps its tiles and its backend, whatever memory it has now
+        tile = journal["computes"].get("tile") if tile is None else tile
+        backend = journal["computes"].get("backend", backend) if backend == "auto" else backend
+
+    itemsize = image.dtype.itemsize
+
+    def plan(backend: str = backend, **size: Any) -> Tiling:
+        return tiles.plan_tiles(net, image.shape, window, stride, backend, context=context, itemsize=itemsize, **size)
+
+    budget = memory_limit - cache_bytes - _parameter_bytes(variables, devices)
+    fitting = None if given else _fit(net, plan, budget, devices, itemsize)
+    base = fitting if tile is None else plan(outputs=as_pair(tile, "tile", "stream"))
+    assert base is not None
+    run = _no_larger(plan, base, fitting) if fitting else base
+    computes = {**journals.net_identity(net, variables), **_describe(image, base, mean, std)}
+    computes["platform"] = devices[0].platform
+    if journal and path:
+        journals.check_same(path, journal["computes"], computes)
+    done = journal["done"] if journal else 0
+    total = math.prod(base.counts)
+    shape = (*base.size, geometry.table(net, (*window, image.shape[2]))[-1].output_shape[-1])
+    if overwrite and path:
+        with suppress(FileNotFoundError):
+            os.remove(path)  # before the map that it describes
+    chunk = (*(_chunk(n) for n in base.outputs), shape[2])
+    placed = [jax.device_put(variables, device) for device in devices]
+    # A stream that was stopped before its first tile was safe makes its file anew.
+    target = open_sink(sink, shape, np.float32, chunk, existing=done > 0, overwrite=overwrite or journal is not None)
+    record = Record(target, path, {"computes": computes, "map": shape, "tiles": total}, done)
+    job = Job(net, placed, devices, image, target, base, mean, std)
+    shrunk = 0
+    if done < total:
+        shrunk = run_all(job, run, functools.partial(plan, base.backend), record, progress)
+    else:
+        target.close()
+        message = f"{target.name}: finished already, all {total} tiles are there; nothing to do"
+        LOG.info(message)
+        if progress:
+            tqdm.write(message, file=sys.stderr)
+    seconds = time.monotonic() - begin
+    rate = (pixels_done(base, total) - pixels_done(base, done)) / 1e6 / seconds
+    facts = (window, base.stride, base.context, base.backend, base.outputs, total, done, shrunk)
+    return StreamResult(shape, image.shape, *facts, seconds, rate)
+
+
+def _describe(image: Source, base: Tiling, mean: Sequence[float] | None, std: Sequence[float] | None) -> dict[str, Any]:
+    """What, beside the net, decides the bytes of a map, field by field."""
+    constants = {"mean": mean, "std": std}
+    return {
+        **{f"source {name}": value for name, value in image.identity().items()},
+        "window": base.window,
+        "stride": base.stride,
+        "context": base.context,
+        "backend": base.backend,
+        **{
+            name: None if value is None else np.asarray(value, np.float64).tolist() for name, value in constants.items()
+        },
+        "tile": base.outputs,
+    }
+
+
+def _fit(net: Net, plan: Callable[..., Tiling], budget: int, devices: Sequence[Any], itemsize: int) -> Tiling:
+    """The largest tiles of which as many as are in memory at a time stay within the budget (bytes)."""
+    if budget <= 0:
+        raise MemoryError(
+            f"stream: parameters on {len(devices)} devices and the cache take {-budget / 2**20:.0f} MiB more than "
+            "memory_limit; give more memory, or fewer devices"
+        )
+    limit = budget // IN_FLIGHT
+    for _ in range(8):
+        tiling = plan(memory_limit=limit)
+        needed = _bytes(net, tiling, devices, itemsize)
+        if needed <= budget:
+            break
+        limit = int(0.98 * limit * budget / needed)
+    else:
+        raise MemoryError(
+            f"stream: tiles of {shape_text(tiling.outputs)} scores take {needed / 2**20:.0f} MiB on {len(devices)} "
+            f"devices, {budget / 2**20:.0f} MiB are left of memory_limit; give more memory"
+        )
+    return plan(tiling.backend, outputs=tuple(_even(tiling, axis) for axis in range(2)))
+
+
+def _bytes(net: Net, tiling: Tiling, devices: Sequence[Any], itemsize: int) -> int:
+    """Memory that a stream in tiles of one size takes: on a CPU host and devices share it, else the larger of both."""
+    window = tiling.window
+    classes = geometry.table(net, (*window, tiling.image_shape[2]))[-1].output_shape[-1]
+    read = math.prod(tiling.extent) * tiling.image_shape[2] * itemsize
+    host = (READ_AHEAD + 1) * read + (PENDING_WRITES + 1) * math.prod(tiling.outputs) * classes * 4
+    device = IN_FLIGHT * tiles.tile_bytes(net, tiling)
+    return host + len(devices) * device if devices[0].platform == "cpu" else max(host, device)
+
+
+def _even(tiling: Tiling, axis: int) -> int:
+    """Scores of a tile along an axis, so that the last one is hardly smaller than the others."""
+    native, stride = tiling.native[axis], tiling.stride[axis]
+    unit = math.lcm(ALIGNMENT, native // math.gcd(native, stride))  # a multiple of what the stride needs
+    most = tiling.outputs[axis] // unit * unit
+    if tiling.counts[axis] == 1 or not most:
+        return tiling.outputs[axis]
+    count = -(-tiling.size[axis] // most)
+    return -(-tiling.size[axis] // (count * unit)) * unit
+
+
+def _no_larger(plan: Callable[..., Tiling], base: Tiling, fitting: Tiling) -> Tiling:
+    """The tiles of an earlier try, or parts of them if they no longer fit."""
+    outputs = (min(base.outputs[0], fitting.outputs[0]), min(base.outputs[1], fitting.outputs[1]))
+    return base if outputs == base.outputs else plan(base.backend, outputs=outputs)
+
+
+def _chunk(outputs: int) -> int:
+    """Scores of a zarr's chunk along an axis: a part of a tile, so that each chunk is written once."""
+    parts = [n for n in range(min(outputs, LARGEST_CHUNK), ALIGNMENT - 1, -1) if outputs % n == 0]
+    return parts[0] if parts else outputs
+
+
+def _parameter_bytes(variables: Variables, devices: Sequence[Any]) -> int:
+    copies = len(devices) if devices[0].platform == "cpu" else 1
+    return copies * sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+
+
+def _channels(net: Net, variables: Variables, mean: Sequence[float] | None) -> int | None:
+    """Channels of the images that a net takes, if its first layer with parameters, or the normalisation, tells."""
+    if mean is not None:
+        return len(mean)
+    params = variables.get("params", {})
+    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
+        if name in params:
+            return params[name]["kernel"].shape[2] * layer.groups if isinstance(layer, Conv) else None
+    return None

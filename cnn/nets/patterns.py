@@ -1,0 +1,230 @@
+"""Nets written as patterns, with the options that a study varies, and the parts that all nets share."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from cnn import geometry
+from cnn.layers import (
+    LRN,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LocallyConnected,
+    MaxPool,
+    NMaxPool,
+)
+from cnn.nets import textbook_kernels
+from cnn.nets.network import Net, net
+
+POOLS = {"max": MaxPool, "average": AvgPool, "n_max": NMaxPool}
+BLOCK_ENDS = (*POOLS, "conv", "stride", None)
+NORMS = {"none": (None, False), "batch": ("batch", True), "lrn": ("lrn",)}
+SHARINGS = ("shared", "local", "full")
+
+
+def pool_class(name: str) -> Any:
+    """The pool that an option names.
+
+    Args:
+      name: one of `POOLS`.
+
+    Returns:
+      The layer's class.
+
+    Raises:
+      ValueError: if there is no such pool.
+    """
+    if name not in POOLS:
+        raise ValueError(f"unknown pool {name!r}; pools: {', '.join(POOLS)}")
+    return POOLS[name]
+
+
+def dropouts(rate: float) -> list[Layer]:
+    """A Dropout layer, or none if its rate is 0."""
+    return [Dropout(rate)] if rate else []
+
+
+def classifier(widths: Sequence[int], num_classes: int, activation: str, dropout: float, order: str) -> list[Layer]:
+    """Flatten, [FC -> activation (-> dropout)] for each width, FC."""
+    layers: list[Layer] = [Flatten(order)]
+    for width in widths:
+        layers += [Dense(width), Activation(activation), *dropouts(dropout)]
+    return [*layers, Dense(num_classes)]
+
+
+def layer_pattern(
+    num_classes: int = 10,
+    convs: int = 1,
+    blocks: int = 2,
+    fc: int = 1,
+    features: int | Sequence[int] = 32,
+    kernel: int | Sequence[int] = 3,
+    padding: Any = "same",
+    width: int = 128,
+    pool: str | None | Sequence[str | None] = "max",
+    activation: str = "relu",
+    norm: bool | str | None = False,
+    dropout: float = 0.0,
+    flatten_order: str = "hwc",
+    padding_mode: str = "zero",
+    pool_n: int = 2,
+    head: str = "flatten",
+    first: str | None = None,
+) -> Net:
+    """INPUT -> [[CONV -> RELU]*convs -> POOL]*blocks -> [FC -> RELU]*fc -> FC, the pattern of most classic nets.
+
+    Args:
+      num_classes: number of outputs.
+      convs: convolutions in a block, N; 0 and up.
+      blocks: number of blocks, M; 0 and up.
+      fc: hidden fully connected layers, K; 0 and up.
+      features: maps of each block's convolutions; one number doubles from block to block up to 512.
+      kernel: height and width of the kernels, pixels; one number, or one for each convolution of a block.
+      padding: of the convolutions: "same", "valid" or pixels.
+      width: of the hidden fully connected layers.
+      pool: how a block ends; one for all blocks, or one for each. "max", "average" and "n_max" are 2x2 pools; "conv"
+        is a learned 2x2 convolution of stride 2 with as many maps, and its activation, in the pool's place; "stride"
+        has no pool: the block's last convolution has stride 2; with None the map keeps its size. Pools and "conv" give
+        floor(size / 2); "stride" gives ceil(size / 2) with padding "same", and floor((size - kernel) / 2) + 1 without
+        padding.
+      activation: see `cnn.layers.ACTIVATIONS`.
+      norm: None or False: none; "batch" (or True): batch normalisation between convolution and activation; "lrn":
+        local response normalisation after the activation, as in AlexNet. Of the blocks' convolutions, not of "conv"
+        pools.
+      dropout: rate after each hidden fully connected layer.
+      flatten_order: "hwc", "chw" or "random", see `cnn.layers.Flatten`.
+      padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean".
+      pool_n: of "n_max": how many of a window's four values are averaged.
+      head: "flatten": the fully connected layers see the whole last map; "global": its mean over height and width, so
+        that the net takes images of any size that its blocks leave a pixel of.
+      first: "bank": the first convolution is 5x5 and starts as `cnn.nets.textbook_kernels.bank` (the first block then
+        has 6 maps); None: it starts as all others.
+
+    Returns:
+      A `Net` whose `str()` is the pattern.
+
+    Raises:
+      ValueError: if a count is negative, an option is unknown or names another number of blocks or convolutions, or
+        there is no convolution to stride or to start.
+    """
+    for what, count in (("convs", convs), ("blocks", blocks), ("fc", fc)):
+        if count < 0:
+            raise ValueError(f"layer_pattern: {what} (={count}) must be at least 0")
+    if isinstance(features, int):
+        features = [min(features * 2**i, 512) for i in range(blocks)]
+    maps = _each(features, blocks, "features", "number", "blocks")
+    ends = _each(pool, blocks, "pool", "kind", "blocks")
+    sizes = _each(kernel, convs, "kernel", "number", "convolutions of a block")
+    if head not in ("flatten", "global"):
+        raise ValueError(f"layer_pattern: unknown head {head!r}; heads: flatten, global")
+    _check_first(first, convs, maps)
+    before, after = _norms(norm)
+    layers: list[Layer] = []
+    for features_here, end in zip(maps, ends, strict=True):
+        _check_end(end, convs)
+        for i, size in enumerate(sizes):
+            bank = (
+                {"kernel": textbook_kernels.BANK_SIZE, "kernel_init": textbook_kernels.bank_init}
+                if first and not layers
+                else {}
+            )
+            strided = {"stride": 2, "rounding": "floor"} if end == "stride" and i == convs - 1 else {}
+            fields = {"kernel": size, "padding": padding, "padding_mode": padding_mode, **strided, **bank}
+            layers += [Conv(features_here, **fields), *before, Activation(activation), *after]
+        if end == "conv":
+            layers += [Conv(features_here, 2, stride=2, rounding="floor"), Activation(activation)]
+        elif end in POOLS:
+            layers.append(pool_class(end)(2, rounding="floor", **({"n": pool_n} if end == "n_max" else {})))
+    average = [AvgPool(None)] if head == "global" else []
+    return net(layers, average, classifier([width] * fc, num_classes, activation, dropout, flatten_order))
+
+
+def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[Any]:
+    """One value for all, or one for each."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"layer_pattern: {option} (={value}) must be one {one} or one for each of {count} {of_what}")
+    return list(value)
+
+
+def _norms(norm: bool | str | None) -> tuple[list[Layer], list[Layer]]:
+    """What stands before and after the activation of a convolution."""
+    kind = next((kind for kind, spelt in NORMS.items() if norm in spelt), None)
+    if kind is None:
+        raise ValueError(f"layer_pattern: unknown norm {norm!r}; norms: batch, lrn, or None")
+    return [BatchNorm()] if kind == "batch" else [], [LRN()] if kind == "lrn" else []
+
+
+def _check_end(end: Any, convs: int) -> None:
+    if end not in BLOCK_ENDS:
+        raise ValueError(f"layer_pattern: unknown pool {end!r}; pools: {', '.join(map(str, BLOCK_ENDS))}")
+    if end == "stride" and convs == 0:
+        raise ValueError("layer_pattern: pool 'stride' needs a convolution to stride; convs (=0) must be at least 1")
+
+
+def _check_first(first: str | None, convs: int, maps: Sequence[int]) -> None:
+    if first not in (None, "bank"):
+        raise ValueError(f"layer_pattern: unknown first {first!r}; it is 'bank' or None")
+    if first and not (convs and maps):
+        raise ValueError(
+            "layer_pattern: first 'bank' needs a convolution to start; convs and blocks must be at least 1"
+        )
+    if first and maps[0] != textbook_kernels.BANK_FEATURES:
+        raise ValueError(
+            f"layer_pattern: first 'bank' has {textbook_kernels.BANK_FEATURES} kernels, the first of features "
+            f"(={list(maps)}) must be as many; features={(textbook_kernels.BANK_FEATURES, *maps[1:])} would do"
+        )
+
+
+def sharing_net(
+    num_classes: int = 10,
+    sharing: str = "shared",
+    features: Sequence[int] = (8, 16),
+    kernels: Sequence[int] = (4, 3),
+    stride: int = 2,
+    image_size: int = 28,
+    activation: str = "relu",
+) -> Net:
+    """Unpadded strided layers whose kernels are shared by all places, or belong to one, or see the whole image.
+
+    The three nets have the same number of values in every layer. On 28x28x1 the first layer has 1,352 (13x13x8), of
+    136, 22,984 or 1,061,320 parameters.
+
+    Args:
+      num_classes: number of outputs.
+      sharing: "shared": convolutions; "local": locally connected, each place has kernels of its own; "full": fully
+        connected, with as many values as the convolution would have at `image_size`.
+      features: maps of each layer.
+      kernels: height and width of each layer's kernels, pixels.
+      stride: of all layers, pixels.
+      image_size: height and width of the images, pixels; looked at by "full" alone.
+      activation: see `cnn.layers.ACTIVATIONS`.
+
+    Returns:
+      A `Net`.
+
+    Raises:
+      ValueError: for an unknown sharing, or another number of kernels than of features.
+      GeometryError: if the layers do not fit `image_size`, for "full".
+    """
+    if sharing not in SHARINGS:
+        raise ValueError(f"sharing_net: unknown sharing {sharing!r}; sharings: {', '.join(SHARINGS)}")
+    if len(features) != len(kernels):
+        raise ValueError(f"sharing_net: features (={features}) and kernels (={kernels}) must be as many")
+    windows = list(zip(features, kernels, strict=True))
+    shared: list[Layer] = [Conv(maps, size, stride=stride) for maps, size in windows]
+    if sharing == "full":
+        rows = geometry.table(shared, (image_size, image_size, 1))
+        return net(classifier([math.prod(row.output_shape) for row in rows], num_classes, activation, 0.0, "hwc"))
+    if sharing == "local":
+        shared = [LocallyConnected(maps, size, stride=stride) for maps, size in windows]
+    return net(
+        *([layer, Activation(activation)] for layer in shared), classifier([], num_classes, activation, 0.0, "hwc")
+    )

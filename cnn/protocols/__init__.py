@@ -1,0 +1,1 @@
+"""Ways to classify an image larger than the window, and what each costs."""

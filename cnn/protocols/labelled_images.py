@@ -1,0 +1,220 @@
+"""Labelled pictures of any sizes, for the test protocols: read when needed, grouped by size, laid on canvases.
+
+A canvas is zeros with an image at its upper left: images of different sizes on canvases of one size share a
+compilation. Nothing is cropped, and nothing is resized but to the scale that was asked for.
+"""
+
+import io
+import math
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn import data
+from cnn.data import image_files, readers, tfds
+from cnn.data.image_files import DataError
+from cnn.protocols import crops
+from cnn.runs.checkpoint import Run
+from cnn.windows import Pair
+
+ASPECT_STEP = 1.25  # ratio of the largest to the smallest aspect ratio that share a canvas
+
+
+class Pictures(NamedTuple):
+    """Labelled images, read one by one.
+
+    Attributes:
+      name: what they are, for the record.
+      sizes: (H, W) of each, pixels.
+      labels: index of each one's class among the run's, int64 [N].
+      read: index -> uint8 [H, W, C]; may be called from several threads.
+    """
+
+    name: str
+    sizes: Sequence[Pair]
+    labels: np.ndarray
+    read: Callable[[int], np.ndarray]
+
+
+class Group(NamedTuple):
+    """Pictures that go through the net together.
+
+    Attributes:
+      indices: of the pictures, ascending.
+      canvases: (H, W) for each scale, pixels, at least as large as each of the resized pictures.
+    """
+
+    indices: np.ndarray
+    canvases: tuple[Pair, ...]
+
+
+def from_arrays(name: str, array: np.ndarray, labels: np.ndarray) -> Pictures:
+    """Pictures that are in memory.
+
+    Args:
+      name: for the record.
+      array: uint8 [N, H, W, C].
+      labels: integer [N].
+
+    Returns:
+      The pictures.
+    """
+    size = (int(array.shape[1]), int(array.shape[2]))
+    return Pictures(name, [size] * len(array), np.asarray(labels, np.int64), lambda index: array[index])
+
+
+def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, channels: int) -> Pictures:
+    """Pictures in files, of which only the headers are read now.
+
+    Args:
+      name: for the record.
+      files: paths, or what the files hold.
+      labels: integer [N].
+      channels: 1 for grey, 3 for RGB: what they are read as.
+
+    Returns:
+      The pictures.
+
+    Raises:
+      DataError: naming a file that cannot be read.
+    """
+
+    def opened(index: int) -> str | io.BytesIO:
+        file = files[index]
+        return file if isinstance(file, str) else io.BytesIO(file)
+
+    def read(index: int) -> np.ndarray:
+        image = np.asarray(image_files.decode(opened(index), channels))
+        return image.reshape(*image.shape[:2], channels)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sizes = list(pool.map(lambda index: image_files.picture_size(opened(index)), range(len(files))))
+    return Pictures(name, sizes, np.asarray(labels, np.int64), read)
+
+
+def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
+    """The pictures to test a run on, whole and at their own sizes.
+
+    Args:
+      run: a trained net.
+      source: a data set as `cnn.data.load` has it, or a folder root/<class>/*.jpg or png whose directories are named as
+        the run's classes (some may be missing); None: the data set that the run was trained on.
+      split: "validation" or "test" of a data set; a folder has none.
+
+    Returns:
+      The pictures, with labels as the run counts its classes. "digits" and "fake" are made at the size of the run's
+      config; all others are read as they are stored, also where the run was trained on resized ones.
+
+    Raises:
+      DataError: (a ValueError) if the data is not there, or does not fit the run: channels, classes, or no examples.
+    """
+    config: Any = run.config.data
+    name: str = source or config.name
+    channels = run.image_shape[2]
+    directory = config.dir if name == config.name or config.name not in readers.NAMES else ""
+    if name == "folder" and config.name == "folder":
+        listings, classes = readers.folder_listings(directory, config.validation_fraction)
+        found = from_files(f"the {split} split of an image folder", *listings[split], channels)
+    elif name in ("digits", "fake"):
+        made = data.load(name, validation_fraction=config.validation_fraction, image_size=config.image_size)
+        classes, found = made.class_names, from_arrays(f"the {split} split of {name}", *getattr(made, split))
+        if made.image_shape[2] != channels:
+            raise DataError(f"data {name!r} has {made.image_shape[2]} channels, the run was trained on {channels}")
+    elif os.path.isdir(name):
+        if os.path.isdir(os.path.join(name, "val")) and "val" not in run.class_names:
+            raise DataError(f"data {name!r} holds splits, not classes; give one of them, {os.path.join(name, 'val')!r}")
+        classes, listing = readers.list_classes(pathlib.Path(name))
+        found = from_files("a folder of pictures", *listing, channels)
+    elif os.sep in name and not name.split(os.sep)[0].isidentifier() or name == "folder":
+        raise DataError(f"data {name!r} is no folder; give the one that holds <class>/*.jpg or png")
+    else:
+        encoded = tfds.read_encoded(name, directory, config.validation_fraction, split)
+        found, classes = from_files(f"the {split} split of {name}", *encoded[:2], channels), encoded[2]
+    if not len(found.labels):
+        raise DataError(
+            f"the {split} split of {name!r} has no examples (data.validation_fraction="
+            f"{config.validation_fraction}); take another split"
+        )
+    unknown = [name for name in classes if name not in run.class_names]
+    if unknown:
+        raise DataError(
+            f"data {name!r} has {len(unknown)} classes that the run does not know: {', '.join(unknown[:5])}; the run's "
+            f"are {', '.join(run.class_names[:20])}; rename the directories, or take a set of the run's classes"
+        )
+    return found._replace(labels=np.array([run.class_names.index(name) for name in classes])[found.labels])
+
+
+def take(pictures: Pictures, count: int) -> Pictures:
+    """Some of the pictures, evenly spread over all of them: a folder's come class by class.
+
+    Args:
+      pictures: N of them.
+      count: how many; above N, all.
+
+    Returns:
+      The pictures i * N // count.
+
+    Raises:
+      ValueError: if the count is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"images (={count}) must be at least 1")
+    total = len(pictures.labels)
+    if count >= total:
+        return pictures
+    kept = np.arange(count) * total // count
+    return Pictures(
+        f"{len(kept):,} of {pictures.name}",
+        [pictures.sizes[i] for i in kept.tolist()],
+        pictures.labels[kept],
+        lambda index: pictures.read(int(kept[index])),
+    )
+
+
+def groups(sizes: Sequence[Pair], scales: Sequence[int], exact: bool) -> list[Group]:
+    """Sorts pictures so that few sizes need compiling.
+
+    Exact groups hold pictures whose resized sizes are the same at every scale, and canvases of these sizes. The others
+    hold pictures of one orientation whose aspect ratios are within `ASPECT_STEP` of each other; a canvas is as large as
+    the largest of them. Their number grows with the logarithm of the most extreme aspect ratio.
+
+    Args:
+      sizes: (H, W) of each picture, pixels.
+      scales: shortest sides to resize to, pixels.
+      exact: whether canvases must have the very size of what lies on them.
+
+    Returns:
+      Groups that hold each picture once, the largest first.
+    """
+    scaled = [tuple(crops.scaled_size(size, scale) for scale in scales) for size in sizes]
+    members: dict[Any, list[int]] = {}
+    for index, (height, width) in enumerate(sizes):
+        bucket = math.ceil(math.log(max(height, width) / min(height, width)) / math.log(ASPECT_STEP) - 1e-9)
+        key = scaled[index] if exact else (bucket, bucket > 0 and height > width)
+        members.setdefault(key, []).append(index)
+    found = []
+    for indices in members.values():
+        largest = np.max([scaled[index] for index in indices], axis=0)
+        found.append(Group(np.array(indices), tuple((int(height), int(width)) for height, width in largest)))
+    return sorted(found, key=lambda group: -len(group.indices))
+
+
+def lay(pictures: Sequence[np.ndarray], canvas: Pair, count: int) -> np.ndarray:
+    """Puts images on canvases of one size, at the upper left; the rest is zeros.
+
+    Args:
+      pictures: uint8 [H, W, C] each, not larger than the canvas; at least one.
+      canvas: (height, width), pixels.
+      count: of canvases, at least one for each picture; the last may stay empty.
+
+    Returns:
+      uint8 [count, height, width, C].
+    """
+    laid = np.zeros((count, *canvas, pictures[0].shape[2]), np.uint8)
+    for place, picture in zip(laid[: len(pictures)], pictures, strict=True):
+        place[: picture.shape[0], : picture.shape[1]] = picture
+    return laid

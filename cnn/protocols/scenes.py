@@ -1,0 +1,190 @@
+"""Larger scenes made from a split: one object somewhere on a bigger canvas, among strokes that belong to nothing.
+
+A classifier is trained on pictures that its object fills. A scene asks for the same label where the object's place and
+size are not known: what the crop and dense protocols (`cnn.protocols.on_scenes`) are compared on. Nothing is learned
+from scenes.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn.data.image_files import resize
+
+PEN_WIDTH = (0.10, 0.20)  # of the example's height: 3 to 6 pixels at 32, as handwritten lines are
+STROKE_LENGTH = (0.25, 0.60)  # from end to end, of the example's height: too short to be a "1"
+STROKE_BEND = 0.5  # largest distance of the middle control point from the straight line, of the length
+STROKE_TRIES = 100  # places tried for a stroke before it is left out
+CURVE_POINTS = 32  # discs that a stroke is made of
+
+
+class Scenes(NamedTuple):
+    """Scenes and what is in them.
+
+    Attributes:
+      images: uint8 [count, size, size, C].
+      labels: of the objects, int32 [count].
+      boxes: the objects' places (y0, x0, y1, x1), y1 and x1 exclusive, pixels, int32 [count, 4].
+      sources: which example of the split each object is, int32 [count].
+      strokes: distractor strokes drawn, int32 [count].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    sources: np.ndarray
+    strokes: np.ndarray
+
+
+def build(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    count: int,
+    seed: int,
+    size: int,
+    scale: tuple[float, float] = (0.8, 1.25),
+    strokes: tuple[int, int] = (3, 6),
+) -> Scenes:
+    """Builds scenes: each a black canvas with one example of a split and a few distractor strokes.
+
+    Examples are taken in rounds; each round is a fresh random order of all of them, so that no example is used more
+    than once more than another. Scene i is a function of (examples, seed, size, scale, strokes, i) alone: the first
+    hundred of a thousand scenes are the hundred scenes of a shorter call. Within a scene:
+
+    1. The example is resized by exp(u), u uniform between the logarithms of the two scales (bicubic, antialiased).
+    2. It is put at a place uniform over all those where it lies wholly inside the canvas.
+    3. The number of strokes is uniform from `strokes`, both ends included. A stroke is a quadratic Bezier curve: length
+       from end to end, pen width and bend uniform in the ranges of this module's constants, direction and place
+       uniform. Its ink lies wholly inside the canvas and wholly outside the object's box; strokes may cross each
+       other. A stroke that finds no such place in `STROKE_TRIES` draws is left out (`Scenes.strokes` counts the drawn).
+       Its colour is that of the brightest pixel of an example drawn at random.
+    4. Object and strokes are laid over the canvas by maximum.
+
+    Pictures that are bright on black, such as digits, melt into the canvas. Others work as well: as no stroke meets
+    the object's box, the object is there pixel by pixel, a rectangular patch with its own background.
+
+    Args:
+      images: uint8 [N, H, W, C], the examples.
+      labels: integer [N].
+      count: number of scenes.
+      seed: of everything random, 0 to 2**32 - 1.
+      size: height and width of the canvas, pixels.
+      scale: smallest and largest factor on the example's size.
+      strokes: smallest and largest number of distractor strokes.
+
+    Returns:
+      The scenes.
+
+    Raises:
+      ValueError: naming the field, if arrays, ranges or sizes do not fit; a canvas smaller than the largest object
+        says which size would do.
+    """
+    _check(images, labels, count=count, seed=seed, size=size, scale=scale, strokes=strokes)
+    _, height, width, channels = images.shape
+    sources = _rounds(len(images), count, seed)
+    canvases = np.zeros((count, size, size, channels), np.uint8)
+    boxes = np.zeros((count, 4), np.int32)
+    drawn = np.zeros(count, np.int32)
+    for i, source in enumerate(sources):
+        # RandomState: its stream is frozen (NEP 19), so a committed result can be made again with a later NumPy.
+        rng = np.random.RandomState([seed, 1, i])
+        factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
+        item = resize(images[source], _scaled(height, width, factor))
+        y, x = rng.randint(size - item.shape[0] + 1), rng.randint(size - item.shape[1] + 1)
+        boxes[i] = y, x, y + item.shape[0], x + item.shape[1]
+        canvases[i, y : boxes[i, 2], x : boxes[i, 3]] = item
+        for _ in range(rng.randint(strokes[0], strokes[1] + 1)):
+            other = images[rng.randint(len(images))].reshape(-1, channels)
+            drawn[i] += _draw_stroke(rng, canvases[i], boxes[i], height, other[other.sum(axis=1).argmax()])
+    return Scenes(canvases, labels[sources].astype(np.int32), boxes, sources, drawn)
+
+
+def _check(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    count: int,
+    seed: int,
+    size: int,
+    scale: tuple[float, float],
+    strokes: tuple[int, int],
+) -> None:
+    if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0:
+        raise ValueError(
+            f"scenes: images are {images.dtype} {list(images.shape)}; they must be uint8 [N, H, W, C], N at least 1"
+        )
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"scenes: labels have shape {list(labels.shape)}, there are {len(images)} images")
+    if count < 1:
+        raise ValueError(f"scenes: count (={count}) must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"scenes: seed (={seed}) must be 0 to {2**32 - 1}")
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError(f"scenes: scale (={scale}) must be (smallest, largest), above 0")
+    if not 0 <= strokes[0] <= strokes[1]:
+        raise ValueError(f"scenes: strokes (={strokes}) must be (fewest, most), at least 0")
+    largest = max(_scaled(images.shape[1], images.shape[2], scale[1]))
+    if size < largest:
+        raise ValueError(
+            f"scenes: size (={size}) must be at least {largest} pixels: examples are {images.shape[1]}x"
+            f"{images.shape[2]} and are enlarged up to {scale[1]:g} times"
+        )
+
+
+def _scaled(height: int, width: int, factor: float) -> tuple[int, int]:
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _rounds(examples: int, count: int, seed: int) -> np.ndarray:
+    """Which example each scene takes: int32 [count], every example equally often to within one."""
+    rounds = -(-count // examples)
+    orders = [np.random.RandomState([seed, 0, number]).permutation(examples) for number in range(rounds)]
+    return np.concatenate(orders)[:count].astype(np.int32)
+
+
+def _draw_stroke(
+    rng: np.random.RandomState, canvas: np.ndarray, box: np.ndarray, height: int, colour: np.ndarray
+) -> bool:
+    """Draws one stroke on a canvas [size, size, C], in place, outside a box; False if it found no room.
+
+    `height` is the examples', pixels: the unit of the stroke's length and width.
+    """
+    size = len(canvas)
+    for _ in range(STROKE_TRIES):
+        points, radius = _curve(rng, height)
+        low = np.floor(points.min(axis=0) - radius - 0.5).astype(int)  # half a pixel more, for the soft edge
+        high = np.ceil(points.max(axis=0) + radius + 0.5).astype(int)
+        room = size - (high - low)
+        if room.min() < 0:
+            continue
+        y0, x0 = rng.randint(room[0] + 1), rng.randint(room[1] + 1)
+        y1, x1 = y0 + high[0] - low[0], x0 + high[1] - low[1]
+        if y0 < box[2] and y1 > box[0] and x0 < box[3] and x1 > box[1]:
+            continue
+        ink = _ink(points - low, radius, y1 - y0, x1 - x0)
+        layer = np.round(ink[:, :, None] * colour).astype(np.uint8)
+        canvas[y0:y1, x0:x1] = np.maximum(canvas[y0:y1, x0:x1], layer)
+        return True
+    return False
+
+
+def _curve(rng: np.random.RandomState, height: int) -> tuple[np.ndarray, float]:
+    """Points (y, x) along a quadratic Bezier curve from the origin, float64 [CURVE_POINTS, 2], and the pen's radius."""
+    length = rng.uniform(*STROKE_LENGTH) * height
+    radius = rng.uniform(*PEN_WIDTH) * height / 2
+    angle = rng.uniform(0, 2 * math.pi)
+    bend = rng.uniform(-STROKE_BEND, STROKE_BEND) * length
+    along = np.array([math.sin(angle), math.cos(angle)])
+    across = np.array([along[1], -along[0]])
+    middle, end = along * length / 2 + across * bend, along * length
+    t = np.linspace(0, 1, CURVE_POINTS)[:, None]
+    return 2 * t * (1 - t) * middle + t**2 * end, radius
+
+
+def _ink(points: np.ndarray, radius: float, height: int, width: int) -> np.ndarray:
+    """How much of each pixel a pen covers, float64 [height, width] in [0, 1]: discs with an edge one pixel soft."""
+    pixels = np.moveaxis(np.indices((height, width)), 0, -1) + 0.5  # centres
+    distance = np.sqrt(((pixels[:, :, None] - points) ** 2).sum(axis=-1)).min(axis=-1)
+    return np.clip(radius + 0.5 - distance, 0, 1)

@@ -1,0 +1,198 @@
+"""One image, of any size: its score map drawn, averaged and named, or streamed from file to file."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn import data, dense
+from cnn.data.image_files import decode
+from cnn.protocols import on_scenes
+from cnn.reports import figure, run_report, score_map_pictures
+from cnn.runs import logs
+from cnn.runs.checkpoint import Run
+from cnn.windows import shape_text
+
+TOP = 5  # classes named for a picture
+
+
+def map_picture(
+    path: str,
+    run: Run,
+    image: np.ndarray,
+    stride: int | None = None,
+    class_index: int | None = None,
+    true_box: Sequence[int] | np.ndarray | None = None,
+) -> dense.ScoreMap:
+    """Runs a net densely over one image and draws the image with the score map laid over it.
+
+    Args:
+      path: of the PNG to write.
+      run: a trained net.
+      image: uint8 [H, W, C], at least as large as the window.
+      stride: between windows, pixels; None: the net's own.
+      class_index: whose probability is drawn; None: the class of the largest score of all.
+      true_box: where the object is, (y0, x0, y1, x1), if known.
+
+    Returns:
+      The image's score map, N = 1.
+
+    Raises:
+      GeometryError: if the image is smaller than the window, with the numbers.
+    """
+    window = run.image_shape[:2]
+    pixels = data.normalise(image[None], run.mean, run.std)
+    found = dense.score_map(run.net, run.variables, pixels, window, stride)
+    boxes = window_boxes(run, image, stride)
+    score_map_pictures.score_map_picture(
+        path, image, np.asarray(found.scores)[0], boxes, run.class_names, class_index, true_box
+    )
+    return found
+
+
+def window_boxes(run: Run, image: np.ndarray, stride: int | None) -> np.ndarray:
+    """The windows of a map, for drawing.
+
+    A padded net's boxes of "image" context reach beyond the window and are cut at the image's border, so that their
+    centres are not where the windows are.
+
+    Args:
+      run: a trained net.
+      image: [H, W, C].
+      stride: between windows, pixels; None: the net's own.
+
+    Returns:
+      Pixel boxes (y0, x0, y1, x1), int [h, w, 4].
+    """
+    grid = dense.plan_grid(run.net, image.shape, run.image_shape[:2], stride)
+    return dense.boxes(run.net, image.shape, grid, "crop")
+
+
+def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None) -> dict[str, Any]:
+    """Runs a net densely over a picture in a file, prints the averaged scores, and draws the score map.
+
+    Args:
+      run: a trained net (`cnn.runs.checkpoint.load_run`).
+      path: of the picture, at least as large as the window; it is not resized. Its polarity must be that of the
+        training images (digits: bright on black).
+      output_dir: receives NAME_map.png, NAME_classes.png (a heat map for each of the best classes), NAME_best.png (the
+        best window) and, at stride 1, NAME_pixels.png (the class of the window around each pixel); NAME_map.json (the
+        returned numbers) and report.html; made if missing.
+      stride: between windows, pixels; None: the net's own.
+
+    Returns:
+      {"picture": path of the PNG, "windows": (h, w), and for each of `cnn.protocols.on_scenes.AVERAGES` the `TOP` best
+      classes as (name, score), best first}.
+
+    Raises:
+      DataError: if the file is not a picture.
+      ValueError: if the picture is smaller than the window, or the stride is below 1.
+    """
+    height, width, channels = run.image_shape
+    image = np.asarray(decode(path, channels))
+    image = image.reshape(*image.shape[:2], channels)
+    if image.shape[0] < height or image.shape[1] < width:
+        raise ValueError(
+            f"{path} is {shape_text(image.shape[:2])} pixels (height x width), smaller than the net's window "
+            f"{height}x{width}; enlarge or pad it to at least {max(height, image.shape[0])}x"
+            f"{max(width, image.shape[1])}"
+        )
+    picture = os.path.join(output_dir, f"{os.path.splitext(os.path.basename(path))[0]}_map.png")
+    found = map_picture(picture, run, image, stride)
+    result: dict[str, Any] = {"picture": picture, "windows": found.scores.shape[1:3]}
+    print(f"{path}: {shape_text(image.shape[:2])} pixels, {shape_text(found.scores.shape[1:3])} windows", flush=True)
+    for over in on_scenes.AVERAGES:
+        values = np.asarray(dense.average(found.scores, over))[0]
+        best = [(figure.class_name(run.class_names, int(k)), float(values[k])) for k in np.argsort(-values)[:TOP]]
+        result[over] = best
+        texts = [f"{name} {value:.1%}" if over == "probabilities" else f"{name} {value:.2f}" for name, value in best]
+        print(f"  {over + ':':15}{', '.join(texts)}", flush=True)
+    scores, boxes = np.asarray(found.scores)[0], window_boxes(run, image, stride)
+    stem = picture.removesuffix("_map.png")
+    best_classes = np.argsort(-scores.max(axis=(0, 1)))[:TOP]
+    score_map_pictures.class_heat_picture(
+        f"{stem}_classes.png", image, scores, boxes, run.class_names, best_classes.tolist()
+    )
+    best = dense.best_boxes(found._replace(boxes=boxes))
+    score_map_pictures.best_boxes_picture(f"{stem}_best.png", image[None], best, run.class_names)
+    if stride == 1:
+        classes = dense.class_map(scores, boxes, image.shape, (height, width))
+        score_map_pictures.class_map_picture(f"{stem}_pixels.png", image, classes, run.class_names)
+    facts = {"image": path, "size": image.shape[:2], "stride": stride, "net": run.config.net.name, "steps": run.step}
+    logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment()})
+    run_report.write_dense_page(output_dir)
+    print(f"  wrote {stem}_*.png", flush=True)
+    return result
+
+
+def run_stream(
+    run: Run,
+    source: str,
+    sink: str,
+    memory: int,
+    *,
+    stride: int | None = None,
+    context: str | None = None,
+    overwrite: bool = False,
+) -> dense.StreamResult:
+    """Runs a net densely over an image of any size, from file to file (`cnn.dense.stream`), and says what it did.
+
+    Args:
+      run: a trained net (`cnn.runs.checkpoint.load_run`).
+      source: .zarr, .npy, .tif or any picture; its polarity must be that of the training images.
+      sink: .zarr or .npy of the map [h, w, K], float32; what is there already is gone on with.
+      memory: of tiles and parameters, bytes.
+      stride: between windows, pixels; None: the net's own.
+      context: "crop" or "image"; None: "image".
+      overwrite: begin anew.
+
+    Returns:
+      What was done.
+
+    Raises:
+      ValueError: as `cnn.dense.stream`.
+      MemoryError: if no tile stays under `memory`.
+    """
+    done = dense.stream(
+        run.net,
+        run.variables,
+        source,
+        sink,
+        window=run.image_shape[:2],
+        stride=stride,
+        context=context,
+        mean=run.mean,
+        std=run.std,
+        memory_limit=memory,
+        overwrite=overwrite,
+    )
+    print(
+        f"{source}: {shape_text(done.image_shape[:2])} pixels -> {sink}: {shape_text(done.shape)} logits, float32\n"
+        f"  score (i, j) belongs to the window {shape_text(done.window)} at pixel "
+        f"(i * {done.stride[0]}, j * {done.stride[1]}); context {done.context!r}\n"
+        f"  {done.tiles - done.tiles_done_before} of {done.tiles} tiles of {shape_text(done.outputs)} scores in "
+        f"{done.seconds:.1f} s, {done.megapixels_per_second:.2f} megapixels/s ({done.backend})",
+        flush=True,
+    )
+    return done
+
+
+def parse_bytes(text: str) -> int:
+    """Reads a number of bytes as people write it.
+
+    Args:
+      text: "2GB", "500 MB", "1.5GiB" or "1000000"; KB, MB, GB, TB are powers of 1000, KiB, MiB, ... of 1024.
+
+    Returns:
+      Bytes.
+
+    Raises:
+      ValueError: if it is not such a number.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?))?B?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise ValueError(f"--memory={text}: must be a number of bytes above 0, such as 2GB, 500MB or 1.5GiB")
+    power = "KMGT".index(found[2].upper()) + 1 if found[2] else 0
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)

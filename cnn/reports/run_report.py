@@ -1,0 +1,314 @@
+"""The pages of runs: `report.html` of a training run, and of what a dense evaluation wrote.
+
+All of it is read from the files that a run leaves, so that a page can be written again at any time.
+"""
+
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cnn import geometry
+from cnn.reports import html
+from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Table, Text
+from cnn.reports.html_cells import DASH, Cell
+from cnn.runs import checkpoint, logs
+from cnn.runs.config import load as load_config
+from cnn.windows import shape_text
+
+NAME = "report.html"
+FIRST_CLASSES = 12  # a run of more has the table of its classes behind the confusion picture, not before
+SCENE_CAPTIONS = ("Every way to classify a scene, and what it costs.",)
+GRID_CAPTIONS = ("Every way to look at the pictures, and what it costs.", "Two ways on the same pictures.")
+MAP_PICTURES = {
+    "map": "The picture, and the probability of the best class at every window.",
+    "classes": "The probability of each of the best classes at every window.",
+    "best": "The best window.",
+    "pixels": "The class of the window around each pixel.",
+}
+
+
+def write_run_page(workdir: str) -> str:
+    """Writes `report.html` of a training run: scores, curves, classes, layers, the dense run, config and versions.
+
+    Args:
+      workdir: directory of a finished run: result.json, config.json, data.json, and what there is of metrics.jsonl,
+        curves.png, confusion.png, kernels.png, features.png and dense_eval/.
+
+    Returns:
+      Path of the page.
+
+    Raises:
+      FileNotFoundError: if the run is not finished, or there is none.
+    """
+    result, data = _read(workdir, "result.json"), _read(workdir, "data.json")
+    config = load_config(workdir)
+    net = checkpoint.make_net(config, len(data["class_names"]))
+    table = geometry.table(net, data["image_shape"])
+    right = round(result["test_accuracy"] * result["examples"])
+    subtitle = (
+        f"{right:,} of {result['examples']:,} test images right. Trained on {result['train_examples']:,} images of "
+        f"{shape_text(data['image_shape'])} for {result['steps']:,} steps, in {_duration(result['seconds'])}."
+    )
+    sections = [
+        Section("Result", _scores(result)),
+        Section("Training", [*_pictures(workdir, {"curves": "Loss and accuracy by step."}), *_history(workdir)]),
+        Section("Classes", _classes(workdir, result)),
+        Section("Net", _net(workdir, str(net), table)),
+    ]
+    folder = os.path.join(workdir, "dense_eval")
+    if os.path.exists(os.path.join(folder, "result.json")):
+        sections.append(Section("Dense run", _protocol(folder)[1]))
+    fields = [(name, _field(value)) for name, value in _flat(json.loads(config.to_json())).items()]
+    caption = "Every field of the config; each can be set on the command line, as --config.FIELD=VALUE."
+    sections += [Section("Config", [Table(("field", "value"), fields, caption)]), _made(result)]
+    path = os.path.join(workdir, NAME)
+    html.write(path, f"{result['net']} on {result['data']}", sections, subtitle)
+    return path
+
+
+def write_dense_page(output_dir: str) -> str:
+    """Writes `report.html` of all that dense evaluations left in a directory: scenes, a grid, single pictures.
+
+    Where the directory is the dense_eval of a finished run, that run's page is written again too.
+
+    Args:
+      output_dir: holds result.json and table.md with their pictures, NAME_map.json with its pictures, or both.
+
+    Returns:
+      Path of the page.
+
+    Raises:
+      FileNotFoundError: if it holds neither.
+    """
+    title, sections, made = "", [], []
+    if os.path.exists(os.path.join(output_dir, "result.json")):
+        title, items = _protocol(output_dir)
+        sections.append(Section("Scenes" if _is_scenes(output_dir) else "Pictures at several scales", items))
+        made.append(_made(_read(output_dir, "result.json")))
+    maps = sorted(pathlib.Path(output_dir).glob("*_map.json"))
+    for path in maps:
+        found = _read(output_dir, path.name)
+        stem = path.name.removesuffix("_map.json")
+        sections.append(Section(stem, _map(output_dir, stem, found)))
+        made.append(_made(found, f"How {stem} was made" if len(maps) > 1 or title else "How it was made"))
+    if not sections:
+        raise FileNotFoundError(f"{output_dir!r} holds no result.json and no NAME_map.json: nothing to report")
+    page_path = os.path.join(output_dir, NAME)
+    html.write(page_path, title or "Pictures, run densely", [*sections, *made])
+    folder, name = os.path.split(os.path.abspath(output_dir))
+    files = ("result.json", "config.json", "data.json")
+    if name == "dense_eval" and all(os.path.exists(os.path.join(folder, file)) for file in files):
+        write_run_page(folder)
+    return page_path
+
+
+def _scores(result: Mapping[str, Any]) -> list[html.Item]:
+    """The numbers of a run, the first ones large."""
+    shown = {"test accuracy": f"{result['test_accuracy']:.2%}", "test loss (nats)": f"{result['test_loss']:.4f}"}
+    if "test_top5" in result:
+        shown["test top-5 accuracy"] = f"{result['test_top5']:.2%}"
+    if "validation_accuracy" in result:
+        shown["validation accuracy"] = f"{result['validation_accuracy']:.2%}"
+    shown |= {"parameters": f"{result['parameters']:,}", "multiply-adds an image": f"{result['multiply_adds']:,}"}
+    return [Numbers(shown)]
+
+
+def _history(workdir: str) -> list[Table]:
+    """What was measured on the held-out splits, in time."""
+    lines = [line for line in logs.read_metrics(workdir) if line["split"] != "train"]
+    rows = [
+        (
+            Cell(f"{line['step']:,}", line["step"]),
+            line["split"],
+            _number(line.get("accuracy"), ".2%"),
+            _number(line.get("loss"), ".4f"),
+            _number(line.get("seconds"), ",.1f"),
+        )
+        for line in lines
+    ]
+    headers = ("step", "split", "accuracy", "loss (nats)", "seconds of training")
+    return [Table(headers, rows, "Scores on images that were not trained on.")] if rows else []
+
+
+def _classes(workdir: str, result: Mapping[str, Any]) -> list[html.Item]:
+    """Accuracy by class, and which classes are taken for which."""
+    rows = [(name, _number(value, ".2%")) for name, value in result["per_class_accuracy"].items()]
+    table = Table(("class", "test accuracy"), rows, "Fraction of each class's test images that is right.")
+    caption = "Test images by label (row) and prediction (column)."
+    pictures = _pictures(workdir, {"confusion": caption})
+    return [table, *pictures] if len(rows) <= FIRST_CLASSES else [*pictures, table]
+
+
+def _net(workdir: str, notation: str, table: geometry.Table) -> list[html.Item]:
+    """The net in one line, its layers, and what they learned."""
+    rows = [
+        (
+            row.name,
+            row.kind,
+            Cell(shape_text(row.output_shape), math.prod(row.output_shape)),
+            _count(row.params),
+            _count(row.macs),
+            Cell(f"{row.macs / table.macs:.1%}" if row.macs else "", row.macs or math.nan),
+            Cell(shape_text(row.receptive_field), math.prod(row.receptive_field)),
+            Cell(shape_text(row.stride), math.prod(row.stride)),
+        )
+        for row in table
+    ]
+    headers = ("layer", "kind", "output", "parameters", "multiply-adds", "share", "receptive field", "stride")
+    caption = (
+        f"The layers, for one image of {shape_text(table.input_shape)}: {table.params:,} parameters and "
+        f"{table.macs:,} multiply-adds in all. Receptive fields and strides are in pixels of the image."
+    )
+    pictures = {
+        "kernels": "The kernels of the first convolution.",
+        "features": "What each layer makes of test images, and the probabilities of the classes; orange: the label.",
+    }
+    return [Listing(notation), Table(headers, rows, caption), *_pictures(workdir, pictures)]
+
+
+def _protocol(folder: str) -> tuple[str, list[html.Item]]:
+    """Title and items of a dense evaluation on scenes, or on a grid; its prose and tables are those of table.md."""
+    result = _read(folder, "result.json")
+    scenes = _is_scenes(folder)
+    title, items = _from_markdown(os.path.join(folder, "table.md"), SCENE_CAPTIONS if scenes else GRID_CAPTIONS)
+    if not scenes:
+        best = min(result["rows"], key=lambda row: row["top1"])
+        centre = result["rows"][0]
+        shown = {
+            f"lowest top-1 error of {len(result['rows'])} rows: {best['method']}": f"{best['top1']:.2%}",
+            f"{centre['method']}, smallest scale": f"{centre['top1']:.2%}",
+            "pictures": f"{result['examples']:,}",
+        }
+        return title, [Numbers(shown), *items]
+    best = result["best_dense"]
+    shown = {
+        f"most accurate: {best['method']}, {best['averaging']}": f"{best['accuracy']:.2%}",
+        "window around the object, its place told": f"{result['at_object']['accuracy']:.2%}",
+        "all crops' time over the dense run's": f"{result['measured_saving']:.1f}x",
+        "their multiply-adds": f"{result['predicted_saving']:.1f}x",
+    }
+    pictures = {"scenes": "The first scenes, each with the class of its object."}
+    # No more than there are scenes: an earlier evaluation of more may have left its own.
+    for i in range(min(result["scenes"], len(list(pathlib.Path(folder).glob("scene_*.png"))))):
+        pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window."
+    return title, [Numbers(shown), *items, *_pictures(folder, pictures)]
+
+
+def _map(folder: str, stem: str, found: Mapping[str, Any]) -> list[html.Item]:
+    """One picture, run densely: its best classes by each average, and its score maps."""
+    rows = [
+        (over, place, name, f"{value:.2%}" if over == "probabilities" else f"{value:.4f}")
+        for over in ("probabilities", "logits", "max")
+        for place, (name, value) in enumerate(found.get(over, ()), start=1)
+    ]
+    table = Table(("averaging", "place", "class", "score"), rows, "The best classes, averaged over all windows.")
+    facts = {"image": found["image"], "size": shape_text(found["size"]) + " pixels (height x width)"}
+    facts |= {"windows": shape_text(found["windows"]), "stride": found["stride"] or "the net's own"}
+    drawn = [name for name in MAP_PICTURES if name != "pixels" or found["stride"] == 1]
+    pictures = _pictures(folder, {f"{stem}_{name}": MAP_PICTURES[name] for name in drawn})
+    return [Facts(facts), table, *pictures]
+
+
+def _made(result: Mapping[str, Any], title: str = "How it was made") -> Section:
+    """Command, device, versions and commit."""
+    names = ("device", "commit", "seed", "seconds", "python")
+    facts = {name: result[name] for name in names if name in result} | dict(result["packages"])
+    return Section(title, [Listing(result["command"]), Facts(facts)])
+
+
+def _from_markdown(path: str, captions: Sequence[str]) -> tuple[str, list[html.Item]]:
+    """Reads back what `cnn.reports.markdown.markdown` and a report wrote: (title, prose and tables in their order)."""
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    names: Iterator[str] = iter(captions)
+    title, items = "", []
+    for block in re.split(r"\n{2,}", text.strip()):
+        prose = []
+        for lines in _runs(block.splitlines()):
+            if lines[0].startswith("|"):
+                cells = [[cell.strip().replace("\\|", "|") for cell in _columns(line)] for line in lines]
+                rows = [[_interval(cell) for cell in row] for row in cells[2:]]
+                items.append(Table(cells[0], rows, next(names, "")))
+            elif lines[0].startswith("# "):
+                title = lines[0].removeprefix("# ")
+            else:
+                prose += [line.removeprefix("- ") for line in lines]
+        if prose:
+            items.append(Text("\n\n".join(prose)))
+    return title, items
+
+
+def _runs(lines: Sequence[str]) -> list[list[str]]:
+    """Lines that stand together: those of a table, or those that are none."""
+    found: list[list[str]] = []
+    for line in lines:
+        if not found or found[-1][0].startswith("|") != line.startswith("|"):
+            found.append([])
+        found[-1].append(line)
+    return found
+
+
+def _columns(line: str) -> list[str]:
+    """The cells of a line of a Markdown table."""
+    return re.split(r"(?<!\\)\|", line)[1:-1]
+
+
+def _interval(text: str) -> str | Cell:
+    """A cell such as "9.02% to 12.88%" sorts by its lower end."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)% to \d+(?:\.\d+)?%", text)
+    return Cell(text, float(found[1])) if found else text
+
+
+def _is_scenes(folder: str) -> bool:
+    return "scenes" in _read(folder, "result.json")
+
+
+def _pictures(folder: str, captions: Mapping[str, str]) -> list[Picture]:
+    """Those of some pictures that are there."""
+    paths = {name: os.path.join(folder, f"{name}.png") for name in captions}
+    return [Picture(path, captions[name]) for name, path in paths.items() if os.path.exists(path)]
+
+
+def _number(value: float | None, form: str) -> Cell:
+    """A number that sorts unrounded; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return Cell(DASH, math.nan)
+    return Cell(format(value, form), value)
+
+
+def _count(value: int) -> Cell:
+    """A count; layers that have none of it show nothing, and sort last."""
+    return Cell(f"{value:,}", value) if value else Cell("", math.nan)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"epochs": 1}} -> {"train.epochs": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def _field(value: Any) -> str | Cell:
+    """A field's value as it is written on the command line; a dash where it is absent."""
+    if value is None:
+        return Cell(DASH, math.nan)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} is missing: a page is written of what a finished run or evaluation left")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)

@@ -1,0 +1,220 @@
+"""The crop and dense protocols over scenes of a split, written down: numbers, table and pictures."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn import convert, data, dense, geometry
+from cnn.data.readers import Split
+from cnn.protocols import on_scenes
+from cnn.protocols import scenes as scenes_lib
+from cnn.protocols.on_scenes import Evaluation, Row
+from cnn.protocols.scenes import Scenes
+from cnn.reports import image_report, markdown, run_pictures, run_report
+from cnn.runs import logs
+from cnn.runs.checkpoint import Run
+from cnn.training import evaluate
+from cnn.windows import shape_text
+
+PICTURES = 4  # of score maps: the first scenes, as they come
+SAMPLES = 24  # scenes in the overview
+WINDOW_BATCH = 500
+HEADERS = ("method", "averaging", "context", "accuracy", "95 % interval", "ms/image", "multiply-adds", "windows")
+
+
+def run_scenes(
+    run: Run,
+    split: Split,
+    output_dir: str,
+    *,
+    scenes: int,
+    size: int,
+    seed: int,
+    strides: Sequence[int] | None = None,
+    batch_size: int = 50,
+    timing_images: int = 50,
+    split_name: str = "test",
+) -> dict[str, Any]:
+    """Builds scenes from a split, classifies them by every method, prints the table and writes everything.
+
+    Args:
+      run: a trained net (`cnn.runs.checkpoint.load_run`).
+      split: the examples that the scenes are made of.
+      output_dir: receives result.json, table.md, scenes.png, scene_0.png, ... and report.html; made if missing.
+      scenes: number of scenes.
+      size: height and width of a scene, pixels.
+      seed: of the scenes (`cnn.protocols.scenes.build`).
+      strides: of the dense runs, pixels; None: the net's own and 1 (`cnn.protocols.on_scenes.evaluate`).
+      batch_size: scenes in one call to the device.
+      timing_images: scenes in the batch that is timed.
+      split_name: for the record.
+
+    Returns:
+      What result.json holds: rows, agreement, savings, best_dense, what was run, versions, device and commit.
+
+    Raises:
+      ValueError: if a number does not fit; a scene too small for its object says which size would do.
+      GeometryError: if the net cannot slide over a scene.
+    """
+    start = time.monotonic()
+    made = scenes_lib.build(split.images, split.labels, count=scenes, seed=seed, size=size)
+    found = on_scenes.evaluate(
+        run, made.images, made.labels, strides=strides, batch_size=batch_size, timing_images=timing_images
+    )
+    config: Any = run.config
+    facts = {
+        "net": config.net.name,
+        "data": config.data.name,
+        "background": config.train.background,
+        "split": split_name,
+        "scenes": scenes,
+        "size": size,
+        "seed": seed,
+        "window": list(run.image_shape[:2]),
+        "examples_in_split": len(split.labels),
+        "strokes_per_scene": float(made.strokes.mean()),
+    }
+    result = {
+        **facts,
+        "at_object": _at_object(run, made),
+        "rows": [row._asdict() for row in found.rows],
+        "best_dense": _verdict(found.rows),
+        "agreement": found.agreement._asdict(),
+        "predicted_saving": found.predicted_saving,
+        "measured_saving": found.measured_saving,
+        "values_saving": _values_saving(run, size),
+        "timing_images": found.timing_images,
+        "seconds": round(time.monotonic() - start, 1),
+        **logs.environment(),
+    }
+    os.makedirs(output_dir, exist_ok=True)
+    logs.write_json(os.path.join(output_dir, "result.json"), result)
+    text = _text(found, result)
+    with open(os.path.join(output_dir, "table.md"), "w") as file:
+        file.write(text)
+    print(text, flush=True)
+    run_pictures.samples_picture(
+        os.path.join(output_dir, "scenes.png"), made.images[:SAMPLES], made.labels[:SAMPLES], run.class_names
+    )
+    for i in range(min(PICTURES, scenes)):
+        path = os.path.join(output_dir, f"scene_{i}.png")
+        stride = None if strides is None else min(strides)
+        image_report.map_picture(path, run, made.images[i], stride or 1, int(made.labels[i]), made.boxes[i])
+    run_report.write_dense_page(output_dir)
+    return result
+
+
+def load_split(run: Run, name: str) -> Split:
+    """Reads a split of the data set that a run was trained on.
+
+    Args:
+      run: a trained net.
+      name: "train", "validation" or "test".
+
+    Returns:
+      The split.
+
+    Raises:
+      DataError: if the data is not there, or (a ValueError) it is not what it was: other sizes, or no examples.
+    """
+    config: Any = run.config
+    dataset = data.load(**config.data)
+    if dataset.image_shape != tuple(run.image_shape):
+        raise data.DataError(
+            f"data {dataset.name!r} has images of {shape_text(dataset.image_shape)}, the run was trained on "
+            f"{shape_text(run.image_shape)}; restore the data that it was trained on"
+        )
+    split: Split = getattr(dataset, name)
+    if not len(split.labels):
+        raise data.DataError(
+            f"the {name} split of {dataset.name!r} has no examples (data.validation_fraction="
+            f"{config.data.validation_fraction}); take another split"
+        )
+    return split
+
+
+def _at_object(run: Run, made: Scenes) -> dict[str, float]:
+    """Accuracy of the one window around each object: what a method could reach if it knew the place."""
+    window = np.asarray(run.image_shape[:2])
+    corners = (made.boxes[:, :2] + made.boxes[:, 2:] - window) // 2
+    corners = np.clip(corners, 0, np.asarray(made.images.shape[1:3]) - window)
+    right = 0
+    for start in range(0, len(corners), WINDOW_BATCH):
+        batch = slice(start, start + WINDOW_BATCH)
+        cuts = zip(made.images[batch], corners[batch], strict=True)
+        views = np.stack([image[y : y + window[0], x : x + window[1]] for image, (y, x) in cuts])
+        scores = evaluate.logits(run.net, run.variables, views, run.mean, run.std)
+        ranks = evaluate.rank(np.asarray(scores), made.labels[batch])
+        right += int((ranks == 0).sum())
+    low, high = on_scenes.wilson(right, len(corners))
+    return {"accuracy": right / len(corners), "low": low, "high": high}
+
+
+def _values_saving(run: Run, size: int) -> float:
+    """Values that the layers write for all crops, over those of the dense run at the same stride."""
+    grid = dense.plan_grid(run.net, (size, size, run.image_shape[2]), run.image_shape[:2], None)
+    extent = [w + (n - 1) * s for w, n, s in zip(grid.window, grid.size, grid.native, strict=True)]
+    one = geometry.table(run.net, run.image_shape)
+    whole = geometry.table(convert.convolutional(run.net, run.image_shape), (*extent, run.image_shape[2]))
+    crop, dense_run = (sum(math.prod(row.output_shape) for row in table) for table in (one, whole))
+    return crop * grid.size[0] * grid.size[1] / dense_run
+
+
+def _verdict(rows: Sequence[Row]) -> dict[str, Any]:
+    """The most accurate dense row, and whether its interval lies wholly above those of the simplest methods."""
+    best = max((row for row in rows if row.method.startswith("dense")), key=lambda row: row.accuracy)
+    simple = [row for row in rows if row.method in (on_scenes.RESIZE, on_scenes.CENTRE_CROP)]
+    return {**best._asdict(), "interval_above": {row.method: best.low > row.high for row in simple}}
+
+
+def _text(found: Evaluation, result: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    cells = [
+        (
+            row.method,
+            row.averaging,
+            row.context,
+            f"{row.accuracy:.2%}",
+            f"{row.low:.2%} to {row.high:.2%}",
+            f"{row.milliseconds:.3f}",
+            f"{row.multiply_adds:,}",
+            f"{row.windows:,}",
+        )
+        for row in found.rows
+    ]
+    best, told, agreement = result["best_dense"], result["at_object"], found.agreement
+    above = [name for name, yes in best["interval_above"].items() if yes]
+    below = [name for name, yes in best["interval_above"].items() if not yes]
+    clear = f"Its 95 % interval lies above that of: {', '.join(above) or 'none'}"
+    clear += f"; not above that of: {', '.join(below)}." if below else "."
+    meaning = (
+        "the net has no padding, so the two must be equal"
+        if agreement.expected
+        else "the net is padded, so a crop sees padding where the dense run sees the image: two different measurements"
+    )
+    blind = "" if result["background"] else ": a net that was never shown such gives each of them to some class"
+    dense_rows = sum(row.method.startswith("dense") for row in found.rows)
+    lines = [
+        f"# {result['net']} on {result['scenes']:,} scenes of {result['size']}x{result['size']} pixels",
+        "",
+        f"Objects from the {result['split']} split of {result['data']} ({result['examples_in_split']:,} examples), "
+        f"seed {result['seed']}; window {shape_text(result['window'])}; {result['device']}; times: median of "
+        f"{on_scenes.TIMING_ROUNDS} rounds on a batch of {result['timing_images']}.",
+        "",
+        markdown.markdown(HEADERS, cells),
+        f"- Dense map against all crops, at the net's own stride: largest difference {agreement.difference:.1e} of the "
+        f"largest score, {agreement.argmax_differs:,} of {agreement.windows:,} windows with another best class "
+        f"({meaning}).",
+        f"- All crops cost {found.predicted_saving:.2f} times the multiply-adds of the dense run at the same stride, "
+        f"and {found.measured_saving:.2f} times its time. Their layers write {result['values_saving']:.2f} times the "
+        f"values: in a small net memory counts as much as arithmetic.",
+        f"- The one window around the object, its place told: {told['accuracy']:.2%} ({told['low']:.2%} to "
+        f"{told['high']:.2%}). What the sliding rows lack to it they lose to the windows without the object{blind}.",
+        f"- Most accurate dense row: {best['method']}, {best['averaging']}, {best['accuracy']:.2%} "
+        f"({best['low']:.2%} to {best['high']:.2%}); picked among {dense_rows} on these very scenes. {clear}",
+    ]
+    return "\n".join(lines) + "\n"

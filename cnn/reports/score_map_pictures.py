@@ -1,0 +1,230 @@
+"""Pictures of score maps: heat maps over the image, the best box, a class for each pixel.
+
+Matplotlib is imported where it is used. What is drawn comes from `cnn.dense.to_pixels`; nothing is computed twice.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnn.dense.to_pixels import Best, heat_map
+from cnn.reports.figure import ORANGE, SKY, class_name, figure, outline, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+DASHED = (0, (4, 2))
+PANELS = 6  # classes that a grid shows unless told which
+COLOURS = 18  # classes that a class map tells apart, as many as the palette has
+
+
+def score_map_picture(
+    path: str,
+    image: np.ndarray,
+    scores: np.ndarray,
+    boxes: np.ndarray,
+    class_names: Sequence[str],
+    class_index: int | None = None,
+    true_box: Sequence[int] | np.ndarray | None = None,
+) -> None:
+    """Draws an image, and beside it the image under one class's probability at every window (see `heat_map`).
+
+    Args:
+      path: of the PNG to write.
+      image: uint8 [H, W, C], C 1 or 3.
+      scores: class scores (logits), [h, w, K].
+      boxes: pixel boxes (y0, x0, y1, x1), [h, w, 4].
+      class_names: names of the classes, [K].
+      class_index: which class; None: that of the largest score of all.
+      true_box: where the object is, (y0, x0, y1, x1), if known.
+
+    Raises:
+      ValueError: if scores and boxes do not fit each other.
+    """
+    from matplotlib.lines import Line2D
+
+    scores = np.asarray(scores, np.float64)
+    if class_index is None:
+        class_index = int(scores.max(axis=(0, 1)).argmax())
+    # The largest score rather than probability: many windows may round to a probability of 1.
+    best = np.unravel_index(scores[..., class_index].argmax(), scores.shape[:2])
+    probability = _softmax(scores)[..., class_index]
+    name = class_name(class_names, class_index)
+    panel = 3.6 * _aspect(image)
+    with figure(path, (8.4, panel + 0.9)) as page:
+        left, right = page.subplots(1, 2, sharex=True, sharey=True)
+        for axes in (left, right):
+            show(axes, image)
+            axes.set_xlabel("x (pixels)")
+        left.set_ylabel("y (pixels)")
+        overlay = _heat(right, probability, boxes, image)
+        bar = page.colorbar(overlay, ax=right, fraction=0.05, pad=0.02, label=f"probability of {name!r}")
+        if bar.solids is not None:
+            bar.solids.set_alpha(1)
+        for axes in (left, right):
+            if true_box is not None:
+                outline(axes, true_box, SKY, linestyle=DASHED)
+            outline(axes, boxes[best], ORANGE)
+        left.set_title(f"best window: {name!r} with probability {probability[best]:.3f}")
+        right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
+        lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"best window for {name!r}")]
+        if true_box is not None:
+            lines.append(Line2D([], [], color=SKY, linewidth=2, linestyle=DASHED, label="the object"))
+        page.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
+
+
+def class_heat_picture(
+    path: str,
+    image: np.ndarray,
+    scores: np.ndarray,
+    boxes: np.ndarray,
+    class_names: Sequence[str],
+    classes: Sequence[int] | None = None,
+    columns: int = 3,
+) -> None:
+    """Draws the image under the probability of each of several classes, a panel for each, with its best window.
+
+    Args:
+      path: of the PNG to write.
+      image: uint8 [H, W, C], C 1 or 3.
+      scores: class scores (logits), [h, w, K].
+      boxes: pixel boxes (y0, x0, y1, x1), [h, w, 4].
+      class_names: names of the classes, [K].
+      classes: which, in order; None: the `PANELS` with the largest probability anywhere, the largest first.
+      columns: panels in a row.
+
+    Raises:
+      ValueError: if there is no class to draw, or scores and boxes do not fit each other.
+    """
+    scores = np.asarray(scores, np.float64)
+    probability = _softmax(scores)
+    if classes is None:
+        # By score where probabilities round to the same number.
+        order = np.lexsort((-scores.max(axis=(0, 1)), -probability.max(axis=(0, 1))))
+        classes = [int(k) for k in order[:PANELS]]
+    if not len(classes):
+        raise ValueError("class_heat_picture: there are no classes to draw")
+    columns = min(columns, len(classes))
+    rows = math.ceil(len(classes) / columns)
+    with figure(path, (2.8 * columns + 0.8, (2.8 * _aspect(image) + 0.3) * rows)) as page:
+        panels = page.subplots(rows, columns, squeeze=False)
+        overlay = None
+        for axes in panels.ravel():
+            axes.set_axis_off()
+        for axes, k in zip(panels.ravel(), classes, strict=False):  # the last row may have room left
+            show(axes, image)
+            overlay = _heat(axes, probability[..., k], boxes, image)
+            best = np.unravel_index(scores[..., k].argmax(), scores.shape[:2])
+            outline(axes, boxes[best], ORANGE)
+            axes.set_title(f"{class_name(class_names, k)}, at most {probability[..., k].max():.3f}", fontsize=9)
+        if overlay is not None:
+            bar = page.colorbar(overlay, ax=panels, fraction=0.04, pad=0.02, label="probability")
+            if bar.solids is not None:
+                bar.solids.set_alpha(1)
+
+
+def best_boxes_picture(
+    path: str,
+    images: np.ndarray,
+    best: Best,
+    class_names: Sequence[str],
+    true_boxes: Sequence[Sequence[int]] | np.ndarray | None = None,
+    columns: int = 4,
+) -> None:
+    """Draws images in a grid, each with its best window, that window's class and score.
+
+    Args:
+      path: of the PNG to write.
+      images: uint8 [N, H, W, C], C 1 or 3, N at least 1.
+      best: their best windows, from `cnn.dense.to_pixels.best_boxes`.
+      class_names: names of the classes.
+      true_boxes: where the objects are, (y0, x0, y1, x1) for each image, if known; dashed.
+      columns: images in a row.
+
+    Raises:
+      ValueError: if there are no images, or not one box for each.
+    """
+    count = len(images)
+    if count == 0 or count != len(best.boxes):
+        raise ValueError(f"best_boxes_picture: {count} images and {len(best.boxes)} boxes; one box for each image")
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    with figure(path, (2.2 * columns, (2.2 * _aspect(images[0]) + 0.3) * rows)) as page:
+        panels = page.subplots(rows, columns, squeeze=False).ravel()
+        for axes in panels:
+            axes.set_axis_off()
+        for i in range(count):
+            show(panels[i], images[i])
+            if true_boxes is not None:
+                outline(panels[i], true_boxes[i], SKY, linestyle=DASHED)
+            outline(panels[i], best.boxes[i], ORANGE)
+            panels[i].set_title(f"{class_name(class_names, int(best.classes[i]))}, {best.scores[i]:.3g}", fontsize=9)
+
+
+def class_map_picture(path: str, image: np.ndarray, classes: np.ndarray, class_names: Sequence[str]) -> None:
+    """Draws an image, and beside it the image under each pixel's class, with a legend.
+
+    Args:
+      path: of the PNG to write.
+      image: uint8 [H, W, C], C 1 or 3.
+      classes: int [H, W], from `cnn.dense.to_pixels.class_map`; below 0: no class, the image is bare.
+      class_names: names of the classes. If more than `COLOURS` occur, the rarest share one grey.
+
+    Raises:
+      ValueError: if the map is not of the image's size.
+    """
+    from matplotlib.patches import Patch
+
+    classes = np.asarray(classes)
+    if classes.shape != image.shape[:2]:
+        raise ValueError(f"class_map_picture: a map {classes.shape} of an image {image.shape}; sizes must be equal")
+    found, counts = np.unique(classes[classes >= 0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    found, shares = found[order], counts[order] / max(1, counts.sum())
+    palette = _palette()
+    painted = np.zeros((*classes.shape, 4))
+    patches = []
+    own = len(found) if len(found) <= COLOURS else COLOURS - 1
+    for colour, k, share in zip(palette, found[:own], shares[:own], strict=False):  # fewer classes than colours
+        painted[classes == k] = (*colour, 0.65)
+        patches.append(Patch(color=colour, label=f"{class_name(class_names, int(k))}, {share:.1%}"))
+    if own < len(found):
+        painted[np.isin(classes, found[own:])] = (0.5, 0.5, 0.5, 0.65)
+        patches.append(Patch(color=(0.5, 0.5, 0.5), label=f"{len(found) - own} others, {shares[own:].sum():.1%}"))
+    legend_rows = math.ceil(len(patches) / 4)
+    with figure(path, (8.4, 3.9 * _aspect(image) + 0.5 + 0.22 * legend_rows)) as page:
+        left, right = page.subplots(1, 2, sharex=True, sharey=True)
+        for axes in (left, right):
+            show(axes, image)
+            axes.set_xlabel("x (pixels)")
+        left.set_ylabel("y (pixels)")
+        right.imshow(painted)
+        right.set_title("class of the window around each pixel")
+        if patches:
+            page.legend(handles=patches, loc="outside lower center", ncols=min(4, len(patches)), frameon=False)
+
+
+def _heat(axes: "Axes", values: np.ndarray, boxes: np.ndarray, image: np.ndarray) -> "AxesImage":
+    """Lays probabilities [h, w] over the image; pixels of no window stay bare."""
+    return axes.imshow(heat_map(values, boxes, image.shape), cmap="viridis", vmin=0, vmax=1, alpha=0.8)
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _aspect(image: np.ndarray) -> float:
+    """Height over width, within what a page can show."""
+    return min(1.6, max(0.6, image.shape[0] / image.shape[1]))
+
+
+def _palette() -> list[tuple[float, float, float]]:
+    """`COLOURS` colours, the strong ones first; without the two greys, which stand for the others."""
+    from matplotlib import colormaps
+
+    colours: Any = colormaps["tab20"]
+    return [tuple(colours.colors[i][:3]) for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (14, 15)]

@@ -1,0 +1,164 @@
+"""Saved runs: the only importer of Orbax.
+
+A checkpoint has two parts, so that using a net does not need its optimiser: "variables" and "optimizer".
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from cnn import nets
+from cnn.runs.config import Config
+from cnn.runs.config import load as load_config
+from cnn.nets import Net
+
+
+class Checkpoints:
+    """The checkpoints in a workdir.
+
+    Writing goes on in the background; a checkpoint appears under its name only when it is whole, so a run killed at
+    any moment finds the last complete one.
+    """
+
+    def __init__(self, workdir: str, keep: int) -> None:
+        """Opens a workdir's checkpoints.
+
+        Args:
+          workdir: directory of the run.
+          keep: how many of the latest to keep.
+
+        Raises:
+          ValueError: if keep is below 1.
+        """
+        if keep < 1:
+            raise ValueError(f"checkpoint.keep (={keep}) must be at least 1: a run resumes from its last checkpoint")
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        self._manager = ocp.CheckpointManager(os.path.abspath(os.path.join(workdir, "checkpoints")), options=options)
+
+    def latest_step(self) -> int | None:
+        """Step of the latest complete checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, variables: Mapping[str, Any], optimizer: Any) -> None:
+        """Saves a step, unless it is saved already.
+
+        Args:
+          step: number of steps done.
+          variables: of the net.
+          optimizer: the optimiser's state.
+        """
+        if step != self.latest_step():
+            arguments = ocp.args.Composite(
+                variables=ocp.args.StandardSave(variables), optimizer=ocp.args.StandardSave(optimizer)
+            )
+            self._manager.save(step, args=arguments)
+
+    def restore(self, step: int, **parts: Any) -> dict[str, Any]:
+        """Loads parts of a checkpoint.
+
+        Args:
+          step: which.
+          **parts: for "variables" and "optimizer", as wanted: a tree of arrays or `jax.ShapeDtypeStruct`s of the
+            shapes, dtypes and shardings to load.
+
+        Returns:
+          The parts by name.
+        """
+        arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in parts.items()})
+        restored = self._manager.restore(step, args=arguments)
+        return {name: restored[name] for name in parts}
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Waits until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+class Run(NamedTuple):
+    """A trained net with all that is needed to use it.
+
+    Attributes:
+      net: the classifier.
+      variables: its variables.
+      config: of the run.
+      mean, std: per channel, for `cnn.data.normalise`.
+      class_names: one for each score.
+      image_shape: (H, W, C) it was trained on: the window of a dense run.
+      workdir: directory of the run.
+      step: number of steps trained.
+    """
+
+    net: Net
+    variables: dict[str, Any]
+    config: Config
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    workdir: str
+    step: int
+
+
+def load_run(workdir: str) -> Run:
+    """Loads a trained net from its workdir.
+
+    Args:
+      workdir: directory that `cnn.train.train_and_evaluate` wrote.
+
+    Returns:
+      The `Run`, at its latest checkpoint.
+
+    Raises:
+      FileNotFoundError: if there is no run, or none of its checkpoints is complete.
+    """
+    config = load_config(workdir)
+    with open(os.path.join(workdir, "data.json")) as file:
+        facts = json.load(file)
+    net = make_net(config, len(facts["class_names"]))
+    height, width, channels = facts["image_shape"]
+    image = jax.ShapeDtypeStruct((1, height, width, channels), "float32")
+    template = jax.eval_shape(lambda image: net.init(jax.random.key(0), image, train=False), image)
+    local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), template)
+    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+        step = checkpoints.latest_step()
+        if step is None:
+            raise FileNotFoundError(f"{workdir!r} holds no complete checkpoint yet; let its training reach one")
+        variables = checkpoints.restore(step, variables=template)["variables"]
+    return Run(
+        net,
+        variables,
+        config,
+        tuple(facts["mean"]),
+        tuple(facts["std"]),
+        tuple(facts["class_names"]),
+        (height, width, channels),
+        workdir,
+        step,
+    )
+
+
+def make_net(config: Config, num_classes: int) -> Net:
+    """The net that a config asks for.
+
+    Args:
+      config: of the run; `net.num_classes` wins over the data's.
+      num_classes: number of classes in the data.
+
+    Returns:
+      The net.
+
+    Raises:
+      ValueError: if the net is unknown, or has fewer outputs than the data has classes.
+    """
+    asked = config.net.num_classes
+    if asked is not None and asked < num_classes:
+        raise ValueError(f"net.num_classes (={asked}) is below the {num_classes} classes of data {config.data.name!r}")
+    return nets.create(config.net.name, num_classes if asked is None else asked, **config.net.options)

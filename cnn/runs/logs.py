@@ -1,0 +1,178 @@
+"""What a run writes about itself: lines, metrics.jsonl, TensorBoard events, progress, and where it ran."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Command, versions, device and commit, to stand beside every number.
+
+    Returns:
+      {"command", "python", "packages", "device", "commit"}; commit ends in "+changes" in a tree with uncommitted
+      changes, and is None outside a git checkout.
+    """
+    devices = jax.local_devices()
+    kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
+    return {
+        "command": _command(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "device": f"{len(devices)} x {kind}",
+        "commit": _commit(),
+    }
+
+
+def _command() -> str:
+    """How this process was started, as one would type it from the root of the repository."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    start = ["python", "-m", spec.name] if spec else ["python", os.path.basename(sys.argv[0])]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def _commit() -> str | None:
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", root, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Args:
+      path: of the file.
+      value: what JSON can hold.
+    """
+    with open(path + ".part", "w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+    os.replace(path + ".part", path)
+
+
+def read_metrics(workdir: str) -> list[dict[str, Any]]:
+    """Reads metrics.jsonl.
+
+    Args:
+      workdir: directory of the run.
+
+    Returns:
+      One dict a line; empty if there is no file. A last line cut off by a kill is left out.
+    """
+    path = os.path.join(workdir, "metrics.jsonl")
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        return [json.loads(line) for line in file if line.endswith("\n")]
+
+
+class MetricWriter:
+    """Appends to metrics.jsonl and to TensorBoard events."""
+
+    def __init__(self, workdir: str, step: int) -> None:
+        """Opens both for a run that stands at `step`; what an earlier try wrote beyond that step is dropped.
+
+        Args:
+          workdir: directory of the run.
+          step: number of steps done.
+        """
+        from tensorboardX import SummaryWriter  # half a second to import, only needed in training
+
+        kept = [line for line in read_metrics(workdir) if line["step"] <= step and line["split"] != "test"]
+        path = os.path.join(workdir, "metrics.jsonl")
+        with open(path + ".part", "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+        os.replace(path + ".part", path)
+        self.seconds_before = max((line.get("seconds", 0.0) for line in kept), default=0.0)
+        self._file = open(path, "a")  # noqa: SIM115  open for as long as the run
+        self._events = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Writes one line.
+
+        Args:
+          step: number of steps done.
+          split: "train", "validation" or "test".
+          values: numbers by name.
+        """
+        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Closes both files."""
+        self._file.close()
+        self._events.close()
+
+
+class Progress:
+    """A bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, total_steps: int, step: int, batch_size: int) -> None:
+        """Starts the clock.
+
+        Args:
+          total_steps: length of the run.
+          step: number of steps done already.
+          batch_size: examples in a step.
+        """
+        self._total, self._batch_size = total_steps, batch_size
+        self._start, self._first = time.monotonic(), step
+        self._last = (self._start, step)
+        self._next_line = self._start
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
+
+    def update(self, step: int, loss: float, accuracy: float) -> float:
+        """Shows where the run stands; plain lines at most every five seconds.
+
+        Args:
+          step: number of steps done.
+          loss: recent mean, nats.
+          accuracy: recent mean.
+
+        Returns:
+          Examples per second since the last update.
+        """
+        now = time.monotonic()
+        rate = (step - self._last[1]) * self._batch_size / max(now - self._last[0], 1e-9)
+        self._last = (now, step)
+        text = f"loss {loss:.4f}  accuracy {accuracy:.4f}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif now >= self._next_line or step == self._total:
+            self._next_line = now + 5
+            left = (self._total - step) * (now - self._start) / max(step - self._first, 1)
+            print(f"step {step}/{self._total}  {text}  {rate:.0f} images/s  {left:.0f} s left", flush=True)
+        return rate
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()

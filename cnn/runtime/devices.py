@@ -1,0 +1,91 @@
+"""How arrays lie over devices: examples are split over all local devices, everything else is on each of them.
+
+The one place that knows. One device is the same code as many.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cnn.runtime.compiler import Options, options_for
+
+AXIS = "batch"
+
+
+class Devices:
+    """Local devices as one axis over which batches are split.
+
+    Attributes:
+      mesh: the axis.
+      everywhere: sharding of what each device has a whole copy of.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        """Takes the first `count` local devices; None: all."""
+        self.mesh = Mesh(np.array(jax.local_devices()[:count]), (AXIS,), axis_types=(AxisType.Auto,))
+        self.everywhere = NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def count(self) -> int:
+        """Number of devices."""
+        return self.mesh.size
+
+    @property
+    def platform(self) -> str:
+        """ "cpu", "gpu" or "tpu"."""
+        return self.mesh.devices.flat[0].platform
+
+    def compiler_options(self, multiply_adds: int) -> Options:
+        """What `jax.jit` is told when it compiles a net, or its training step, for these devices.
+
+        Args:
+          multiply_adds: of the net, for one example (`cnn.geometry.table(...).macs`).
+
+        Returns:
+          See `cnn.runtime.compiler.options_for`.
+        """
+        return options_for(self.platform, self.count, multiply_adds)
+
+    def split(self, axis: int = 0) -> NamedSharding:
+        """Sharding that splits one axis over the devices.
+
+        Args:
+          axis: which axis holds the examples.
+
+        Returns:
+          The sharding.
+        """
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts a whole copy of every array of a tree on each device.
+
+        Args:
+          tree: arrays.
+
+        Returns:
+          The same tree, on the devices.
+        """
+        return jax.device_put(tree, self.everywhere)
+
+    def per_device(self, batch_size: int, field: str) -> int:
+        """Examples on each device.
+
+        Args:
+          batch_size: of the global batch.
+          field: name of the config field it came from, for the error.
+
+        Returns:
+          batch_size / count.
+
+        Raises:
+          ValueError: if it does not divide.
+        """
+        if batch_size < 1 or batch_size % self.count:
+            near = max(1, round(batch_size / self.count)) * self.count
+            raise ValueError(
+                f"{field} (={batch_size}) must be a positive multiple of the {self.count} local devices, e.g. {near}"
+            )
+        return batch_size // self.count

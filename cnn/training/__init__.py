@@ -1,0 +1,1 @@
+"""Training and evaluating: the step, the loop, metrics, predictions, several seeds at once."""

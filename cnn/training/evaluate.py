@@ -1,0 +1,182 @@
+"""Exact evaluation: every example counts once, sums are divided once at the end."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn import data, geometry
+from cnn.nets import Net
+from cnn.runs.checkpoint import Run
+from cnn.runtime.compiler import jit_net
+from cnn.runtime.devices import Devices
+
+
+class Metrics(NamedTuple):
+    """What a split's examples add up to.
+
+    Attributes:
+      examples: how many there were.
+      accuracy: fraction whose largest score is the label's; an example with a NaN among its scores is never right.
+      top5: fraction whose label is among the five largest scores; None with fewer than ten classes, where it says
+        little.
+      loss: mean cross-entropy, nats; NaN if a score is.
+      confusion: int64 [K, K]; row: label, column: prediction. An example with a NaN score has none and is not in it.
+      class_examples: how many examples each class has, int64 [K].
+    """
+
+    examples: int
+    accuracy: float
+    top5: float | None
+    loss: float
+    confusion: np.ndarray
+    class_examples: np.ndarray
+
+    @property
+    def per_class_accuracy(self) -> np.ndarray:
+        """Fraction right among each class's examples, float64 [K]; NaN for a class without any."""
+        right, totals = np.diag(self.confusion), self.class_examples
+        return np.where(totals > 0, right / np.maximum(totals, 1), np.nan)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for a log line: accuracy, loss, examples, and top5 where it is given."""
+        numbers = {"accuracy": self.accuracy, "loss": self.loss, "examples": self.examples}
+        return numbers if self.top5 is None else {**numbers, "top5": self.top5}
+
+
+def rank(scores: Any, labels: Any) -> Any:
+    """How many classes stand before the label's: 0 is right, below 5 right among five.
+
+    Args:
+      scores: [N, K], floating; an array of NumPy or of JAX.
+      labels: integer [N], of the same.
+
+    Returns:
+      Integer [N]. Of equal scores the first class stands first, as argmax has it: constant scores are not 100 % right.
+      Infinite scores compare as numbers do. A NaN compares with nothing: all K classes stand before the label then, so
+      that a net that has diverged is right nowhere.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    first = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    undefined = (scores != scores).any(axis=1, keepdims=True)  # NaN, in either library
+    return ((scores > own) | ((scores == own) & first) | undefined).sum(axis=1)
+
+
+@jit_net
+def logits(net: Net, variables: Mapping[str, Any], images: jax.Array, mean: Any, std: Any) -> jax.Array:
+    """Class scores of images as large as the net's window, compiled once for each net and batch.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+      images: uint8 [N, H, W, C].
+      mean, std: per channel, in units of the full range (`cnn.data.normalise`).
+
+    Returns:
+      [N, K].
+    """
+    scores: Any = net.apply(variables, data.normalise(images, mean, std), train=False)
+    return scores.reshape(images.shape[0], scores.shape[-1])
+
+
+def _score(
+    net: Net, dtype: str, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array, mean: Any, std: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each example: prediction, `rank` of the label, loss."""
+    x = data.normalise(images, mean, std).astype(dtype)
+    scores: Any = net.apply(variables, x, train=False)
+    logits = scores.astype(jnp.float32)
+    own = logits[np.arange(len(labels)), labels]
+    return logits.argmax(axis=1), rank(logits, labels), jax.nn.logsumexp(logits, axis=1) - own
+
+
+@functools.cache
+def _compiled_score(options: tuple[tuple[str, str | int], ...]) -> Any:
+    """`_score` as `jax.jit` makes it; the same one for the same options, or every split would be compiled anew."""
+    return jax.jit(_score, static_argnums=(0, 1), compiler_options=dict(options))
+
+
+def evaluate(
+    net: Net,
+    variables: Mapping[str, Any],
+    split: data.Split,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int,
+    dtype: str = "float32",
+    devices: Devices | None = None,
+) -> Metrics:
+    """Scores a split; the last batch is padded, and the padding not counted.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+      split: images and labels.
+      mean: per channel, in units of the full range (see `cnn.data.Dataset`).
+      std: likewise.
+      batch_size: examples in one call to the devices; changes speed and memory, and of the result, in nets with wide
+        convolutions, the rounding (see `cnn.ops.winograd`).
+      dtype: of the net's activations; scores and sums are float32 and wider.
+      devices: where to run; None: all local devices.
+
+    Returns:
+      The split's `Metrics`.
+
+    Raises:
+      ValueError: if the split is empty, or the batch size below 1.
+    """
+    devices = devices or Devices()
+    if batch_size < 1:
+        raise ValueError(f"eval.batch_size (={batch_size}) must be at least 1")
+    batch_size = -(-batch_size // devices.count) * devices.count  # a few more padded examples, the same sums
+    count = len(split.labels)
+    if not count:
+        raise ValueError("the split has no examples; hold some out with data.validation_fraction")
+    variables = devices.replicate(variables)
+    table = geometry.table(net, split.images.shape[1:])
+    score = _compiled_score(tuple(devices.compiler_options(table.macs).items()))
+    parts = []
+    for start in range(0, count, batch_size):
+        indices = np.minimum(np.arange(start, start + batch_size), count - 1)
+        batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
+        scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
+        parts.append([np.asarray(values)[: min(batch_size, count - start)] for values in scored])
+    predicted, ranks, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
+    classes = table[-1].output_shape[-1]
+    confusion = np.zeros((classes, classes), np.int64)
+    ordered = ranks < classes  # the others have a NaN score, and no prediction
+    np.add.at(confusion, (split.labels[ordered], predicted[ordered]), 1)
+    return Metrics(
+        examples=count,
+        accuracy=int((ranks == 0).sum()) / count,
+        top5=int((ranks < 5).sum()) / count if classes >= 10 else None,
+        loss=float(loss.astype(np.float64).sum() / count),
+        confusion=confusion,
+        class_examples=np.bincount(split.labels, minlength=classes),
+    )
+
+
+def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
+    """Scores a trained run's validation and test split.
+
+    Args:
+      run: from `cnn.runs.checkpoint.load_run`.
+
+    Returns:
+      {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5; without an empty split.
+
+    Raises:
+      DataError: if the run's data cannot be read.
+    """
+    dataset = data.load(**run.config.data)
+    splits = {"validation": dataset.validation, "test": dataset.test}
+    options = {"batch_size": run.config.eval.batch_size, "dtype": run.config.train.dtype}
+    return {
+        name: evaluate(run.net, run.variables, split, run.mean, run.std, **options).as_dict()
+        for name, split in splits.items()
+        if len(split.labels)
+    }

@@ -1,0 +1,141 @@
+"""Learning-rate schedules and optimisers, from the `train` part of a config."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import optax
+
+from cnn.runs.config import Config
+
+SCHEDULES = ("constant", "step", "cosine")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
+    """Learning rate as a function of the step.
+
+    Args:
+      train: the config's `train` part: learning_rate, schedule, warmup (fraction of all steps, linear from 0),
+        milestones and decay_factor ("step"). "cosine" falls from the peak at the end of the warm-up to 0.
+      total_steps: length of the run.
+
+    Returns:
+      step -> learning rate.
+
+    Raises:
+      ValueError: for an unknown schedule or a fraction outside [0, 1].
+    """
+    if train.schedule not in SCHEDULES:
+        raise ValueError(f"train.schedule (={train.schedule!r}) must be one of {', '.join(SCHEDULES)}")
+    for field, values in (("warmup", (train.warmup,)), ("milestones", train.milestones)):
+        if not all(0 <= value <= 1 for value in values):
+            raise ValueError(f"train.{field} (={train[field]}) is in fractions of the run, between 0 and 1")
+    peak = train.learning_rate
+    warmup = round(train.warmup * total_steps)
+    if train.schedule == "constant":
+        main = optax.constant_schedule(peak)
+    elif train.schedule == "step":
+        # Milestones are fractions of the whole run; this part of it starts after the warm-up.
+        drops = {max(0, round(m * total_steps) - warmup): train.decay_factor for m in train.milestones}
+        main = optax.piecewise_constant_schedule(peak, drops)
+    else:
+        main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup))
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def kernel_mask(params: Any) -> Any:
+    """Which parameters weight decay is for: kernels, not biases, scales or offsets.
+
+    Args:
+      params: a parameter tree.
+
+    Returns:
+      A tree of the same shape with True at every leaf named "kernel".
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def make_optimizer(
+    train: Config, schedule: optax.Schedule, *, total_steps: int | None = None
+) -> optax.GradientTransformation:
+    """The optimiser.
+
+    "sgd" and "adam" add L2 regularisation to the gradient, before momentum, as AlexNet and VGG do; "adamw" decays the
+    weights apart from the gradient.
+
+    Frozen layers keep their parameters: nothing decays, no momentum gathers, and their gradients do not count in the
+    norm that clip_norm bounds. From step `round(frozen_until * total_steps)` on they learn as the others do, at the
+    run's learning rate, with an optimiser state that starts there. The running statistics of batch normalisation are
+    no parameters and go on.
+
+    Args:
+      train: the config's `train` part: optimizer, momentum, weight_decay, clip_norm, frozen and frozen_until (absent
+        in configs of older runs: nothing is frozen).
+      schedule: step -> learning rate.
+      total_steps: length of the run; needed where layers are frozen for a part of it.
+
+    Returns:
+      An Optax transformation. Its `init` raises a ValueError if a frozen layer is none of the net's with parameters.
+
+    Raises:
+      ValueError: for an unknown optimiser, frozen_until outside [0, 1], or no total_steps where it is needed.
+
+    Source: Krizhevsky et al. (2012), section 5; Kingma, Ba (2015); Loshchilov, Hutter (2019).
+    """
+    if train.optimizer not in OPTIMIZERS:
+        raise ValueError(f"train.optimizer (={train.optimizer!r}) must be one of {', '.join(OPTIMIZERS)}")
+    clip = [optax.clip_by_global_norm(train.clip_norm)] if train.clip_norm else []
+    frozen, until = tuple(train.get("frozen", ())), train.get("frozen_until", 1.0)
+    if not 0 <= until <= 1:
+        raise ValueError(f"train.frozen_until (={until}) is a fraction of the run, between 0 and 1")
+    if not frozen:
+        return optax.chain(*clip, *_rule(train, schedule))
+    held, held_gradient = optax.set_to_zero(), optax.set_to_zero()
+    if until < 1:
+        if total_steps is None:
+            raise ValueError(f"make_optimizer needs total_steps: train.frozen_until (={until}) is a fraction of them")
+        first = round(until * total_steps)
+
+        def thawed(step: Any, **_: Any) -> Any:
+            return step >= first
+
+        # What is held back counts its steps from `first` on; the learning rate is the run's.
+        late = optax.chain(*_rule(train, lambda step: schedule(step + first)))
+        held = optax.conditionally_mask(late, thawed)
+        held_gradient = optax.conditionally_mask(optax.identity(), thawed)
+    if clip:
+        clip.insert(0, _grouped(frozen, held_gradient, optax.identity()))
+    return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule))))
+
+
+def _rule(train: Config, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
+    """What makes a step of a gradient, clipped or not."""
+    if train.optimizer == "adamw":
+        return [optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask)]
+    l2 = [optax.add_decayed_weights(train.weight_decay, mask=kernel_mask)] if train.weight_decay else []
+    return [*l2, optax.adam(schedule) if train.optimizer == "adam" else optax.sgd(schedule, momentum=train.momentum)]
+
+
+def _grouped(
+    frozen: Sequence[str], held: optax.GradientTransformation, free: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """One transformation for the frozen layers, another for the rest."""
+    return optax.partition({"frozen": held, "free": free}, functools.partial(_labels, frozen=frozen))
+
+
+def _labels(params: Any, frozen: Sequence[str]) -> Any:
+    """The group of every leaf: "frozen" or "free"."""
+    unknown = sorted(set(frozen) - set(params))
+    if unknown:
+        raise ValueError(
+            f"train.frozen (={tuple(frozen)}) names {', '.join(unknown)}, which no layer with parameters is called; "
+            f"layers: {', '.join(params)}"
+        )
+    return {
+        name: jax.tree.map(lambda _, label="frozen" if name in frozen else "free": label, own)
+        for name, own in params.items()
+    }

@@ -1,0 +1,100 @@
+"""Holding out, and an image folder of odd pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn import data
+from cnn.data import image_files, readers
+from tests.reference.datasets import check_dataset
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.9])
+def test_hold_out_has_the_right_total_and_proportions(fraction):
+    labels = np.random.default_rng(0).choice(7, 1001, p=np.arange(1, 8) / 28)
+    kept, held = readers.hold_out(labels, fraction)
+    assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(1001))
+    assert np.array_equal(kept, np.sort(kept)) and np.array_equal(held, np.sort(held))
+    assert len(held) == round(1001 * fraction)
+    assert np.abs(np.bincount(labels[held]) - fraction * np.bincount(labels)).max() < 1
+    assert not np.array_equal(held, np.arange(len(held)))
+
+
+def test_hold_out_leaves_every_class_an_example():
+    kept, held = readers.hold_out(np.array([0, 0, 1, 2, 2]), 0.9)
+    assert sorted(np.array([0, 0, 1, 2, 2])[kept].tolist()) == [0, 1, 2] and len(held) == 2
+
+
+@pytest.mark.parametrize("classes", [2, 7, 30])
+def test_draw_is_nested_and_in_proportion(classes):
+    weights = np.arange(1, classes + 1) / (classes * (classes + 1) / 2)
+    labels = np.random.default_rng(0).choice(classes, 701, p=weights)
+    before: set[int] = set()
+    for count in range(702):
+        drawn = readers.draw(labels, count)
+        assert np.array_equal(drawn, np.unique(drawn)) and len(drawn) == count
+        assert before < set(drawn.tolist()) or count == 0
+        before = set(drawn.tolist())
+        share = np.bincount(labels, minlength=classes) * count / 701
+        assert np.abs(np.bincount(labels[drawn], minlength=classes) - share).max() <= 1
+    drawn = readers.draw(labels, 70)
+    assert drawn.mean() == pytest.approx(350, abs=100)  # from all over the set, not its start
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with two classes, odd modes and sizes; the label can be told from the colour."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 10), ("val", 3)):
+        for name, level in (("dark", 40), ("light", 200)):
+            directory = tmp_path / split / name
+            directory.mkdir(parents=True)
+            for i in range(count):
+                height, width = rng.integers(8, 40, 2)
+                picture = Image.new("RGB", (int(width), int(height)), (level, level, level))
+                mode, suffix = [("RGB", ".JPEG"), ("L", ".png"), ("P", ".PNG"), ("CMYK", ".jpg")][i % 4]
+                picture.convert(mode).save(directory / f"{i}{suffix}")
+    (tmp_path / "train" / "dark" / ".DS_Store").write_bytes(b"")
+    return tmp_path
+
+
+def test_folder(pictures):
+    got = data.load("folder", dir=str(pictures), image_size=16, validation_fraction=0.2)
+    assert got.class_names == ("dark", "light") and got.image_shape == (16, 16, 3)
+    assert [len(s.labels) for s in (got.train, got.validation, got.test)] == [16, 4, 6]
+    for split in (got.train, got.validation, got.test):
+        assert np.array_equal(split.images.mean(axis=(1, 2, 3)) > 120, split.labels == 1)
+        assert np.bincount(split.labels).tolist() == [len(split.labels) // 2] * 2
+    check_dataset(got)
+
+
+def test_folder_errors(pictures, monkeypatch):
+    def load(**fields):
+        return data.load("folder", **{"dir": str(pictures), "image_size": 16, **fields})
+
+    with pytest.raises(data.DataError, match=r"needs data\.dir"):
+        load(dir="")
+    with pytest.raises(data.DataError, match=r"needs data\.image_size"):
+        load(image_size=None)
+    with pytest.raises(data.DataError, match=r"nowhere.train is not a directory; data.dir must hold train/<class>/"):
+        load(dir=str(pictures / "nowhere"))
+    with monkeypatch.context() as m:
+        m.setattr(image_files, "MAX_BYTES", 1000)
+        with pytest.raises(data.DataError, match=r"26 images of 16x16x3 need .* data.image_size of 3 or less fits"):
+            load()
+    (pictures / "train" / "dark" / "notes.txt").write_text("hello")
+    with pytest.raises(data.DataError, match=r"dark has 1 entries that are not .jpg, .jpeg, .png, .*'notes.txt'"):
+        load()
+    (pictures / "train" / "dark" / "notes.txt").rename(pictures / "train" / "dark" / "x.jpg")
+    with pytest.raises(data.DataError, match=r"cannot read .*x\.jpg as an image"):
+        load()
+    (pictures / "train" / "dark" / "x.jpg").unlink()
+    (pictures / "train" / "other").mkdir()
+    with pytest.raises(data.DataError, match=r"other has no images"):
+        load()
+    Image.new("L", (9, 9)).save(pictures / "train" / "other" / "a.png")
+    with pytest.raises(data.DataError, match=r"same classes; only in train: \['other'\], only in val: \[\]"):
+        load()
+    (pictures / "bare" / "train").mkdir(parents=True)
+    with pytest.raises(data.DataError, match=r"train has no class directories"):
+        load(dir=str(pictures / "bare"))

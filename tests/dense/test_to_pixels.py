@@ -1,0 +1,288 @@
+"""Pixels of scores: heat maps, best boxes and class maps against plain loops; what a score sees, pixel by pixel."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn import dense, nets
+from cnn.dense import to_pixels
+from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
+from tests.reference.weights import random_variables as make
+
+
+def boxes_of(rows, columns):
+    """[h, w, 4] from (y0, y1) of each row and (x0, x1) of each column."""
+    return np.array([[(y0, x0, y1, x1) for x0, x1 in columns] for y0, y1 in rows])
+
+
+def spans(count, window, stride, start=0):
+    return [(start + i * stride, start + i * stride + window) for i in range(count)]
+
+
+def cut(these, size):
+    return [(max(low, 0), min(high, size)) for low, high in these]
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def same(got, wanted):
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-6)
+
+
+def by_loop(scores, rows, columns, image_shape, method):
+    """Pixel by pixel, from the boxes as they were before they were cut."""
+    result = np.full(image_shape[:2], np.nan)
+    ends = []
+    for these in (rows, columns):
+        centres = [(low + high) / 2 for low, high in these]
+        half = (these[1][0] - these[0][0]) / 2 if len(these) > 1 else (these[0][1] - these[0][0]) / 2
+        ends.append((centres, centres[0] - half, centres[-1] + half))
+    for y in range(image_shape[0]):
+        for x in range(image_shape[1]):
+            weights = []
+            for place, (centres, low, high) in zip((y + 0.5, x + 0.5), ends, strict=True):
+                if not low <= place < high:
+                    break
+                if method == "cells":
+                    # Of two centres equally near the later: the upper edge of a cell counts as inside.
+                    near = min(range(len(centres)), key=lambda i: (abs(centres[i] - place), -i))
+                    weights.append({near: 1.0})
+                elif place <= centres[0]:
+                    weights.append({0: 1.0})
+                elif place >= centres[-1]:
+                    weights.append({len(centres) - 1: 1.0})
+                else:
+                    i = max(i for i, centre in enumerate(centres) if centre <= place)
+                    part = (place - centres[i]) / (centres[i + 1] - centres[i])
+                    weights.append({i: 1 - part, i + 1: part})
+            else:
+                result[y, x] = sum(a * b * scores[i, j] for i, a in weights[0].items() for j, b in weights[1].items())
+    return result
+
+
+LAYOUTS = {
+    # rows and columns before they are cut, and the size of the image
+    "stride 1, odd and even window": (spans(3, 5, 1), spans(4, 4, 1), (7, 7)),
+    "coarser": (spans(3, 8, 4), spans(4, 6, 3), (18, 15)),
+    "odd stride, odd window": (spans(2, 7, 5), spans(3, 9, 3), (14, 15)),
+    "starts elsewhere": (spans(3, 6, 3, 4), spans(2, 6, 2, 11), (20, 21)),
+    "one row": (spans(1, 6, 1, 2), spans(3, 4, 2), (9, 8)),
+    "one score": (spans(1, 3, 1, 1), spans(1, 5, 1, 2), (5, 8)),
+    "cut at all sides": (spans(4, 12, 4, -4), spans(3, 11, 6, -3), (16, 17)),
+    "cells beyond the image": (spans(3, 4, 6, -3), spans(4, 10, 4, -4), (12, 14)),
+}
+
+
+@pytest.mark.parametrize("method", to_pixels.METHODS)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_heat_map_against_loops(name, method):
+    rows, columns, size = LAYOUTS[name]
+    scores = draw(len(rows), len(columns), 2)
+    boxes = boxes_of(cut(rows, size[0]), cut(columns, size[1]))
+    got = to_pixels.heat_map(scores, boxes, (*size, 3), method)
+    for k in range(2):
+        same(got[..., k], by_loop(scores[..., k], rows, columns, size, method))
+    same(to_pixels.heat_map(scores[..., 1], boxes, size, method), got[..., 1])
+    assert np.isfinite(got).any()
+
+
+def test_heat_map_of_one_pixel_cells_is_the_scores():
+    scores = np.arange(12.0).reshape(3, 4)
+    for method in to_pixels.METHODS:
+        got = to_pixels.heat_map(scores, boxes_of(spans(3, 5, 1), spans(4, 5, 1)), (7, 8, 1), method)
+        np.testing.assert_array_equal(got[2:5, 2:6], scores)  # the middle pixel of a window of five
+        assert np.isnan(got).sum() == 7 * 8 - 12
+        # An even window has no middle pixel; bilinear interpolates between centres that lie on the edges of pixels.
+        got = to_pixels.heat_map(scores, boxes_of(spans(3, 4, 1), spans(4, 4, 1)), (6, 7), method)
+        assert np.isnan(got).sum() == 6 * 7 - 12
+        if method == "cells":
+            np.testing.assert_array_equal(got[1:4, 1:5], scores)
+
+
+def test_heat_map_keeps_a_nan_to_itself():
+    scores = draw(3, 3)
+    scores[1, 1] = np.nan
+    got = to_pixels.heat_map(scores, boxes_of(spans(3, 4, 4), spans(3, 4, 4)), (12, 12))
+    assert np.isnan(got).sum() == 16 and np.isnan(got[4:8, 4:8]).all()
+
+
+def test_heat_map_refuses_what_does_not_fit():
+    boxes = boxes_of(spans(2, 4, 2), spans(3, 4, 2))
+    with pytest.raises(ValueError, match=r"scores \(3, 2\) and boxes \(2, 3, 4\)"):
+        to_pixels.heat_map(np.zeros((3, 2)), boxes, (8, 8))
+    with pytest.raises(ValueError, match="method .*'cubic'.*cells, bilinear"):
+        to_pixels.heat_map(np.zeros((2, 3)), boxes, (8, 8), "cubic")
+    boxes[0, 1, 0] += 1
+    with pytest.raises(ValueError, match="not in rows and columns"):
+        to_pixels.heat_map(np.zeros((2, 3)), boxes, (8, 8))
+    uneven = boxes_of([(0, 4), (3, 7), (5, 9)], spans(3, 4, 2))
+    with pytest.raises(ValueError, match="not evenly spaced along an axis of 12"):
+        to_pixels.heat_map(np.zeros((3, 3)), uneven, (12, 12))
+    # Every box cut at both sides: nothing is left that tells one from the other.
+    with pytest.raises(ValueError, match=r"no longer tell where they were.*dense\.boxes"):
+        to_pixels.heat_map(np.zeros((2, 2)), boxes_of([(0, 8), (0, 8)], spans(2, 4, 2)), (8, 8))
+
+
+def a_map(scores, boxes):
+    return dense.ScoreMap(jnp.asarray(scores), boxes, "both", "crops")
+
+
+def test_best_boxes_against_loops():
+    scores, boxes = 5 * draw(3, 4, 5, 6), boxes_of(spans(4, 9, 2), spans(5, 7, 3))
+    exponentials = np.exp(scores.astype(np.float64))
+    values = {"logits": scores, "probabilities": exponentials / exponentials.sum(-1, keepdims=True)}
+    for over, these in values.items():
+        for class_index in (None, 0, 4):
+            got = to_pixels.best_boxes(a_map(scores, boxes), class_index, over)
+            for n in range(3):
+                best = (-np.inf, 0, 0, 0)
+                for i in range(4):
+                    for j in range(5):
+                        for k in range(6) if class_index is None else [class_index]:
+                            if these[n, i, j, k] > best[0]:
+                                best = (these[n, i, j, k], i, j, k)
+                assert got.classes[n] == best[3]
+                np.testing.assert_array_equal(got.boxes[n], boxes[best[1], best[2]])
+                np.testing.assert_allclose(got.scores[n], best[0], rtol=1e-5)
+            assert got.scores.dtype == np.float32
+
+
+def test_best_boxes_tells_probabilities_apart_that_round_to_one():
+    scores = np.zeros((1, 1, 3, 2), np.float32)
+    scores[0, 0, :, 0] = [50, 90, 70]
+    boxes = boxes_of(spans(1, 4, 1), spans(3, 4, 2))
+    got = to_pixels.best_boxes(a_map(scores, boxes), over="probabilities")
+    assert got.scores[0] == 1 and got.boxes[0].tolist() == [0, 2, 4, 6]
+    # The largest logit need not be the largest probability.
+    scores[0, 0, 1, 1] = 90
+    assert to_pixels.best_boxes(a_map(scores, boxes)).boxes[0].tolist() == [0, 2, 4, 6]
+    assert to_pixels.best_boxes(a_map(scores, boxes), over="probabilities").boxes[0].tolist() == [0, 4, 4, 8]
+
+
+def test_best_boxes_says_what_it_takes():
+    found = a_map(np.zeros((1, 2, 2, 3)), boxes_of(spans(2, 4, 1), spans(2, 4, 1)))
+    with pytest.raises(ValueError, match=r"class_index \(=3\) must be between 0 and 2"):
+        to_pixels.best_boxes(found, 3)
+    with pytest.raises(ValueError, match="over .*'max'"):
+        to_pixels.best_boxes(found, over="max")
+
+
+@pytest.mark.parametrize("window, stride, size", [((5, 4), 1, (9, 7)), ((5, 4), 3, (14, 13)), ((4, 7), 2, (11, 7))])
+def test_class_map_against_loops(window, stride, size):
+    rows = spans((size[0] - window[0]) // stride + 1, window[0], stride)
+    columns = spans((size[1] - window[1]) // stride + 1, window[1], stride)
+    scores = draw(len(rows), len(columns), 4)
+    got = to_pixels.class_map(scores, boxes_of(rows, columns), (*size, 3), window)
+    assert got.dtype == np.int32 and got.shape == size
+    for y in range(size[0]):
+        for x in range(size[1]):
+            wanted, nearest = [], []
+            for place, these, extent, n in zip((y, x), (rows, columns), window, size, strict=True):
+                start = place - (extent - 1) // 2
+                wanted.append(0 <= start <= n - extent)
+                distances = [abs(place + 0.5 - (low + high) / 2) for low, high in these]
+                nearest.append(len(these) - 1 - int(np.argmin(distances[::-1])))
+            assert got[y, x] == (scores[tuple(nearest)].argmax() if all(wanted) else -1)
+
+
+def test_class_map_at_stride_one_is_the_centred_crops_class():
+    """By the definition: cut out the window around a pixel, classify it."""
+    net = nets.net([Conv(4, 3), Activation("tanh"), MaxPool(2), Flatten(), Dense(3)])
+    for window in ((8, 8), (10, 8)):
+        variables, image = make(net, window, 2), jnp.asarray(draw(1, 15, 13, 2))
+        classify = jax.jit(lambda crop, variables=variables: net.apply(variables, crop, train=False).argmax())
+        found = dense.score_map(net, variables, image, window, 1)
+        got = to_pixels.class_map(np.asarray(found.scores[0]), found.boxes, image.shape[1:], window)
+        assert (got >= 0).sum() == found.boxes.shape[0] * found.boxes.shape[1]
+        for y, x in np.argwhere(got >= 0)[::5]:
+            y0, x0 = y - (window[0] - 1) // 2, x - (window[1] - 1) // 2
+            crop = image[:, y0 : y0 + window[0], x0 : x0 + window[1]]
+            assert got[y, x] == int(classify(crop))
+
+
+def test_class_map_refuses_a_map_of_another_image():
+    with pytest.raises(ValueError, match="last window, 4 to 9, ends beyond the image 8x9"):
+        to_pixels.class_map(np.zeros((3, 3, 2)), boxes_of(spans(3, 5, 2), spans(3, 5, 2)), (8, 9), 5)
+    with pytest.raises(ValueError, match=r"must be \[h, w, K\]"):
+        to_pixels.class_map(np.zeros((3, 3)), boxes_of(spans(3, 5, 2), spans(3, 5, 2)), (9, 9), 5)
+
+
+# Smooth activations and few values in a pool: a large change of any pixel that is seen gets through.
+STRIDED = nets.net(
+    [Conv(6, 3, stride=2), Activation("tanh"), MaxPool(3, stride=2)],
+    [Conv(6, 2), Activation("tanh"), NMaxPool(2, stride=1, n=3), Flatten("chw"), Dense(3)],
+)
+OVERLAPPING = nets.net(
+    [Conv(5, 2), Activation("leaky_relu"), MaxPool(3, stride=2), AvgPool(2, stride=1), Conv(6, 2), Activation("tanh")],
+    [MaxPool(2), Flatten(), Dense(8), Activation("tanh"), Dense(3)],
+)
+LEFTOVER = nets.net([Conv(5, 3), Activation("tanh"), MaxPool(2, rounding="floor"), Flatten(), Dense(3)])
+PADDED = nets.net([Conv(6, 3, padding=1), Activation("tanh"), MaxPool(2), Conv(6, 3, padding=1), Flatten(), Dense(3)])
+
+
+def seen(net, variables, window, stride, size, backend, context):
+    """Which of all pixels change which score: bool [H * W, h, w]; and the boxes."""
+    count = size[0] * size[1]
+    images = np.repeat(draw(1, *size, 1), 2 * count + 1, axis=0)  # the last stays as it is
+    rows, columns = np.divmod(np.arange(count), size[1])
+    images[np.arange(count), rows, columns] += 5
+    images[count + np.arange(count), rows, columns] -= 5  # a maximum hears of one of the two
+    found = dense.score_map(net, variables, jnp.asarray(images), window, stride, backend, context=context)
+    scores = np.asarray(found.scores)
+    changed = np.abs(scores[:-1] - scores[-1]).max(axis=-1) > 1e-6 * np.abs(scores).max()
+    return changed[:count] | changed[count:], found.boxes
+
+
+def assert_sees_its_box(changed, boxes, size):
+    """No pixel outside a box counts; at each of its four edges some pixel does."""
+    changed = changed.reshape(*size, *boxes.shape[:2])
+    for i, j in np.ndindex(*boxes.shape[:2]):
+        own, (y0, x0, y1, x1) = changed[..., i, j], boxes[i, j]
+        outside = own.copy()
+        outside[y0:y1, x0:x1] = False
+        assert not outside.any(), (i, j)
+        for name, edge in zip(("top", "bottom"), (own[y0], own[y1 - 1]), strict=True):
+            assert edge.any(), (i, j, name)
+        for name, edge in zip(("left", "right"), (own[:, x0], own[:, x1 - 1]), strict=True):
+            assert edge.any(), (i, j, name)
+
+
+BACKENDS = ("crops", "shift", "atrous", "mpf")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "net, window, stride",
+    [(STRIDED, (19, 19), 1), (STRIDED, (19, 19), 3), (OVERLAPPING, (14, 14), 1), (LEFTOVER, (9, 8), 3)],
+    ids=["strided, 1", "strided, 3", "overlapping, 1", "leftover, 3"],
+)
+def test_a_score_changes_only_with_pixels_in_its_box_and_at_each_edge_of_it(net, window, stride, backend):
+    size = (window[0] + 1, window[1] + 3)
+    variables = make(net, window, 1)
+    changed, boxes = seen(net, variables, window, stride, size, backend, None)
+    assert_sees_its_box(changed, boxes, size)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_padded_nets_box_is_cut_at_its_context(backend):
+    """At the net's own stride: "image" reaches beyond the window up to the image's border, "crop" to the window's."""
+    window, size = (8, 8), (12, 12)
+    variables = make(PADDED, window, 1)
+    context = "crop" if backend == "crops" else "image"
+    changed, boxes = seen(PADDED, variables, window, 2, size, backend, context)
+    assert boxes[0, 0].tolist() == ([0, 0, 8, 8] if context == "crop" else [0, 0, 11, 11])
+    assert boxes[1, 1].tolist() == ([2, 2, 10, 10] if context == "crop" else [0, 0, 12, 12])
+    assert_sees_its_box(changed, boxes, size)
+
+
+@pytest.mark.parametrize("backend", ["shift", "atrous", "mpf"])
+def test_a_padded_nets_box_at_a_finer_stride_is_cut_at_the_images_border_alone(backend):
+    window, size = (8, 8), (13, 14)
+    variables = make(PADDED, window, 1)
+    changed, boxes = seen(PADDED, variables, window, 1, size, backend, "image")
+    assert boxes[0, 0].tolist() == [0, 0, 11, 11] and boxes[4, 5].tolist() == [1, 2, 13, 14]
+    assert_sees_its_box(changed, boxes, size)

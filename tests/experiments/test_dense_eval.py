@@ -1,0 +1,219 @@
+"""The dense evaluation command on a run with random weights."""
+
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn import data, dense
+from cnn.dense.streaming.image_arrays import open_file
+from cnn.protocols import scenes
+from cnn.reports import image_report, scenes_report
+from cnn.runs import checkpoint
+from configs import default
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(name="workdir", scope="module")
+def _workdir(tmp_path_factory):
+    """A run as `cnn.train` leaves it, with random weights: training one takes longer than all tests here."""
+    config: Any = default.get_config()
+    config.net.name = "qa_net"
+    dataset = data.load("digits")
+    folder = tmp_path_factory.mktemp("run")
+    net = checkpoint.make_net(config, dataset.num_classes)
+    variables = jax.jit(functools.partial(net.init, train=False))(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    facts = {name: getattr(dataset, name) for name in ("mean", "std", "class_names", "image_shape")}
+    (folder / "config.json").write_text(config.to_json())
+    (folder / "data.json").write_text(json.dumps(facts))
+    with checkpoint.Checkpoints(str(folder), keep=1) as checkpoints:
+        checkpoints.save(1, variables, {"count": jnp.zeros(1)})
+    return folder
+
+
+@pytest.fixture(name="run", scope="module")
+def _run(workdir):
+    return checkpoint.load_run(str(workdir))
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.dense_eval", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_scenes_from_the_command_line(workdir):
+    arguments = [f"--workdir={workdir}", "--split=validation", "--scenes=6", "--stride=2"]
+    done = command(*arguments, "--size=48")
+    assert done.returncode == 0, done.stderr
+    folder = workdir / "dense_eval"
+    table = (folder / "table.md").read_text()
+    assert table in done.stdout
+    result = json.loads((folder / "result.json").read_text())
+    assert result["command"].startswith("python -m experiments.dense_eval --workdir=")
+    assert (result["split"], result["scenes"], result["size"], result["seed"]) == ("validation", 6, 48, 0)
+    assert {"device", "commit", "packages", "at_object", "best_dense"} <= set(result)
+    methods = list(dict.fromkeys(row["method"] for row in result["rows"]))
+    assert methods[2:] == ["ten crops", "all crops, stride 4", "dense, stride 4", "dense, stride 2"]
+    for row in result["rows"]:
+        assert f"| {row['method']:19} | {row['averaging']:13} | both    | {row['accuracy']:8.2%} |" in table
+    assert result["agreement"]["expected"] and result["agreement"]["difference"] <= 1e-5
+    assert result["agreement"]["argmax_differs"] == 0
+    for name in ["scenes.png", *(f"scene_{i}.png" for i in range(4))]:
+        with Image.open(folder / name) as image:
+            assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_grid_from_the_command_line(workdir):
+    arguments = [f"--workdir={workdir}", "--protocol=grid", "--split=validation", "--images=12", "--scales=40,32"]
+    done = command(*arguments, "--flip", "--multicrop=2", "--averaging=logits,max", "--timing_images=2", "--stride=2")
+    assert done.returncode == 0, done.stderr
+    table = (workdir / "grid" / "table.md").read_text()
+    assert table in done.stdout
+    result = json.loads((workdir / "grid" / "result.json").read_text())
+    assert (result["examples"], result["scales"], result["averages"]) == (12, [32, 40], ["logits", "max"])
+    assert result["data"] == "12 of the validation split of digits" and result["enlarged"] == [0, 12]
+    assert result["agreement"]["expected"] and result["agreement"]["difference"] <= 1e-5
+    methods = ["centre crop", "ten crops", "multi-crop", "dense", "dense, stride 2", "dense + multi-crop"]
+    assert list(dict.fromkeys(row["method"] for row in result["rows"])) == methods
+    assert len(result["rows"]) == 3 * 2 * (2 * 5 + 1)
+    for row in result["rows"]:
+        assert f"{row['top1']:.2%}" in table and f"{row['multiply_adds']:,.0f}" in table
+    done = command(*arguments[:2], "--data=mnisst")
+    assert done.returncode != 0 and "near names: mnist" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_run_scenes_is_the_same_for_the_same_seed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes_report, "PICTURES", 0)
+    split = scenes_report.load_split(run, "validation")
+    results = [
+        scenes_report.run_scenes(run, split, str(tmp_path), scenes=20, size=40, seed=seed, strides=[4])
+        for seed in (1, 1, 2)
+    ]
+    scores = [[row["accuracy"] for row in result["rows"]] for result in results]
+    assert scores[0] == scores[1] and results[0]["at_object"] == results[1]["at_object"]
+    assert scores[0] != scores[2]
+
+
+def test_at_object_is_the_window_around_the_object(run):
+    split = scenes_report.load_split(run, "validation")
+    made = scenes.build(*split, count=30, seed=0, size=40, scale=(0.7, 1.2))
+    right = []
+    for image, label, (y0, x0, y1, x1) in zip(made.images, made.labels, made.boxes, strict=True):
+        y, x = (min(max((low + high - 32) // 2, 0), 8) for low, high in ((y0, y1), (x0, x1)))
+        view = (np.float32(image[None, y : y + 32, x : x + 32]) / 255 - run.mean[0]) / run.std[0]
+        right.append(np.asarray(run.net.apply(run.variables, view, train=False)).argmax() == label)
+    assert scenes_report._at_object(run, made)["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_values_saving_counts_what_the_layers_write(run):
+    # qa_net at 32 writes 7,340 values for a crop; of a 36x36 image its layers see all: conv 32x32x3 twice, ...
+    def written(first, second, pooled):
+        convolved = 2 * 3 * first**2 + 3 * (first // 2) ** 2 + 2 * 6 * second**2 + 6 * (second // 2) ** 2
+        return convolved + 210 * pooled**2
+
+    crops = 4 * (written(28, 10, 1) + 150)  # and the flattened values
+    assert scenes_report._values_saving(run, 36) == pytest.approx(crops / written(32, 12, 2))
+
+
+def test_run_image_of_one_window_is_the_net_itself(run, tmp_path, capsys):
+    digit = scenes_report.load_split(run, "test").images[0, ..., 0]
+    path = tmp_path / "digit.png"
+    Image.fromarray(digit).convert("RGB").save(path)  # a grey net takes colour pictures as grey
+    result = image_report.run_image(run, str(path), str(tmp_path / "out"))
+    assert result["windows"] == (1, 1) and (tmp_path / "out" / "digit_map.png").exists()
+    x = (np.float32(digit[None, ..., None]) / 255 - run.mean[0]) / run.std[0]
+    logits = np.asarray(run.net.apply(run.variables, x, train=False))[0]
+    order = np.argsort(-logits)[:5]
+    assert [name for name, _ in result["logits"]] == [str(k) for k in order]
+    assert np.allclose([value for _, value in result["logits"]], logits[order], atol=1e-4)
+    assert result["probabilities"][0][1] == pytest.approx(np.exp(logits).max() / np.exp(logits).sum(), abs=1e-4)
+    printed = capsys.readouterr().out
+    assert "digit.png: 32x32 pixels, 1x1 windows" in printed and "probabilities:" in printed
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [("2GB", 2 * 10**9), ("1.5 GiB", 1.5 * 2**30), ("500m", 5 * 10**8), ("1000", 1000), ("64KiB", 2**16)],
+)
+def test_bytes_as_people_write_them(text, expected):
+    assert image_report.parse_bytes(text) == expected
+    for wrong in ("", "GB", "2 gallons", "-1GB", "0"):
+        with pytest.raises(ValueError, match="must be a number of bytes above 0, such as 2GB"):
+            image_report.parse_bytes(wrong)
+
+
+def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 411), np.uint8)
+    np.save(tmp_path / "page.npy", pixels)
+    arguments = (f"--workdir={workdir}", f"--image={tmp_path / 'page.npy'}", f"--output={tmp_path / 'map.zarr'}")
+    done = command(*arguments, "--stride=2", "--memory=60MB")
+    assert done.returncode == 0, done.stderr
+    assert "300x411 pixels" in done.stdout and "135x190x10 logits" in done.stdout and "context 'both'" in done.stdout
+    images = data.normalise(pixels[None, ..., None], run.mean, run.std)
+    expected = dense.score_map(run.net, run.variables, images, (32, 32), 2, "mpf")
+    found = np.asarray(open_file(str(tmp_path / "map.zarr"), None, 0)[:, :])
+    np.testing.assert_allclose(found, expected.scores[0], rtol=0, atol=1e-5 * np.abs(expected.scores).max())
+    again = command(*arguments, "--stride=2", "--memory=60MB")
+    assert again.returncode == 0 and "0 of " in again.stdout and "finished already" in again.stderr
+    other = command(*arguments, "--stride=4")
+    assert other.returncode == 1 and "overwrite=True" in other.stderr
+    wrong = command(f"--workdir={workdir}", "--memory=2GB")
+    assert wrong.returncode == 1 and "--memory is for --image=FILE --output=MAP" in wrong.stderr + wrong.stdout
+
+
+def test_an_image_from_the_command_line(workdir, tmp_path):
+    picture = np.zeros((40, 61), np.uint8)
+    picture[5:30, 20:24] = 255
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    done = command(f"--workdir={workdir}", f"--image={tmp_path / 'one.png'}", "--stride=3", f"--output={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "40x61 pixels, 3x10 windows" in done.stdout and (tmp_path / "one_map.png").exists()
+
+
+def test_an_image_smaller_than_the_window_is_an_error_with_the_numbers(run, tmp_path):
+    Image.new("L", (31, 50)).save(tmp_path / "small.png")
+    with pytest.raises(ValueError, match="small.png is 50x31 pixels.*window 32x32; enlarge or pad .* at least 50x32"):
+        image_report.run_image(run, str(tmp_path / "small.png"), str(tmp_path))
+
+
+def test_a_split_without_examples_and_other_data_are_errors(run):
+    config = run.config.copy_and_resolve_references()
+    config.data.validation_fraction = 0.0
+    with pytest.raises(data.DataError, match="validation split of 'digits' has no examples"):
+        scenes_report.load_split(run._replace(config=config), "validation")
+    with pytest.raises(data.DataError, match="images of 32x32x1, the run was trained on 28x28x1"):
+        scenes_report.load_split(run._replace(image_shape=(28, 28, 1)), "test")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--workdir=DIR is missing"),
+        (["--workdir=x", "y"], "unknown argument 'y'"),
+        (["--workdir=x", "--scenes=0"], "scenes"),
+        (["--workdir=x", "--image=a.png", "--stride=1", "--stride=2"], "--image takes one --stride"),
+        (["--workdir=x", "--scales=40"], "--scales is for --protocol=grid; add that, or leave the flag out"),
+        (["--workdir=x", "--protocol=grid", "--size=40"], "--size is for --protocol=scenes"),
+        (["--workdir=x", "--protocol=grid", "--scales=32,x"], "--scales=32,x must be whole numbers of pixels"),
+        (["--workdir=x", "--image=a.png", "--flip"], "--flip is for --protocol=grid, not for --image"),
+    ],
+)
+def test_mistakes_in_flags_say_the_way_out(arguments, message):
+    done = command(*arguments)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert message in done.stderr + done.stdout
+
+
+def test_a_workdir_without_a_run_is_an_error(tmp_path):
+    done = command(f"--workdir={tmp_path}")
+    assert done.returncode != 0 and "holds no run" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,163 @@
+"""`cnn.ops.batch_last`: what works on planes equals what works on images, and is used on CPU alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn.layers.pointwise import ACTIVATIONS, BatchNorm
+from cnn.ops import batch_last, convolution, pooling
+from cnn.windows import Window
+
+POOLS = {
+    "max": lambda x: pooling.max_pool(x, Window((2, 2), (2, 2)), (3, 4)),
+    "max, a row left over": lambda x: pooling.max_pool(x, Window((4, 3), (4, 3)), (1, 3)),
+    "max, overlapping": lambda x: pooling.max_pool(x, Window((3, 2), (2, 1), ((1, 0), (0, 1))), (3, 9)),
+    "average": lambda x: pooling.average_pool(x, Window((2, 3), (2, 3)), (3, 3)),
+    "average, padded": lambda x: pooling.average_pool(x, Window((3, 3), (2, 2), ((1, 1), (1, 1))), (3, 5)),
+    "sum, dilated": lambda x: pooling.sum_pool(x, Window((2, 2), (1, 2), dilation=(2, 3)), (4, 3)),
+}
+FUNCTIONS = POOLS | {name: ACTIVATIONS[name] for name in ("relu", "tanh", "gelu")}
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def weights_of(images):
+    return np.cos(np.arange(images[0].size, dtype=np.float32)).reshape(images.shape[1:])
+
+
+def with_gradients(function, *arguments):
+    """The output, and the gradient of every argument, of weights that differ between all places of an image."""
+
+    def run(*arguments):
+        y, transposed = jax.vjp(function, *arguments)
+        return y, transposed(jnp.broadcast_to(weights_of(y), y.shape))
+
+    return jax.tree.leaves(jax.jit(run)(*arguments))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_batch_equals_its_images(name):
+    # Few images are not laid out as planes: each by itself is the plain form.
+    images = np.round(draw(0, 18, 6, 9, 3), 1)  # with ties
+    assert batch_last.pays(images.shape) and not batch_last.pays(images[:1].shape)
+    batch = with_gradients(FUNCTIONS[name], images)
+    single = [with_gradients(FUNCTIONS[name], image[None]) for image in images]
+    for a, b in zip(batch, zip(*single, strict=True), strict=True):
+        # The same numbers in the same order; tanh and gelu are polynomials that vectors and remainders may fuse apart.
+        np.testing.assert_allclose(a, np.concatenate(b), rtol=1e-6, atol=1e-7)
+
+
+def test_a_bias_and_its_gradient():
+    images, bias = draw(0, 16, 5, 4, 8), draw(1, 8)
+    y, of_images, of_bias = with_gradients(batch_last.add_bias, images, bias)
+    np.testing.assert_array_equal(y, images + bias)
+    weights = weights_of(y)
+    np.testing.assert_array_equal(of_images, np.broadcast_to(weights, y.shape))
+    # 320 terms of up to 1, rounded at 6e-8 of partial sums.
+    np.testing.assert_allclose(of_bias, 16 * weights.astype(float).sum((0, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kernel_shape, otherwise", [((5, 5, 3, 6), "planes"), ((3, 3, 1, 32), "lanes"), ((3, 3, 3, 33), "lanes")]
+)
+def test_what_must_be_uniform_has_the_same_bits_in_any_batch(kernel_shape, otherwise):
+    # A tile among others and the image by itself agree to the bit. On planes the compiler joins other products to
+    # sums, with one rounding for the two.
+    images, kernel, window = draw(0, 40, 12, 11, kernel_shape[2]), draw(1, *kernel_shape), Window(kernel_shape[:2])
+    assert convolution.lowering(images.shape, kernel.shape, window, uniform=False) == otherwise
+    convolve = jax.jit(lambda x: convolution.convolution(x, kernel, window))
+    np.testing.assert_array_equal(convolve(images), np.concatenate([convolve(image[None]) for image in images]))
+
+
+def test_planes_and_back():
+    images = draw(0, 20, 3, 4, 2)
+    laid_out = batch_last.to_planes(images)
+    np.testing.assert_array_equal(laid_out, images.transpose(3, 1, 2, 0))
+    np.testing.assert_array_equal(batch_last.from_planes(laid_out), images)
+
+
+@pytest.mark.parametrize("shape, pay", [((16, 5, 5, 8), True), ((15, 5, 5, 8), False), ((16, 5, 5, 9), False)])
+def test_planes_are_for_batches_with_few_channels_on_cpu(shape, pay):
+    def program(platform):
+        pool = jax.jit(POOLS["max"]).trace(jnp.zeros(shape))
+        return pool.lower(lowering_platforms=(platform,)).as_text()
+
+    assert ("LayoutConstraint" in program("cpu")) == pay
+    assert "LayoutConstraint" not in program("cuda") and "transpose" not in program("cuda")
+
+
+def test_a_vector_is_no_image():
+    np.testing.assert_array_equal(batch_last.in_planes(jnp.negative, jnp.ones((20, 4))), -np.ones((20, 4)))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_of_a_batch_in_planes_is_flax_own(train):
+    """Output, gradients and running statistics; a batch is laid out as planes where it pays, under the same names."""
+    images, shift, scale, mean, var = draw(0, 18, 6, 9, 3), *(draw(seed, 3) for seed in range(1, 5))
+    variables = {"params": {"scale": 1 + scale, "bias": shift}, "batch_stats": {"mean": mean, "var": 1 + np.abs(var)}}
+    plain = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
+    ours = BatchNorm()
+    weights = weights_of(images)
+
+    def run(apply, params):
+        y, transposed, statistics = jax.vjp(apply, images, params, has_aux=True)
+        return y, transposed(jnp.broadcast_to(weights, y.shape)), statistics
+
+    def of_flax(x, params):
+        return plain.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+
+    def of_ours(x, params):
+        nested = {"params": {"norm": params}, "batch_stats": {"norm": variables["batch_stats"]}}
+        y, statistics = ours.apply(nested, x, train=train, mutable=["batch_stats"])
+        return y, {"batch_stats": statistics["batch_stats"]["norm"]}
+
+    expected = jax.tree.leaves(run(of_flax, variables["params"]))
+    found = jax.tree.leaves(run(of_ours, variables["params"]))
+    assert batch_last.pays(images.shape) and len(expected) == 6
+    for a, b in zip(found, expected, strict=True):
+        # Sums of 972 terms in another order, each partial sum rounded at 6e-8.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+SPLIT = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from cnn import nets, planes
+from cnn.runtime.devices import AXIS, Devices
+
+devices = Devices()
+assert devices.count == 2
+net, images = nets.create("qa_net"), jnp.ones((64, 32, 32, 3))
+variables = net.init(jax.random.key(0), images[:1], train=False)
+
+def gradient(variables, images):
+    return jax.grad(lambda v: (net.apply(v, images, train=False) ** 2).sum())(variables)
+
+shardings = {"in_shardings": (devices.everywhere, devices.split()), "out_shardings": devices.everywhere}
+text = jax.jit(gradient, **shardings).lower(variables, images).compile().as_text()
+assert "all-reduce" in text and "all-gather" not in text
+
+def each(images):
+    assert planes.pays(images.shape)
+    return images
+
+jax.shard_map(each, mesh=devices.mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS))(images)
+assert not planes.pays(images.shape)
+"""
+
+
+def test_a_batch_that_is_split_over_devices_is_not_gathered():
+    """XLA's partitioner would gather it for a layout; within a shard_map there is nothing to gather."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", SPLIT], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,179 @@
+"""The crop and dense protocols: positions, intervals and costs by value; crops and dense equal where they must be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from cnn import convert, dense, geometry, nets
+from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
+from cnn.protocols import on_scenes
+from cnn.runs.checkpoint import Run
+
+WINDOW = (8, 8, 1)
+
+
+def make_run(net, variables=None, window=WINDOW, classes=3):
+    if variables is None:
+        variables = net.init(jax.random.key(0), jnp.zeros((1, *window)), train=False)
+    return Run(net, variables, ConfigDict(), (0.3,), (0.5,), tuple(map(str, range(classes))), window, "", 0)
+
+
+def small_net(padding="valid"):
+    return nets.net(Conv(4, 3, padding=padding), Activation("relu"), MaxPool(2), Flatten(), Dense(3))
+
+
+def pictures(count, height=13, width=11, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, height, width, 1)).astype(np.uint8), rng.integers(0, 3, count)
+
+
+@pytest.fixture(name="found", scope="module")
+def _found():
+    return on_scenes.evaluate(make_run(small_net()), *pictures(7), batch_size=3, timing_images=3)
+
+
+def rows_of(found, method):
+    return {row.averaging: row for row in found.rows if row.method == method}
+
+
+def test_rows_are_every_method_with_every_averaging(found):
+    sliding = ["ten crops", "all crops, stride 2", "dense, stride 2", "dense, stride 1"]
+    wanted = [("resize the whole", "none"), ("centre crop", "none")]
+    wanted += [(method, over) for method in sliding for over in ("probabilities", "logits", "max")]
+    assert [(row.method, row.averaging) for row in found.rows] == wanted
+    assert {row.examples for row in found.rows} == {7}
+    windows = {row.method: row.windows for row in found.rows}
+    assert windows == dict(zip([m for m, _ in wanted[:2]] + sliding, [1, 1, 10, 3 * 2, 3 * 2, 6 * 4], strict=True))
+
+
+def test_accuracy_is_that_of_the_scores_and_the_batch_size_does_not_enter(found):
+    run, (images, labels) = make_run(small_net()), pictures(7)
+    once = on_scenes.evaluate(run, images, labels, batch_size=100, timing_images=100)
+    assert [row.accuracy for row in once.rows] == [row.accuracy for row in found.rows]
+    assert once.timing_images == 7 and found.timing_images == 3
+    x = (jnp.asarray(images, jnp.float32) / 255 - 0.3) / 0.5
+    scores = dense.score_map(run.net, run.variables, x, (8, 8), 1, "crops").scores
+    for over in on_scenes.AVERAGES:
+        right = (np.asarray(dense.average(scores, over)).argmax(-1) == labels).mean()
+        assert rows_of(found, "dense, stride 1")[over].accuracy == pytest.approx(right)
+    centre = np.asarray(run.net.apply(run.variables, x[:, 2:10, 1:9], train=False))
+    assert rows_of(found, "centre crop")["none"].accuracy == pytest.approx((centre.argmax(-1) == labels).mean())
+
+
+def test_crops_and_dense_are_the_same_for_a_net_without_padding(found):
+    crops, whole = rows_of(found, "all crops, stride 2"), rows_of(found, "dense, stride 2")
+    assert [row.accuracy for row in crops.values()] == [row.accuracy for row in whole.values()]
+    assert {row.context for row in found.rows} == {"both"}
+    assert found.agreement.expected and found.agreement.windows == 7 * 3 * 2
+    assert found.agreement.difference <= 1e-5 and found.agreement.argmax_differs == 0
+
+
+def test_crops_and_dense_differ_for_a_padded_net_and_the_context_says_so():
+    found = on_scenes.evaluate(make_run(small_net("same")), *pictures(4), batch_size=2, timing_images=2, strides=[])
+    assert not found.agreement.expected and found.agreement.difference > 1e-3
+    contexts = {row.method: row.context for row in found.rows}
+    assert contexts.pop("dense, stride 2") == "image"
+    assert set(contexts.values()) == {"crop"} and len(contexts) == 4
+
+
+def test_multiply_adds_are_those_of_the_geometry(found):
+    one = geometry.table(small_net(), WINDOW).macs
+    assert one == 6 * 6 * 9 * 4 + 3 * 3 * 4 * 3
+    # 12x10 is what the 3x2 windows at stride 2 cover.
+    whole = geometry.table(convert.convolutional(small_net(), WINDOW), (12, 10, 1)).macs
+    macs = {row.method: row.multiply_adds for row in found.rows}
+    assert macs["resize the whole"] == macs["centre crop"] == one
+    assert macs["ten crops"] == 10 * one and macs["all crops, stride 2"] == 6 * one
+    assert macs["dense, stride 2"] == whole == 10 * 8 * 9 * 4 + 3 * 2 * 36 * 3
+    assert macs["dense, stride 1"] == 4 * whole  # four shifts of the same extent
+    assert found.predicted_saving == pytest.approx(6 * one / whole)
+
+
+def test_times_are_measured_and_their_ratio_is_the_measured_saving(found):
+    times = {row.method: row.milliseconds for row in found.rows}
+    assert min(times.values()) > 0
+    assert found.measured_saving == pytest.approx(times["all crops, stride 2"] / times["dense, stride 2"])
+
+
+def test_agreement_adds_up_over_batches():
+    crops = np.array([[[1.0, -4.0], [0.5, 0.0]], [[2.0, 1.0], [0.0, 3.0]]])
+    dense_run = np.array([[[1.5, -4.0], [0.5, 1.0]], [[2.0, 1.0], [0.0, 3.0]]])
+    parts = [on_scenes.compare(crops[:1], dense_run[:1]), on_scenes.compare(crops[1:], dense_run[1:])]
+    assert parts[0] == (2, 1.0, 4.0, 1) and parts[1] == (2, 0.0, 3.0, 0)
+    assert on_scenes.agreement(parts, True) == (True, 4, 0.25, 1)
+    assert on_scenes.agreement([on_scenes.compare(crops * 0, crops * 0)], False).difference == 0
+
+
+def test_timed_calls_take_turns(monkeypatch):
+    monkeypatch.setattr(on_scenes, "TIMING_ROUNDS", 2)
+    calls = []
+    found = on_scenes.median_seconds({name: lambda name=name: calls.append(name) for name in "ab"})
+    assert calls == ["a", "b"] * 3 and set(found) == {"a", "b"} and min(found.values()) >= 0
+
+
+def test_a_net_whose_answers_are_known_by_hand():
+    # Class 1 scores the mean of its 4x4 pixels less a half, class 0 nothing: "is this window mostly bright?"
+    net = nets.net(Flatten(), Dense(2))
+    kernel = jnp.stack([jnp.zeros(16), jnp.full(16, 1 / 16)], axis=1)
+    variables = {"params": {"flatten1": {}, "fc1": {"kernel": kernel, "bias": jnp.array([0.0, -0.5])}}}
+    run = make_run(net, variables, (4, 4, 1), 2)._replace(mean=(0.0,), std=(1.0,))
+    images = np.zeros((4, 12, 12, 1), np.uint8)
+    images[1, :4, :4] = images[2, 8:, 8:] = images[3, 1:5, 6:10] = 255
+    found = on_scenes.evaluate(run, images, np.array([0, 1, 1, 1]))
+    accuracy = {(row.method, row.averaging): row.accuracy for row in found.rows}
+    assert accuracy["resize the whole", "none"] == accuracy["centre crop", "none"] == 0.25
+    assert accuracy["ten crops", "max"] == 0.75  # patches in corners, but for the last
+    assert accuracy["all crops, stride 1", "max"] == accuracy["dense, stride 1", "max"] == 1
+    assert accuracy["dense, stride 1", "logits"] == 0.25  # a patch is a small part of the image
+
+
+@pytest.mark.parametrize("right, low, high", [(8, 0.490162, 0.943318), (0, 0.0, 0.277533), (10, 0.722467, 1.0)])
+def test_wilson_interval_of_ten(right, low, high):
+    assert on_scenes.wilson(right, 10) == pytest.approx((low, high), abs=1e-6)
+    z, p = 1.959964, right / 10
+    centre, half = (p + z * z / 20) / (1 + z * z / 10), z * (p * (1 - p) / 10 + z * z / 400) ** 0.5 / (1 + z * z / 10)
+    assert on_scenes.wilson(right, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
+
+
+def test_rows_carry_their_interval(found):
+    for row in found.rows:
+        assert (row.low, row.high) == on_scenes.wilson(round(row.accuracy * 7), 7)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"images": np.zeros((2, 13, 11, 1), np.float32)}, r"images are float32 \[2, 13, 11, 1\]"),
+        ({"images": np.zeros((2, 13, 11, 3), np.uint8)}, r"images have 3 channels, the net takes 1"),
+        ({"images": np.zeros((2, 7, 11, 1), np.uint8)}, r"window 8x8 is larger than the image 7x11"),
+        ({"labels": np.zeros(3)}, r"labels have shape \[3\], there are 2 images"),
+        ({"batch_size": 0}, r"batch_size \(=0\)"),
+        ({"timing_images": 0}, r"timing_images \(=0\)"),
+        ({"strides": [0]}, r"stride \(=0\) must be at least 1"),
+    ],
+)
+def test_errors_name_the_field(change, message):
+    images, labels = pictures(2)
+    with pytest.raises(ValueError, match=message):
+        on_scenes.evaluate(make_run(small_net()), **{"images": images, "labels": labels, **change})
+
+
+def test_a_net_that_diverged_is_right_nowhere():
+    run = make_run(small_net())
+    run = run._replace(variables=jax.tree.map(lambda leaf: leaf * np.nan, run.variables))
+    images, _ = pictures(4)
+    found = on_scenes.evaluate(run, images, np.zeros(4, int), batch_size=2, timing_images=1, strides=[])
+    assert {row.accuracy for row in found.rows} == {0}
+    assert np.isnan(found.agreement.difference) and found.agreement.argmax_differs == found.agreement.windows
+
+
+def test_one_score_that_is_not_a_number_shows_in_the_agreement():
+    scores = np.zeros((2, 3, 4), np.float32)
+    broken = scores.copy()
+    broken[0, 1, 2] = np.nan
+    parts = [on_scenes.compare(scores + 1, scores), on_scenes.compare(scores + 1, broken)]
+    for order in (parts, parts[::-1]):
+        found = on_scenes.agreement(order, True)
+        assert np.isnan(found.difference) and found.argmax_differs == 1 and found.windows == 12

@@ -1,0 +1,279 @@
+"""The report page: as text, and as a reader meets it, in a browser."""
+
+import base64
+import math
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from cnn.reports import html, html_cells
+from cnn.reports.html import Cell, Facts, Listing, Numbers, Picture, Section, Table, Text
+from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
+
+HOSTILE = "<script>document.title = 'owned'; console.error('owned')</script><img src=x onerror=alert(1)>\"'&amp;"
+ROWS = [
+    ["layers_10", "1,024", Cell("9.5 %", 0.095), 3, Cell("2 h", 120), "b"],
+    ["layers_2", "37", Cell("10.1 %", 0.101), -1.5, Cell("45 min", 45), "a"],
+    [HOSTILE, "–", Cell("–", math.nan), math.nan, "", ""],
+    ["Äpfel", "9", Cell("0.7 %", 0.007), 1e7, Cell("3 h", 180), "a"],
+    ["Zebra", "1,000", Cell("100 %", 1.0), 0, Cell("never", math.inf), "b"],
+]
+HEADERS = ["name", "count", "share", "number", "time", HOSTILE]
+# Rows by position, ascending; the hostile row has no values.
+ASCENDING = {1: [3, 1, 4, 0, 2], 2: [3, 0, 1, 4, 2], 3: [1, 4, 0, 3, 2], 4: [1, 0, 3, 4, 2]}
+
+
+@pytest.fixture(name="path", scope="module")
+def _path(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 300, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "plain.png")
+    Image.fromarray(np.repeat(pixels, 8, axis=1)).save(folder / "wide.png", dpi=(192, 192))
+    sections = [
+        Section("Tables", [Table(HEADERS, ROWS, HOSTILE), Table(["only"], [], "no rows")]),
+        Section(HOSTILE, [Picture(str(folder / "plain.png"), HOSTILE), Picture(str(folder / "wide.png"))]),
+        Section("Tables", [Text(f"One.\n\n{HOSTILE}\n \nThree."), Listing(f"\n  - a: 1\n{HOSTILE}")]),
+        Section("Überblick", [Facts({HOSTILE: HOSTILE, "packages": {"jax": "1.2"}}), Numbers({"accuracy": "98.61%"})]),
+    ]
+    html.write(str(folder / "report.html"), f"Title {HOSTILE}", sections, f"Subtitle {HOSTILE}")
+    assert sorted(file.name for file in folder.iterdir()) == ["plain.png", "report.html", "wide.png"]
+    return folder / "report.html"
+
+
+def names(rows):
+    return [row[0] for row in rows]
+
+
+def test_it_opens_without_a_request_and_without_a_complaint(browser, path):
+    driver = browser.open(path)
+    assert driver.title == f"Title {HOSTILE}"
+    for i in range(len(HEADERS)):
+        browser.header(i).click()
+    assert browser.requests() == []
+    assert browser.complaints() == []
+
+
+def test_the_browser_tells_what_a_page_asks_for(browser, tmp_path):
+    """What the test above rests on: requests and errors are seen, and the policy of a page stops them."""
+    bad = "<img src='other.png'><script>console.error('seen')</script>"
+    (tmp_path / "bad.html").write_text(f"<!DOCTYPE html>{bad}")
+    driver = browser.open(tmp_path / "bad.html")
+    assert any(address.endswith("/other.png") for address in browser.requests())
+    assert any("seen" in message for message in browser.complaints())
+    written = tmp_path / "good.html"
+    html.write(str(written), "t", [])
+    written.write_text(written.read_text().replace("</main>", f"{bad}<p style='color: red'>x</p></main>"))
+    driver = browser.open(written)
+    assert browser.requests() == []
+    refused = [message for message in browser.complaints() if "Content Security Policy" in message]
+    assert len(refused) == 3 and not any("seen" in message for message in refused)
+    assert driver.find_element(By.CSS_SELECTOR, "main p").value_of_css_property("color") != "rgba(255, 0, 0, 1)"
+
+
+@pytest.mark.parametrize("column", ASCENDING)
+def test_a_column_of_numbers_sorts_by_value(browser, path, column):
+    browser.open(path)
+    before = names(browser.cells())
+    assert before == [row[0] for row in ROWS] and browser.order() == ["none"] * 6
+    browser.header(column).click()
+    up = ASCENDING[column]
+    assert names(browser.cells()) == [before[i] for i in up]
+    assert browser.order() == ["ascending" if i == column else "none" for i in range(6)]
+    browser.header(column).click()
+    assert names(browser.cells()) == [before[i] for i in [*up[3::-1], up[4]]]  # missing: last again
+    assert browser.order()[column] == "descending"
+    browser.header(column).click()
+    assert names(browser.cells()) == [before[i] for i in up]
+
+
+def test_words_sort_as_people_sort_them_and_ties_keep_their_order(browser, path):
+    browser.open(path)
+    browser.header(0).click()
+    assert names(browser.cells()) == [HOSTILE, "Äpfel", "layers_2", "layers_10", "Zebra"]
+    browser.header(5).click()  # a, a, b, b, missing: within a letter as before
+    assert names(browser.cells()) == ["Äpfel", "layers_2", "layers_10", "Zebra", HOSTILE]
+    assert browser.order() == ["none"] * 5 + ["ascending"]
+    browser.header(5).click()
+    assert names(browser.cells()) == ["layers_10", "Zebra", "Äpfel", "layers_2", HOSTILE]
+
+
+def test_tables_sort_from_the_keyboard(browser, path):
+    driver = browser.open(path)
+    body = driver.find_element(By.TAG_NAME, "body")
+    for _ in range(30):
+        body.send_keys(Keys.TAB)
+        if driver.switch_to.active_element == browser.header(1):
+            break
+        body = driver.switch_to.active_element
+    assert driver.switch_to.active_element == browser.header(1)
+    outline = driver.switch_to.active_element.value_of_css_property("outline-style")
+    assert outline == "solid"
+    driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert names(browser.cells()) == [ROWS[i][0] for i in ASCENDING[1]]
+    driver.switch_to.active_element.send_keys(Keys.SPACE)
+    assert browser.order()[1] == "descending"
+    assert driver.switch_to.active_element == browser.header(1)  # sorting takes the focus nowhere
+
+
+def test_pictures_are_inside_at_their_printed_size(browser, path):
+    driver = browser.open(path)
+    sizes = driver.execute_script(
+        "return [...document.images].map((i) => [i.naturalWidth, i.naturalHeight, i.getAttribute('width'), "
+        "i.getAttribute('height'), i.alt, parseFloat(getComputedStyle(i).width)])"
+    )
+    plain, wide = sizes
+    assert plain == [300, 40, "300", "40", HOSTILE, 300]
+    assert wide[:5] == [2400, 40, "2400", "40", "wide"]
+    room, frame = driver.execute_script(
+        "const box = document.querySelector('main').getBoundingClientRect();"
+        "return [box.width, document.images[1].getBoundingClientRect().width]"
+    )
+    assert frame == pytest.approx(room, abs=1) and room < 1200  # 12.5 inches at 96 pixels an inch are more than fit
+    script = "return [...document.querySelectorAll('figcaption b')].map((b) => b.innerText)"
+    assert driver.execute_script(script) == ["Table 1.", "Table 2.", "Figure 1.", "Figure 2"]
+
+
+def test_what_comes_from_outside_is_shown_as_text(browser, path):
+    driver = browser.open(path)
+    assert driver.execute_script("return document.scripts.length") == 1
+    shown = {
+        "h1": f"Title {HOSTILE}",
+        ".subtitle": f"Subtitle {HOSTILE}",
+        "nav li:nth-child(2)": HOSTILE,
+        "section:nth-child(2) h2": HOSTILE,
+        "figcaption": f"Table 1. {HOSTILE}",
+        "th:nth-child(6)": HOSTILE,
+        "tr:nth-child(3) td": HOSTILE,
+        "p:nth-of-type(2)": HOSTILE,
+        "pre": f"\n  - a: 1\n{HOSTILE}",
+        ".facts dt": HOSTILE,
+        ".facts dd": HOSTILE,
+    }
+    for selector, text in shown.items():
+        script = "return document.querySelector(arguments[0]).textContent"
+        assert driver.execute_script(script, f"{selector}").strip("\n") == text.strip("\n"), selector
+
+
+def test_contents_lead_to_each_section(browser, path):
+    driver = browser.open(path)
+    links = driver.find_elements(By.CSS_SELECTOR, "nav a")
+    targets = [driver.execute_script("return document.querySelector(arguments[0].hash).innerText", a) for a in links]
+    assert [text.splitlines()[0] for text in targets] == [link.text for link in links]
+    assert [link.text for link in links] == ["Tables", HOSTILE, "Tables", "Überblick"]
+    assert len({link.get_attribute("href") for link in links}) == 4
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_only_tables_scroll_sideways(browser, tmp_path, width):
+    headers = [f"a long header {i}" for i in range(30)]
+    word = "w" * 300
+    items = [Table(headers, [[i] * 30 for i in range(100)]), Text(word), Listing(word), Facts({word: word})]
+    html.write(str(tmp_path / "wide.html"), word, [Section(word, items)], word)
+    driver = browser.open(tmp_path / "wide.html")
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        root = driver.find_element(By.TAG_NAME, "html")
+        assert root.get_property("scrollWidth") == root.get_property("clientWidth") > 0.95 * width
+        box = driver.find_element(By.CSS_SELECTOR, ".scroll")
+        assert box.size["width"] < width < int(box.get_property("scrollWidth"))
+        assert box.get_attribute("tabindex") == "0"  # so that arrow keys scroll it
+        driver.execute_script("arguments[0].scrollTop = 500", box)
+        head = driver.find_element(By.CSS_SELECTOR, "th")
+        assert head.rect["y"] == pytest.approx(box.rect["y"], abs=2)  # a long table's header stays in view
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_legible_in_both_schemes(browser, path, scheme):
+    """Contrast of at least 4.5 to 1 against the page, as WCAG asks of text."""
+    driver = browser.open(path)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        paper = colour(driver.find_element(By.TAG_NAME, "body").value_of_css_property("background-color"))
+        assert (luminance(paper) > 0.5) == (scheme == "light")
+        for selector in ("p", ".subtitle", "nav a", "figcaption", "td", "th button", "dt", ".numbers dd"):
+            ink = colour(driver.find_element(By.CSS_SELECTOR, selector).value_of_css_property("color"))
+            light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, selector
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def colour(text):
+    return [int(part) / 255 for part in re.findall(r"\d+", text)[:3]]
+
+
+def luminance(rgb):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_page_holds_its_pictures_and_no_address(path):
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r'src="([^"]*)"', text)
+    assert [source.partition(",")[0] for source in found] == ["data:image/png;base64"] * 2
+    assert base64.b64decode(found[0].partition(",")[2]) == (path.parent / "plain.png").read_bytes()
+    assert "http:" not in text and "https:" not in text and "//" not in re.sub(r'src="[^"]*"|// .*', "", text)
+
+
+def test_a_page_that_fails_leaves_the_old_one(tmp_path):
+    path = tmp_path / "report.html"
+    html.write(str(path), "old", [])
+    old = path.read_text()
+    (tmp_path / "not.png").write_bytes(b"GIF89a")
+    with pytest.raises(ValueError, match="not.png is not a PNG"):
+        html.write(str(path), "new", [Section("s", [Picture(str(tmp_path / "not.png"))])])
+    with pytest.raises(FileNotFoundError, match="gone.png"):
+        html.write(str(path), "new", [Section("s", [Picture(str(tmp_path / "gone.png"))])])
+    with pytest.raises(ValueError, match=r"row 1 of table 1 \('c'\) has 1 cells, there are 2 headers"):
+        html.write(str(path), "new", [Section("s", [Table(["a", "b"], [[1, 2], [3]], "c")])])
+    with pytest.raises(TypeError, match="cannot show a str"):
+        html.write(str(path), "new", [Section("s", ["text"])])
+    assert path.read_text() == old and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "given, text, value",
+    [
+        ("1,024", "1,024", 1024.0),
+        ("-9.5 %", "-9.5 %", -9.5),
+        ("\N{MINUS SIGN}3", "\N{MINUS SIGN}3", -3.0),
+        ("2.2e-05", "2.2e-05", 2.2e-5),
+        ("13.6x", "13.6x", 13.6),
+        (12345, "12,345", 12345.0),
+        (np.float32(0.25), "0.25", 0.25),
+        (np.int64(7), "7", 7.0),
+        (True, "yes", "yes"),
+        ("1,2", "1,2", "1,2"),
+        ("-e5", "-e5", "-e5"),
+        (".", ".", "."),
+        ("x", "x", "x"),
+        ("5x5", "5x5", "5x5"),
+        (Cell("5x5", 25), "5x5", 25.0),
+        (Cell("Monday", "1"), "Monday", "1"),
+    ],
+)
+def test_cells_by_value(given, text, value):
+    assert html_cells.complete(given) == Cell(text, value)
+
+
+@pytest.mark.parametrize("given", [None, math.nan, "", " – ", "-", "nan", "n/a", Cell("not run", math.nan)])
+def test_missing_values_are_known(given):
+    cell = html_cells.complete(given)
+    assert html_cells.missing(cell) and html_cells.sort_key(cell, True) == html_cells.sort_key(cell, False) == ""
+
+
+def test_sort_keys_are_what_javascript_reads():
+    keys = [html_cells.sort_key(html_cells.complete(value), True) for value in ("1,024", math.inf, -math.inf, 1e-7, 0)]
+    assert keys == ["1024.0", "Infinity", "-Infinity", "1e-07", "0.0"]
+    assert html_cells.sort_key(Cell("Monday", "1"), False) == "1" and html_cells.sort_key(Cell("a", "a"), False) is None
+    assert not html_cells.numeric([html_cells.complete(cell) for cell in ("1", "all")])
+    assert html_cells.numeric([html_cells.complete(cell) for cell in ("1", "")])
+    assert not html_cells.numeric([html_cells.complete("")])

@@ -1,0 +1,107 @@
+"""Pictures of score maps: written, not blank, and what is drawn lies where it belongs."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cnn.dense import to_pixels
+from cnn.reports import score_map_pictures
+from tests.dense.test_to_pixels import boxes_of, spans
+from tests.reports.test_run_pictures import read
+
+ORANGE = [255, 127, 14]
+
+
+@pytest.mark.parametrize("channels, class_index, true_box", [(1, None, (1, 2, 9, 10)), (3, 0, None)])
+def test_score_map_picture(tmp_path, channels, class_index, true_box):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 26, channels)).astype(np.uint8)
+    scores, boxes = rng.normal(size=(4, 5, 3)), boxes_of(spans(4, 8, 4), spans(5, 8, 4))
+    path = tmp_path / "new" / "map.png"  # a folder that is not there yet
+    score_map_pictures.score_map_picture(str(path), image, scores, boxes, ["a", "$b$", "c"], class_index, true_box)
+    picture = read(path)
+    orange = np.abs(picture - ORANGE).max(axis=-1) < 8
+    assert orange.sum() > 200  # the best window is outlined
+
+
+def test_score_map_picture_paints_where_the_window_is(tmp_path):
+    # A black image: what is yellow is the one window with probability 1. Its cell must lie inside its own outline.
+    scores = np.zeros((4, 4, 2))
+    scores[..., 0], scores[2, 1] = 20, [-20, 20]
+    boxes = boxes_of(spans(4, 12, 6), spans(4, 12, 6))
+    score_map_pictures.score_map_picture(
+        str(tmp_path / "map.png"), np.zeros((30, 30, 1), np.uint8), scores, boxes, "ab", 1
+    )
+    picture = read(tmp_path / "map.png")
+    right = picture[:, picture.shape[1] // 2 : int(picture.shape[1] * 0.88)]  # without the bar
+    yellow = (right[..., 0] > 150) & (right[..., 1] > 150) & (right[..., 2] < 90)
+    orange = np.abs(right - ORANGE).max(axis=-1) < 8
+    orange[int(0.85 * len(orange)) :] = False  # the legend
+    for axis in (0, 1):
+        cell, outline = (np.flatnonzero(mask.any(axis=1 - axis)) for mask in (yellow, orange))
+        assert abs((cell.min() + cell.max()) - (outline.min() + outline.max())) / 2 < 4  # the same centre
+        assert np.ptp(cell) / np.ptp(outline) == pytest.approx(0.5, abs=0.05)  # stride 6 in a window of 12
+
+
+def test_class_heat_picture_shows_the_classes_with_the_largest_probability(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    image, boxes = rng.integers(0, 256, (20, 26, 3)).astype(np.uint8), boxes_of(spans(4, 8, 4), spans(5, 8, 4))
+    scores = rng.normal(size=(4, 5, 9))
+    scores[1, 2, 7], scores[3, 0, 2] = 40, 50  # both round to a probability of 1; the larger score comes first
+    drawn = []
+    monkeypatch.setattr(score_map_pictures, "class_name", lambda names, k: drawn.append(k) or str(names[k]))
+    score_map_pictures.class_heat_picture(str(tmp_path / "heat.png"), image, scores, boxes, list("abcdefghi"))
+    assert drawn[:2] == [2, 7] and len(set(drawn)) == score_map_pictures.PANELS
+    orange = np.abs(read(tmp_path / "heat.png") - ORANGE).max(axis=-1) < 8
+    assert orange.sum() > 500  # a box in each panel
+    drawn.clear()
+    score_map_pictures.class_heat_picture(
+        str(tmp_path / "two.png"), image[..., :1], scores, boxes, list("abcdefghi"), [8, 1]
+    )
+    assert drawn == [8, 1]
+    read(tmp_path / "two.png")
+    with pytest.raises(ValueError, match="no classes"):
+        score_map_pictures.class_heat_picture(str(tmp_path / "none.png"), image, scores, boxes, "abcdefghi", [])
+
+
+def test_best_boxes_picture(tmp_path):
+    images = np.zeros((5, 24, 24, 1), np.uint8)
+    boxes = np.array([[2 * i, i, 2 * i + 12, i + 12] for i in range(5)])
+    best = to_pixels.Best(boxes, np.arange(5), np.linspace(0, 1, 5, dtype=np.float32))
+    path = tmp_path / "best.png"
+    score_map_pictures.best_boxes_picture(str(path), images, best, ["a", "b"], true_boxes=boxes + 3)
+    assert (np.abs(read(path) - ORANGE).max(axis=-1) < 8).sum() > 500
+    with pytest.raises(ValueError, match="4 images and 5 boxes"):
+        score_map_pictures.best_boxes_picture(str(path), images[:4], best, [])
+
+
+def test_class_map_picture_colours_each_class_where_it_is(tmp_path):
+    classes = np.full((24, 30), -1)
+    classes[4:20, 4:15], classes[4:20, 15:26] = 3, 1
+    score_map_pictures.class_map_picture(
+        str(tmp_path / "map.png"), np.zeros((24, 30, 3), np.uint8), classes, ["a", "b", "c"]
+    )
+    picture = read(tmp_path / "map.png")
+    right = picture[: int(0.85 * len(picture)), picture.shape[1] // 2 :]
+    blue, orange = (np.abs(right - 0.65 * np.array(colour)).max(axis=-1) < 12 for colour in ([31, 119, 180], ORANGE))
+    assert blue.sum() == pytest.approx(orange.sum(), rel=0.05)  # 3 and 1: equally many, the lower number first
+    assert np.flatnonzero(orange.any(axis=0)).max() < np.flatnonzero(blue.any(axis=0)).min()
+    with pytest.raises(ValueError, match=r"a map \(24, 29\) of an image"):
+        score_map_pictures.class_map_picture(
+            str(tmp_path / "map.png"), np.zeros((24, 30, 3), np.uint8), classes[:, 1:], []
+        )
+
+
+@pytest.mark.parametrize("count", [0, 1, 18, 37])
+def test_class_map_picture_of_any_number_of_classes(tmp_path, count):
+    classes = np.random.default_rng(0).integers(0, count, (20, 40)) if count else np.full((20, 40), -1)
+    image = np.random.default_rng(1).integers(0, 256, (20, 40, 1)).astype(np.uint8)
+    score_map_pictures.class_map_picture(str(tmp_path / "map.png"), image, classes, [])
+    read(tmp_path / "map.png")
+
+
+def test_importing_overlays_does_not_import_matplotlib():
+    code = "import sys, cnn.reports.score_map_pictures; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,156 @@
+"""What surrounds a run: its config on disk, its log, its checkpoints, its devices, and summaries over seeds."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn.runs import checkpoint
+from cnn.runs import logs
+from cnn import data, nets
+from cnn.runs.checkpoint import Checkpoints
+from cnn.runs.checkpoint import Run
+from cnn.runs.config import load as load_config
+from cnn.runs.config import save as save_config
+from cnn.training.predict import predict
+from configs import default
+from experiments.summaries import summary
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_config_comes_back_as_it_was(tmp_path):
+    config = default.get_config()
+    config.net.options.dropout = 0.3
+    config.train.epochs = 2.0
+    save_config(config, str(tmp_path))
+    again = load_config(str(tmp_path))
+    assert json.loads(again.to_json()) == json.loads(config.to_json())
+    assert again.net.num_classes is None and again.net.options.dropout == 0.3
+    config.eval.every_epochs = 5.0  # changes what is written, not what is trained
+    config.data.dir = "elsewhere"
+    save_config(config, str(tmp_path))
+    config.net.options.dropout = 0.4
+    config.augment.flip = True
+    with pytest.raises(ValueError, match=r"net.options.dropout is 0.3 there and 0.4 here") as error:
+        save_config(config, str(tmp_path))
+    assert "augment.flip is False there and True here" in str(error.value)
+
+
+def test_a_run_that_is_older_than_a_field_goes_on(tmp_path):
+    """What it did without the field is what the field's default says, and nothing else will do."""
+    config = default.get_config()
+    save_config(config, str(tmp_path))
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["train"]["frozen"], saved["train"]["frozen_until"], saved["data"]["train_examples"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    config.train.frozen = ("conv1",)
+    with pytest.raises(ValueError, match=r"train.frozen is \[\] there and \['conv1'\] here"):
+        save_config(config, str(tmp_path))
+    config.train.frozen = ()
+    save_config(config, str(tmp_path))
+
+
+def test_no_run_no_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="config.json is missing: .* holds no run; train one with main.py"):
+        checkpoint.load_run(str(tmp_path))
+    save_config(default.get_config(), str(tmp_path))
+    facts = {"mean": [0.5], "std": [0.5], "class_names": ["a", "b"], "image_shape": [8, 8, 1]}
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint yet"):
+        checkpoint.load_run(str(tmp_path))
+    with pytest.raises(ValueError, match=r"checkpoint.keep \(=0\) must be at least 1"):
+        Checkpoints(str(tmp_path), keep=0)
+
+
+def test_checkpoints_keep_the_latest_and_come_back_to_the_bit(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    with Checkpoints(str(tmp_path), keep=2) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, {"params": {"kernel": values + step}}, {"count": jnp.int32(step)})
+        checkpoints.save(3, {"params": {"kernel": values}}, {"count": jnp.int32(0)})  # saved already: not again
+    with Checkpoints(str(tmp_path), keep=2) as checkpoints:
+        assert checkpoints.latest_step() == 3
+        template = {"params": {"kernel": jnp.zeros((3, 4))}}
+        for step in (2, 3):
+            found = checkpoints.restore(step, variables=template, optimizer={"count": jnp.int32(0)})
+            np.testing.assert_array_equal(found["variables"]["params"]["kernel"], values + step)
+            assert int(found["optimizer"]["count"]) == step
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+
+
+def test_a_log_goes_on_where_the_run_does(tmp_path):
+    with logs.MetricWriter(str(tmp_path), 0) as writer:
+        for step in (10, 20, 30):
+            writer.write(step, "train", {"loss": 1.0 / step, "seconds": float(step)})
+        writer.write(30, "test", {"loss": 0.5})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 40, "spl')  # a kill in the middle of a line
+    assert [line["step"] for line in logs.read_metrics(str(tmp_path))] == [10, 20, 30, 30]
+    with logs.MetricWriter(str(tmp_path), 20) as writer:
+        assert writer.seconds_before == 20
+        writer.write(25, "train", {"loss": 0.1, "seconds": 26.0})
+    lines = logs.read_metrics(str(tmp_path))
+    assert [(line["step"], line["split"]) for line in lines] == [(10, "train"), (20, "train"), (25, "train")]
+    assert logs.read_metrics(str(tmp_path / "nothing")) == []
+
+
+def test_environment_names_versions_device_and_commit():
+    found = logs.environment()
+    assert found["packages"]["jax"] == jax.__version__
+    assert found["python"] == sys.version.split()[0]
+    assert found["device"].startswith("1 x ")
+    assert found["command"].startswith("python ")
+    assert found["commit"] is None or len(found["commit"].removesuffix("+changes")) == 40
+
+
+def test_predictions_are_the_nets_probabilities(tmp_path):
+    net = nets.create("layer_pattern", 3, features=4, width=8)
+    variables = jax.jit(lambda key: net.init(key, jnp.zeros((1, 8, 8, 1)), train=False))(jax.random.key(0))
+    run = Run(net, variables, default.get_config(), (0.4,), (0.3,), ("a", "b", "c"), (8, 8, 1), str(tmp_path), 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    logits = np.asarray(
+        net.apply(variables, data.normalise(pixels[..., None], (0.4,), (0.3,)), train=False), np.float64
+    )
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for path, row, prediction in zip(paths, expected, predict(run, paths), strict=True):
+        assert prediction.path == path
+        np.testing.assert_allclose(prediction.probabilities, row, rtol=1e-4)
+        assert prediction.class_name == "abc"[row.argmax()]
+        assert prediction.probability == prediction.probabilities.max()
+
+
+def test_no_class_is_predicted_from_scores_that_are_not_finite(tmp_path):
+    net = nets.create("layer_pattern", 3, features=4, width=8)
+    variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+    variables = jax.tree.map(lambda leaf: leaf * np.nan, variables)
+    run = Run(net, variables, default.get_config(), (0.4,), (0.3,), ("a", "b", "c"), (8, 8, 1), str(tmp_path), 70)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
+    with pytest.raises(FloatingPointError, match=r"0.png: the net's scores are not finite.*step 70.*learning_rate"):
+        predict(run, [str(tmp_path / "0.png")])
+
+
+def test_summary_over_seeds():
+    base = {"net": "n", "data": "d", "parameters": 1000, "multiply_adds": 2000, "train_examples": 5, "steps": 6}
+    base |= {"examples": 100, "command": "python main.py", "device": "1 x cpu", "python": "3", "packages": {"jax": "0"}}
+    accuracies = [0.91, 0.93, 0.95]
+    runs = [
+        {**base, "seed": i, "commit": "abc", "test_accuracy": a, "seconds": 10.0 * i} for i, a in enumerate(accuracies)
+    ]
+    text = summary("mnist", runs, note="on a rainy day")
+    assert "- on a rainy day\n" in text
+    assert "# mnist, n = 3" in text
+    row = next(line for line in text.splitlines() if line.startswith("| test_accuracy"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == ["0.9300", f"{statistics.stdev(accuracies):.4f}", "0.9100", "0.9500"]
+    assert "seeds 0, 1, 2" in text and "commit abc" in text and "1,000 parameters" in text
+    assert "| test_top5" not in text

@@ -1,0 +1,145 @@
+"""Exact evaluation: a toy whose answer is known, and sums that do not depend on the batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn import nets
+from cnn.data import Split
+from cnn.layers import AvgPool, Conv, Flatten
+from cnn.training.evaluate import evaluate, rank
+
+
+def lookup_net(classes):
+    """A net whose logits are known: 1x1 images of `classes` channels, scores = channels."""
+    net = nets.net([Conv(classes, 1, use_bias=False), AvgPool(None), Flatten()])
+    return net, {"params": {"conv1": {"kernel": jnp.eye(classes).reshape(1, 1, classes, classes)}}}
+
+
+def logits_as_images(scores):
+    return np.asarray(scores, np.uint8)[:, None, None, :]
+
+
+def test_numbers_by_hand():
+    # x / 255, mean 0, std 1 / 255: the logits are the pixel values.
+    scores = [[9, 1, 0], [2, 7, 5], [3, 3, 8], [4, 0, 6]]
+    labels = np.array([0, 2, 2, 0], np.int32)
+    net, variables = lookup_net(3)
+    result = evaluate(net, variables, Split(logits_as_images(scores), labels), [0.0] * 3, [1 / 255] * 3, batch_size=3)
+    assert result.examples == 4
+    assert result.accuracy == 0.5
+    assert result.top5 is None
+    np.testing.assert_array_equal(result.confusion, [[1, 0, 1], [0, 0, 0], [0, 1, 1]])
+    np.testing.assert_array_equal(result.per_class_accuracy, [0.5, np.nan, 0.5])
+    s = np.array(scores, np.float64)
+    expected = (np.log(np.exp(s).sum(1)) - s[np.arange(4), labels]).mean()
+    np.testing.assert_allclose(result.loss, expected, rtol=1e-5)
+    assert result.as_dict() == {"accuracy": 0.5, "loss": result.loss, "examples": 4}
+
+
+def test_top5_and_ties():
+    scores = np.zeros((3, 12), np.uint8)
+    scores[0] = np.arange(12)  # the label, 7, is fifth
+    scores[1] = np.arange(12)  # the label, 6, is sixth
+    # scores[2]: all equal; a constant score must not count as right for every label
+    net, variables = lookup_net(12)
+    labels = np.array([7, 6, 5], np.int32)
+    result = evaluate(net, variables, Split(logits_as_images(scores), labels), [0.0] * 12, [1 / 255] * 12, batch_size=2)
+    assert result.accuracy == 0
+    assert result.top5 == 1 / 3
+    labels[2] = 0  # the first of the equal ones is argmax's choice
+    result = evaluate(net, variables, Split(logits_as_images(scores), labels), [0.0] * 12, [1 / 255] * 12, batch_size=2)
+    assert result.accuracy == 1 / 3
+    assert result.top5 == 2 / 3
+
+
+def plain_net():
+    """A net whose logits are the channels of 1x1 images, each channel for itself."""
+    return nets.net([AvgPool(None), Flatten()])
+
+
+def score(values, labels, std):
+    """Metrics of `plain_net` on values / std: of a channel with std 0, a value of 0 is NaN and a larger one is +inf."""
+    split = Split(logits_as_images(values), np.array(labels, np.int32))
+    return evaluate(plain_net(), {}, split, [0.0] * len(std), np.array(std) / 255, batch_size=3)
+
+
+def test_a_net_that_diverged_is_right_nowhere():
+    values, labels = np.zeros((4, 12), np.uint8), [0, 3, 0, 11]
+    result = score(values, labels, [0.0] * 12)
+    assert (result.accuracy, result.top5, result.examples) == (0, 0, 4)
+    assert np.isnan(result.loss)
+    assert result.confusion.sum() == 0
+    np.testing.assert_array_equal(result.per_class_accuracy, [0] + [np.nan] * 2 + [0] + [np.nan] * 7 + [0])
+
+
+@pytest.mark.parametrize("label", [0, 4, 11])  # the NaN's own class, and one before and behind it
+def test_one_nan_makes_its_example_wrong_and_no_other(label):
+    values = np.zeros((3, 12), np.uint8)
+    values[:, label] = 9
+    values[:, 4] = [9, 0, 9]  # +inf, NaN, +inf
+    result = score(values, [label, label, 4], [1.0] * 4 + [0.0] + [1.0] * 7)
+    assert result.accuracy == (2 if label == 4 else 1) / 3  # the first is right where +inf is the label's
+    assert result.top5 == 2 / 3  # elsewhere, second of twelve
+    assert np.isnan(result.loss)
+    confusion = np.zeros((12, 12), int)
+    np.add.at(confusion, ([label, 4], [4, 4]), 1)
+    np.testing.assert_array_equal(result.confusion, confusion)
+    np.testing.assert_array_equal(result.class_examples, np.bincount([label, label, 4], minlength=12))
+    np.testing.assert_array_equal(result.per_class_accuracy[[label, 4]], [2 / 3] * 2 if label == 4 else [0, 1])
+
+
+@pytest.mark.parametrize("library", [np, jnp])
+def test_rank_of_scores_that_are_not_finite(library):
+    inf, nan = np.inf, np.nan
+    scores = [[1, inf, 0], [1, inf, 0], [inf, inf, -inf], [-inf, 2, -inf], [nan, 5, 4], [5, nan, 4], [nan, nan, nan]]
+    labels = [1, 0, 1, 2, 1, 1, 0]
+    ranks = rank(library.asarray(scores, np.float32), library.asarray(labels))
+    np.testing.assert_array_equal(ranks, [0, 1, 1, 2, 3, 3, 3])
+
+
+def test_every_example_counts_once_whatever_the_batch():
+    net = nets.create("layer_pattern", 4, features=4, width=8)
+    images = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 1), np.uint8)
+    split = Split(images, np.random.default_rng(1).integers(0, 4, 23).astype(np.int32))
+    variables = jax.jit(lambda k: net.init(k, jnp.zeros((1, 8, 8, 1)), train=False))(jax.random.key(0))
+    results = [evaluate(net, variables, split, [0.5], [0.25], batch_size=size) for size in (1, 3, 4, 23, 50)]
+    for result in results:
+        assert result.examples == 23 == result.confusion.sum()
+        assert result.accuracy == results[0].accuracy
+        np.testing.assert_array_equal(result.confusion, results[0].confusion)
+        # Per-example losses may differ in the last bit between batch sizes (another blocking of the same product).
+        np.testing.assert_allclose(result.loss, results[0].loss, rtol=1e-6)
+    # In NumPy, from the logits.
+    logits: np.ndarray = np.asarray(net.apply(variables, (images / 255.0 - 0.5).astype(np.float32) / 0.25, train=False))
+    assert results[0].accuracy == (logits.argmax(1) == split.labels).mean()
+
+
+def test_bfloat16_scores_are_close():
+    net = nets.create("layer_pattern", 4, features=4, width=8)
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+    split = Split(images, np.zeros(20, np.int32))
+    variables = jax.jit(lambda k: net.init(k, jnp.zeros((1, 8, 8, 1)), train=False))(jax.random.key(0))
+    full, half = (
+        evaluate(net, variables, split, [0.5], [0.25], batch_size=20, dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
+    assert full.loss != half.loss
+    np.testing.assert_allclose(half.loss, full.loss, rtol=0.02)  # bfloat16 has 8 bits: 0.4 % a value
+
+
+def test_empty_and_indivisible():
+    net, variables = lookup_net(3)
+    empty = Split(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0, np.int32))
+    with pytest.raises(ValueError, match=r"no examples.*data.validation_fraction"):
+        evaluate(net, variables, empty, [0.0] * 3, [1.0] * 3, batch_size=2)
+    with pytest.raises(ValueError, match=r"eval.batch_size \(=0\) must be at least 1"):
+        evaluate(net, variables, empty, [0.0] * 3, [1.0] * 3, batch_size=0)
+
+
+def test_rank_is_the_place_of_the_label_as_argmax_counts():
+    rng = np.random.default_rng(3)
+    scores, labels = rng.integers(0, 4, (200, 9)).astype(float), rng.integers(0, 9, 200)  # many ties
+    order = np.argsort(-scores, axis=1, kind="stable")
+    assert np.array_equal(rank(scores, labels), (order == labels[:, None]).argmax(axis=1))
+    assert np.array_equal(rank(scores, labels) == 0, scores.argmax(axis=1) == labels)
