@@ -1,6 +1,5 @@
 """A training run from its config to its results; the step itself is in `cnn.training.steps`."""
 
-import math
 import os
 import time
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from cnn.runtime.devices import Devices
 from cnn.training import steps
 from cnn.training.evaluate import Metrics, evaluate
 from cnn.training.optimizer import make_optimizer, make_schedule
-from cnn.training.steps import State
+from cnn.training.steps import State, total_steps
 
 PICTURED = 2  # test images whose feature maps are drawn, each of another class
 
@@ -116,28 +115,6 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
         )
     run_report.write_run_page(workdir)
     return result
-
-
-def total_steps(train: Config, num_examples: int) -> int:
-    """Length of a run in steps.
-
-    Args:
-      train: the config's `train` part: epochs or steps, and batch_size.
-      num_examples: of the training split.
-
-    Returns:
-      The number of steps; a last part of an epoch counts as one step.
-
-    Raises:
-      ValueError: unless exactly one of epochs and steps is given, above 0.
-    """
-    epochs, count = train.epochs, train.steps
-    if (epochs is None) == (count is None):
-        raise ValueError(f"give train.epochs (={epochs}) or train.steps (={count}): one of them, not both")
-    total = count if epochs is None else math.ceil(epochs * num_examples / train.batch_size)
-    if total < 1:
-        raise ValueError(f"train.epochs (={epochs}) or train.steps (={count}) must be above 0")
-    return total
 
 
 def _save_facts(workdir: str, dataset: Dataset) -> None:

@@ -19,6 +19,21 @@ hypothesis.settings.register_profile("thorough", max_examples=250, deadline=None
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "checks"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`python -m pytest` runs the fast part of the tests, which is complete in kind; --everything runs all."""
+    parser.addoption("--everything", action="store_true", help="also run the tests that are marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out tests that are marked slow, unless everything was asked for."""
+    if config.getoption("--everything"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
 @pytest.fixture(scope="session")
 def tfds_data_dir() -> pathlib.Path:
     """Folder with prepared TFDS sets, from the environment; skips the test where there is none."""

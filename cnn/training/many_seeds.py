@@ -20,9 +20,9 @@ from cnn.runs import checkpoint
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options
 from cnn.runtime.devices import AXIS, Devices
-from cnn.train import total_steps
 from cnn.training import optimizer, steps
 from cnn.training.evaluate import Metrics, evaluate
+from cnn.training.steps import total_steps
 
 
 class SeedRun(NamedTuple):

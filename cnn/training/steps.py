@@ -5,6 +5,7 @@ started again is, on one kind of machine, bit for bit the run that was never sto
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -45,6 +46,28 @@ class State(NamedTuple):
     def variables(self) -> dict[str, Any]:
         """What `net.apply` takes."""
         return {"params": self.params, **self.statistics}
+
+
+def total_steps(train: Config, num_examples: int) -> int:
+    """Length of a run in steps.
+
+    Args:
+      train: the config's `train` part: epochs or steps, and batch_size.
+      num_examples: of the training split.
+
+    Returns:
+      The number of steps; a last part of an epoch counts as one step.
+
+    Raises:
+      ValueError: unless exactly one of epochs and steps is given, above 0.
+    """
+    epochs, count = train.epochs, train.steps
+    if (epochs is None) == (count is None):
+        raise ValueError(f"give train.epochs (={epochs}) or train.steps (={count}): one of them, not both")
+    total = count if epochs is None else math.ceil(epochs * num_examples / train.batch_size)
+    if total < 1:
+        raise ValueError(f"train.epochs (={epochs}) or train.steps (={count}) must be above 0")
+    return total
 
 
 Stepped = tuple[State, jax.Array, jax.Array]  # state, mean loss, number right

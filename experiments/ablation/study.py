@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from cnn import data, geometry
 from cnn.runs import checkpoint
 from cnn.runs.config import Config
-from cnn.train import total_steps
 from cnn.training import steps
 from cnn.training.optimizer import make_optimizer, make_schedule
+from cnn.training.steps import total_steps
 from experiments import studies
 
 TEST = "test accuracy"
