@@ -1,27 +1,23 @@
 """Classic convolutional classifiers in JAX: train them, take them apart, and run them densely over larger images."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# The doors of the library. They are opened when they are first used, so that `import cnn` imports no JAX.
-_DOORS = {
-    "checkpoint": "cnn.runs.checkpoint",
-    "convert": "cnn.convert",
-    "data": "cnn.data",
-    "dense": "cnn.dense",
-    "geometry": "cnn.geometry",
-    "layers": "cnn.layers",
-    "nets": "cnn.nets",
-    "ops": "cnn.ops",
-    "train": "cnn.train",
-    "windows": "cnn.windows",
-}
+if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr__` opens the same doors
+    from cnn import convert, data, dense, geometry, layers, nets, ops, train, windows
+    from cnn.runs import checkpoint
+
+__version__ = "0.1.0"
 
 __all__ = ["checkpoint", "convert", "data", "dense", "geometry", "layers", "nets", "ops", "train", "windows"]
 
 
 def __getattr__(name: str) -> Any:
-    """Opens a door."""
-    if name in _DOORS:
-        return importlib.import_module(_DOORS[name])
+    """Imports a module of `__all__` when it is first used, so that `import cnn` imports no JAX."""
+    if name in __all__:
+        return importlib.import_module(f"cnn.runs.{name}" if name == "checkpoint" else f"cnn.{name}")
     raise AttributeError(f"module 'cnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

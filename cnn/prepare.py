@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     if missing:
         print(
             f"cnn.prepare: preparing {args.name} needs {' and '.join(missing)}: "
-            "python -m pip install -r requirements-tfds.txt",
+            'python -m pip install -r requirements-tfds.txt (or the package\'s extra "prepare")',
             file=sys.stderr,
         )
         return 1

@@ -162,8 +162,8 @@ def _prepare(name: str, directory: str) -> None:
     if importlib.util.find_spec("tensorflow") is None:
         raise DataError(
             f"data.name={name!r} is not prepared in {directory}, and preparing it needs TensorFlow (training "
-            "does not). These two commands will:\n"
-            f"  python -m pip install -r requirements-tfds.txt\n  {command}"
+            'does not). These two commands will (where cnn is installed as a package, its extra "prepare" in place of '
+            f"the first):\n  python -m pip install -r requirements-tfds.txt\n  {command}"
         )
     print(f"{name} is not prepared in {directory}: running {command}", file=sys.stderr, flush=True)
     child = [sys.executable, "-m", "cnn.prepare", name, f"--data_dir={directory}"]

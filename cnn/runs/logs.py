@@ -7,11 +7,14 @@ import shlex
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 import jax
+
+import cnn
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -20,8 +23,8 @@ def environment() -> dict[str, Any]:
     """Command, versions, device and commit, to stand beside every number.
 
     Returns:
-      {"command", "python", "packages", "device", "commit"}; commit ends in "+changes" in a tree with uncommitted
-      changes, and is None outside a git checkout.
+      {"command", "python", "packages", "device", "version", "commit"}; version is that of this library, and commit that
+      of the checkout it runs from: with "+changes" at the end if files differ from it, None for an installed package.
     """
     devices = jax.local_devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
@@ -30,25 +33,44 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "device": f"{len(devices)} x {kind}",
-        "commit": _commit(),
+        "version": cnn.__version__,
+        "commit": checkout_commit(os.path.dirname(os.path.dirname(os.path.abspath(cnn.__file__)))),
     }
 
 
 def _command() -> str:
     """How this process was started, as one would type it from the root of the repository."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    start = ["python", "-m", spec.name] if spec else ["python", os.path.basename(sys.argv[0])]
+    start = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else ["python", os.path.basename(sys.argv[0])]
     return shlex.join([*start, *sys.argv[1:]])
 
 
-def _commit() -> str | None:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+def checkout_commit(root: str) -> str | None:
+    """The commit of this project's checkout.
+
+    Args:
+      root: folder that holds the `cnn` package.
+
+    Returns:
+      The commit, "+changes" at its end if files differ from it; None if the folder is not the root of a checkout of
+      this project, as for an installed package, whatever repository lies around it.
+    """
+    try:
+        with open(os.path.join(root, "pyproject.toml"), "rb") as file:
+            if tomllib.load(file).get("project", {}).get("name") != "cnn":
+                return None
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    # Within a Git hook GIT_DIR and others name another repository.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", root, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout.strip()
 
     try:
+        if os.path.realpath(git("rev-parse", "--show-toplevel")) != os.path.realpath(root):
+            return None
         changes = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):

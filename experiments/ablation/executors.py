@@ -68,7 +68,8 @@ def on_ray(
         import ray  # pyright: ignore[reportMissingImports]  optional: requirements-ray.txt
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "--executor=ray needs Ray: python -m pip install -r requirements-ray.txt", name="ray"
+            '--executor=ray needs Ray: python -m pip install -r requirements-ray.txt (or the package\'s extra "ray")',
+            name="ray",
         ) from error
 
     ray.init(address=address or "local", include_dashboard=False, log_to_driver=False)

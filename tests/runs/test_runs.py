@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnn
 from cnn.runs import checkpoint
 from cnn.runs import logs
 from cnn import data, nets
@@ -107,7 +109,41 @@ def test_environment_names_versions_device_and_commit():
     assert found["python"] == sys.version.split()[0]
     assert found["device"].startswith("1 x ")
     assert found["command"].startswith("python ")
+    assert found["version"] == cnn.__version__ and found["version"].count(".") == 2
     assert found["commit"] is None or len(found["commit"].removesuffix("+changes")) == 40
+
+
+def git(folder, *arguments):
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_is_that_of_this_projects_checkout_and_of_no_other(tmp_path, monkeypatch):
+    """A package installed inside some repository must not report that repository's commit."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "cnn"\n')
+    assert logs.checkout_commit(str(tmp_path)) is None  # no repository
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "pyproject.toml")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert logs.checkout_commit(str(tmp_path)) == commit
+    (tmp_path / "notes.txt").write_text("not a part of it")
+    assert logs.checkout_commit(str(tmp_path)) == commit
+    installed = tmp_path / "venv" / "site-packages"
+    installed.mkdir(parents=True)
+    assert logs.checkout_commit(str(installed)) is None
+    (installed / "pyproject.toml").write_text('[project]\nname = "cnn"\n')
+    assert logs.checkout_commit(str(installed)) is None
+    # Another repository, named by Git's own variables as within a hook, changes nothing.
+    git(installed, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(installed / ".git"))
+    assert logs.checkout_commit(str(tmp_path)) == commit
+    monkeypatch.delenv("GIT_DIR")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "cnn"  # changed\n')
+    assert logs.checkout_commit(str(tmp_path)) == commit + "+changes"
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "theirs"\n')
+    assert logs.checkout_commit(str(tmp_path)) is None
 
 
 def test_predictions_are_the_nets_probabilities(tmp_path):
