@@ -4,9 +4,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +19,7 @@ from cnn.train import total_steps, train_and_evaluate
 from cnn.training import optimizer as optimizer_lib
 from cnn.training import steps
 from configs import default, smoke
-
-ROOT = Path(__file__).parent.parent
+from tests.helpers import PROGRAMS, run_python, start_python
 
 
 def small_config(**train):
@@ -72,29 +69,8 @@ def test_another_seed_is_another_run(finished, tmp_path):
     assert any(not np.array_equal(a, b) for a, b in zip(leaves(tmp_path), leaves(finished[0]), strict=True))
 
 
-KILL_AFTER = """
-import os, signal, sys
-from cnn import steps
-from cnn.train import train_and_evaluate
-from tests.test_train import small_config
-
-make_step, count = steps.make_run_steps, 0
-def counting(*arguments, **options):
-    run = make_step(*arguments, **options)
-    def killed(state, images, labels, indices):
-        global count
-        count += len(indices)
-        if count > 9:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return run(state, images, labels, indices)
-    return killed
-steps.make_run_steps = counting
-train_and_evaluate(small_config(), sys.argv[1])
-"""
-
-
 def test_killed_in_mid_epoch_and_started_again_ends_bit_identical(finished, tmp_path):
-    killed = subprocess.run([sys.executable, "-c", KILL_AFTER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    killed = run_python(PROGRAMS / "train_and_be_killed.py", tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "result.json").exists()
     assert 0 < checkpoint.load_run(str(tmp_path)).step < 10
@@ -115,9 +91,7 @@ def test_killed_in_mid_epoch_and_started_again_ends_bit_identical(finished, tmp_
 
 def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
     """SIGKILL when the process likes it least; started again until it is done."""
-    script = "import sys; from cnn.train import train_and_evaluate; from tests.test_train import small_config;"
-    script += "train_and_evaluate(small_config(), sys.argv[1])"
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = start_python(PROGRAMS / "train_small.py", tmp_path, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "checkpoints").glob("4*")) and time.monotonic() < deadline:
         time.sleep(0.005)  # from the moment that the first checkpoint begins to be written
@@ -272,37 +246,10 @@ def test_bfloat16_trains_with_float32_parameters():
         make_pieces(config, net, False)
 
 
-TWO_DEVICES = """
-import sys
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-import numpy as np
-from cnn import nets
-from cnn.runtime.devices import Devices
-from tests.test_train import IMAGES, INDICES, LABELS, make_pieces, numbers
-from configs import default
-
-config = default.get_config()
-config.augment.pad = 1
-devices = Devices()
-assert devices.count == 2
-net = nets.create("layer_pattern", 4, features=4, width=8, norm=True, dropout=0.3)
-state, run = make_pieces(config, net, False, devices)
-state, losses, _ = run(state, *devices.replicate((IMAGES, LABELS)), INDICES)
-np.savez(sys.argv[1], losses=losses, *[np.asarray(leaf) for leaf in jax.tree.leaves(numbers(state))])
-try:
-    devices.per_device(33, "train.batch_size")
-except ValueError as error:
-    assert "train.batch_size (=33) must be a positive multiple of the 2 local devices" in str(error), error
-else:
-    raise AssertionError("33 does not divide over 2 devices")
-"""
-
-
 def test_two_devices_train_as_one(tmp_path):
     """The batch is split, its mean, its batch statistics and its random numbers are the global batch's."""
     path = tmp_path / "two.npz"
-    done = subprocess.run([sys.executable, "-c", TWO_DEVICES, str(path)], cwd=ROOT, capture_output=True, text=True)
+    done = run_python(PROGRAMS / "train_on_two_devices.py", path, JAX_NUM_CPU_DEVICES=2)
     assert done.returncode == 0, done.stderr
     two = np.load(path)
     config = default.get_config()
@@ -317,7 +264,5 @@ def test_two_devices_train_as_one(tmp_path):
 
 
 def test_training_never_imports_tensorflow(tmp_path):
-    script = "import sys; from cnn.train import train_and_evaluate; from tests.test_train import small_config;"
-    script += "train_and_evaluate(small_config(), sys.argv[1]); sys.exit('tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    done = run_python(PROGRAMS / "train_small.py", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,9 +1,5 @@
 """Augmentations by value, against slow NumPy versions that are told what was drawn."""
 
-import os
-import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import jax
@@ -12,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnn.data import augment
+from tests.helpers import PROGRAMS, run_python
 
 
 def pictures(shape, seed=0):
@@ -152,23 +149,9 @@ def test_augment_is_a_pure_function_of_its_key():
 
 
 def test_augment_does_not_depend_on_the_number_of_devices():
-    program = """
-import jax, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from cnn import augment
-assert jax.device_count() == 2
-images = np.random.default_rng(0).random((8, 8, 8, 3), np.float32)
-run = jax.jit(lambda key, images: augment.augment(
-    key, images, pad=2, flip=True, scale=(0.8, 1.2), brightness=0.1, contrast=0.2))
-both = NamedSharding(Mesh(np.array(jax.devices()), ("batch",)), PartitionSpec("batch"))
-one = run(jax.random.key(0), images)
-two = run(jax.random.key(0), jax.device_put(images, both))
-# To rounding (a batch of another size is compiled anew); another draw would differ by far more.
-np.testing.assert_allclose(one, two, atol=1e-5)
-"""
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    root = pathlib.Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", program], env={**os.environ, **flags}, cwd=root, check=True)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = run_python(PROGRAMS / "augment_on_two_devices.py", **flags)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 import gzip
 import io
-import os
-import pathlib
 import subprocess
 import sys
 import types
@@ -16,9 +14,9 @@ from PIL import Image
 from cnn import data, prepare
 from cnn.data import image_files
 from cnn.data import tfds as tfds_lib
+from tests.helpers import PROGRAMS, ROOT, run_python
 from tests.reference.datasets import check_dataset, rows
 
-ROOT = pathlib.Path(__file__).parents[2]
 SIZES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
@@ -252,16 +250,8 @@ def test_a_real_set_prepared_as_tfrecord_says_so(tfds_data_dir, tmp_path):
 
 
 def test_loading_never_imports_tensorflow(tfds_data_dir):
-    program = """
-import sys
-from cnn import data  # must stay light
-assert "tensorflow_datasets" not in sys.modules and "sklearn" not in sys.modules
-data.load("digits")
-data.load("mnist")
-assert "tensorflow" not in sys.modules
-"""
-    environment = {**os.environ, "TFDS_DATA_DIR": str(tfds_data_dir)}
-    subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True)
+    done = run_python(PROGRAMS / "load_data.py", TFDS_DATA_DIR=tfds_data_dir)
+    assert done.returncode == 0, done.stderr
 
 
 def test_prepare_writes_what_load_reads(tfds_data_dir, tmp_path):

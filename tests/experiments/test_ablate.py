@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from experiments.ablation import analysis, cells, executors, measures, plots, ru
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST, Contrast, Series, Study
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
+from tests.helpers import PROGRAMS, ROOT, run_python
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"train.steps": 6, "net.options.features": 4, "net.options.width": 8}
 
 
@@ -248,20 +247,12 @@ def test_a_diverged_seed_is_told_and_counts(tmp_path):
     assert "NaN" not in (tmp_path / "results.jsonl").read_text()
 
 
-ON_RAY = """
-import sys
-from experiments.ablation import runner
-from tests.experiments.test_ablate import SMALL, small_study
-options = {"executor": "ray", "options": {"cpus": 1}}
-runner.run_study("small", sys.argv[1], seeds=2, overrides=SMALL, study=small_study(), **options)
-"""
-
-
 def test_ray_runs_the_same_cells(finished, tmp_path):
     if importlib.util.find_spec("ray") is None:
         pytest.skip("runs cells on a local Ray cluster: python -m pip install -r requirements-ray.txt")
     # In a process of its own: Ray leaves files open, which warns where warnings are errors.
-    subprocess.run([sys.executable, "-c", ON_RAY, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_python(PROGRAMS / "study_on_ray.py", tmp_path)
+    assert done.returncode == 0, done.stderr
 
     def key(line):
         return line["cell"], line["seed"]

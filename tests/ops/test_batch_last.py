@@ -1,9 +1,5 @@
 """`cnn.ops.batch_last`: what works on planes equals what works on images, and is used on CPU alone."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +9,7 @@ import pytest
 from cnn.layers.pointwise import ACTIVATIONS, BatchNorm
 from cnn.ops import batch_last, convolution, pooling
 from cnn.windows import Window
+from tests.helpers import PROGRAMS, run_python
 
 POOLS = {
     "max": lambda x: pooling.max_pool(x, Window((2, 2), (2, 2)), (3, 4)),
@@ -127,37 +124,7 @@ def test_batch_norm_of_a_batch_in_planes_is_flax_own(train):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
-SPLIT = """
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-import jax.numpy as jnp
-from jax.sharding import PartitionSpec
-from cnn import nets, planes
-from cnn.runtime.devices import AXIS, Devices
-
-devices = Devices()
-assert devices.count == 2
-net, images = nets.create("qa_net"), jnp.ones((64, 32, 32, 3))
-variables = net.init(jax.random.key(0), images[:1], train=False)
-
-def gradient(variables, images):
-    return jax.grad(lambda v: (net.apply(v, images, train=False) ** 2).sum())(variables)
-
-shardings = {"in_shardings": (devices.everywhere, devices.split()), "out_shardings": devices.everywhere}
-text = jax.jit(gradient, **shardings).lower(variables, images).compile().as_text()
-assert "all-reduce" in text and "all-gather" not in text
-
-def each(images):
-    assert planes.pays(images.shape)
-    return images
-
-jax.shard_map(each, mesh=devices.mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS))(images)
-assert not planes.pays(images.shape)
-"""
-
-
 def test_a_batch_that_is_split_over_devices_is_not_gathered():
     """XLA's partitioner would gather it for a layout; within a shard_map there is nothing to gather."""
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", SPLIT], cwd=root, capture_output=True, text=True)
+    done = run_python(PROGRAMS / "split_batch.py", JAX_NUM_CPU_DEVICES=2)
     assert done.returncode == 0, done.stderr

@@ -1,10 +1,8 @@
 """`cnn.runtime.devices`: what is set before JAX is used, each setting in a process of its own."""
 
 import functools
-import os
 import pathlib
 import re
-import subprocess
 import sys
 
 import jax
@@ -16,40 +14,22 @@ from cnn import nets
 from cnn.runtime import compiler
 from cnn.runtime.compiler import LARGE_NET, jit_net, jit_once
 from cnn.runtime.devices import Devices
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.helpers import PROGRAMS, run_python
 
 
 @pytest.mark.parametrize("count, batch, expected", [(3, 48, 3), (0, 17, 1), (0, 8, 1)])
 def test_cpu_devices(count, batch, expected):
     """As many as asked for; by itself, no more than divide the batch into parts of 16 and up."""
-    script = f"from cnn import devices; devices.use_cpu_devices({count}, {batch}); print(devices.Devices().count)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = run_python(PROGRAMS / "count_cpu_devices.py", count, batch)
     assert done.stdout.strip() == str(expected), done.stderr
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is the GNU C library's")
 def test_memory_is_kept():
     """The second 128 MiB touch no new pages of 4 KiB (there are 32,768 of them); without the setting they do."""
-    script = """
-import ctypes, resource, sys
-from cnn import devices
-if sys.argv[1] == "keep" and not devices.keep_memory():
-    sys.exit("skip")
-library = ctypes.CDLL(None)
-library.malloc.restype, library.free.argtypes, size = ctypes.c_void_p, [ctypes.c_void_p], 2**27
-faults = []
-for _ in range(2):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = library.malloc(ctypes.c_size_t(size))
-    ctypes.memset(block, 1, size)
-    library.free(block)
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(faults[1])
-"""
     found = {}
     for what in ("keep", "leave"):
-        done = subprocess.run([sys.executable, "-c", script, what], cwd=ROOT, capture_output=True, text=True)
+        done = run_python(PROGRAMS / "keep_memory.py", what)
         if done.stderr.strip() == "skip":
             pytest.skip("this C library has no mallopt")
         assert done.returncode == 0, done.stderr
@@ -58,23 +38,9 @@ print(faults[1])
     assert found["leave"] > 10 * found["keep"], found
 
 
-COMPILE = """
-import sys
-import jax, jax.numpy as jnp
-from jax import monitoring
-from cnn import devices
-found = []
-monitoring.register_event_listener(lambda event, **_: found.append(event))
-folder = devices.cache_compilations(sys.argv[1])
-value = jax.jit(lambda x: jnp.sin(x).sum())(jnp.arange(7.0))
-print(folder, float(value), found.count("/jax/compilation_cache/cache_hits") > 0)
-"""
-
-
 def compile_once(folder, **environment):
     """(folder, value, whether the cache was hit) of one process."""
-    env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"} | environment
-    done = subprocess.run([sys.executable, "-c", COMPILE, folder], cwd=ROOT, env=env, capture_output=True, text=True)
+    done = run_python(PROGRAMS / "compile_once.py", folder, **{"JAX_COMPILATION_CACHE_DIR": None, **environment})
     assert done.returncode == 0, done.stderr
     return *done.stdout.split(), done.stderr
 

@@ -1,9 +1,6 @@
 """Seeds trained together: each ends where it ends by itself, and where the main job ends."""
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +13,7 @@ from cnn.runtime.devices import Devices
 from cnn.train import train_and_evaluate
 from cnn.training import many_seeds
 from configs import smoke
+from tests.helpers import PROGRAMS, run_python
 
 
 def small_config(**train):
@@ -65,26 +63,11 @@ def test_side_by_side_in_one_kernel_is_each_by_itself(dataset):
     assert np.abs(kernels[0] - kernels[1]).max() > 0.1 and np.abs(kernels[1] - kernels[2]).max() > 0.1
 
 
-ON_TWO_DEVICES = """
-import sys
-import jax, numpy as np
-jax.config.update("jax_num_cpu_devices", 2)
-from cnn import data, together
-from tests.training.test_many_seeds import small_config
-dataset = data.load(**small_config().data)
-runs = together.train_seeds(small_config(), dataset, [0, 1, 2]).runs
-np.savez(sys.argv[1], *[leaf for run in runs for leaf in jax.tree.leaves(run.variables)])
-print([run.seed for run in runs], len(jax.devices()))
-"""
-
-
 def test_spread_over_two_devices(dataset, tmp_path):
     """Three seeds on two devices: the odd one too ends where it ends on one device."""
     path = tmp_path / "two.npz"
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", ON_TWO_DEVICES, str(path)], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = run_python(PROGRAMS / "seeds_on_two_devices.py", path, JAX_NUM_CPU_DEVICES=2)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[0, 1, 2] 2"
     runs = many_seeds.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), each=1).runs
     two = np.load(path)

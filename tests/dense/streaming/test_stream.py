@@ -4,11 +4,8 @@ import functools
 import importlib
 import json
 import logging
-import os
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import jax
@@ -23,11 +20,11 @@ from cnn.dense.streaming.image_arrays import StorageError
 from cnn.dense.streaming.stream_map import stream
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 from cnn.windows import GeometryError
+from tests.helpers import PROGRAMS, start_python
 
 module = importlib.import_module("cnn.dense.streaming.stream_map")
 LEAST_OUTPUTS = 8  # many tiles of a small image; enough rows for these nets' products
 
-ROOT = pathlib.Path(__file__).parents[3]
 NET = nets.net([Conv(10, 5), Activation("relu"), MaxPool(2), Conv(12, 3), Activation("relu")], [Flatten(), Dense(5)])
 PADDED = nets.net([Conv(10, 3, padding="same"), MaxPool(2), Conv(12, 3, padding=1)], [Flatten(), Dense(5)])
 WINDOW = (16, 16)
@@ -150,7 +147,7 @@ def child(sink):
 def test_a_killed_stream_ends_in_the_same_bytes(tmp_path, name):
     whole, killed = tmp_path / f"whole_{name}", tmp_path / f"killed_{name}"
     run(whole, tile=8)
-    process = python(f"test_stream.child({str(killed)!r})")
+    process = start_python(PROGRAMS / "stream_child.py", "child", killed, stderr=subprocess.PIPE)
     try:
         journal, deadline = journal_of(killed), time.monotonic() + 60
         while not (journal.exists() and json.loads(journal.read_text())["done"] >= 5):
@@ -162,16 +159,6 @@ def test_a_killed_stream_ends_in_the_same_bytes(tmp_path, name):
     result = run(killed, tile=8)
     assert 5 <= result.tiles_done_before < result.tiles == 42
     assert contents(killed) == contents(whole)
-
-
-def python(command, devices=1):
-    """A fresh process in which this file is imported."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    path = os.pathsep.join([here, str(ROOT), os.environ.get("PYTHONPATH", "")])
-    set_devices = f"import jax; jax.config.update('jax_num_cpu_devices', {devices})"
-    command = [sys.executable, "-c", f"{set_devices}; import test_stream; {command}"]
-    environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def spread(sink):
@@ -189,7 +176,13 @@ def spread(sink):
 
 
 def test_spread_over_devices(tmp_path, expected):
-    process = python(f"test_stream.spread({str(tmp_path / 'm.npy')!r})", devices=2)
+    process = start_python(
+        PROGRAMS / "stream_child.py",
+        "spread",
+        tmp_path / "m.npy",
+        env={"JAX_NUM_CPU_DEVICES": 2},
+        stderr=subprocess.PIPE,
+    )
     errors = process.communicate()[1]
     assert process.returncode == 0, errors
     np.testing.assert_array_equal(np.load(tmp_path / "m.npy"), expected)

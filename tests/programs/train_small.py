@@ -1,0 +1,9 @@
+"""Trains a small run; ends with an error if TensorFlow was imported: WORKDIR."""
+
+import sys
+
+from cnn.train import train_and_evaluate
+from tests.test_train import small_config
+
+train_and_evaluate(small_config(), sys.argv[1])
+sys.exit("tensorflow" in sys.modules)
