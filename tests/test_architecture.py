@@ -19,7 +19,8 @@ FLOORS = (
     ("protocols",),
     ("reports",),
     ("train",),
-    ("prepare",),
+    ("prepare", "commands"),
+    ("__main__",),
 )
 FLOOR = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
 
@@ -58,7 +59,7 @@ def test_imports_go_one_way():
 def test_every_module_is_in_a_package():
     """What stands beside the packages are the promised names alone."""
     modules = {path.stem for path in (ROOT / "cnn").glob("*.py")} - {"__init__"}
-    assert modules == {"windows", "geometry", "convert", "train", "prepare"}
+    assert modules == {"windows", "geometry", "convert", "train", "prepare", "__main__"}
     folders = {path.parent.name for path in (ROOT / "cnn").glob("*/__init__.py")}
     assert modules | folders == set(FLOOR)
 

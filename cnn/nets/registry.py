@@ -1,4 +1,4 @@
-"""The registry: nets by name. The nets are in `cnn.nets.classics` and `cnn.nets.patterns`."""
+"""Nets by name: those of `cnn.nets.classics` and `cnn.nets.patterns`, and functions of the user's own."""
 
 import difflib
 import inspect
@@ -7,6 +7,7 @@ from typing import Any
 
 from cnn.nets import classics, patterns
 from cnn.nets.network import Net
+from cnn.runtime import own_code
 
 _REGISTRY: dict[str, Callable[..., Net]] = {
     build.__name__: build
@@ -32,31 +33,55 @@ def names() -> tuple[str, ...]:
 
 
 def create(name: str, num_classes: int | None = None, **options: Any) -> Net:
-    """Builds a registered net.
+    """Builds a registered net, or one of the user's own.
 
     Args:
-      name: one of `names()`.
-      num_classes: number of outputs; None: as published.
-      **options: what else the net takes, for example dropout=0.5.
+      name: one of `names()`, or a function of the user's own: "my_nets.py:my_net" or "package.module:function". Such a
+        file is executed; the function takes `num_classes` and any options, and returns a `Net`.
+      num_classes: number of outputs; None: the function's own default, for a registered net the published number.
+      **options: further arguments of the net, such as dropout=0.5.
 
     Returns:
       A `Net`.
 
     Raises:
-      ValueError: if there is no such net (says which are near) or it has no such option (says which it has).
+      ValueError: if there is no such net (says which are near), it has no such option (says which it has), or a
+        function of the user's own fails or returns no `Net`.
     """
-    if name not in _REGISTRY:
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"net {name!r}: num_classes (={num_classes}) must be at least 1")
+    own = own_code.is_reference(name)
+    if not own and name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ValueError(f"unknown net {name!r}; {hint}nets: {', '.join(sorted(_REGISTRY))}")
-    build = _REGISTRY[name]
+        raise ValueError(
+            f"unknown net {name!r}; {hint}nets: {', '.join(sorted(_REGISTRY))}, or a function of your own: "
+            "my_nets.py:my_net"
+        )
+    build = own_code.load(name, "net.name") if own else _REGISTRY[name]
+    shown = own_code.short(name)
     known = inspect.signature(build).parameters
-    unknown = sorted(set(options) - set(known))
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    unknown = [] if takes_any else sorted(set(options) - set(known))
+    if unknown == ["num_classes"]:
+        raise ValueError(f"net {shown!r} must take num_classes, the number of its outputs")
     if unknown:
         takes = ", ".join(str(parameter) for parameter in known.values())
-        raise ValueError(f"net {name!r} has no option {', '.join(unknown)}; it takes {takes}")
-    if num_classes is not None:
-        if num_classes < 1:
-            raise ValueError(f"net {name!r}: num_classes (={num_classes}) must be at least 1")
-        options["num_classes"] = num_classes
-    return build(**options)
+        raise ValueError(f"net {shown!r} has no option {', '.join(unknown)}; it takes {takes}")
+    return _own(build, name, options) if own else build(**options)
+
+
+def _own(build: Callable[..., Any], name: str, options: dict[str, Any]) -> Net:
+    """Calls a function of the user's own; what fails in it is said with its line."""
+    try:
+        built = build(**options)
+    except Exception as error:
+        raise ValueError(f"net {own_code.describe(error, own_code.source_file(name))}") from error
+    if not isinstance(built, Net):
+        raise ValueError(
+            f"net {own_code.short(name)!r} returned {type(built).__name__}; a net is made of the layers of cnn.layers: "
+            "return nets.net(Conv(8, 3), Activation(), MaxPool(2), Flatten(), Dense(num_classes))"
+        )
+    return built

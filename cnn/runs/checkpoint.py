@@ -12,9 +12,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from cnn import nets
+from cnn.nets import Net
 from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
-from cnn.nets import Net
+from cnn.runtime import own_code
 
 
 class Checkpoints:
@@ -81,6 +82,20 @@ class Checkpoints:
         self._manager.close()
 
 
+def latest_step(workdir: str) -> int | None:
+    """Step of the latest complete checkpoint of a run, from the names of its folders alone.
+
+    Args:
+      workdir: directory of the run.
+
+    Returns:
+      The step; None if there is none.
+    """
+    folder = os.path.join(workdir, "checkpoints")
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
 class Run(NamedTuple):
     """A trained net with all that is needed to use it.
 
@@ -106,25 +121,33 @@ class Run(NamedTuple):
     step: int
 
 
-def load_run(workdir: str) -> Run:
+def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -> Run:
     """Loads a trained net from its workdir.
+
+    A net that is a function of the user's own is built by the file that the run was trained with, as long as that lies
+    where it lay and has the same content; no other code is executed. Where it was moved or changed, `net` names it.
 
     Args:
       workdir: directory that `cnn.train.train_and_evaluate` wrote.
+      net: function that builds the net, "FILE.py:FUNCTION"; None: as the run has it. The run's own copy of the file is
+        in WORKDIR/code/net.
+      data: in the same way, the function that reads the data; it is not executed here.
 
     Returns:
       The `Run`, at its latest checkpoint.
 
     Raises:
       FileNotFoundError: if there is no run, or none of its checkpoints is complete.
+      ValueError: if the net's file was moved or changed since.
     """
     config = load_config(workdir)
+    config.net.name, config.data.name = net or config.net.name, data or config.data.name
     with open(os.path.join(workdir, "data.json")) as file:
         facts = json.load(file)
-    net = make_net(config, len(facts["class_names"]))
+    built = make_net(config, len(facts["class_names"]))
     height, width, channels = facts["image_shape"]
     image = jax.ShapeDtypeStruct((1, height, width, channels), "float32")
-    template = jax.eval_shape(lambda image: net.init(jax.random.key(0), image, train=False), image)
+    template = jax.eval_shape(lambda image: built.init(jax.random.key(0), image, train=False), image)
     local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), template)
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
@@ -133,7 +156,7 @@ def load_run(workdir: str) -> Run:
             raise FileNotFoundError(f"{workdir!r} holds no complete checkpoint yet; let its training reach one")
         variables = checkpoints.restore(step, variables=template)["variables"]
     return Run(
-        net,
+        built,
         variables,
         config,
         tuple(facts["mean"]),
@@ -149,7 +172,8 @@ def make_net(config: Config, num_classes: int) -> Net:
     """The net that a config asks for.
 
     Args:
-      config: of the run; `net.num_classes` wins over the data's.
+      config: the config of the run; its `net.num_classes` wins over the data's. Its `net.name` may be a function of the
+        user's own.
       num_classes: number of classes in the data.
 
     Returns:
@@ -160,5 +184,6 @@ def make_net(config: Config, num_classes: int) -> Net:
     """
     asked = config.net.num_classes
     if asked is not None and asked < num_classes:
-        raise ValueError(f"net.num_classes (={asked}) is below the {num_classes} classes of data {config.data.name!r}")
+        data = own_code.short(config.data.name)
+        raise ValueError(f"net.num_classes (={asked}) is below the {num_classes} classes of data {data!r}")
     return nets.create(config.net.name, num_classes if asked is None else asked, **config.net.options)

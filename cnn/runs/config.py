@@ -1,44 +1,152 @@
-"""Configs on disk: saving one, and telling two apart."""
+"""Configs in files and in workdirs: reading them, saving one with a run, and comparing two."""
 
 import json
 import os
+import shutil
+import sys
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnn.runs import logs
+from cnn.runs import defaults, logs
+from cnn.runtime import own_code
 
 # A ConfigDict's fields have no static types; the name says what a function wants all the same.
 Config = Any
 
-# Fields that are newer than some runs, and what those did without them.
-LATER_FIELDS = {"train.frozen": [], "train.frozen_until": 1.0}
+# Defaults for fields that were added after some saved runs were made: what those runs did without the field.
+DEFAULTS_FOR_OLD_RUNS = {"train.frozen": [], "train.frozen_until": 1.0}
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
-FREE_FIELDS = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
+MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
+# Fields that can name a function of the user's own.
+CODE_FIELDS = ("net.name", "data.name")
+
+
+def folder() -> str | None:
+    """The folder of configs in this project's checkout; None for an installed package, which has none."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.path.join(root, "configs")
+    return path if os.path.exists(os.path.join(path, "default.py")) else None
+
+
+def find(name: str) -> str:
+    """The file of a config.
+
+    Args:
+      name: a path, or the bare name of a file in the checkout's configs/: "mnist".
+
+    Returns:
+      A path, relative to the current directory where the checkout is that directory.
+
+    Raises:
+      FileNotFoundError: if there is none; says which names are near.
+    """
+    if os.path.isfile(name):
+        return name
+    known = folder()
+    names = sorted(file[:-3] for file in os.listdir(known) if file.endswith(".py")) if known else []
+    names = [config for config in names if config != "__init__"]
+    stem = os.path.splitext(os.path.basename(name))[0]
+    # A bare name, or a path as it would be written in the checkout.
+    if known and stem in names and name in (stem, f"{stem}.py", os.path.join("configs", f"{stem}.py")):
+        path = os.path.join(known, f"{stem}.py")
+        return os.path.relpath(path) if os.path.dirname(known) == os.getcwd() else path
+    near = own_code.did_you_mean(stem, names, "configs:") if known else "; name a config file of your own"
+    raise FileNotFoundError(f"--config={name}: there is no such config{near}")
+
+
+def read(path: str) -> Config:
+    """Executes a config file.
+
+    Args:
+      path: path of a Python file with a function `get_config`.
+
+    Returns:
+      What `get_config()` returns.
+
+    Raises:
+      ValueError: if the file fails, or has no such function; says in which line and why.
+    """
+    known = folder()
+    if known and os.path.dirname(known) not in sys.path:
+        sys.path.append(os.path.dirname(known))  # configs import each other as `configs.NAME`
+    try:
+        config = own_code.load_file(path).get_config()
+    except Exception as error:
+        raise ValueError(f"--config={path}: {own_code.describe(error, os.path.abspath(path))}") from error
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            f"--config={path}: get_config() returned {type(config).__name__}; start from "
+            "cnn.runs.defaults.get_config() and change its fields"
+        )
+    return config
+
+
+def fields(config: Config) -> dict[str, Any]:
+    """The fields of a config by their full names.
+
+    Args:
+      config: the config.
+
+    Returns:
+      {"train.epochs": 1.0, ...}, in order, with what JSON makes of values: lists for tuples.
+    """
+    return _flat(json.loads(config.to_json()))
+
+
+def as_saved(config: Config) -> dict[str, Any]:
+    """A config as values for JSON, in which files are named so that they can be found from any directory.
+
+    Args:
+      config: the config.
+
+    Returns:
+      A nested dict. A net or data set by a function of the user's own is pinned to its file's content.
+
+    Raises:
+      ValueError: if such a file does not exist.
+    """
+    tree = json.loads(config.to_json())
+    for field in CODE_FIELDS:
+        group, name = field.split(".")
+        value = tree.get(group, {}).get(name)
+        if isinstance(value, str) and own_code.is_reference(value):
+            tree[group][name] = own_code.pinned(value)
+        elif isinstance(value, str) and value.endswith(".npz"):
+            tree[group][name] = os.path.abspath(os.path.expanduser(value))
+    return tree
 
 
 def save(config: Config, workdir: str) -> None:
-    """Writes config.json, unless the directory holds another run.
+    """Writes config.json, unless the directory holds another run; and copies of the user's code that it names.
 
     Args:
-      config: of the run.
-      workdir: its directory; made if missing.
+      config: the config of the run.
+      workdir: directory of the run; made if missing.
 
     Raises:
       ValueError: if there is a config.json that differs in a field that changes what is trained; names the fields.
     """
     os.makedirs(workdir, exist_ok=True)
-    wanted = _flat(json.loads(config.to_json()))
+    wanted = as_saved(config)
     if os.path.exists(os.path.join(workdir, "config.json")):
-        found = LATER_FIELDS | _flat(json.loads(load(workdir).to_json()))
+        saved, now = (_comparable(tree) for tree in (json.loads(load(workdir).to_json()), wanted))
+        saved = DEFAULTS_FOR_OLD_RUNS | saved
         differ = [
-            f"{field} is {found.get(field)!r} there and {wanted.get(field)!r} here"
-            for field in {**found, **wanted}
-            if found.get(field) != wanted.get(field) and not field.startswith(FREE_FIELDS)
+            f"{field} is {saved.get(field)!r} there and {now.get(field)!r} here{_changed(saved, now, field)}"
+            for field in {**saved, **now}
+            if saved.get(field) != now.get(field) and not field.startswith(MAY_CHANGE_ON_RESUME)
         ]
         if differ:
             raise ValueError(f"{workdir!r} holds another run: {'; '.join(differ)}. Choose another --workdir")
-    logs.write_json(os.path.join(workdir, "config.json"), json.loads(config.to_json()))
+    for field in CODE_FIELDS:
+        group, name = field.split(".")
+        if own_code.is_reference(wanted[group][name]):
+            source = own_code.source_file(wanted[group][name])
+            copies = os.path.join(workdir, "code", group)
+            os.makedirs(copies, exist_ok=True)
+            shutil.copyfile(source, os.path.join(copies, os.path.basename(source)))
+    logs.write_json(os.path.join(workdir, "config.json"), wanted)
 
 
 def load(workdir: str) -> Config:
@@ -58,6 +166,45 @@ def load(workdir: str) -> Config:
         raise FileNotFoundError(f"{path} is missing: {workdir!r} holds no run; train one with main.py --workdir")
     with open(path) as file:
         return ConfigDict(json.load(file))
+
+
+def closest(field: str, config: Config) -> str:
+    """The end of a message about a field that a config does not have.
+
+    Args:
+      field: full name, "train.epoch".
+      config: the config.
+
+    Returns:
+      "; did you mean train.epochs?", or the names in its group, or the groups.
+    """
+    names = [name for name, _, _ in defaults.FIELDS]
+    names += [name for name in fields(config) if name not in names]
+    near = own_code.did_you_mean(field, names)
+    if "did you mean" in near:
+        return near
+    group = field.split(".")[0]
+    inside = [name for name in names if name.startswith(group + ".")]
+    return own_code.did_you_mean(field, inside or names, "fields:")
+
+
+def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
+    """Fields by name; code by its content, wherever its file lies."""
+    flat = _flat(tree)
+    for field in CODE_FIELDS:
+        value = flat.get(field)
+        if isinstance(value, str) and own_code.is_reference(value):
+            flat[field] = os.path.basename(value)
+    return flat
+
+
+def _changed(saved: dict[str, Any], now: dict[str, Any], field: str) -> str:
+    """Says that the user's code was changed, where a field differs in its digest only."""
+    names = [str(tree.get(field)).rpartition("@")[0] for tree in (saved, now)]
+    if field not in CODE_FIELDS or names[0] != names[1] or not names[0]:
+        return ""
+    group, file = field.split(".")[0], names[0].rpartition(":")[0]
+    return f" (the file was changed since: its content then is in code/{group}/{file} of the workdir)"
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-import jax
-
 import cnn
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
@@ -26,6 +24,8 @@ def environment() -> dict[str, Any]:
       {"command", "python", "packages", "device", "version", "commit"}; version is that of this library, and commit that
       of the checkout it runs from: with "+changes" at the end if files differ from it, None for an installed package.
     """
+    import jax  # here, so that commands answer --help without it
+
     devices = jax.local_devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
     return {

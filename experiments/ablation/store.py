@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnn.runs import logs
-from cnn.runs.config import FREE_FIELDS, LATER_FIELDS, Config
+from cnn.runs.config import DEFAULTS_FOR_OLD_RUNS, MAY_CHANGE_ON_RESUME, Config, as_saved
 
 
 class Store:
@@ -31,7 +31,7 @@ class Store:
         """
         self.workdir = workdir
         os.makedirs(os.path.join(workdir, "pictures"), exist_ok=True)
-        wanted = {**study, "cells": {cell: [_plain(config) for config in found] for cell, found in configs.items()}}
+        wanted = {**study, "cells": {cell: [as_saved(config) for config in found] for cell, found in configs.items()}}
         path = os.path.join(workdir, "study.json")
         self._path = os.path.join(workdir, "results.jsonl")
         self.records = self._read()
@@ -44,7 +44,9 @@ class Store:
         """Refuses to mix results of different configs or measures."""
         compared = [key for key in ("study", "measures", "cells") if key in there]
         one, other = (dict(_flat({key: x[key] for key in compared})) for x in (there, wanted))
-        fields = [field for field in {**one, **other} if not any(f".{free}" in f".{field}" for free in FREE_FIELDS)]
+        fields = [
+            field for field in {**one, **other} if not any(f".{free}" in f".{field}" for free in MAY_CHANGE_ON_RESUME)
+        ]
         values = [(field, _value(one, field), _value(other, field)) for field in fields]
         differ = [f"{field} is {a} there and {b} here" for field, a, b in values if a != b]
         if differ:
@@ -103,13 +105,9 @@ class Store:
         return found.pop() if found else None
 
 
-def _plain(config: Config) -> Any:
-    return json.loads(config.to_json())
-
-
 def _value(flat: Mapping[str, Any], field: str) -> str:
     """A field as text; None and absent are not the same."""
-    found = flat.get(field, LATER_FIELDS.get(".".join(field.split(".")[-2:]), "absent"))
+    found = flat.get(field, DEFAULTS_FOR_OLD_RUNS.get(".".join(field.split(".")[-2:]), "absent"))
     return found if found == "absent" else repr(found)
 
 

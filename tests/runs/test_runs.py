@@ -13,11 +13,9 @@ import pytest
 from PIL import Image
 
 import cnn
-from cnn.runs import checkpoint
-from cnn.runs import logs
 from cnn import data, nets
-from cnn.runs.checkpoint import Checkpoints
-from cnn.runs.checkpoint import Run
+from cnn.runs import checkpoint, logs
+from cnn.runs.checkpoint import Checkpoints, Run
 from cnn.runs.config import load as load_config
 from cnn.runs.config import save as save_config
 from cnn.training.predict import predict

@@ -1,0 +1,150 @@
+"""Flags that several commands have, each defined here once; a command calls the functions for those it takes."""
+
+import re
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from cnn.runs import config as config_lib
+from cnn.runs import defaults
+
+_FIELD = re.compile(r"-{1,2}(?:no)?config\.([^=]+)")
+
+
+class ConfigFlag:
+    """`--config=FILE` and `--config.FIELD=VALUE`, as the command line has them; filled when flags are parsed.
+
+    Attributes:
+      path: path of the config file; "" for the defaults alone.
+      given: whether the command line names a config.
+      value: the config with its overrides; None where the command needs none and there is none.
+      overrides: field -> value, as the command line sets them.
+    """
+
+    def __init__(self, default: str | None, meaning: str) -> None:
+        self.default, self.meaning = default, meaning
+        self.path, self.given = "", False
+        self.value: Any = None
+        self.overrides: dict[str, Any] = {}
+
+    def take(self, argv: list[str]) -> list[str]:
+        """Reads the config that the command line names, and lets its fields be flags.
+
+        Args:
+          argv: the command line.
+
+        Returns:
+          The command line without --config.
+
+        Raises:
+          FileNotFoundError: if there is no such config.
+          ValueError: if the file fails, or a field does not exist; says which is near.
+        """
+        rest, named = _without_config(argv)
+        self.given = named is not None
+        name = named if named is not None else self.default
+        # Without a checkout there are no configs but the user's own: a run starts from the defaults.
+        installed = named is None and config_lib.folder() is None
+        self.path = "" if name is None or installed else config_lib.find(name)
+        config = config_lib.read(self.path) if self.path else defaults.get_config()
+        known = config_lib.fields(config)
+        for field in [found[1] for argument in rest[1:] if (found := _FIELD.match(argument))]:
+            if field in known or field.startswith("net.options"):
+                continue
+            if any(other.startswith(field + ".") for other in known):
+                inside = [other for other in known if other.startswith(field + ".")]
+                raise ValueError(f"--config.{field} is a group of fields; set one of them: {', '.join(inside)}")
+            raise ValueError(f"--config.{field}: there is no such field{config_lib.closest(field, config)}")
+        # New attributes are options of the net, which it checks itself; all other fields are checked above.
+        config_flags.DEFINE_config_dict(
+            "config", config, self.meaning, lock_config=False, accept_new_attributes=True, sys_argv=rest
+        )
+        self.value = config
+        return rest
+
+    def finish(self) -> None:
+        """Keeps what the command line changed; called once the flags are parsed."""
+        self.overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
+
+
+def _without_config(argv: list[str]) -> tuple[list[str], str | None]:
+    """The command line without --config=NAME or --config NAME, and the last NAME."""
+    rest, name, position = argv[:1], None, 1
+    while position < len(argv):
+        argument = argv[position]
+        if argument == "--":
+            break
+        found = re.fullmatch(r"-{1,2}config(?:=(.*))?", argument, re.DOTALL)
+        if not found:
+            rest.append(argument)
+        elif found[1] is not None:
+            name = found[1]
+        elif position + 1 < len(argv):
+            position += 1
+            name = argv[position]
+        else:
+            raise ValueError("--config needs a name: --config=mnist, or a file: --config=my_config.py")
+        position += 1
+    return rest + argv[position:], name
+
+
+CONFIG_FLAGS: list[ConfigFlag] = []  # of this program: one or none
+
+
+def define_config(default: str | None, meaning: str) -> ConfigFlag:
+    """Defines --config and --config.FIELD.
+
+    Args:
+      default: name of the config that is taken where the command line names none; None: the defaults alone.
+      meaning: for --help.
+
+    Returns:
+      What the command line says, once it is parsed.
+    """
+    CONFIG_FLAGS.append(ConfigFlag(default, meaning))
+    return CONFIG_FLAGS[-1]
+
+
+def define_workdir(meaning: str) -> flags.FlagHolder:
+    """Defines --workdir.
+
+    Args:
+      meaning: for --help: whose directory, and where it is by default.
+
+    Returns:
+      The flag.
+    """
+    return flags.DEFINE_string("workdir", None, meaning)
+
+
+def define_net() -> flags.FlagHolder:
+    """Defines --net, for commands that load a trained run."""
+    return flags.DEFINE_string(
+        "net",
+        None,
+        "For a run with a net of your own whose file was moved or changed: the function that builds the net, "
+        "FILE.py:FUNCTION; a run keeps a copy of the file in WORKDIR/code/net.",
+    )
+
+
+def define_cpu_devices(default: int, meaning: str) -> flags.FlagHolder:
+    """Defines --cpu_devices.
+
+    Args:
+      default: number of devices.
+      meaning: for --help.
+
+    Returns:
+      The flag.
+    """
+    return flags.DEFINE_integer("cpu_devices", default, meaning, lower_bound=0)
+
+
+def define_compilation_cache() -> flags.FlagHolder:
+    """Defines --compilation_cache."""
+    return flags.DEFINE_string(
+        "compilation_cache",
+        "auto",
+        "Folder in which compiled programs are kept; auto: in the user's cache directory; empty: none are kept.",
+    )

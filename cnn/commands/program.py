@@ -1,0 +1,125 @@
+"""Starts a command: parses its flags, shows its help, and answers what a user can mend in one line.
+
+Exit status: 0 after success and help, 1 after an error, 2 after a mistake on the command line, 130 after Ctrl-C.
+"""
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from absl import app, logging
+from absl import flags as absl_flags
+
+from cnn.commands import flags
+from cnn.runs import config as config_lib
+from cnn.runs import defaults
+
+# What a user can mend, if the message says how: a field, a file, a package that is missing, memory.
+MENDABLE = (ValueError, OSError, FloatingPointError, MemoryError, ModuleNotFoundError)
+HELP = ("-h", "-help", "--help", "-?", "--helpshort", "--helpfull")
+
+
+def start(main: Callable[[], None], example: str, stopped: Callable[[], str] | None = None) -> None:
+    """Runs a command; called by its module where that is the program.
+
+    Args:
+      main: what the command does, once its flags are parsed. It raises `absl.app.UsageError` for flags that do not go
+        together, and one of `MENDABLE` for what the user can mend.
+      example: a flag of the command, to show an argument's form: "--workdir=DIR".
+      stopped: the line that is printed after Ctrl-C; None: that the same command starts again.
+    """
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            usage_error(f"unknown argument {argv[1]!r}; flags look like {example}")
+        logging.set_verbosity(logging.get_verbosity() if absl_flags.FLAGS["verbosity"].present else logging.WARNING)
+        try:
+            main()
+        except app.UsageError as error:
+            usage_error(str(error))
+        except KeyboardInterrupt:
+            line = stopped() if stopped else "stopped; the same command starts it again"
+            print("\n" * sys.stderr.isatty() + line, file=sys.stderr, flush=True)
+            sys.exit(130)
+        except MENDABLE as error:
+            # One line; anything else keeps its traceback, and -v=1 shows that of these too.
+            logging.vlog(1, "%s", error, exc_info=True)
+            sys.exit(f"error: {error}")
+
+    try:
+        app.run(guarded, flags_parser=_parse)
+    except KeyboardInterrupt:  # before or after the command's own work
+        sys.exit(130)
+
+
+def usage_error(message: str) -> NoReturn:
+    """Ends the program with one line on what is wrong with its flags, and where help is.
+
+    Args:
+      message: what is wrong.
+    """
+    print(f"error: {message}\n{_name()} --help shows all flags", file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """For absl: parses the flags, the config's fields among them."""
+    if any(argument in HELP for argument in argv[1:]):
+        print(help_text())
+        sys.exit(0)
+    try:
+        argv = absl_flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+        for config in flags.CONFIG_FLAGS:
+            argv = config.take(argv)
+        rest = absl_flags.FLAGS(argv)
+        for config in flags.CONFIG_FLAGS:
+            config.finish()
+    except (absl_flags.Error, FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logging.vlog(1, "%s", error, exc_info=True)
+        usage_error(" ".join(str(error).split()))
+    return rest
+
+
+def help_text() -> str:
+    """The command's description, its flags, and the fields of its config.
+
+    Returns:
+      Text for a terminal as wide as this one, 100 columns at most.
+    """
+    width = min(100, shutil.get_terminal_size().columns)
+    parts = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
+    for config in flags.CONFIG_FLAGS:
+        parts.append(_entry("--config", config.meaning, config.default, width))
+    # Those of this project's modules alone: libraries define flags too.
+    own = ("cnn.", "experiments.", "benchmarks.", sys.argv[0])
+    found: dict[str, Any] = {}
+    for module, defined in absl_flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith(own):
+            found |= {flag.name: flag for flag in defined}
+    for name, flag in sorted(found.items()):
+        parts.append(_entry(f"--{name}", flag.help, flag.default, width))
+    if flags.CONFIG_FLAGS:
+        parts += ["", "Fields of the config, each set by --config.FIELD=VALUE:"]
+        for field in defaults.FIELDS:
+            default = None if isinstance(field.default, type) else field.default
+            parts.append(_entry(field.name, field.meaning, default, width))
+        known = config_lib.folder()
+        if known:
+            names = sorted(file[:-3] for file in os.listdir(known) if file.endswith(".py") and file != "__init__.py")
+            parts += ["", *textwrap.wrap(f"Configs by name: {', '.join(names)}.", width)]
+    return "\n".join(parts)
+
+
+def _entry(name: str, meaning: str, default: Any, width: int) -> str:
+    shown = "" if default in (None, "", [], {}) else f" [{default}]"
+    lines = textwrap.wrap(" ".join(f"{meaning}{shown}".split()), max(20, width - 6))
+    return "\n".join([f"  {name}", *(f"      {line}" for line in lines)])
+
+
+def _name() -> str:
+    """The command as it was started: "python main.py"."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else f"python {os.path.basename(sys.argv[0])}"

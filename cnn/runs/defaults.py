@@ -1,0 +1,96 @@
+"""Every field that a run can have, with its default and what it means; the files in `configs/` change a few of them."""
+
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict, config_dict
+
+
+class Field(NamedTuple):
+    """One field of a config.
+
+    Attributes:
+      name: with its group, "train.epochs".
+      default: its value; a type (int or float) for a field that is absent unless a config sets it.
+      meaning: what it is for, with its unit; shown by `main.py --help`.
+    """
+
+    name: str
+    default: Any
+    meaning: str
+
+
+FIELDS = (
+    Field("seed", 0, "Seed of initialisation, of the order of examples, of augmentation and of dropout."),
+    Field("net.name", "full_cnn", "A net of cnn.nets.names(), or a function of your own: my_nets.py:my_net."),
+    Field("net.num_classes", int, "Number of outputs; by default the number of classes in the data."),
+    Field("net.options", {}, "Further arguments of the net: --config.net.options.dropout=0.5."),
+    Field(
+        "data.name",
+        "digits",
+        "digits, folder, fake, a TFDS image-classification set, a file my_data.npz, or a function of your own: "
+        "my_data.py:load.",
+    ),
+    Field("data.dir", "", "Folder that holds the data; by default $TFDS_DATA_DIR, else TFDS's own default."),
+    Field("data.validation_fraction", 0.1, "Fraction of the training examples that is held out for validation."),
+    Field("data.train_examples", int, "Training examples to keep, each class in proportion; by default all."),
+    Field("data.image_size", int, "Height and width that images are resized to, pixels; by default the set's own."),
+    Field("augment.pad", 0, "Training images are padded by this many pixels, then cropped at random to their size."),
+    Field("augment.pad_mode", "zero", "zero, reflect or edge."),
+    Field("augment.flip", False, "Mirror half of the training images left to right."),
+    Field("augment.scale", (1.0, 1.0), "Zoom training images by a random factor between these two."),
+    Field("augment.brightness", 0.0, "Largest change of brightness, as a fraction of the range of pixel values."),
+    Field("augment.contrast", 0.0, "Largest relative change of contrast."),
+    Field("train.epochs", float, "Length of training in epochs; give this or train.steps."),
+    Field("train.steps", int, "Length of training in steps; give this or train.epochs."),
+    Field("train.batch_size", 128, "Examples in a step, over all devices together."),
+    Field("train.optimizer", "sgd", "sgd (with momentum), adam or adamw."),
+    Field("train.learning_rate", 0.05, "Learning rate at its peak."),
+    Field("train.momentum", 0.9, "Momentum of sgd."),
+    Field("train.schedule", "cosine", "How the learning rate changes: constant, step or cosine."),
+    Field("train.warmup", 0.0, "Fraction of all steps over which the learning rate rises from 0."),
+    Field("train.milestones", (0.5, 0.75), "Schedule step: fractions of all steps at which the rate falls."),
+    Field("train.decay_factor", 0.1, "Schedule step: what the rate is multiplied by at each milestone."),
+    Field("train.weight_decay", 0.0, "Of kernels only: L2 in the gradient (sgd, adam) or decoupled (adamw)."),
+    Field("train.frozen", (), "Names of layers whose parameters stay as initialised, such as \"('conv1',)\"."),
+    Field("train.frozen_until", 1.0, "Fraction of the run after which frozen layers train too; 1: never."),
+    Field("train.label_smoothing", 0.0, "Probability that is spread evenly over all classes."),
+    Field(
+        "train.background",
+        0.0,
+        "Fraction of training examples that are moved most of the way out of the window, with an even target: for a "
+        "net to be run densely, most of whose windows miss the object.",
+    ),
+    Field("train.clip_norm", 0.0, "Largest norm of the whole gradient; 0: it is not clipped."),
+    Field("train.dtype", "float32", "float32 or bfloat16, of activations and products; parameters stay float32."),
+    Field("train.steps_per_dispatch", 100, "Steps in one call to the device, and between two lines of the log."),
+    Field("eval.batch_size", 1000, "Images in one call to the device."),
+    Field("eval.every_epochs", 1.0, "Epochs between two evaluations on the validation split."),
+    Field("eval.scenes", 0, "Number of larger scenes to run the trained net densely over at the end; 0: none."),
+    Field("eval.scene_size", 80, "Height and width of a scene, pixels."),
+    Field("checkpoint.every_steps", 500, "Steps between two checkpoints."),
+    Field("checkpoint.keep", 2, "How many of the latest checkpoints to keep."),
+)
+
+
+def get_config() -> ConfigDict:
+    """A config with the default of every field.
+
+    Returns:
+      The config; locked, so that a field that does not exist cannot be set, but for net.options, whose names
+      `cnn.nets.create` checks.
+    """
+    config: Any = ConfigDict()
+    for name, default, _ in FIELDS:
+        *groups, last = name.split(".")
+        group = config
+        for part in groups:
+            if part not in group:
+                group[part] = ConfigDict()
+            group = group[part]
+        if isinstance(default, type):
+            group[last] = config_dict.placeholder(default)
+        else:
+            group[last] = ConfigDict() if default == {} else default
+    config.lock()
+    config.net.options.unlock()
+    return config
