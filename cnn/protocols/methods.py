@@ -1,35 +1,54 @@
-"""How the protocol grid looks at pictures of one scale: crops at places, or densely; scores, their average, their cost.
+"""Methods: the ways to look at images larger than a net's window, at one scale.
 
-Crops are cut on the host, so they need one compilation whatever the pictures' sizes. A dense run sees canvases of one
-size; the windows that lie inside each picture are told apart by a mask.
+A `Method` gives the class scores of one or more windows of every image of a batch, and says what they cost. There are
+three kinds: crops at named places, the whole image resized to the window, and a dense run at some stride. Any method
+can look at the images mirrored left to right instead.
+
+Crops are cut on the host, so they need one compilation whatever sizes the images have. A dense run sees canvases of one
+size, with the image at the upper left; a mask says which of its windows lie inside the image.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnn import data, dense, geometry
 from cnn.dense.backends import crop_batch
-from cnn.protocols import labelled_images
-from cnn.protocols.crops import cut, mirrored
-from cnn.protocols.on_scenes import Comparison, compare, median_seconds
+from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
-from cnn.windows import Pair
+from cnn.windows import Pair, Window, output_size, shape_text
 
-CENTRE, TEN, MULTI, DENSE = "centre crop", "ten crops", "multi-crop", "dense"
+AVERAGES = ("probabilities", "logits", "max")
+SINGLE = "none"  # the averaging of a method with a single window: its score is the image's
 
 
-class Scored(NamedTuple):
-    """Scores of the windows of some pictures.
+class Batch(NamedTuple):
+    """Images of one scale that are looked at together.
+
+    Attributes:
+      images: uint8 [H, W, C] each; the sizes may differ.
+      canvas: (height, width) of the canvases that a dense run lays the images on, pixels.
+      size: number of images that programs are compiled for; batches of fewer images are filled up to it.
+    """
+
+    images: Sequence[np.ndarray]
+    canvas: Pair
+    size: int
+
+
+class WindowScores(NamedTuple):
+    """Class scores of the windows of some images.
 
     Attributes:
       scores: class scores (logits), float32 [N, ..., K].
-      inside: which of them are windows inside the picture, bool [N, ...].
-      multiply_adds: of one picture, the mean.
+      inside: which of them belong to a window inside the image, bool [N, ...].
+      multiply_adds: multiply-adds of one image, the mean over images.
     """
 
     scores: jax.Array | np.ndarray
@@ -38,144 +57,114 @@ class Scored(NamedTuple):
 
     @property
     def windows(self) -> float:
-        """Windows inside a picture, the mean."""
+        """Number of windows inside an image, the mean over images."""
         return float(self.inside.sum() / len(self.inside))
 
 
 class Method(NamedTuple):
-    """A way to look at pictures of one scale.
+    """A way to look at images of one scale.
 
     Attributes:
-      name: of the method.
-      context: what a window sees beyond its own border: "crop", "image" or "both".
-      scores: (pictures uint8 [H, W, C] each, canvas (H, W), whether to mirror them, size of the batch that they are
-        filled up to where that saves a compilation) -> `Scored`.
-      by_crops: the same windows, all upright, cut out one by one; None for a method that does just that.
+      name: how tables name the method.
+      context: what a window sees beyond its own border: "crop" (the net's padding), "image" (the pixels around it), or
+        "both" (the net has no padding, so the two are the same).
+      scores: maps a `Batch`, and whether to mirror its images, to `WindowScores`.
+      has_mirrored: whether its views are mirrored copies of each other, so that mirroring the images adds nothing.
+      as_crops: the method that cuts the same windows out one by one; None for a method that does so itself, or whose
+        crops are not to be measured.
     """
 
     name: str
     context: str
-    scores: Callable[[Sequence[np.ndarray], Pair, bool, int], Scored]
-    by_crops: Callable[[Sequence[np.ndarray], Pair, bool, int], Scored] | None = None
+    scores: Callable[[Batch, bool], WindowScores]
+    has_mirrored: bool = False
+    as_crops: "Method | None" = None
 
 
-class Measured(NamedTuple):
-    """What methods took on the same pictures, by (scale, name).
-
-    Attributes:
-      seconds: of one picture, upright.
-      crop_seconds: of the same windows as crops.
-      compared: each dense run with these crops.
-    """
-
-    seconds: dict[tuple[int, str], float]
-    crop_seconds: dict[tuple[int, str], float]
-    compared: dict[tuple[int, str], Comparison]
-
-
-def crops(run: Run, name: str, places: Callable[[Pair], np.ndarray]) -> Method:
+def cropping(run: Run, name: str, places: Callable[[Pair], np.ndarray], has_mirrored: bool = False) -> Method:
     """A method that cuts windows out and classifies each by itself.
 
     Args:
       run: a trained net.
-      name: of the method.
-      places: (H, W) -> places [V, 3], (y, x, mirrored), as in `cnn.protocols.crops`.
+      name: how tables name the method.
+      places: (H, W) of an image -> places [V, 3], (y, x, mirrored), as in `cnn.protocols.crops`.
+      has_mirrored: whether the places hold the mirror image of each view already.
 
     Returns:
-      The method; its mirrored pictures are its mirrored views.
+      The method; of mirrored images it takes the same places, mirrored.
     """
     window = run.image_shape[:2]
-    grid = dense.plan_grid(run.net, run.image_shape, window, None)
-    batch, one = crop_batch(run.net, grid, run.image_shape[2]), geometry.table(run.net, run.image_shape).macs
 
-    def scores(shown: Sequence[np.ndarray], canvas: Pair, flip: bool, count: int) -> Scored:
-        del canvas, count
-        where = [places((image.shape[0], image.shape[1])) for image in shown]
-        where = [mirrored(x) for x in where] if flip else where
-        cuts = [cut(image[None], x, window)[0] for image, x in zip(shown, where, strict=True)]
-        flat = _in_batches(run, np.concatenate(cuts), batch)
-        counts = np.array([len(x) for x in where])
-        inside = np.arange(counts.max()) < counts[:, None]  # (N, V): small pictures have fewer places
-        found = np.zeros((*inside.shape, flat.shape[-1]), np.float32)
-        found[inside] = flat
-        return Scored(found, inside, one * len(flat) / len(shown))
+    def views(images: np.ndarray, mirror: bool) -> np.ndarray:
+        chosen = places((images.shape[1], images.shape[2]))
+        return crops.cut(images, crops.mirrored(chosen) if mirror else chosen, window)
 
-    return Method(name, _context(run, "crop"), scores)
+    return _view_method(run, name, views, has_mirrored)
 
 
-def dense_run(run: Run, stride: Pair, name: str = DENSE) -> Method:
-    """A method that runs the net over whole pictures, in the context of the image.
+def resizing(run: Run, name: str) -> Method:
+    """A method that resizes the whole image to the window, which changes its aspect ratio to the window's.
 
     Args:
       run: a trained net.
-      stride: between windows, pixels.
-      name: of the method.
+      name: how tables name the method.
 
     Returns:
       The method.
     """
-    net, window = run.net, run.image_shape[:2]
+    window = run.image_shape[:2]
 
-    @functools.cache  # out of the timed calls
-    def cost(shape: tuple[int, ...], backend: str) -> int:
-        return dense.multiply_adds(net, shape, dense.plan_grid(net, shape, window, stride), backend)
+    def views(images: np.ndarray, mirror: bool) -> jax.Array:
+        return _resized(images[:, :, ::-1] if mirror else images, window)
 
-    def scores(
-        shown: Sequence[np.ndarray], canvas: Pair, flip: bool, count: int, backend: str = "auto", context: str = "image"
-    ) -> Scored:
-        laid = labelled_images.lay([image[:, ::-1] for image in shown] if flip else shown, canvas, count)
-        pixels = _normalise(laid, run.mean, run.std)
-        found = dense.score_map(net, run.variables, pixels, window, stride, backend, context=context)
-        _, height, width, _ = found.scores.shape
-        rows, columns = (
-            np.array([(image.shape[axis] - window[axis]) // stride[axis] + 1 for image in shown]) for axis in (0, 1)
-        )
-        inside = (np.arange(height) < rows[:, None])[:, :, None] & (np.arange(width) < columns[:, None])[:, None]
-        return Scored(found.scores[: len(shown)], inside, cost(laid.shape[1:], found.backend))
-
-    by_crops = functools.partial(scores, backend="crops", context="crop")
-    return Method(name, _context(run, "image"), scores, by_crops)
+    return _view_method(run, name, views)
 
 
-def measure(looks: Sequence[Method], shown: Mapping[int, Sequence[np.ndarray]], canvases: Sequence[Pair]) -> Measured:
-    """Times methods on the same pictures, in turn, and compares dense runs with their windows as crops.
+def dense_run(
+    run: Run, stride: Pair, *, name: str | None = None, backend: str = "auto", as_crops: Method | None = None
+) -> Method:
+    """A method that runs the net over the whole image; windows see the image around them.
 
     Args:
-      looks: methods.
-      shown: for each scale, the pictures at it, uint8 [H, W, C] each.
-      canvases: their canvas at each scale, pixels.
+      run: a trained net.
+      stride: between windows, pixels.
+      name: how tables name the method; None: "dense, stride" and the number.
+      backend: how `cnn.dense.score_map` computes it: "auto", "shift", "atrous" or "mpf".
+      as_crops: the method that cuts out the same windows (`all_crops` at the same stride), to be measured too.
 
     Returns:
-      What they took (see `cnn.protocols.on_scenes.median_seconds`).
+      The method.
     """
-    calls: dict[tuple[int, str, bool], Callable[[], Any]] = {}
-    compared = {}
-    for (scale, images), canvas in zip(shown.items(), canvases, strict=True):
-        for look in looks:
-            arguments = (images, canvas, False, len(images))
-            calls[scale, look.name, False] = functools.partial(_wait, look.scores, *arguments)
-            if look.by_crops:
-                calls[scale, look.name, True] = functools.partial(_wait, look.by_crops, *arguments)
-                pair = (np.asarray(scores(*arguments).scores) for scores in (look.by_crops, look.scores))
-                compared[scale, look.name] = compare(*pair)
-    seconds = median_seconds(calls)
-    each = {key: value / len(next(iter(shown.values()))) for key, value in seconds.items()}
-    upright = {key[:2]: value for key, value in each.items() if not key[2]}
-    return Measured(upright, upright | {key[:2]: value for key, value in each.items() if key[2]}, compared)
+    name = name or f"dense, stride {stride_text(stride)}"
+    return _sliding(run, stride, name, backend, "image")._replace(as_crops=as_crops)
 
 
-def _wait(scores: Callable[..., Scored], *arguments: Any) -> Any:
-    return jax.block_until_ready(scores(*arguments).scores)
-
-
-def pooled(scored: Scored, over: str) -> np.ndarray:
-    """`cnn.dense.average` over the windows that lie inside each picture.
-
-    On the host, in float64: maps come in many sizes, and none needs compiling.
+def all_crops(run: Run, stride: Pair) -> Method:
+    """A method that cuts out every window of a dense run, and classifies each by itself.
 
     Args:
-      scored: scores of N pictures.
-      over: "probabilities", "logits" or "max".
+      run: a trained net.
+      stride: between windows, pixels.
+
+    Returns:
+      The method, named after its stride.
+    """
+    return _sliding(run, stride, f"all crops, stride {stride_text(stride)}", "crops", "crop")
+
+
+def stride_text(stride: Pair) -> str:
+    """Writes a stride as people do: (4, 4) -> "4", (4, 2) -> "4x2"."""
+    return str(stride[0]) if stride[0] == stride[1] else shape_text(stride)
+
+
+def pooled(scored: WindowScores, over: str) -> np.ndarray:
+    """Averages the scores of the windows inside each image, as `cnn.dense.average` does for whole maps.
+
+    On the host and in float64: maps come in many sizes, and none needs compiling.
+
+    Args:
+      scored: scores of N images.
+      over: "probabilities", "logits" or "max"; "none" for a method with a single window.
 
     Returns:
       float64 [N, K].
@@ -190,22 +179,106 @@ def pooled(scored: Scored, over: str) -> np.ndarray:
     if over == "probabilities":
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)
-    elif over != "logits":
+    elif over not in ("logits", SINGLE):
         raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
-    return (scores * inside).sum(axis=1) / inside.sum(axis=1)
+    return np.where(inside, scores, 0).sum(axis=1) / inside.sum(axis=1)
 
 
-_normalise = jax.jit(data.normalise)  # one compilation for each size, not one for each operation
+def combined(parts: Sequence[np.ndarray], over: str) -> np.ndarray:
+    """Combines the averaged scores of several looks at the same images, each with the same weight.
+
+    Args:
+      parts: [N, K] each, from `pooled`.
+      over: "max" takes the largest; every other averaging takes the mean.
+
+    Returns:
+      float64 [N, K].
+    """
+    stacked = np.asarray(parts, np.float64)
+    return stacked.max(axis=0) if over == "max" else stacked.mean(axis=0)
 
 
 def _context(run: Run, of_padded: str) -> str:
+    """What a window sees beyond its border: `of_padded` if the net has padding."""
     return of_padded if dense.has_padding(run.net, run.image_shape[:2], run.image_shape[2]) else "both"
 
 
-def _in_batches(run: Run, shown: np.ndarray, batch: int) -> np.ndarray:
-    """Logits [M, K] of windows uint8 [M, h, w, C], in batches of one size, the last filled up."""
+def _view_method(
+    run: Run, name: str, views: Callable[[np.ndarray, bool], jax.Array | np.ndarray], has_mirrored: bool = False
+) -> Method:
+    """A method that classifies views by themselves.
+
+    `views` maps images of one size, uint8 [n, H, W, C], and whether to mirror them to [n, V, height, width, C].
+    """
+    window, channels = run.image_shape[:2], run.image_shape[2]
+    most = crop_batch(run.net, dense.plan_grid(run.net, run.image_shape, window, None), channels)
+    multiply_adds = geometry.table(run.net, run.image_shape).macs
+
+    def scores(batch: Batch, mirror: bool) -> WindowScores:
+        shown = [(indices, np.asarray(views(images, mirror))) for indices, images in _by_size(batch.images)]
+        counts = np.zeros(len(batch.images), np.int64)
+        for indices, cuts in shown:
+            counts[indices] = cuts.shape[1]
+        flat = np.concatenate([cuts.reshape(-1, *cuts.shape[2:]) for _, cuts in shown])
+        # As many calls as memory asks for, and as little filled up as that allows.
+        total = batch.size * int(counts.max())
+        logits = _logits(run, flat, math.ceil(total / math.ceil(total / most)))
+        inside = np.arange(counts.max()) < counts[:, None]  # [N, V]; small images have fewer places
+        found = np.zeros((*inside.shape, logits.shape[-1]), np.float32)
+        start = 0
+        for indices, cuts in shown:
+            stop = start + len(indices) * cuts.shape[1]
+            found[indices, : cuts.shape[1]] = logits[start:stop].reshape(*cuts.shape[:2], -1)
+            start = stop
+        return WindowScores(found, inside, multiply_adds * len(flat) / len(batch.images))
+
+    return Method(name, _context(run, "crop"), scores, has_mirrored)
+
+
+def _sliding(run: Run, stride: Pair, name: str, backend: str, context: str) -> Method:
+    """A method that scores every window of a grid by a backend of `cnn.dense.score_map`."""
+    net, window = run.net, run.image_shape[:2]
+
+    @functools.cache  # planning is kept out of the timed calls
+    def cost(shape: tuple[int, ...], backend: str) -> int:
+        return dense.multiply_adds(net, shape, dense.plan_grid(net, shape, window, stride), backend)
+
+    def scores(batch: Batch, mirror: bool) -> WindowScores:
+        images = [image[:, ::-1] for image in batch.images] if mirror else batch.images
+        canvases = labelled_images.lay(images, batch.canvas, batch.size)
+        pixels = _normalise(canvases, run.mean, run.std)
+        found = dense.score_map(net, run.variables, pixels, window, stride, backend, context=context)
+        _, height, width, _ = found.scores.shape
+        sizes = [output_size(image.shape[:2], Window(window, stride), "floor", name) for image in images]
+        rows, columns = np.array(sizes).T
+        inside = (np.arange(height) < rows[:, None])[:, :, None] & (np.arange(width) < columns[:, None])[:, None]
+        return WindowScores(found.scores[: len(images)], inside, cost(canvases.shape[1:], found.backend))
+
+    return Method(name, _context(run, context), scores)
+
+
+def _by_size(images: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images of one size at a time: their indices, and [n, H, W, C]."""
+    members: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        members.setdefault(image.shape, []).append(index)
+    for indices in members.values():
+        yield np.array(indices), np.stack([images[i] for i in indices])
+
+
+def _logits(run: Run, views: np.ndarray, batch: int) -> np.ndarray:
+    """Logits [M, K] of views [M, height, width, C], in batches of one size; the last one is filled up."""
     found = []
-    for start in range(0, len(shown), batch):
-        indices = np.minimum(np.arange(start, start + batch), len(shown) - 1)
-        found.append(evaluate.logits(run.net, run.variables, shown[indices], run.mean, run.std))
-    return np.concatenate([np.asarray(x) for x in found])[: len(shown)]
+    for start in range(0, len(views), batch):
+        indices = np.minimum(np.arange(start, start + batch), len(views) - 1)
+        found.append(evaluate.logits(run.net, run.variables, views[indices], run.mean, run.std))
+    return np.concatenate([np.asarray(x) for x in found])[: len(views)]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _resized(images: jax.Array, window: Pair) -> jax.Array:
+    """uint8 [N, H, W, C] -> float32 [N, 1, height, width, C] in [0, 1]."""
+    return crops.resize(images.astype(jnp.float32) / 255, window)
+
+
+_normalise: Callable[..., Any] = jax.jit(data.normalise)  # one compilation for each size, not one for each operation

@@ -1,60 +1,53 @@
-"""The test protocol of the VGG paper as one grid: scales x (crops, dense, both) x flip x averaging, each cell a row.
+"""The test protocol of the VGG paper as one grid: scales x (crops, dense runs, both) x flip x averaging.
 
-What is averaged. At one scale, and of one orientation, a method gives a picture one or more windows' scores; they
-become one vector by `cnn.dense.average` over the windows that lie inside the picture. The vectors of the upright and
-the mirrored picture, of all scales, and of dense and multi-crop are then combined, each with the same weight however
-many windows it had: the mean for "probabilities" and "logits", the largest for "max".
-
-What is computed. Pictures are resized on the host (Pillow's bicubic, antialiased, as for training); crops are cut there
-too, so that they need one compilation whatever the pictures' sizes. The dense run of a net without padding sees
-pictures of similar shape on one canvas with zeros at the far sides, and only the windows inside a picture count: the
-same scores, few compilations. In a padded net a window sees what lies beyond it, so its pictures are grouped by their
-exact size (`cnn.protocols.labelled_images.groups`), with a limit on the number of sizes.
+Each cell of the grid is a row of the result: pictures resized to one test scale Q (the length of their shortest side)
+or averaged over all scales, looked at by one method or by dense and multi-crop together, with or without their mirror
+images. What is averaged, and how it is computed, is said in `cnn.protocols.engine`.
 
 Source: Simonyan, Zisserman (2014), sections 3.2 and 4, tables 3 to 5.
 """
 
 import functools
 import itertools
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cnn import dense, geometry
-from cnn.data import image_files
-from cnn.protocols import crops, labelled_images, methods, on_scenes
+from cnn.protocols import crops, labelled_images, methods
+from cnn.protocols.engine import Combination, Outcome, classify
 from cnn.protocols.labelled_images import Pictures
+from cnn.protocols.measuring import Agreement
 from cnn.protocols.methods import Method
-from cnn.protocols.on_scenes import Agreement
+from cnn.protocols.progress import Progress
 from cnn.protocols.vgg_options import Options, checked
 from cnn.runs.checkpoint import Run
-from cnn.training.evaluate import rank
 from cnn.windows import Pair, as_pair
 
-FIVE = 5  # of top-5; trivial for as many classes or fewer
+CENTRE, TEN, MULTI, DENSE = "centre crop", "ten crops", "multi-crop", "dense"
+TOP = 5  # the classes of the top-5 error; with as many classes or fewer it says nothing
 
 
-class Row(NamedTuple):
+class GridRow(NamedTuple):
     """One cell of the grid.
 
     Attributes:
       scales: shortest sides Q averaged over, pixels.
-      method: how each scale is looked at.
+      method: how the pictures are looked at, at each scale.
       flip: whether mirrored pictures are averaged in.
       averaging: as `cnn.dense.average` has it.
       context: what a window sees beyond its own border: "crop", "image", "both" (the net has no padding, these are the
         same), or "crop+image" for dense and multi-crop of a padded net together.
-      top1, top1_low, top1_high: fraction of the pictures whose largest score is another class's, and its 95 % interval.
-      top5, top5_low, top5_high: the same of the five largest; None with five classes or fewer, where it is 0.
+      top1, top1_low, top1_high: fraction of the pictures whose largest score is not the label's, and its 95 % interval.
+      top5, top5_low, top5_high: fraction of the pictures whose label is not among the five largest scores, and its
+        95 % interval; None with five classes or fewer, where it is 0.
       images_per_second: from resized uint8 pixels to scores, compiled, without decoding, resizing and averaging.
       multiply_adds: per picture, the mean over pictures.
-      windows: scores averaged, the mean over pictures.
-      predicted_saving: multiply-adds of the same windows as crops, cut out one by one, over `multiply_adds`.
-      measured_saving: the same of their times.
-      examples: pictures classified.
+      windows: number of scores averaged, the mean over pictures.
+      predicted_saving: multiply-adds of the same windows cut out one by one, divided by `multiply_adds`.
+      measured_saving: time of the same windows cut out one by one, divided by the row's.
+      examples: number of pictures classified.
     """
 
     scales: tuple[int, ...]
@@ -76,24 +69,24 @@ class Row(NamedTuple):
     examples: int
 
 
-class Evaluation(NamedTuple):
-    """What `evaluate` found.
+class GridResult(NamedTuple):
+    """What `evaluate_grid` returns.
 
     Attributes:
       rows: the grid, scale by scale, all scales together last.
-      right: for each row, which pictures' largest score is the label's, bool [N].
-      agreement: of the dense maps at the net's own stride and the same windows as crops, over the timed pictures.
+      correct: for each row, which pictures' largest score is the label's, bool [N].
+      agreement: the dense maps at the native stride against the same windows as crops, over the timed pictures.
       sizes: number of distinct sizes of the pictures.
-      canvases: number of distinct sizes of what the dense run saw, over all scales.
+      canvases: number of distinct sizes that the dense run saw, over all scales.
       enlarged: for each scale, how many pictures were smaller.
       unseen: for each scale, the most pixels (vertical, horizontal) beyond the last window of the dense run at the
-        net's own stride.
-      timing_images: pictures timed, as one batch.
+        native stride.
+      timing_images: number of pictures timed, as one batch.
       timing_sizes: their canvas at each scale, pixels.
     """
 
-    rows: list[Row]
-    right: list[np.ndarray]
+    rows: list[GridRow]
+    correct: list[np.ndarray]
     agreement: Agreement
     sizes: int
     canvases: int
@@ -103,206 +96,117 @@ class Evaluation(NamedTuple):
     timing_sizes: tuple[Pair, ...]
 
 
-class _Cell(NamedTuple):
-    """A row to be: what its scores are combined from."""
-
-    scales: tuple[int, ...]
-    methods: tuple[Method, ...]
-    flip: bool
-    averaging: str
-
-    @property
-    def parts(self) -> list[tuple[int, str, bool]]:
-        """(scale, method, flipped), all of equal weight."""
-        return [
-            (scale, method.name, flipped)
-            for scale, method in itertools.product(self.scales, self.methods)
-            # The ten crops are mirrored themselves.
-            for flipped in ((False, True) if self.flip and method.name != methods.TEN else (False,))
-        ]
-
-
-class _Cost(NamedTuple):
-    """Of one method at one scale, for one picture, upright; `crop_...`: of the same windows as crops."""
-
-    windows: float
-    multiply_adds: float
-    crop_multiply_adds: float
-    seconds: float
-    crop_seconds: float
-
-
-def evaluate(run: Run, tested: Pictures, options: Options) -> Evaluation:
+def evaluate_grid(run: Run, tested: Pictures, options: Options, progress: Progress | None = None) -> GridResult:
     """Classifies pictures by every cell of the grid, and measures what each costs.
 
-    At each scale, and averaged over all: the centre crop; ten crops; a regular grid of crops; dense, at the net's own
-    stride and at each asked for; dense at the net's own stride and the regular crops together. A row's cost is the sum
-    of its parts', each measured by itself, upright; a mirrored part costs the same again.
+    At each scale, and averaged over all: the centre crop; ten crops; a regular grid of crops; dense runs at the native
+    stride and at each asked for; the dense run at the native stride and the regular crops together.
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`); its image shape is the window.
       tested: the pictures.
       options: the grid.
+      progress: says what is being done; None: nothing is said.
 
     Returns:
-      An `Evaluation`.
+      A `GridResult`.
 
     Raises:
       ValueError: if an option does not fit; names its flag, the numbers and what would do.
       GeometryError: if the net cannot slide.
     """
     options = checked(run, options)
-    exact = dense.has_padding(run.net, run.image_shape[:2], run.image_shape[2])
-    batches = labelled_images.groups(tested.sizes, options.scales, exact)
-    canvases = {canvas for group in batches for canvas in group.canvases}
-    if exact and len(canvases) > options.max_sizes:
-        raise ValueError(
-            f"--max_sizes={options.max_sizes}: the net is padded, so its dense run is compiled for each size, and the "
-            f"pictures have {len(canvases)} sizes at --scales={','.join(map(str, options.scales))}; "
-            f"--max_sizes={len(canvases)} would do, at some seconds each, or fewer --images"
-        )
-    looks = _looks(run, options)
-    cells = _cells(options, looks)
-    ranks = np.zeros((len(cells), len(tested.labels)), np.int64)
-    spent = np.zeros((len(options.scales), len(looks), 2))  # windows and multiply-adds of all pictures, upright
-    for group in batches:
-        size = min(options.batch_size, len(group.indices))
-        for start in range(0, len(group.indices), size):
-            indices = group.indices[start : start + size]
-            vectors, cost = _look(tested, indices, group.canvases, looks, options, size)
-            spent += cost * len(indices)
-            for row, cell in enumerate(cells):
-                combined = combine([vectors[(*part, cell.averaging)] for part in cell.parts], cell.averaging)
-                ranks[row, indices] = rank(combined, tested.labels[indices])
-    timed = batches[0].indices[: options.timing_images]
-    shown = {scale: _resized(tested, timed, scale) for scale in options.scales}
-    measured = methods.measure(looks, shown, batches[0].canvases)
-    table = geometry.table(run.net, run.image_shape)
-    costs = {}
-    for (i, scale), (j, look) in itertools.product(enumerate(options.scales), enumerate(looks)):
-        windows, macs = (spent[i, j] / len(tested.labels)).tolist()
-        key = (scale, look.name)
-        costs[key] = _Cost(windows, macs, windows * table.macs, measured.seconds[key], measured.crop_seconds[key])
-    return Evaluation(
-        [_row(cell, found, costs, table[-1].output_shape[-1]) for cell, found in zip(cells, ranks, strict=True)],
-        list(ranks == 0),
-        on_scenes.agreement([measured.compared[scale, methods.DENSE] for scale in options.scales], not exact),
+    canvases = _canvases(run, tested, options)
+    ways, native = _methods(run, options)
+    found = classify(
+        run,
+        tested,
+        _combinations(options, ways, native),
+        compared=native,
+        batch_size=options.batch_size,
+        timing_images=options.timing_images,
+        progress=progress,
+    )
+    classes = geometry.table(run.net, run.image_shape)[-1].output_shape[-1]
+    return GridResult(
+        [_row(outcome, classes) for outcome in found.outcomes],
+        [outcome.ranks == 0 for outcome in found.outcomes],
+        found.agreement,
         len(set(tested.sizes)),
-        len(canvases),
+        canvases,
         tuple(sum(min(size) < scale for size in tested.sizes) for scale in options.scales),
         tuple(_unseen(run, tested, scale) for scale in options.scales),
-        len(timed),
-        batches[0].canvases,
+        found.timing_images,
+        found.timing_sizes,
     )
 
 
-def combine(parts: Sequence[np.ndarray], over: str) -> np.ndarray:
-    """Scores of several looks at the same pictures as one, all of the same weight.
+def _canvases(run: Run, tested: Pictures, options: Options) -> int:
+    """Number of sizes that the dense run sees; raises where a padded net would be compiled for too many."""
+    padded = dense.has_padding(run.net, run.image_shape[:2], run.image_shape[2])
+    groups = labelled_images.groups(tested.sizes, options.scales, exact=padded)
+    count = len({canvas for group in groups for canvas in group.canvases})
+    if padded and count > options.max_sizes:
+        raise ValueError(
+            f"--max_sizes={options.max_sizes}: the net is padded, so its dense run is compiled for each size, and the "
+            f"pictures have {count} sizes at --scales={','.join(map(str, options.scales))}; "
+            f"--max_sizes={count} would do, at some seconds each, or fewer --images"
+        )
+    return count
 
-    Args:
-      parts: [N, K] each, as `cnn.protocols.methods.pooled` gives them.
-      over: "probabilities" or "logits" (mean), or "max".
 
-    Returns:
-      float64 [N, K].
-    """
-    stacked = np.asarray(parts, np.float64)
-    return stacked.max(axis=0) if over == "max" else stacked.mean(axis=0)
-
-
-def _looks(run: Run, options: Options) -> list[Method]:
-    """The methods; dense at the net's own stride is the one that is named just so."""
+def _methods(run: Run, options: Options) -> tuple[list[Method], Method]:
+    """The methods, and which of them is the dense run at the native stride; its name is `DENSE` alone."""
     window = run.image_shape[:2]
-    own = dense.native_stride(run.net, window, run.image_shape[2])
+    stride = dense.native_stride(run.net, window, run.image_shape[2])
+    native = methods.dense_run(run, stride, name=DENSE, as_crops=methods.all_crops(run, stride))
     regular = functools.partial(crops.regular_places, window=window, count=options.multicrop)
     found = [
-        methods.crops(run, methods.CENTRE, functools.partial(crops.centre_place, window=window)),
-        methods.crops(run, methods.TEN, functools.partial(crops.ten_places, window=window)),
-        methods.crops(run, methods.MULTI, regular),
-        methods.dense_run(run, own),
+        methods.cropping(run, CENTRE, functools.partial(crops.centre_place, window=window)),
+        methods.cropping(run, TEN, functools.partial(crops.ten_places, window=window), has_mirrored=True),
+        methods.cropping(run, MULTI, regular),
+        native,
     ]
-    for value in options.strides:
-        stride = as_pair(value, "stride", "protocol")
-        if stride != own:
-            found.append(methods.dense_run(run, stride, f"{methods.DENSE}, stride {on_scenes.stride_text(stride)}"))
-    return found
+    for value in (as_pair(asked, "stride", "protocol") for asked in options.strides):
+        if value != stride:
+            found.append(methods.dense_run(run, value, as_crops=methods.all_crops(run, value)))
+    return found, native
 
 
-def _cells(options: Options, looks: Sequence[Method]) -> list[_Cell]:
-    """The rows to be, in their order."""
-    both = tuple(look for look in looks if look.name in (methods.DENSE, methods.MULTI))[::-1]
-    ways = [*((look,) for look in looks), both]
+def _combinations(options: Options, ways: Sequence[Method], native: Method) -> list[Combination]:
+    """The cells of the grid, in the order of its rows."""
+    multi = next(method for method in ways if method.name == MULTI)
     spans = [(scale,) for scale in options.scales] + ([options.scales] if len(options.scales) > 1 else [])
     cells = []
-    for span, way in itertools.product(spans, ways):
-        flips = (True,) if way[0].name == methods.TEN else (False, True) if options.flip else (False,)
-        cells += [_Cell(span, way, *rest) for rest in itertools.product(flips, options.averages)]
+    for span, looked_at in itertools.product(spans, [*((method,) for method in ways), (native, multi)]):
+        # The ten crops hold their mirror images: one row, which says so.
+        flips = (True,) if looked_at[0].has_mirrored else (False, True) if options.flip else (False,)
+        cells += [Combination(span, looked_at, *rest) for rest in itertools.product(flips, options.averages)]
     return cells
 
 
-def _resized(tested: Pictures, indices: np.ndarray, scale: int) -> list[np.ndarray]:
-    """Pictures with their shortest side at a scale."""
-
-    def one(index: int) -> np.ndarray:
-        return image_files.resize(tested.read(index), crops.scaled_size(tested.sizes[index], scale))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
-        return list(pool.map(one, indices.tolist()))
-
-
-def _look(
-    tested: Pictures,
-    indices: np.ndarray,
-    canvases: Sequence[Pair],
-    looks: Sequence[Method],
-    options: Options,
-    size: int,
-) -> tuple[dict[tuple[int, str, bool, str], np.ndarray], np.ndarray]:
-    """Scores (scale, method, flipped, averaging) -> [n, K] of a batch; and windows and multiply-adds of one picture,
-    upright, [scales, methods, 2]."""
-    vectors = {}
-    cost = np.zeros((len(options.scales), len(looks), 2))
-    for i, (scale, canvas) in enumerate(zip(options.scales, canvases, strict=True)):
-        shown = _resized(tested, indices, scale)
-        for j, look in enumerate(looks):
-            for flipped in (False, True) if options.flip and look.name != methods.TEN else (False,):
-                scored = look.scores(shown, canvas, flipped, size)
-                cost[i, j] = scored.windows, scored.multiply_adds
-                for over in options.averages:
-                    vectors[scale, look.name, flipped, over] = methods.pooled(scored, over)
-    return vectors, cost
-
-
-def _row(cell: _Cell, ranks: np.ndarray, costs: Mapping[tuple[int, str], _Cost], classes: int) -> Row:
-    """A row from the ranks of the labels [N] and what its parts cost."""
-    examples = len(ranks)
-    total = np.sum([costs[scale, name] for scale, name, _ in cell.parts], axis=0)
-    windows, macs, crop_macs, seconds, crop_seconds = total.tolist()
-    contexts = list(dict.fromkeys(method.context for method in cell.methods))[::-1]
-
-    def error(limit: int) -> tuple[float, float, float]:
-        wrong = int((ranks >= limit).sum())
-        return wrong / examples, *on_scenes.wilson(wrong, examples)
-
-    return Row(
-        cell.scales,
-        " + ".join(method.name for method in cell.methods),
-        cell.flip,
-        cell.averaging,
-        "+".join(contexts),
-        *error(1),
-        *(error(FIVE) if classes > FIVE else (None, None, None)),
-        1 / seconds,
-        macs,
-        windows,
-        crop_macs / macs,
-        crop_seconds / seconds,
-        examples,
+def _row(outcome: Outcome, classes: int) -> GridRow:
+    """A row of the grid."""
+    combination, cost = outcome.combination, outcome.cost
+    return GridRow(
+        combination.scales,
+        combination.name,
+        combination.flip,
+        combination.averaging,
+        combination.context,
+        *outcome.fraction(outcome.ranks >= 1),
+        *(outcome.fraction(outcome.ranks >= TOP) if classes > TOP else (None, None, None)),
+        1 / cost.seconds,
+        cost.multiply_adds,
+        cost.windows,
+        cost.crop_multiply_adds / cost.multiply_adds,
+        cost.crop_seconds / cost.seconds,
+        len(outcome.ranks),
     )
 
 
 def _unseen(run: Run, tested: Pictures, scale: int) -> Pair:
-    """The most pixels beyond the last window of the dense run at the net's own stride."""
+    """The most pixels beyond the last window of the dense run at the native stride."""
     window, stride = run.image_shape[:2], dense.native_stride(run.net, run.image_shape[:2], run.image_shape[2])
     scaled = {crops.scaled_size(size, scale) for size in set(tested.sizes)}
     down, right = (max((size[axis] - window[axis]) % stride[axis] for size in scaled) for axis in (0, 1))

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from cnn import dense
-from cnn.protocols import on_scenes
+from cnn.protocols import methods
 from cnn.runs.checkpoint import Run
 from cnn.windows import shape_text
 
@@ -18,7 +18,7 @@ class Options(NamedTuple):
       flip: whether to have each row without and with mirrored pictures.
       multicrop: places along each axis of the regular crops.
       strides: of more dense runs, pixels; the net's own is always there.
-      averages: any of `cnn.protocols.on_scenes.AVERAGES`.
+      averages: any of `cnn.protocols.methods.AVERAGES`.
       batch_size: pictures in one call to the device; changes time and memory, not the result.
       timing_images: pictures timed, as one batch; at most those of the largest group are.
       max_sizes: most distinct sizes, over all scales, that a padded net's dense run is compiled for.
@@ -77,9 +77,9 @@ def checked(run: Run, options: Options) -> Options:
         doubles = sorted({str(value) for value in values if values.count(value) > 1})
         if doubles:
             raise ValueError(f"--{flag}: {', '.join(doubles)} is given more than once")
-    unknown = [over for over in options.averages if over not in on_scenes.AVERAGES]
+    unknown = [over for over in options.averages if over not in methods.AVERAGES]
     if unknown or not options.averages:
-        raise ValueError(f"--averaging={','.join(options.averages)}: any of {', '.join(on_scenes.AVERAGES)} would do")
+        raise ValueError(f"--averaging={','.join(options.averages)}: any of {', '.join(methods.AVERAGES)} would do")
     for flag in ("multicrop", "batch_size", "timing_images", "max_sizes"):
         if getattr(options, flag) < 1:
             raise ValueError(f"--{flag}={getattr(options, flag)} must be at least 1")

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnn import data, dense
 from cnn.data.image_files import decode
-from cnn.protocols import on_scenes
+from cnn.protocols import methods
 from cnn.reports import figure, run_report, score_map_pictures
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
@@ -83,7 +83,7 @@ def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None
       stride: between windows, pixels; None: the net's own.
 
     Returns:
-      {"picture": path of the PNG, "windows": (h, w), and for each of `cnn.protocols.on_scenes.AVERAGES` the `TOP` best
+      {"picture": path of the PNG, "windows": (h, w), and for each of `cnn.protocols.methods.AVERAGES` the `TOP` best
       classes as (name, score), best first}.
 
     Raises:
@@ -103,7 +103,7 @@ def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None
     found = map_picture(picture, run, image, stride)
     result: dict[str, Any] = {"picture": picture, "windows": found.scores.shape[1:3]}
     print(f"{path}: {shape_text(image.shape[:2])} pixels, {shape_text(found.scores.shape[1:3])} windows", flush=True)
-    for over in on_scenes.AVERAGES:
+    for over in methods.AVERAGES:
         values = np.asarray(dense.average(found.scores, over))[0]
         best = [(figure.class_name(run.class_names, int(k)), float(values[k])) for k in np.argsort(-values)[:TOP]]
         result[over] = best

@@ -10,9 +10,9 @@ import numpy as np
 
 from cnn import convert, data, dense, geometry
 from cnn.data.readers import Split
-from cnn.protocols import on_scenes
+from cnn.protocols import measuring, on_scenes
 from cnn.protocols import scenes as scenes_lib
-from cnn.protocols.on_scenes import Evaluation, Row
+from cnn.protocols.on_scenes import SceneRow, ScenesResult
 from cnn.protocols.scenes import Scenes
 from cnn.reports import image_report, markdown, run_pictures, run_report
 from cnn.runs import logs
@@ -48,7 +48,7 @@ def run_scenes(
       scenes: number of scenes.
       size: height and width of a scene, pixels.
       seed: of the scenes (`cnn.protocols.scenes.build`).
-      strides: of the dense runs, pixels; None: the net's own and 1 (`cnn.protocols.on_scenes.evaluate`).
+      strides: of the dense runs, pixels; None: the net's own and 1 (`cnn.protocols.on_scenes.evaluate_scenes`).
       batch_size: scenes in one call to the device.
       timing_images: scenes in the batch that is timed.
       split_name: for the record.
@@ -62,7 +62,7 @@ def run_scenes(
     """
     start = time.monotonic()
     made = scenes_lib.build(split.images, split.labels, count=scenes, seed=seed, size=size)
-    found = on_scenes.evaluate(
+    found = on_scenes.evaluate_scenes(
         run, made.images, made.labels, strides=strides, batch_size=batch_size, timing_images=timing_images
     )
     config: Any = run.config
@@ -150,7 +150,7 @@ def _at_object(run: Run, made: Scenes) -> dict[str, float]:
         scores = evaluate.logits(run.net, run.variables, views, run.mean, run.std)
         ranks = evaluate.rank(np.asarray(scores), made.labels[batch])
         right += int((ranks == 0).sum())
-    low, high = on_scenes.wilson(right, len(corners))
+    low, high = measuring.wilson(right, len(corners))
     return {"accuracy": right / len(corners), "low": low, "high": high}
 
 
@@ -164,14 +164,14 @@ def _values_saving(run: Run, size: int) -> float:
     return crop * grid.size[0] * grid.size[1] / dense_run
 
 
-def _verdict(rows: Sequence[Row]) -> dict[str, Any]:
+def _verdict(rows: Sequence[SceneRow]) -> dict[str, Any]:
     """The most accurate dense row, and whether its interval lies wholly above those of the simplest methods."""
     best = max((row for row in rows if row.method.startswith("dense")), key=lambda row: row.accuracy)
     simple = [row for row in rows if row.method in (on_scenes.RESIZE, on_scenes.CENTRE_CROP)]
     return {**best._asdict(), "interval_above": {row.method: best.low > row.high for row in simple}}
 
 
-def _text(found: Evaluation, result: dict[str, Any]) -> str:
+def _text(found: ScenesResult, result: dict[str, Any]) -> str:
     """The report as Markdown."""
     cells = [
         (
@@ -203,7 +203,7 @@ def _text(found: Evaluation, result: dict[str, Any]) -> str:
         "",
         f"Objects from the {result['split']} split of {result['data']} ({result['examples_in_split']:,} examples), "
         f"seed {result['seed']}; window {shape_text(result['window'])}; {result['device']}; times: median of "
-        f"{on_scenes.TIMING_ROUNDS} rounds on a batch of {result['timing_images']}.",
+        f"{measuring.TIMING_ROUNDS} rounds on a batch of {result['timing_images']}.",
         "",
         markdown.markdown(HEADERS, cells),
         f"- Dense map against all crops, at the net's own stride: largest difference {agreement.difference:.1e} of the "

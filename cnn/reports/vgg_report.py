@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.protocols import labelled_images, methods, on_scenes, vgg
+from cnn.protocols import labelled_images, measuring, vgg
 from cnn.protocols.labelled_images import Pictures
-from cnn.protocols.vgg import FIVE, Evaluation, Row
+from cnn.protocols.vgg import TOP, GridResult, GridRow
 from cnn.protocols.vgg_options import Options, checked
 from cnn.reports import markdown, run_report
 from cnn.runs import logs
@@ -59,7 +59,7 @@ def run_grid(
     start = time.monotonic()
     tested = tested if limit is None else labelled_images.take(tested, limit)
     options = checked(run, options)
-    found = vgg.evaluate(run, tested, options)
+    found = vgg.evaluate_grid(run, tested, options)
     config: Any = run.config
     result = {
         "net": config.net.name,
@@ -91,7 +91,7 @@ def run_grid(
     return result
 
 
-def pairs(found: Evaluation) -> list[Pair]:
+def pairs(found: GridResult) -> list[Pair]:
     """The comparisons of the VGG paper, each on the same pictures: intervals of single rows say little about them.
 
     All are of the first averaging, mirrored where the grid is, and over all scales but where the scale is the question:
@@ -106,18 +106,18 @@ def pairs(found: Evaluation) -> list[Pair]:
     """
     rows = {(row.scales, row.method, row.flip): i for i, row in reversed(list(enumerate(found.rows)))}
     every = found.rows[-1].scales
-    flip = any(row.flip for row in found.rows if row.method == methods.DENSE)
-    both = f"{methods.DENSE} + {methods.MULTI}"
-    centre = (every[:1], methods.CENTRE, False)
-    wanted = [((every, method, flip), centre) for method in (methods.DENSE, methods.MULTI, both)]
-    wanted += [((every, methods.MULTI, flip), (every, methods.DENSE, flip))]
-    wanted += [((every, both, flip), (every, method, flip)) for method in (methods.DENSE, methods.MULTI)]
+    flip = any(row.flip for row in found.rows if row.method == vgg.DENSE)
+    both = f"{vgg.DENSE} + {vgg.MULTI}"
+    centre = (every[:1], vgg.CENTRE, False)
+    wanted = [((every, method, flip), centre) for method in (vgg.DENSE, vgg.MULTI, both)]
+    wanted += [((every, vgg.MULTI, flip), (every, vgg.DENSE, flip))]
+    wanted += [((every, both, flip), (every, method, flip)) for method in (vgg.DENSE, vgg.MULTI)]
     if len(every) > 1:
-        wanted += [((every, methods.DENSE, flip), ((scale,), methods.DENSE, flip)) for scale in every]
+        wanted += [((every, vgg.DENSE, flip), ((scale,), vgg.DENSE, flip)) for scale in every]
     if flip:
-        wanted += [((every, methods.DENSE, True), (every, methods.DENSE, False))]
+        wanted += [((every, vgg.DENSE, True), (every, vgg.DENSE, False))]
     return [
-        pair(_name(found.rows[rows[a]]), _name(found.rows[rows[b]]), found.right[rows[a]], found.right[rows[b]])
+        pair(_name(found.rows[rows[a]]), _name(found.rows[rows[b]]), found.correct[rows[a]], found.correct[rows[b]])
         for a, b in wanted
     ]
 
@@ -144,11 +144,11 @@ def pair(first: str, second: str, first_right: np.ndarray, second_right: np.ndar
     return Pair(first, second, only_first, only_second, p)
 
 
-def _name(row: Row) -> str:
+def _name(row: GridRow) -> str:
     return f"{row.method}, Q {_scales(row)}{', flip' if row.flip else ''}"
 
 
-def _scales(row: Row) -> str:
+def _scales(row: GridRow) -> str:
     return str(row.scales[0]) if len(row.scales) == 1 else "all"
 
 
@@ -156,7 +156,7 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"{low:.2%} to {high:.2%}"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: GridRow) -> list[str]:
     top5 = [] if row.top5 is None else [f"{row.top5:.2%}", _interval(row.top5_low, row.top5_high)]
     return [
         _scales(row),
@@ -175,7 +175,7 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _text(found: Evaluation, result: dict[str, Any]) -> str:
+def _text(found: GridResult, result: dict[str, Any]) -> str:
     """The report as Markdown."""
     scales = ", ".join(map(str, result["scales"]))
     trivial = found.rows[0].top5 is None
@@ -187,7 +187,7 @@ def _text(found: Evaluation, result: dict[str, Any]) -> str:
         f"Pictures: {result['data']}. Trained on {result['trained_on']}, window {shape_text(result['window'])}, "
         f"{result['classes']} classes. Each picture's shortest side is resized to Q pixels ({result['resize']}), its "
         f"aspect ratio kept; Q all: averaged over {scales}. {result['device']}; times: median of "
-        f"{on_scenes.TIMING_ROUNDS} rounds on a batch of {found.timing_images} pictures, resized before; a row's time "
+        f"{measuring.TIMING_ROUNDS} rounds on a batch of {found.timing_images} pictures, resized before; a row's time "
         f"and multiply-adds are the sum of its parts'.",
         "",
         markdown.markdown(headers, [_cells(row) for row in found.rows]),
@@ -201,7 +201,7 @@ def _text(found: Evaluation, result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _notes(found: Evaluation, result: dict[str, Any]) -> list[str]:
+def _notes(found: GridResult, result: dict[str, Any]) -> list[str]:
     """What a reader must know of the numbers."""
     agreement = found.agreement
     meaning = (
@@ -222,7 +222,7 @@ def _notes(found: Evaluation, result: dict[str, Any]) -> list[str]:
         f"all scales: {found.canvases:,} ({grouping}).",
     ]
     if found.rows[0].top5 is None:
-        notes.append(f"No top-5 error: with {result['classes']} classes ({FIVE} or fewer) it is 0 for every method.")
+        notes.append(f"No top-5 error: with {result['classes']} classes ({TOP} or fewer) it is 0 for every method.")
     notes += [
         f"At Q = {scale}, {count:,} pictures were smaller and have been enlarged."
         for scale, count in zip(result["scales"], found.enlarged, strict=True)

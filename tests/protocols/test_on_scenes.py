@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from cnn import convert, dense, geometry, nets
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
-from cnn.protocols import on_scenes
+from cnn.protocols import measuring, methods, on_scenes
 from cnn.runs.checkpoint import Run
 
 WINDOW = (8, 8, 1)
@@ -31,7 +31,7 @@ def pictures(count, height=13, width=11, seed=0):
 
 @pytest.fixture(name="found", scope="module")
 def _found():
-    return on_scenes.evaluate(make_run(small_net()), *pictures(7), batch_size=3, timing_images=3)
+    return on_scenes.evaluate_scenes(make_run(small_net()), *pictures(7), batch_size=3, timing_images=3)
 
 
 def rows_of(found, method):
@@ -50,12 +50,12 @@ def test_rows_are_every_method_with_every_averaging(found):
 
 def test_accuracy_is_that_of_the_scores_and_the_batch_size_does_not_enter(found):
     run, (images, labels) = make_run(small_net()), pictures(7)
-    once = on_scenes.evaluate(run, images, labels, batch_size=100, timing_images=100)
+    once = on_scenes.evaluate_scenes(run, images, labels, batch_size=100, timing_images=100)
     assert [row.accuracy for row in once.rows] == [row.accuracy for row in found.rows]
     assert once.timing_images == 7 and found.timing_images == 3
     x = (jnp.asarray(images, jnp.float32) / 255 - 0.3) / 0.5
     scores = dense.score_map(run.net, run.variables, x, (8, 8), 1, "crops").scores
-    for over in on_scenes.AVERAGES:
+    for over in methods.AVERAGES:
         right = (np.asarray(dense.average(scores, over)).argmax(-1) == labels).mean()
         assert rows_of(found, "dense, stride 1")[over].accuracy == pytest.approx(right)
     centre = np.asarray(run.net.apply(run.variables, x[:, 2:10, 1:9], train=False))
@@ -71,7 +71,9 @@ def test_crops_and_dense_are_the_same_for_a_net_without_padding(found):
 
 
 def test_crops_and_dense_differ_for_a_padded_net_and_the_context_says_so():
-    found = on_scenes.evaluate(make_run(small_net("same")), *pictures(4), batch_size=2, timing_images=2, strides=[])
+    found = on_scenes.evaluate_scenes(
+        make_run(small_net("same")), *pictures(4), batch_size=2, timing_images=2, strides=[]
+    )
     assert not found.agreement.expected and found.agreement.difference > 1e-3
     contexts = {row.method: row.context for row in found.rows}
     assert contexts.pop("dense, stride 2") == "image"
@@ -97,22 +99,6 @@ def test_times_are_measured_and_their_ratio_is_the_measured_saving(found):
     assert found.measured_saving == pytest.approx(times["all crops, stride 2"] / times["dense, stride 2"])
 
 
-def test_agreement_adds_up_over_batches():
-    crops = np.array([[[1.0, -4.0], [0.5, 0.0]], [[2.0, 1.0], [0.0, 3.0]]])
-    dense_run = np.array([[[1.5, -4.0], [0.5, 1.0]], [[2.0, 1.0], [0.0, 3.0]]])
-    parts = [on_scenes.compare(crops[:1], dense_run[:1]), on_scenes.compare(crops[1:], dense_run[1:])]
-    assert parts[0] == (2, 1.0, 4.0, 1) and parts[1] == (2, 0.0, 3.0, 0)
-    assert on_scenes.agreement(parts, True) == (True, 4, 0.25, 1)
-    assert on_scenes.agreement([on_scenes.compare(crops * 0, crops * 0)], False).difference == 0
-
-
-def test_timed_calls_take_turns(monkeypatch):
-    monkeypatch.setattr(on_scenes, "TIMING_ROUNDS", 2)
-    calls = []
-    found = on_scenes.median_seconds({name: lambda name=name: calls.append(name) for name in "ab"})
-    assert calls == ["a", "b"] * 3 and set(found) == {"a", "b"} and min(found.values()) >= 0
-
-
 def test_a_net_whose_answers_are_known_by_hand():
     # Class 1 scores the mean of its 4x4 pixels less a half, class 0 nothing: "is this window mostly bright?"
     net = nets.net(Flatten(), Dense(2))
@@ -121,7 +107,7 @@ def test_a_net_whose_answers_are_known_by_hand():
     run = make_run(net, variables, (4, 4, 1), 2)._replace(mean=(0.0,), std=(1.0,))
     images = np.zeros((4, 12, 12, 1), np.uint8)
     images[1, :4, :4] = images[2, 8:, 8:] = images[3, 1:5, 6:10] = 255
-    found = on_scenes.evaluate(run, images, np.array([0, 1, 1, 1]))
+    found = on_scenes.evaluate_scenes(run, images, np.array([0, 1, 1, 1]))
     accuracy = {(row.method, row.averaging): row.accuracy for row in found.rows}
     assert accuracy["resize the whole", "none"] == accuracy["centre crop", "none"] == 0.25
     assert accuracy["ten crops", "max"] == 0.75  # patches in corners, but for the last
@@ -129,17 +115,9 @@ def test_a_net_whose_answers_are_known_by_hand():
     assert accuracy["dense, stride 1", "logits"] == 0.25  # a patch is a small part of the image
 
 
-@pytest.mark.parametrize("right, low, high", [(8, 0.490162, 0.943318), (0, 0.0, 0.277533), (10, 0.722467, 1.0)])
-def test_wilson_interval_of_ten(right, low, high):
-    assert on_scenes.wilson(right, 10) == pytest.approx((low, high), abs=1e-6)
-    z, p = 1.959964, right / 10
-    centre, half = (p + z * z / 20) / (1 + z * z / 10), z * (p * (1 - p) / 10 + z * z / 400) ** 0.5 / (1 + z * z / 10)
-    assert on_scenes.wilson(right, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
-
-
 def test_rows_carry_their_interval(found):
     for row in found.rows:
-        assert (row.low, row.high) == on_scenes.wilson(round(row.accuracy * 7), 7)
+        assert (row.low, row.high) == measuring.wilson(round(row.accuracy * 7), 7)
 
 
 @pytest.mark.parametrize(
@@ -157,23 +135,13 @@ def test_rows_carry_their_interval(found):
 def test_errors_name_the_field(change, message):
     images, labels = pictures(2)
     with pytest.raises(ValueError, match=message):
-        on_scenes.evaluate(make_run(small_net()), **{"images": images, "labels": labels, **change})
+        on_scenes.evaluate_scenes(make_run(small_net()), **{"images": images, "labels": labels, **change})
 
 
 def test_a_net_that_diverged_is_right_nowhere():
     run = make_run(small_net())
     run = run._replace(variables=jax.tree.map(lambda leaf: leaf * np.nan, run.variables))
     images, _ = pictures(4)
-    found = on_scenes.evaluate(run, images, np.zeros(4, int), batch_size=2, timing_images=1, strides=[])
+    found = on_scenes.evaluate_scenes(run, images, np.zeros(4, int), batch_size=2, timing_images=1, strides=[])
     assert {row.accuracy for row in found.rows} == {0}
     assert np.isnan(found.agreement.difference) and found.agreement.argmax_differs == found.agreement.windows
-
-
-def test_one_score_that_is_not_a_number_shows_in_the_agreement():
-    scores = np.zeros((2, 3, 4), np.float32)
-    broken = scores.copy()
-    broken[0, 1, 2] = np.nan
-    parts = [on_scenes.compare(scores + 1, scores), on_scenes.compare(scores + 1, broken)]
-    for order in (parts, parts[::-1]):
-        found = on_scenes.agreement(order, True)
-        assert np.isnan(found.difference) and found.argmax_differs == 1 and found.windows == 12

@@ -14,7 +14,7 @@ from PIL import Image
 from cnn import dense, geometry, nets
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 from cnn.protocols import crops as crops_lib
-from cnn.protocols import labelled_images, methods, on_scenes, vgg
+from cnn.protocols import labelled_images, measuring, methods, vgg
 from cnn.protocols.vgg_options import Options
 from cnn.reports import vgg_report
 from cnn.runs.checkpoint import Run
@@ -22,7 +22,7 @@ from cnn.runs.checkpoint import Run
 WINDOW, CLASSES, MEAN, STD = (8, 8, 3), 7, (0.3, 0.4, 0.5), (0.5, 0.4, 0.3)
 SIZES = [(20, 20), (20, 30), (25, 20), (20, 28), (20, 30), (20, 20), (30, 42)]
 SCALES = (8, 11)
-ALL = on_scenes.AVERAGES
+ALL = methods.AVERAGES
 
 
 @functools.cache
@@ -45,12 +45,12 @@ OPTIONS = Options(SCALES, True, 3, (1,), ALL, batch_size=3, timing_images=2)
 
 @pytest.fixture(name="padded", scope="module")
 def _padded():
-    return vgg.evaluate(make_run("same"), make_pictures(), OPTIONS._replace(strides=()))
+    return vgg.evaluate_grid(make_run("same"), make_pictures(), OPTIONS._replace(strides=()))
 
 
 @pytest.fixture(name="unpadded", scope="module")
 def _unpadded():
-    return vgg.evaluate(make_run("valid"), make_pictures(), OPTIONS)
+    return vgg.evaluate_grid(make_run("valid"), make_pictures(), OPTIONS)
 
 
 # The slow one
@@ -128,14 +128,14 @@ def slow(padding, row):
 @pytest.mark.parametrize("padding, fixture", [("valid", "unpadded"), ("same", "padded")])
 def test_every_row_is_that_of_each_picture_by_itself(padding, fixture, request):
     found, tested = request.getfixturevalue(fixture), make_pictures()
-    for row, right in zip(found.rows, found.right, strict=True):
+    for row, right in zip(found.rows, found.correct, strict=True):
         scores = slow(padding, row)
         order = np.argsort(-scores, axis=1, kind="stable")
         assert np.array_equal(order[:, 0] == tested.labels, right), row
         assert row.top1 == pytest.approx((order[:, 0] != tested.labels).mean())
         assert row.top5 == pytest.approx((order[:, :5] != tested.labels[:, None]).all(axis=1).mean())
-        assert (row.top1_low, row.top1_high) == on_scenes.wilson(round(row.top1 * len(SIZES)), len(SIZES))
-        assert (row.top5_low, row.top5_high) == on_scenes.wilson(round(row.top5 * len(SIZES)), len(SIZES))
+        assert (row.top1_low, row.top1_high) == measuring.wilson(round(row.top1 * len(SIZES)), len(SIZES))
+        assert (row.top5_low, row.top5_high) == measuring.wilson(round(row.top5 * len(SIZES)), len(SIZES))
         assert row.examples == len(SIZES)
 
 
@@ -145,15 +145,15 @@ def test_scores_of_a_batch_are_those_of_each_picture_by_itself(padding):
     images = [shown(index, 11) for index in range(len(SIZES))]
     canvas = tuple(max(image.shape[axis] for image in images) for axis in (0, 1))
     looks = [
-        methods.crops(run, "multi-crop", lambda size: crops_lib.regular_places(size, (8, 8), 3)),
-        methods.dense_run(run, (2, 2)),
-        methods.dense_run(run, (1, 1), "dense, stride 1"),
+        methods.cropping(run, "multi-crop", lambda size: crops_lib.regular_places(size, (8, 8), 3)),
+        methods.dense_run(run, (2, 2), name="dense"),
+        methods.dense_run(run, (1, 1)),
     ]
     for method, flip, over in itertools.product(looks, (False, True), ALL):
         if padding == "valid":
-            got = methods.pooled(method.scores(images, canvas, flip, 9), over)
+            got = methods.pooled(method.scores(methods.Batch(images, canvas, 9), flip), over)
         else:
-            parts = [methods.pooled(method.scores([x], x.shape[:2], flip, 1), over) for x in images]
+            parts = [methods.pooled(method.scores(methods.Batch([x], x.shape[:2], 1), flip), over) for x in images]
             got = np.concatenate(parts)
         wanted = [average(look(padding, index, 11, method.name, flip), over) for index in range(len(SIZES))]
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
@@ -168,7 +168,7 @@ def test_pooling_counts_the_windows_inside_alone(over):
     scores = rng.normal(0, 20, (3, 4, 5, 6)).astype(np.float32)
     inside = rng.random((3, 4, 5)) < 0.4
     inside[0] = True
-    got = methods.pooled(methods.Scored(scores, inside, 0), over)
+    got = methods.pooled(methods.WindowScores(scores, inside, 0), over)
     wanted = [average(scores[n][inside[n]], over) for n in range(3)]
     np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(got[:1], dense.average(jnp.asarray(scores[:1]), over), rtol=1e-5, atol=1e-6)
@@ -176,14 +176,14 @@ def test_pooling_counts_the_windows_inside_alone(over):
 
 def test_pooling_over_something_else_is_an_error():
     with pytest.raises(ValueError, match=r"over \(='median'\)"):
-        methods.pooled(methods.Scored(np.zeros((1, 1, 2)), np.ones((1, 1), bool), 0), "median")
+        methods.pooled(methods.WindowScores(np.zeros((1, 1, 2)), np.ones((1, 1), bool), 0), "median")
 
 
 def test_combining_is_a_mean_in_float64_or_the_largest():
     parts = np.random.default_rng(2).normal(size=(4, 3, 5)).astype(np.float32)
-    assert np.array_equal(vgg.combine(list(parts), "logits"), parts.astype(np.float64).mean(axis=0))
-    assert np.array_equal(vgg.combine(list(parts), "probabilities"), parts.astype(np.float64).mean(axis=0))
-    assert np.array_equal(vgg.combine(list(parts), "max"), parts.max(axis=0))
+    assert np.array_equal(methods.combined(list(parts), "logits"), parts.astype(np.float64).mean(axis=0))
+    assert np.array_equal(methods.combined(list(parts), "probabilities"), parts.astype(np.float64).mean(axis=0))
+    assert np.array_equal(methods.combined(list(parts), "max"), parts.max(axis=0))
 
 
 def test_dense_and_multi_crop_together_are_the_mean_of_the_two(padded):
@@ -211,10 +211,12 @@ def test_rows_are_each_scale_and_all_with_each_method_flip_and_averaging(unpadde
 
 
 def test_one_scale_is_the_same_alone_and_among_others(padded):
-    alone = vgg.evaluate(make_run("same"), make_pictures(), OPTIONS._replace(scales=(11,), strides=(), batch_size=2))
-    among = [(row, right) for row, right in zip(padded.rows, padded.right, strict=True) if row.scales == (11,)]
+    alone = vgg.evaluate_grid(
+        make_run("same"), make_pictures(), OPTIONS._replace(scales=(11,), strides=(), batch_size=2)
+    )
+    among = [(row, right) for row, right in zip(padded.rows, padded.correct, strict=True) if row.scales == (11,)]
     assert len(alone.rows) == len(among)
-    for row, right, (other, other_right) in zip(alone.rows, alone.right, among, strict=True):
+    for row, right, (other, other_right) in zip(alone.rows, alone.correct, among, strict=True):
         assert row[:11] == other[:11] and np.array_equal(right, other_right)
         assert (row.multiply_adds, row.windows) == (other.multiply_adds, other.windows)
 
@@ -256,7 +258,7 @@ def test_windows_and_multiply_adds_are_means_over_the_pictures(padded):
 
 def test_five_classes_have_no_top_5_error():
     options = Options((8,), timing_images=1)
-    found = vgg.evaluate(make_run("valid", 5), make_pictures([(8, 8)] * 2, 5), options)
+    found = vgg.evaluate_grid(make_run("valid", 5), make_pictures([(8, 8)] * 2, 5), options)
     assert {(row.top5, row.top5_low, row.top5_high) for row in found.rows} == {(None, None, None)}
 
 
@@ -285,10 +287,10 @@ def test_sizes_do_not_make_compilations_without_padding():
     few = [(40, 50), (40, 44)] * 4
     many = [(40, 50), *((40, width) for width in range(42, 49))]
     with Compilations() as first:
-        assert vgg.evaluate(run, make_pictures(few), options).sizes == 2
+        assert vgg.evaluate_grid(run, make_pictures(few), options).sizes == 2
     assert first.count > 0
     with Compilations() as second:
-        found = vgg.evaluate(run, make_pictures(many, seed=1), options)
+        found = vgg.evaluate_grid(run, make_pictures(many, seed=1), options)
     assert found.sizes == 8 and found.canvases == 2 and second.count == 0
 
 
@@ -298,8 +300,8 @@ def test_a_padded_net_is_compiled_for_each_size_up_to_a_limit():
     options = Options((8, 11), timing_images=1, max_sizes=len(sizes) - 1)
     message = f"--max_sizes={len(sizes) - 1}: the net is padded.*have {len(sizes)} sizes at --scales=8,11; "
     with pytest.raises(ValueError, match=message + f"--max_sizes={len(sizes)} would do"):
-        vgg.evaluate(run, tested, options)
-    assert vgg.evaluate(run, tested, options._replace(max_sizes=len(sizes))).canvases == len(sizes)
+        vgg.evaluate_grid(run, tested, options)
+    assert vgg.evaluate_grid(run, tested, options._replace(max_sizes=len(sizes))).canvases == len(sizes)
 
 
 def test_what_is_enlarged_and_what_no_window_sees_is_counted(padded, unpadded):
@@ -307,7 +309,7 @@ def test_what_is_enlarged_and_what_no_window_sees_is_counted(padded, unpadded):
         assert found.enlarged == (0, 0) and found.sizes == 5
         widths = [crops_lib.scaled_size(size, scale) for size in SIZES for scale in (11,)]
         assert found.unseen[1] == tuple(max((size[axis] - 8) % 2 for size in widths) for axis in (0, 1))
-    found = vgg.evaluate(make_run("valid"), make_pictures([(9, 9), (30, 30)]), Options((8, 10), timing_images=1))
+    found = vgg.evaluate_grid(make_run("valid"), make_pictures([(9, 9), (30, 30)]), Options((8, 10), timing_images=1))
     assert found.enlarged == (0, 1) and found.unseen == ((0, 0), (0, 0))
 
 
@@ -315,7 +317,7 @@ def test_what_is_enlarged_and_what_no_window_sees_is_counted(padded, unpadded):
 
 
 def test_report_holds_every_row_and_its_pairs(padded, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(vgg, "evaluate", lambda run, tested, options: padded)
+    monkeypatch.setattr(vgg, "evaluate_grid", lambda run, tested, options: padded)
     result = vgg_report.run_grid(make_run("same"), make_pictures(), str(tmp_path), OPTIONS)
     table = (tmp_path / "table.md").read_text()
     assert table in capsys.readouterr().out

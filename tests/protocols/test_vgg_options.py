@@ -32,4 +32,4 @@ def test_default_scales_are_the_papers_in_proportion():
 )
 def test_errors_name_the_flag(change, message):
     with pytest.raises(ValueError, match=message):
-        vgg_lib.evaluate(make_run("valid"), make_pictures(), Options((8,))._replace(**change))
+        vgg_lib.evaluate_grid(make_run("valid"), make_pictures(), Options((8,))._replace(**change))
