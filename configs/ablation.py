@@ -7,12 +7,12 @@ experiments/results/pooling). Studies change fields of it: `python -m experiment
 first: see README.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """[CONV 3x3 -> RELU -> POOL]*2 with 16 and 32 maps, FC 64, FC classes; no augmentation."""
     config = default.get_config()
     config.data.name = "fashion_mnist"

@@ -7,12 +7,12 @@ that went through JPEG once. Studies change fields of it: `python -m experiments
 see README.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import ablation
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """[CONV 3x3 -> RELU -> POOL]*2 with 16 and 32 maps, FC 64, FC classes; flips."""
     config = ablation.get_config()
     config.data.name = "cifar10"

@@ -7,12 +7,12 @@ experiments/results). The net is not padded, so its score map equals its crops; 
 their digit (train.background), as most windows of a scene do.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """`qa_net` on 32x32x1."""
     config = default.get_config()
     config.data.name = "digits"

@@ -6,12 +6,12 @@
 Prepare the data first: see README.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """`full_cnn` on 28x28x1."""
     config = default.get_config()
     config.data.name = "fashion_mnist"

@@ -6,12 +6,12 @@
 others (one seed): few pictures, from scratch.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """A batch-normalised layer pattern on pictures resized to 64x64."""
     config = default.get_config()
     config.data.name = "folder"

@@ -72,7 +72,7 @@ FIELDS = (
 )
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """A config with the default of every field.
 
     Returns:
