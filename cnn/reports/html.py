@@ -36,7 +36,7 @@ class Table(NamedTuple):
     """
 
     headers: Sequence[str]
-    rows: Sequence[Sequence[str | Cell | float | int]]
+    rows: Sequence[Sequence[str | Cell | float | int | None]]
     caption: str = ""
 
 

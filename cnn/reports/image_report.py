@@ -10,12 +10,15 @@ import numpy as np
 from cnn import data, dense
 from cnn.data.image_files import decode
 from cnn.protocols import methods
+from cnn.protocols.progress import Progress
 from cnn.reports import figure, run_report, score_map_pictures
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
+from cnn.training import evaluate
 from cnn.windows import shape_text
 
 TOP = 5  # classes named for a picture
+POLARITY_MARGIN = 0.3  # how much nearer the inverted picture's brightness must be to the training images' own
 
 
 def map_picture(
@@ -29,10 +32,10 @@ def map_picture(
     """Runs a net densely over one image and draws the image with the score map laid over it.
 
     Args:
-      path: of the PNG to write.
+      path: the PNG to write.
       run: a trained net.
       image: uint8 [H, W, C], at least as large as the window.
-      stride: between windows, pixels; None: the net's own.
+      stride: between windows, pixels; None: the native stride.
       class_index: whose probability is drawn; None: the class of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
 
@@ -61,7 +64,7 @@ def window_boxes(run: Run, image: np.ndarray, stride: int | None) -> np.ndarray:
     Args:
       run: a trained net.
       image: [H, W, C].
-      stride: between windows, pixels; None: the net's own.
+      stride: between windows, pixels; None: the native stride.
 
     Returns:
       Pixel boxes (y0, x0, y1, x1), int [h, w, 4].
@@ -70,26 +73,55 @@ def window_boxes(run: Run, image: np.ndarray, stride: int | None) -> np.ndarray:
     return dense.boxes(run.net, image.shape, grid, "crop")
 
 
-def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None) -> dict[str, Any]:
+def run_image(
+    run: Run, path: str, output_dir: str, *, stride: int | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Runs a net densely over a picture in a file, prints the averaged scores, and draws the score map.
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`).
-      path: of the picture, at least as large as the window; it is not resized. Its polarity must be that of the
+      path: file of the picture, at least as large as the window; it is not resized. Its polarity must be that of the
         training images (digits: bright on black).
       output_dir: receives NAME_map.png, NAME_classes.png (a heat map for each of the best classes), NAME_best.png (the
         best window) and, at stride 1, NAME_pixels.png (the class of the window around each pixel); NAME_map.json (the
         returned numbers) and report.html; made if missing.
-      stride: between windows, pixels; None: the net's own.
+      stride: between windows, pixels; None: the native stride.
+      progress: says what is being done; None: nothing is said.
 
     Returns:
-      {"picture": path of the PNG, "windows": (h, w), and for each of `cnn.protocols.methods.AVERAGES` the `TOP` best
-      classes as (name, score), best first}.
+      {"picture": path of the PNG, "windows": (h, w), "centre_crop": the best classes of the picture as `main.py
+      --mode=predict` sees it, and for each of `cnn.protocols.methods.AVERAGES` the best classes of the map}; the `TOP`
+      best classes are (name, score) each, best first.
 
     Raises:
       DataError: if the file is not a picture.
       ValueError: if the picture is smaller than the window, or the stride is below 1.
     """
+    progress = progress or Progress(shown=False)
+    image = _read(run, path)
+    size = shape_text(image.shape[:2])
+    stem = os.path.join(output_dir, os.path.splitext(os.path.basename(path))[0])
+    progress.stage(f"compiling the net and running it over {size} pixels")
+    found = map_picture(f"{stem}_map.png", run, image, stride)
+    windows = found.scores.shape[1:3]
+    result: dict[str, Any] = {"picture": f"{stem}_map.png", "windows": windows}
+    result["centre_crop"] = _best(run, _centre_probabilities(run, path))
+    print(f"{path}: {size} pixels, {shape_text(windows)} windows", flush=True)
+    for over in methods.AVERAGES:
+        result[over] = _best(run, np.asarray(dense.average(found.scores, over))[0])
+        form = ".1%" if over == "probabilities" else ".2f"
+        print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
+    _print_remarks(run, image, result["centre_crop"])
+    progress.stage("drawing")
+    _draw(stem, run, image, found, stride)
+    facts = {"image": path, "size": image.shape[:2], "stride": stride, "net": run.config.net.name, "steps": run.step}
+    logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment()})
+    print(f"  wrote {stem}_*.png and {run_report.write_dense_page(output_dir)}", flush=True)
+    return result
+
+
+def _read(run: Run, path: str) -> np.ndarray:
+    """The picture as uint8 [H, W, C]; raises where it is smaller than the window."""
     height, width, channels = run.image_shape
     image = np.asarray(decode(path, channels))
     image = image.reshape(*image.shape[:2], channels)
@@ -99,18 +131,42 @@ def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None
             f"{height}x{width}; enlarge or pad it to at least {max(height, image.shape[0])}x"
             f"{max(width, image.shape[1])}"
         )
-    picture = os.path.join(output_dir, f"{os.path.splitext(os.path.basename(path))[0]}_map.png")
-    found = map_picture(picture, run, image, stride)
-    result: dict[str, Any] = {"picture": picture, "windows": found.scores.shape[1:3]}
-    print(f"{path}: {shape_text(image.shape[:2])} pixels, {shape_text(found.scores.shape[1:3])} windows", flush=True)
-    for over in methods.AVERAGES:
-        values = np.asarray(dense.average(found.scores, over))[0]
-        best = [(figure.class_name(run.class_names, int(k)), float(values[k])) for k in np.argsort(-values)[:TOP]]
-        result[over] = best
-        texts = [f"{name} {value:.1%}" if over == "probabilities" else f"{name} {value:.2f}" for name, value in best]
-        print(f"  {over + ':':15}{', '.join(texts)}", flush=True)
+    return image
+
+
+def _best(run: Run, values: np.ndarray) -> list[tuple[str, float]]:
+    """The best classes of scores or probabilities [K], best first."""
+    return [(figure.class_name(run.class_names, int(k)), float(values[k])) for k in np.argsort(-values)[:TOP]]
+
+
+def _centre_probabilities(run: Run, path: str) -> np.ndarray:
+    """Probabilities [K] of the picture as `cnn.training.predict` sees it: resized to the window, and centre-cropped."""
+    images = data.load_images([path], run.image_shape[:2], run.image_shape[2])
+    scores = evaluate.logits(run.net, run.variables, images, run.mean, run.std)
+    return np.asarray(dense.average(scores, "probabilities"))[0]  # a single window: its probabilities
+
+
+def _print_remarks(run: Run, image: np.ndarray, centre_crop: list[tuple[str, float]]) -> None:
+    """Says how this answer differs from a prediction's, and whether the picture's polarity looks wrong."""
+    name, probability = centre_crop[0]
+    print(
+        f"  main.py --mode=predict says {name} ({probability:.1%}): it resizes the picture's shortest side to "
+        f"{min(run.image_shape[:2])} pixels and looks at the centre alone; here every window of the picture at its own "
+        f"size counts",
+        flush=True,
+    )
+    trained, shown = float(np.mean(run.mean)), float(image.mean() / 255)
+    if abs(1 - shown - trained) + POLARITY_MARGIN < abs(shown - trained):
+        print(
+            f"  the training images have a mean brightness of {trained:.2f} and this picture {shown:.2f}: if it shows "
+            f"dark on bright where they were bright on dark, or the reverse, invert it",
+            flush=True,
+        )
+
+
+def _draw(stem: str, run: Run, image: np.ndarray, found: dense.ScoreMap, stride: int | None) -> None:
+    """Draws the best classes' heat maps, the best window and, at stride 1, the class around each pixel."""
     scores, boxes = np.asarray(found.scores)[0], window_boxes(run, image, stride)
-    stem = picture.removesuffix("_map.png")
     best_classes = np.argsort(-scores.max(axis=(0, 1)))[:TOP]
     score_map_pictures.class_heat_picture(
         f"{stem}_classes.png", image, scores, boxes, run.class_names, best_classes.tolist()
@@ -118,13 +174,8 @@ def run_image(run: Run, path: str, output_dir: str, *, stride: int | None = None
     best = dense.best_boxes(found._replace(boxes=boxes))
     score_map_pictures.best_boxes_picture(f"{stem}_best.png", image[None], best, run.class_names)
     if stride == 1:
-        classes = dense.class_map(scores, boxes, image.shape, (height, width))
+        classes = dense.class_map(scores, boxes, image.shape, run.image_shape[:2])
         score_map_pictures.class_map_picture(f"{stem}_pixels.png", image, classes, run.class_names)
-    facts = {"image": path, "size": image.shape[:2], "stride": stride, "net": run.config.net.name, "steps": run.step}
-    logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment()})
-    run_report.write_dense_page(output_dir)
-    print(f"  wrote {stem}_*.png", flush=True)
-    return result
 
 
 def run_stream(
@@ -136,17 +187,19 @@ def run_stream(
     stride: int | None = None,
     context: str | None = None,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> dense.StreamResult:
     """Runs a net densely over an image of any size, from file to file (`cnn.dense.stream`), and says what it did.
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`).
       source: .zarr, .npy, .tif or any picture; its polarity must be that of the training images.
-      sink: .zarr or .npy of the map [h, w, K], float32; what is there already is gone on with.
-      memory: of tiles and parameters, bytes.
-      stride: between windows, pixels; None: the net's own.
+      sink: .zarr or .npy file of the map [h, w, K], float32; a map that was begun is continued.
+      memory: memory for tiles and parameters, bytes.
+      stride: between windows, pixels; None: the native stride.
       context: "crop" or "image"; None: "image".
       overwrite: begin anew.
+      progress: says what is being done; None: nothing is said.
 
     Returns:
       What was done.
@@ -155,6 +208,8 @@ def run_stream(
       ValueError: as `cnn.dense.stream`.
       MemoryError: if no tile stays under `memory`.
     """
+    if progress is not None:
+        progress.stage("planning tiles and compiling the net for one; the bar moves when the first tile is done")
     done = dense.stream(
         run.net,
         run.variables,

@@ -7,12 +7,11 @@ import json
 import math
 import os
 import pathlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cnn import geometry
-from cnn.reports import html
+from cnn.reports import html, scenes_tables, tables, vgg_tables
 from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Table, Text
 from cnn.reports.html_cells import DASH, Cell
 from cnn.runs import checkpoint, logs
@@ -21,13 +20,15 @@ from cnn.windows import shape_text
 
 NAME = "report.html"
 FIRST_CLASSES = 12  # a run of more has the table of its classes behind the confusion picture, not before
-SCENE_CAPTIONS = ("Every way to classify a scene, and what it costs.",)
-GRID_CAPTIONS = ("Every way to look at the pictures, and what it costs.", "Two ways on the same pictures.")
+HALF_WINDOW = (
+    "Each window's value is drawn around the window's centre; no window is centred less than half a window from the "
+    "border, so the border stays bare."
+)
 MAP_PICTURES = {
-    "map": "The picture, and the probability of the best class at every window.",
-    "classes": "The probability of each of the best classes at every window.",
+    "map": f"The picture, and the probability of the best class at every window. {HALF_WINDOW}",
+    "classes": f"The probability of each of the best classes at every window. {HALF_WINDOW}",
     "best": "The best window.",
-    "pixels": "The class of the window around each pixel.",
+    "pixels": "The class of the window centred on each pixel; pixels within half a window of the border have none.",
 }
 
 
@@ -171,31 +172,22 @@ def _net(workdir: str, notation: str, table: geometry.Table) -> list[html.Item]:
 
 
 def _protocol(folder: str) -> tuple[str, list[html.Item]]:
-    """Title and items of a dense evaluation on scenes, or on a grid; its prose and tables are those of table.md."""
+    """Title and items of a dense evaluation on scenes, or on a grid."""
     result = _read(folder, "result.json")
     scenes = _is_scenes(folder)
-    title, items = _from_markdown(os.path.join(folder, "table.md"), SCENE_CAPTIONS if scenes else GRID_CAPTIONS)
-    if not scenes:
-        best = min(result["rows"], key=lambda row: row["top1"])
-        centre = result["rows"][0]
-        shown = {
-            f"lowest top-1 error of {len(result['rows'])} rows: {best['method']}": f"{best['top1']:.2%}",
-            f"{centre['method']}, smallest scale": f"{centre['top1']:.2%}",
-            "pictures": f"{result['examples']:,}",
-        }
-        return title, [Numbers(shown), *items]
-    best = result["best_dense"]
-    shown = {
-        f"most accurate: {best['method']}, {best['averaging']}": f"{best['accuracy']:.2%}",
-        "window around the object, its place told": f"{result['at_object']['accuracy']:.2%}",
-        "all crops' time over the dense run's": f"{result['measured_saving']:.1f}x",
-        "their multiply-adds": f"{result['predicted_saving']:.1f}x",
-    }
-    pictures = {"scenes": "The first scenes, each with the class of its object."}
+    report = scenes_tables if scenes else vgg_tables
+    try:
+        document, headline = report.document(result), report.headline(result)
+    except KeyError:  # a run of an older version that lacks what the report says: table.md as it was written
+        text = pathlib.Path(folder, "table.md").read_text(encoding="utf-8")
+        title, items = text.partition("\n")[0].removeprefix("# "), [Listing(text)]
+    else:
+        title, items = document.title, [Numbers(headline), *_document_items(document)]
+    pictures = {"scenes": "The first scenes, each with the class of its object."} if scenes else {}
     # No more than there are scenes: an earlier evaluation of more may have left its own.
-    for i in range(min(result["scenes"], len(list(pathlib.Path(folder).glob("scene_*.png"))))):
-        pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window."
-    return title, [Numbers(shown), *items, *_pictures(folder, pictures)]
+    for i in range(min(result.get("scenes", 0), len(list(pathlib.Path(folder).glob("scene_*.png"))))):
+        pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window. {HALF_WINDOW}"
+    return title, [*items, *_pictures(folder, pictures)]
 
 
 def _map(folder: str, stem: str, found: Mapping[str, Any]) -> list[html.Item]:
@@ -220,46 +212,16 @@ def _made(result: Mapping[str, Any], title: str = "How it was made") -> Section:
     return Section(title, [Listing(result["command"]), Facts(facts)])
 
 
-def _from_markdown(path: str, captions: Sequence[str]) -> tuple[str, list[html.Item]]:
-    """Reads back what `cnn.reports.markdown.markdown` and a report wrote: (title, prose and tables in their order)."""
-    text = pathlib.Path(path).read_text(encoding="utf-8")
-    names: Iterator[str] = iter(captions)
-    title, items = "", []
-    for block in re.split(r"\n{2,}", text.strip()):
-        prose = []
-        for lines in _runs(block.splitlines()):
-            if lines[0].startswith("|"):
-                cells = [[cell.strip().replace("\\|", "|") for cell in _columns(line)] for line in lines]
-                rows = [[_interval(cell) for cell in row] for row in cells[2:]]
-                items.append(Table(cells[0], rows, next(names, "")))
-            elif lines[0].startswith("# "):
-                title = lines[0].removeprefix("# ")
-            else:
-                prose += [line.removeprefix("- ") for line in lines]
-        if prose:
-            items.append(Text("\n\n".join(prose)))
-    return title, items
-
-
-def _runs(lines: Sequence[str]) -> list[list[str]]:
-    """Lines that stand together: those of a table, or those that are none."""
-    found: list[list[str]] = []
-    for line in lines:
-        if not found or found[-1][0].startswith("|") != line.startswith("|"):
-            found.append([])
-        found[-1].append(line)
-    return found
-
-
-def _columns(line: str) -> list[str]:
-    """The cells of a line of a Markdown table."""
-    return re.split(r"(?<!\\)\|", line)[1:-1]
-
-
-def _interval(text: str) -> str | Cell:
-    """A cell such as "9.02% to 12.88%" sorts by its lower end."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)% to \d+(?:\.\d+)?%", text)
-    return Cell(text, float(found[1])) if found else text
+def _document_items(document: tables.Document) -> list[html.Item]:
+    """The prose and tables of a document."""
+    items: list[html.Item] = []
+    for item in document.items:
+        if isinstance(item, tables.Table):
+            items.append(Table(item.headers, item.rows, item.caption))
+            items += [Text("\n\n".join(f"{title}: {meaning}" for title, meaning in item.meanings))]
+        else:
+            items.append(Text("\n\n".join(item.lines) if isinstance(item, tables.Notes) else item))
+    return items
 
 
 def _is_scenes(folder: str) -> bool:

@@ -12,9 +12,10 @@ from cnn import convert, data, dense, geometry
 from cnn.data.readers import Split
 from cnn.protocols import measuring, on_scenes
 from cnn.protocols import scenes as scenes_lib
-from cnn.protocols.on_scenes import SceneRow, ScenesResult
+from cnn.protocols.on_scenes import SceneRow
+from cnn.protocols.progress import Progress
 from cnn.protocols.scenes import Scenes
-from cnn.reports import image_report, markdown, run_pictures, run_report
+from cnn.reports import image_report, run_pictures, run_report, scenes_tables, tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
@@ -23,7 +24,6 @@ from cnn.windows import shape_text
 PICTURES = 4  # of score maps: the first scenes, as they come
 SAMPLES = 24  # scenes in the overview
 WINDOW_BATCH = 500
-HEADERS = ("method", "averaging", "context", "accuracy", "95 % interval", "ms/image", "multiply-adds", "windows")
 
 
 def run_scenes(
@@ -38,6 +38,7 @@ def run_scenes(
     batch_size: int = 50,
     timing_images: int = 50,
     split_name: str = "test",
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Builds scenes from a split, classifies them by every method, prints the table and writes everything.
 
@@ -52,6 +53,7 @@ def run_scenes(
       batch_size: scenes in one call to the device.
       timing_images: scenes in the batch that is timed.
       split_name: for the record.
+      progress: says what is being done; None: one that prints to standard error.
 
     Returns:
       What result.json holds: rows, agreement, savings, best_dense, what was run, versions, device and commit.
@@ -60,11 +62,11 @@ def run_scenes(
       ValueError: if a number does not fit; a scene too small for its object says which size would do.
       GeometryError: if the net cannot slide over a scene.
     """
-    start = time.monotonic()
+    start, progress = time.monotonic(), progress or Progress()
+    progress.stage(f"making {scenes:,} scenes of {size}x{size} pixels")
     made = scenes_lib.build(split.images, split.labels, count=scenes, seed=seed, size=size)
-    found = on_scenes.evaluate_scenes(
-        run, made.images, made.labels, strides=strides, batch_size=batch_size, timing_images=timing_images
-    )
+    options = {"strides": strides, "batch_size": batch_size, "timing_images": timing_images}
+    found = on_scenes.evaluate_scenes(run, made.images, made.labels, **options, progress=progress)
     config: Any = run.config
     facts = {
         "net": config.net.name,
@@ -93,10 +95,11 @@ def run_scenes(
     }
     os.makedirs(output_dir, exist_ok=True)
     logs.write_json(os.path.join(output_dir, "result.json"), result)
-    text = _text(found, result)
+    document = scenes_tables.document(result)
     with open(os.path.join(output_dir, "table.md"), "w") as file:
-        file.write(text)
-    print(text, flush=True)
+        file.write(tables.document_markdown(document))
+    print(tables.document_text(document), flush=True)
+    progress.stage("drawing")
     run_pictures.samples_picture(
         os.path.join(output_dir, "scenes.png"), made.images[:SAMPLES], made.labels[:SAMPLES], run.class_names
     )
@@ -104,7 +107,7 @@ def run_scenes(
         path = os.path.join(output_dir, f"scene_{i}.png")
         stride = None if strides is None else min(strides)
         image_report.map_picture(path, run, made.images[i], stride or 1, int(made.labels[i]), made.boxes[i])
-    run_report.write_dense_page(output_dir)
+    print(f"wrote {run_report.write_dense_page(output_dir)}", flush=True)
     return result
 
 
@@ -169,52 +172,3 @@ def _verdict(rows: Sequence[SceneRow]) -> dict[str, Any]:
     best = max((row for row in rows if row.method.startswith("dense")), key=lambda row: row.accuracy)
     simple = [row for row in rows if row.method in (on_scenes.RESIZE, on_scenes.CENTRE_CROP)]
     return {**best._asdict(), "interval_above": {row.method: best.low > row.high for row in simple}}
-
-
-def _text(found: ScenesResult, result: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    cells = [
-        (
-            row.method,
-            row.averaging,
-            row.context,
-            f"{row.accuracy:.2%}",
-            f"{row.low:.2%} to {row.high:.2%}",
-            f"{row.milliseconds:.3f}",
-            f"{row.multiply_adds:,}",
-            f"{row.windows:,}",
-        )
-        for row in found.rows
-    ]
-    best, told, agreement = result["best_dense"], result["at_object"], found.agreement
-    above = [name for name, yes in best["interval_above"].items() if yes]
-    below = [name for name, yes in best["interval_above"].items() if not yes]
-    clear = f"Its 95 % interval lies above that of: {', '.join(above) or 'none'}"
-    clear += f"; not above that of: {', '.join(below)}." if below else "."
-    meaning = (
-        "the net has no padding, so the two must be equal"
-        if agreement.expected
-        else "the net is padded, so a crop sees padding where the dense run sees the image: two different measurements"
-    )
-    blind = "" if result["background"] else ": a net that was never shown such gives each of them to some class"
-    dense_rows = sum(row.method.startswith("dense") for row in found.rows)
-    lines = [
-        f"# {result['net']} on {result['scenes']:,} scenes of {result['size']}x{result['size']} pixels",
-        "",
-        f"Objects from the {result['split']} split of {result['data']} ({result['examples_in_split']:,} examples), "
-        f"seed {result['seed']}; window {shape_text(result['window'])}; {result['device']}; times: median of "
-        f"{measuring.TIMING_ROUNDS} rounds on a batch of {result['timing_images']}.",
-        "",
-        markdown.markdown(HEADERS, cells),
-        f"- Dense map against all crops, at the net's own stride: largest difference {agreement.difference:.1e} of the "
-        f"largest score, {agreement.argmax_differs:,} of {agreement.windows:,} windows with another best class "
-        f"({meaning}).",
-        f"- All crops cost {found.predicted_saving:.2f} times the multiply-adds of the dense run at the same stride, "
-        f"and {found.measured_saving:.2f} times its time. Their layers write {result['values_saving']:.2f} times the "
-        f"values: in a small net memory counts as much as arithmetic.",
-        f"- The one window around the object, its place told: {told['accuracy']:.2%} ({told['low']:.2%} to "
-        f"{told['high']:.2%}). What the sliding rows lack to it they lose to the windows without the object{blind}.",
-        f"- Most accurate dense row: {best['method']}, {best['averaging']}, {best['accuracy']:.2%} "
-        f"({best['low']:.2%} to {best['high']:.2%}); picked among {dense_rows} on these very scenes. {clear}",
-    ]
-    return "\n".join(lines) + "\n"

@@ -6,22 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.protocols import labelled_images, measuring, vgg
+from cnn.protocols import labelled_images, vgg
 from cnn.protocols.labelled_images import Pictures
-from cnn.protocols.vgg import TOP, GridResult, GridRow
+from cnn.protocols.progress import Progress
+from cnn.protocols.vgg import GridResult, GridRow
 from cnn.protocols.vgg_options import Options, checked
-from cnn.reports import markdown, run_report
+from cnn.reports import run_report, tables, vgg_tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
-from cnn.windows import shape_text
-
-HEADERS = ("Q", "method", "flip", "averaging", "context", "top-1 error", "95 % interval")
-TOP5_HEADERS = ("top-5 error", "95 % interval")
-COST_HEADERS = ("images/s", "multiply-adds", "windows", "crops cost, multiply-adds", "crops cost, time")
-PAIR_HEADERS = ("first", "second", "only first right", "only second right", "p")
 
 
-class Pair(NamedTuple):
+class PairedRows(NamedTuple):
     """Two rows on the same pictures.
 
     Attributes:
@@ -38,7 +33,13 @@ class Pair(NamedTuple):
 
 
 def run_grid(
-    run: Run, tested: Pictures, output_dir: str, options: Options, *, limit: int | None = None
+    run: Run,
+    tested: Pictures,
+    output_dir: str,
+    options: Options,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluates the grid, prints the table and writes everything.
 
@@ -48,6 +49,7 @@ def run_grid(
       output_dir: receives result.json, table.md and report.html; made if missing.
       options: the grid.
       limit: most pictures to test on (`cnn.protocols.labelled_images.take`); None: all.
+      progress: says what is being done; None: one that prints to standard error.
 
     Returns:
       What result.json holds: rows, pairs, agreement, what was run, versions, device and commit.
@@ -59,7 +61,7 @@ def run_grid(
     start = time.monotonic()
     tested = tested if limit is None else labelled_images.take(tested, limit)
     options = checked(run, options)
-    found = vgg.evaluate_grid(run, tested, options)
+    found = vgg.evaluate_grid(run, tested, options, progress or Progress())
     config: Any = run.config
     result = {
         "net": config.net.name,
@@ -83,15 +85,15 @@ def run_grid(
     }
     os.makedirs(output_dir, exist_ok=True)
     logs.write_json(os.path.join(output_dir, "result.json"), result)
-    text = _text(found, result)
+    document = vgg_tables.document(result)
     with open(os.path.join(output_dir, "table.md"), "w") as file:
-        file.write(text)
-    print(text, flush=True)
-    run_report.write_dense_page(output_dir)
+        file.write(tables.document_markdown(document))
+    print(tables.document_text(document), flush=True)
+    print(f"wrote {run_report.write_dense_page(output_dir)}", flush=True)
     return result
 
 
-def pairs(found: GridResult) -> list[Pair]:
+def pairs(found: GridResult) -> list[PairedRows]:
     """The comparisons of the VGG paper, each on the same pictures: intervals of single rows say little about them.
 
     All are of the first averaging, mirrored where the grid is, and over all scales but where the scale is the question:
@@ -102,7 +104,7 @@ def pairs(found: GridResult) -> list[Pair]:
       found: of `cnn.protocols.vgg.evaluate`.
 
     Returns:
-      A `Pair` for each.
+      A `PairedRows` for each.
     """
     rows = {(row.scales, row.method, row.flip): i for i, row in reversed(list(enumerate(found.rows)))}
     every = found.rows[-1].scales
@@ -122,7 +124,7 @@ def pairs(found: GridResult) -> list[Pair]:
     ]
 
 
-def pair(first: str, second: str, first_right: np.ndarray, second_right: np.ndarray) -> Pair:
+def pair(first: str, second: str, first_right: np.ndarray, second_right: np.ndarray) -> PairedRows:
     """Compares two ways to classify the same pictures by those that one alone has right.
 
     Args:
@@ -132,7 +134,7 @@ def pair(first: str, second: str, first_right: np.ndarray, second_right: np.ndar
       second_right: the same of the second.
 
     Returns:
-      The `Pair`.
+      The `PairedRows`.
 
     Source: McNemar (1947), in its exact form: a two-sided binomial test.
     """
@@ -141,97 +143,8 @@ def pair(first: str, second: str, first_right: np.ndarray, second_right: np.ndar
     only_first, only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
     total = only_first + only_second
     p = float(binomtest(only_first, total).pvalue) if total else 1.0
-    return Pair(first, second, only_first, only_second, p)
+    return PairedRows(first, second, only_first, only_second, p)
 
 
 def _name(row: GridRow) -> str:
-    return f"{row.method}, Q {_scales(row)}{', flip' if row.flip else ''}"
-
-
-def _scales(row: GridRow) -> str:
-    return str(row.scales[0]) if len(row.scales) == 1 else "all"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return f"{low:.2%} to {high:.2%}"
-
-
-def _cells(row: GridRow) -> list[str]:
-    top5 = [] if row.top5 is None else [f"{row.top5:.2%}", _interval(row.top5_low, row.top5_high)]
-    return [
-        _scales(row),
-        row.method,
-        "yes" if row.flip else "no",
-        row.averaging,
-        row.context,
-        f"{row.top1:.2%}",
-        _interval(row.top1_low, row.top1_high),
-        *top5,
-        f"{row.images_per_second:,.1f}",
-        f"{row.multiply_adds:,.0f}",
-        f"{row.windows:,.4g}",
-        f"{row.predicted_saving:.2f}",
-        f"{row.measured_saving:.2f}",
-    ]
-
-
-def _text(found: GridResult, result: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    scales = ", ".join(map(str, result["scales"]))
-    trivial = found.rows[0].top5 is None
-    headers = [*HEADERS, *([] if trivial else TOP5_HEADERS), *COST_HEADERS]
-    pair_cells = [[*row[:4], f"{row.p:.2g}"] for row in pairs(found)]
-    lines = [
-        f"# {result['net']} on {result['examples']:,} pictures at Q = {scales}",
-        "",
-        f"Pictures: {result['data']}. Trained on {result['trained_on']}, window {shape_text(result['window'])}, "
-        f"{result['classes']} classes. Each picture's shortest side is resized to Q pixels ({result['resize']}), its "
-        f"aspect ratio kept; Q all: averaged over {scales}. {result['device']}; times: median of "
-        f"{measuring.TIMING_ROUNDS} rounds on a batch of {found.timing_images} pictures, resized before; a row's time "
-        f"and multiply-adds are the sum of its parts'.",
-        "",
-        markdown.markdown(headers, [_cells(row) for row in found.rows]),
-        "Crops cost: multiply-adds and time of the same windows as crops, one by one, over those of the row.",
-        "",
-        "The same pictures, two rows at a time (exact McNemar test; not corrected for their number):",
-        "",
-        markdown.markdown(PAIR_HEADERS, pair_cells),
-        *(f"- {note}" for note in _notes(found, result)),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _notes(found: GridResult, result: dict[str, Any]) -> list[str]:
-    """What a reader must know of the numbers."""
-    agreement = found.agreement
-    meaning = (
-        "the net has no padding, so the two must be equal"
-        if agreement.expected
-        else "the net is padded, so a crop sees padding where the dense run sees the image: two different measurements"
-    )
-    grouping = (
-        "pictures of similar shape share one, with zeros at the far sides, and only windows inside a picture count"
-        if agreement.expected
-        else "each its pictures' exact size"
-    )
-    notes = [
-        f"Dense maps against the same windows as crops, at the net's own stride, over the timed pictures: largest "
-        f"difference {agreement.difference:.1e} of the largest score, {agreement.argmax_differs:,} of "
-        f"{agreement.windows:,} windows with another best class ({meaning}).",
-        f"Distinct sizes of the pictures: {found.sizes:,}; of the canvases that the dense run was compiled for, over "
-        f"all scales: {found.canvases:,} ({grouping}).",
-    ]
-    if found.rows[0].top5 is None:
-        notes.append(f"No top-5 error: with {result['classes']} classes ({TOP} or fewer) it is 0 for every method.")
-    notes += [
-        f"At Q = {scale}, {count:,} pictures were smaller and have been enlarged."
-        for scale, count in zip(result["scales"], found.enlarged, strict=True)
-        if count
-    ]
-    notes += [
-        f"At Q = {scale}, the last window of the dense run at the net's own stride ends up to {down} rows and {right} "
-        f"columns before the last pixel."
-        for scale, (down, right) in zip(result["scales"], found.unseen, strict=True)
-        if down or right
-    ]
-    return notes
+    return f"{row.method}, Q {vgg_tables.scale_text(row.scales)}{', flip' if row.flip else ''}"

@@ -317,22 +317,19 @@ def test_what_is_enlarged_and_what_no_window_sees_is_counted(padded, unpadded):
 
 
 def test_report_holds_every_row_and_its_pairs(padded, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(vgg, "evaluate_grid", lambda run, tested, options: padded)
+    monkeypatch.setattr(vgg, "evaluate_grid", lambda run, tested, options, progress: padded)
     result = vgg_report.run_grid(make_run("same"), make_pictures(), str(tmp_path), OPTIONS)
     table = (tmp_path / "table.md").read_text()
-    assert table in capsys.readouterr().out
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     rows = [line for line in lines if line[0] in ("8", "11", "all")]
     assert len(rows) == len(padded.rows) == len(result["rows"])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
     for cells, row in zip(rows, padded.rows, strict=True):
-        assert cells[:5] == [
-            "all" if len(row.scales) > 1 else str(row.scales[0]),
-            row.method,
-            "yes" if row.flip else "no",
-            row.averaging,
-            row.context,
-        ]
-        assert cells[5] == f"{row.top1:.2%}" and cells[7] == f"{row.top5:.2%}"
+        scale, flip = "all" if len(row.scales) > 1 else str(row.scales[0]), "yes" if row.flip else "no"
+        assert cells[:5] == [scale, row.method, f"{row.top1:.2%}", flip, row.averaging]
+        assert cells[6] == f"{row.top5:.2%}" and cells[-1] == row.context
+        assert f"{scale:3}  {row.method:18}  {row.top1:.2%}  {flip:4}  {row.averaging}" in printed
     saved = json.loads((tmp_path / "result.json").read_text())
     assert saved["scales"] == [8, 11] and saved["multicrop"] == 3 and {"commit", "device", "command"} <= set(saved)
     assert len(saved["pairs"]) == 3 + 1 + 2 + 2 + 1

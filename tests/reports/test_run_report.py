@@ -14,7 +14,8 @@ from selenium.webdriver.common.by import By
 from cnn import geometry, nets
 from cnn.protocols import labelled_images
 from cnn.protocols.vgg_options import Options
-from cnn.reports import image_report, run_report, vgg_report
+from cnn.reports import image_report, run_report, scenes_tables, vgg_report, vgg_tables
+from cnn.reports.tables import Notes
 from cnn.runs import checkpoint
 from cnn.train import train_and_evaluate
 from configs import default, smoke
@@ -89,8 +90,8 @@ def test_a_training_run_ends_with_its_page(browser, trained):
     rows = {row[0]: row[1] for row in browser.cells(1)}
     assert rows == {name: f"{value:.2%}" for name, value in result["per_class_accuracy"].items()}
     dense = json.loads((workdir / "dense_eval" / "result.json").read_text())["rows"]
-    assert [row[:4] for row in browser.cells(3)] == [
-        [row["method"], row["averaging"], row["context"], f"{row['accuracy']:.2%}"] for row in dense
+    assert [[*row[:3], row[7]] for row in browser.cells(3)] == [
+        [row["method"], f"{row['accuracy']:.2%}", row["averaging"], row["context"]] for row in dense
     ]
     driver, count = check(browser, workdir / "dense_eval" / "report.html")
     assert headings(driver) == ["Scenes", "How it was made"] and count == 4
@@ -145,26 +146,36 @@ def test_committed_evaluations_have_pages_by_value(browser, tmp_path, study):
     shutil.copytree(RESULTS / study, tmp_path / "it")
     driver, count = check(browser, run_report.write_dense_page(str(tmp_path / "it")))
     result = json.loads((tmp_path / "it" / "result.json").read_text())
-    table = (tmp_path / "it" / "table.md").read_text()
-    assert driver.title == table.splitlines()[0].removeprefix("# ")
+    report = (scenes_tables if study == "digits" else vgg_tables).document(result)
+    old = (tmp_path / "it" / "table.md").read_text()
+    assert driver.title == report.title == old.splitlines()[0].removeprefix("# ")
     assert count == (5 if study == "digits" else 0)
     shown = browser.cells(0)
     score = "accuracy" if study == "digits" else "top1"
     accuracies = [f"{row[score]:.2%}" for row in result["rows"]]
-    column = 3 if study == "digits" else 5
+    column, low = (1, 3) if study == "digits" else (2, 5)
     assert [row[column] for row in shown] == accuracies
-    for place, field in ((column, score), (column + 1, "low" if study == "digits" else "top1_low")):
+    for place, field in ((column, score), (low, "low" if study == "digits" else "top1_low")):
         browser.header(place).click()
-        wanted = sorted(round(100 * row[field], 2) for row in result["rows"])
-        assert [float(row[place].partition("%")[0]) for row in browser.cells(0)] == wanted
+        wanted = [f"{100 * value:.2f}" for value in sorted(row[field] for row in result["rows"])]
+        assert [row[place].partition("%")[0] for row in browser.cells(0)] == wanted
     text = driver.find_element(By.TAG_NAME, "main").text
-    for line in table.splitlines():
-        if line and line[0] not in "|#":
-            assert line.removeprefix("- ") in text
+    for item in report.items:
+        lines = item.lines if isinstance(item, Notes) else [item] if isinstance(item, str) else [item.caption]
+        assert all(line in text for line in lines)
     if study == "photos":
         assert [row[:4] for row in browser.cells(1)] == [
             [str(pair[name]) for name in ("first", "second", "only_first", "only_second")] for pair in result["pairs"]
         ]
+
+
+def test_a_result_that_lacks_what_its_tables_say_shows_the_table_as_it_was_written(tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps({"scenes": 3, "rows": [], "best_dense": {}, **MADE}))
+    (tmp_path / "table.md").write_text(
+        "# old net on 3 scenes\n\n| method | accuracy |\n| --- | --- |\n| crop | 50% |\n"
+    )
+    text = pathlib.Path(run_report.write_dense_page(str(tmp_path))).read_text()
+    assert "<title>old net on 3 scenes</title>" in text and "| crop | 50% |" in text
 
 
 def test_an_evaluation_of_fewer_scenes_shows_no_pictures_of_the_last(workdir):

@@ -1,0 +1,56 @@
+"""The VGG paper's test protocol on whole pictures: scales, crops, dense runs, mirror images and averages."""
+
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+from experiments.dense_evaluation import shared
+
+if TYPE_CHECKING:
+    from cnn.protocols.progress import Progress
+    from cnn.runs.checkpoint import Run
+
+DATA = flags.DEFINE_string(
+    "data", None, "Grid: a data set or a folder <class>/*.jpg; default: what the run was trained on."
+)
+IMAGES = flags.DEFINE_integer("images", None, "Grid: most pictures to test on, spread over all.", lower_bound=1)
+SCALES = flags.DEFINE_list(
+    "scales", [], "Grid: shortest sides Q, pixels; default: the VGG paper's, in proportion to the window."
+)
+FLIP = flags.DEFINE_bool("flip", False, "Grid: add rows that average over mirrored pictures too.")
+MULTICROP = flags.DEFINE_integer("multicrop", 5, "Grid: regular crops along each axis.", lower_bound=1)
+AVERAGING = flags.DEFINE_list("averaging", ["probabilities"], "Grid: any of probabilities, logits, max.")
+MAX_SIZES = flags.DEFINE_integer("max_sizes", 100, "Grid: most sizes that a padded net is compiled for.", lower_bound=1)
+FLAGS = (DATA, IMAGES, SCALES, FLIP, MULTICROP, AVERAGING, MAX_SIZES)
+
+
+def check() -> None:
+    """Raises `absl.app.UsageError` for flags that cannot be read."""
+    if not all(scale.isdecimal() for scale in SCALES.value):
+        raise app.UsageError(f"--scales={','.join(SCALES.value)} must be whole numbers of pixels, such as 256,384,512")
+
+
+def evaluate(run: "Run", output: str, progress: "Progress") -> None:
+    """Classifies pictures by every cell of the grid, and writes what was found.
+
+    Args:
+      run: a trained net.
+      output: directory to write to.
+      progress: says what is being done.
+    """
+    from cnn.protocols import labelled_images, vgg_options
+    from cnn.reports import vgg_report
+
+    options = vgg_options.Options(
+        scales=tuple(map(int, SCALES.value)),
+        flip=FLIP.value,
+        multicrop=MULTICROP.value,
+        strides=tuple(shared.STRIDE.value or ()),
+        averages=tuple(AVERAGING.value),
+        batch_size=shared.BATCH_SIZE.value,
+        timing_images=shared.TIMING_IMAGES.value,
+        max_sizes=MAX_SIZES.value,
+    )
+    progress.stage("reading the pictures' sizes")
+    tested = labelled_images.load(run, DATA.value, shared.SPLIT.value)
+    vgg_report.run_grid(run, tested, output, options, limit=IMAGES.value, progress=progress)

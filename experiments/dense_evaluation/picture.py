@@ -1,0 +1,35 @@
+"""One picture of the user's own: its classes named, and its score map drawn."""
+
+from typing import TYPE_CHECKING
+
+from absl import app
+
+from experiments.dense_evaluation import shared
+
+if TYPE_CHECKING:
+    from cnn.protocols.progress import Progress
+    from cnn.runs.checkpoint import Run
+
+
+def check() -> None:
+    """Raises `absl.app.UsageError` for flags that do not go together."""
+    if len(shared.STRIDE.value or []) > 1:
+        raise app.UsageError(f"--image takes one --stride, got {shared.STRIDE.value}")
+
+
+def stride() -> int | None:
+    """The stride asked for, pixels; None: the net's native stride."""
+    return shared.STRIDE.value[0] if shared.STRIDE.value else None
+
+
+def evaluate(run: "Run", output: str, progress: "Progress") -> None:
+    """Classifies and draws the picture.
+
+    Args:
+      run: a trained net.
+      output: directory to write to.
+      progress: says what is being done.
+    """
+    from cnn.reports import image_report
+
+    image_report.run_image(run, str(shared.IMAGE.value), output, stride=stride(), progress=progress)

@@ -1,0 +1,52 @@
+"""One picture of any size, from file to file: its score map is computed tile by tile, and resumed where it stopped."""
+
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+from experiments.dense_evaluation import picture, shared
+
+if TYPE_CHECKING:
+    from cnn.protocols.progress import Progress
+    from cnn.runs.checkpoint import Run
+
+MAPS = (".zarr", ".npy")  # names of files that a map is written to
+
+MEMORY = flags.DEFINE_string("memory", "2GB", "Image to map: memory for tiles and parameters.")
+CONTEXT = flags.DEFINE_enum("context", None, ["crop", "image"], "Image to map: what padding a window sees.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image to map: begin anew, whatever the map holds.")
+FLAGS = (MEMORY, CONTEXT, OVERWRITE)
+
+
+def asked() -> bool:
+    """Whether the command line asks for a stream: a picture, and a map to write."""
+    return bool(shared.IMAGE.value) and (shared.OUTPUT.value or "").endswith(MAPS)
+
+
+def check() -> None:
+    """Raises `absl.app.UsageError` for flags of a stream where there is none."""
+    given = shared.given(FLAGS)
+    if given and not asked():
+        raise app.UsageError(f"{', '.join(given)} is for --image=FILE --output=MAP, MAP a .zarr or .npy")
+
+
+def evaluate(run: "Run", output: str, progress: "Progress") -> None:
+    """Streams the picture to the map.
+
+    Args:
+      run: a trained net.
+      output: the map's file.
+      progress: says what is being done.
+    """
+    from cnn.reports import image_report
+
+    image_report.run_stream(
+        run,
+        str(shared.IMAGE.value),
+        output,
+        image_report.parse_bytes(MEMORY.value),
+        stride=picture.stride(),
+        context=CONTEXT.value,
+        overwrite=OVERWRITE.value,
+        progress=progress,
+    )
