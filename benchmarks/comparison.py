@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import contenders, machine, timing
 from benchmarks.contenders import COMPILED, MONAI, OURS, TORCH, Contender, Problem
-from cnn import nets
+from cnn import nets, windows
 from cnn.dense.backends import BACKENDS
 from cnn.reports import markdown
 
@@ -213,7 +213,7 @@ def rows_of(
 def _rows(problem: Problem, name: str) -> int:
     """Rows of the map that a contender stands for."""
     grid = problem.grid
-    return (problem.image.shape[0] - grid.window[0]) // grid.native[0] + 1 if name == NATIVE else grid.size[0]
+    return windows.count(problem.image.shape[0], grid.window[0], grid.native[0]) if name == NATIVE else grid.size[0]
 
 
 def text(results: Mapping[str, Any]) -> str:

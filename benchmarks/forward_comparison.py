@@ -63,7 +63,7 @@ def problem_of(case: Case) -> tuple[dict[str, Net], Any, np.ndarray]:
     if case.size == case.window:
         return {OURS: net}, variables, images
     uniform, variables = convert.fc_to_conv(net, variables, window)
-    return {OURS: uniform, FREE: convert.convolutional(net, window, uniform=False)}, variables, images
+    return {OURS: uniform, FREE: convert.convolutional(net, window, position_invariant=False)}, variables, images
 
 
 def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:

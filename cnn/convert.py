@@ -6,7 +6,7 @@ Darrell, "Fully Convolutional Networks for Semantic Segmentation" (2015).
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,35 @@ from cnn.windows import GeometryError, shape_text
 MATRIX_LIMIT_BYTES = 2 * 2**30
 
 
+class Conversion(NamedTuple):
+    """How a classifier becomes a fully convolutional net.
+
+    Attributes:
+      net: the convolutional net.
+      views: for each fully connected layer, by name: the (height, width, channels) map that it sees as a convolution,
+        and the order in which that map was flattened.
+    """
+
+    net: Net
+    views: Mapping[str, tuple[Shape, str]]
+
+    def variables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The convolutional net's variables: the classifier's, with fully connected kernels laid out as images.
+
+        Args:
+          variables: the classifier's.
+
+        Returns:
+          The same numbers under the same names.
+        """
+        params = dict(variables["params"])
+        for name, (seen, order) in self.views.items():
+            params[name] = {**params[name], "kernel": _spatial_kernel(params[name]["kernel"], seen, order)}
+        return {**variables, "params": params}
+
+
 def fc_to_conv(
-    net: Net, variables: Mapping[str, Any], image_shape: Sequence[int], uniform: bool = True
+    net: Net, variables: Mapping[str, Any], image_shape: Sequence[int], position_invariant: bool = True
 ) -> tuple[Net, dict[str, Any]]:
     """Turns a classifier into a fully convolutional net that gives the same scores.
 
@@ -29,13 +56,13 @@ def fc_to_conv(
     one a 1x1 convolution; everything else, and every parameter's name, stays.
 
     Args:
-      net: a net with a Flatten followed by fully connected layers; in a net without only global pools change, which
-        become pools as large as the map they saw.
+      net: a net with a Flatten followed by fully connected layers. In a net without them only global pools change:
+        they become pools as large as the map that they saw.
       variables: its variables.
       image_shape: (height, width, channels) that the net was trained on, pixels.
-      uniform: whether the map of a part of an image must be, to the bit, a part of the image's map. If not, wide
-        convolutions are a third faster on CPU, first layers up to four times, and round differently from place to
-        place: within 1e-5 of the largest logit all the same (`cnn.ops.convolution.lowering`).
+      position_invariant: whether the map of a part of an image must be, to the bit, a part of the image's map. If not,
+        convolutions may take faster algorithms that round differently from place to place: within 1e-5 of the largest
+        logit all the same (`cnn.ops.convolution`).
 
     Returns:
       The convolutional net and its variables. On images of `image_shape` it gives [N, 1, 1, K], the logits; on larger
@@ -45,20 +72,17 @@ def fc_to_conv(
       GeometryError: if the image shape does not fit the net's trained kernels, or a layer cannot be slid over a larger
         image (locally connected, or batch normalisation of flattened values).
     """
-    geometry.table(net, image_shape, variables)
-    params = dict(variables["params"])
-    for name, (seen, order) in _dense_views(net, image_shape).items():
-        params[name] = {**params[name], "kernel": _spatial_kernel(params[name]["kernel"], seen, order)}
-    return convolutional(net, image_shape, uniform), {**variables, "params": params}
+    conversion = plan(net, geometry.table(net, image_shape, variables), position_invariant)
+    return conversion.net, conversion.variables(variables)
 
 
-def convolutional(net: Net, image_shape: Sequence[int], uniform: bool = True) -> Net:
+def convolutional(net: Net, image_shape: Sequence[int], position_invariant: bool = True) -> Net:
     """The structure of `fc_to_conv` without its variables: the net with convolutions for fully connected layers.
 
     Args:
       net: the classifier.
       image_shape: (height, width, channels) that it is trained on, pixels.
-      uniform: of all convolutions, see `fc_to_conv`.
+      position_invariant: for all convolutions, see `fc_to_conv`.
 
     Returns:
       The convolutional net.
@@ -66,29 +90,46 @@ def convolutional(net: Net, image_shape: Sequence[int], uniform: bool = True) ->
     Raises:
       GeometryError: as `fc_to_conv`.
     """
-    views = _dense_views(net, image_shape)
+    return plan(net, geometry.table(net, image_shape), position_invariant).net
+
+
+def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Conversion:
+    """How `fc_to_conv` converts a net whose geometry is known already.
+
+    Args:
+      net: the classifier.
+      table: its geometry for the images that it is trained on (`cnn.geometry.table`).
+      position_invariant: for all convolutions, see `fc_to_conv`.
+
+    Returns:
+      The convolutional net, and what its variables need.
+
+    Raises:
+      GeometryError: if a layer cannot be slid over a larger image.
+    """
+    views = _dense_views(net, table)
     layers: list[Layer] = []
-    shape: Shape = tuple(image_shape)
-    for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
+    shape = table.input_shape
+    for row, layer in zip(table, net.layers, strict=True):
         if isinstance(layer, Dense):
             kernel = views[row.name][0][:2]
             layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init)
         elif isinstance(layer, Pool) and layer.kernel is None:
             layer = layer.clone(kernel=shape[:2], stride=1)  # "the whole image" is the window's, not the larger one's
         if isinstance(layer, Conv):
-            layer = layer.clone(uniform=uniform)
+            layer = layer.clone(uniform=position_invariant)
         if not isinstance(layer, Flatten):
             layers.append(layer.clone(name=row.name))
         shape = row.output_shape
-    return Net(tuple(layers))
+    return Conversion(Net(tuple(layers)), views)
 
 
-def _dense_views(net: Net, image_shape: Sequence[int]) -> dict[str, tuple[Shape, str]]:
-    """For each Dense, by name: the (height, width, channels) map it sees as a convolution, and its flattening order."""
+def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]]:
+    """`Conversion.views`; refuses layers that cannot slide."""
     views: dict[str, tuple[Shape, str]] = {}
-    shape: Shape = tuple(image_shape)
+    shape = table.input_shape
     flattened: tuple[Shape, str] | None = None  # the map that Flatten saw and its order, until a Dense takes it
-    for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
+    for row, layer in zip(table, net.layers, strict=True):
         if isinstance(layer, LocallyConnected):
             raise GeometryError(
                 f"{row.name} ({row.kind}): its kernels belong to fixed places of a {shape_text(shape)} map; it cannot "

@@ -152,3 +152,31 @@ def output_size(size: Pair, window: Window, rounding: str, layer: str) -> Pair:
             steps += 1
         sizes.append(steps + 1)
     return sizes[0], sizes[1]
+
+
+def count(size: int, extent: int, stride: int) -> int:
+    """Number of windows along one axis that fit into an unpadded input: (W - F) // S + 1.
+
+    Args:
+      size: length of the input, pixels.
+      extent: length that a window covers, pixels.
+      stride: distance between neighbouring windows, pixels.
+
+    Returns:
+      How many fit; 0 if the window is larger than the input. Pixels beyond the last window are not seen.
+    """
+    return max(0, size - extent + stride) // stride
+
+
+def counts(size: Sequence[int], extent: Sequence[int], stride: Sequence[int]) -> Pair:
+    """`count` along both axes.
+
+    Args:
+      size: height and width of the input, pixels; further entries are ignored.
+      extent: height and width that a window covers, pixels.
+      stride: vertical and horizontal distance between neighbouring windows, pixels.
+
+    Returns:
+      Windows along each axis, (vertical, horizontal).
+    """
+    return count(size[0], extent[0], stride[0]), count(size[1], extent[1], stride[1])

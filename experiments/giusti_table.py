@@ -69,9 +69,9 @@ def costs(net: Net, window: Sequence[int], size: int, channels: int = 1) -> list
       GeometryError: if the window does not fit the net.
     """
     mirrored = (size + window[0] - 1, size + window[1] - 1, channels)
-    grid = dense.plan_grid(net, mirrored, window, 1)
+    prepared, grid = dense.prepare(net, window, channels), dense.plan_grid(net, mirrored, window, 1)
     patches, computed = (
-        {layer.name: 2 * layer.macs for layer in layer_costs(net, mirrored, grid, backend)}
+        {layer.name: 2 * layer.macs for layer in layer_costs(prepared, mirrored, grid, backend)}
         for backend in ("crops", "mpf")
     )
     found = []

@@ -4,12 +4,14 @@ from cnn.dense.cost import Plan, multiply_adds, plan
 from cnn.dense.grid import Grid, boxes, has_padding, native_stride, plan_grid
 from cnn.dense.many_sizes import score_maps
 from cnn.dense.maps import ScoreMap, average, score_map
+from cnn.dense.prepared import PreparedNet, prepare
 from cnn.dense.streaming.stream_map import StreamResult, stream
 from cnn.dense.to_pixels import best_boxes, class_map, heat_map
 
 __all__ = [
     "Grid",
     "Plan",
+    "PreparedNet",
     "ScoreMap",
     "StreamResult",
     "average",
@@ -22,6 +24,7 @@ __all__ = [
     "native_stride",
     "plan",
     "plan_grid",
+    "prepare",
     "score_map",
     "score_maps",
     "stream",

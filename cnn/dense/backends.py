@@ -2,24 +2,24 @@
 
 import functools
 import math
-from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import convert, geometry
 from cnn.dense import lattice, passes
-from cnn.dense.grid import Grid, has_padding
+from cnn.dense.grid import Grid
 from cnn.dense.passes import Schedule, Variables
+from cnn.dense.prepared import PreparedNet
 from cnn.layers import Conv, WindowLayer
 from cnn.nets import Net
 from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair
 
 BACKENDS = ("crops", "shift", "atrous", "mpf")
-# Of the largest activation of one batch of crops. On CPU one that stays in the cache is twice as fast as a large one.
+# The largest activation of one batch of crops. On CPU one that stays in the cache is faster than a large one.
 CROP_BATCH_BYTES = {"cpu": 2 * 2**20}
 CROP_BATCH_BYTES_ELSEWHERE = 64 * 2**20
 
@@ -28,7 +28,7 @@ class Pass(NamedTuple):
     """One pass of the converted net.
 
     Attributes:
-      schedule: what is run.
+      schedule: how the converted net runs.
       corner: first pixel (y, x) that it reads.
       rows, columns: where its scores stand in the map.
     """
@@ -39,35 +39,33 @@ class Pass(NamedTuple):
     columns: slice
 
 
-def plan_passes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> tuple[Pass, ...]:
+def plan_passes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str) -> tuple[Pass, ...]:
     """The passes that a backend runs.
 
     Args:
-      net: the classifier.
+      prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
-      grid: of the map.
+      grid: the map's, from `cnn.dense.grid`.
       backend: "shift", "atrous" or "mpf".
 
     Returns:
       One pass for "atrous" and "mpf"; for "shift" one for each pair of remainders of the windows' places modulo the
-      net's stride.
+      native stride.
 
     Raises:
       GeometryError: if a layer cannot slide.
     """
-    return _plan_passes(cast(Hashable, net), tuple(image_shape), grid, backend)
+    return _plan_passes(prepared, (int(image_shape[0]), int(image_shape[1])), grid, backend)
 
 
 @functools.lru_cache(maxsize=256)  # planning a small net takes as long as a small map of it
-def _plan_passes(net: Any, image_shape: tuple[int, int, int], grid: Grid, backend: str) -> tuple[Pass, ...]:
-    conv_net = convert.convolutional(net, (*grid.window, image_shape[2]))
-    clip = has_padding(net, grid.window, image_shape[2])
+def _plan_passes(prepared: PreparedNet, size: Pair, grid: Grid, backend: str) -> tuple[Pass, ...]:
     routes = [
-        _routes(axis, grid.stride[i], grid.size[i], grid.native[i], backend, clip)
-        for i, axis in enumerate(lattice.axes(conv_net, grid.window, image_shape, padded_net=clip))
+        _routes(axis, grid.stride[i], grid.size[i], grid.native[i], backend, prepared.padded)
+        for i, axis in enumerate(prepared.axes(size))
     ]
     return tuple(
-        Pass(Schedule(conv_net, vertical, horizontal), (y, x), rows, columns)
+        Pass(Schedule(prepared.converted.net, vertical, horizontal), (y, x), rows, columns)
         for y, vertical, rows in routes[0]
         for x, horizontal, columns in routes[1]
     )
@@ -94,40 +92,39 @@ def _routes(
     return [(start + route.first, route._replace(first=0), put) for start, route, put in routes]
 
 
-def fixed_padding(net: Net, image_shape: Sequence[int], grid: Grid) -> str | None:
+def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
     """The layer whose padding is not zeros, so that only whole passes of the net are defined; None if there is none.
 
     Args:
-      net: the classifier.
-      image_shape: (height, width, channels), pixels.
-      grid: of the map.
+      prepared: the classifier and its window.
+      grid: the map's.
 
     Returns:
       The layer's label, or None.
 
     Raises:
-      GeometryError: if the map's stride is not a multiple of the net's own, so that it is not one whole pass.
+      GeometryError: if the map's stride is not a multiple of the native stride, so that it is not one whole pass.
     """
-    for layer in net.layers:
+    for layer in prepared.net.layers:
         if isinstance(layer, Conv) and layer.padding_mode != "zero" and layer.padding not in ("valid", 0):
             if any(s % n for s, n in zip(grid.stride, grid.native, strict=True)):
                 raise GeometryError(
                     f"{layer.label}: padding_mode {layer.padding_mode!r} is defined by the values of one pass; stride "
-                    f"{grid.stride} is no multiple of the net's own {grid.native}. Take such a stride, or "
+                    f"{grid.stride} is no multiple of the native stride {grid.native}. Take such a stride, or "
                     f"context='crop'"
                 )
             return layer.label
     return None
 
 
-def run_backend(net: Net, variables: Variables, images: jax.Array, grid: Grid, backend: str) -> jax.Array:
+def run_backend(prepared: PreparedNet, variables: Variables, images: jax.Array, grid: Grid, backend: str) -> jax.Array:
     """Computes a score map.
 
     Args:
-      net: the classifier.
-      variables: its variables.
+      prepared: the classifier and its window.
+      variables: the classifier's.
       images: [N, H, W, C], floating.
-      grid: of the map.
+      grid: the map's.
       backend: one of `BACKENDS`.
 
     Returns:
@@ -137,12 +134,12 @@ def run_backend(net: Net, variables: Variables, images: jax.Array, grid: Grid, b
       GeometryError: if a layer cannot slide.
     """
     if backend == "crops":
-        return _crops(net, variables, images, grid)
-    if fixed_padding(net, images.shape[1:], grid):
-        return _whole(net, grid, variables, images)
+        return _crops(prepared, variables, images, grid)
+    if fixed_padding(prepared, grid):
+        return _whole(prepared, grid, variables, images)
     scores: jax.Array | None = None
-    for one in plan_passes(net, images.shape[1:], grid, backend):
-        part = _run_pass(net, grid.window, one.schedule, variables, images, *one.corner)
+    for one in plan_passes(prepared, images.shape[1:], grid, backend):
+        part = run_pass(prepared, one.schedule, variables, images, *one.corner)
         if one.schedule.count == grid.size:
             return part
         if scores is None:
@@ -152,57 +149,52 @@ def run_backend(net: Net, variables: Variables, images: jax.Array, grid: Grid, b
     return scores
 
 
-@functools.partial(jit_net, static_argnums=(0, 1, 2))
-def _run_pass(
-    net: Net, window: Pair, schedule: Schedule, variables: Variables, images: jax.Array, y: int, x: int
+@functools.partial(jit_net, static_argnums=(0, 1))
+def run_pass(
+    prepared: PreparedNet, schedule: Schedule, variables: Variables, images: jax.Array, y: int, x: int
 ) -> jax.Array:
-    """One pass; its place is traced, so all passes of one schedule share a compilation."""
+    """One pass; its place is traced, so that all passes of one schedule share a compilation."""
     count, height, width, channels = images.shape
-    _, conv_variables = convert.fc_to_conv(net, variables, (*window, channels))
     beyond = [max(0, n - m) for n, m in zip(schedule.extent, (height, width), strict=True)]
     images = jnp.pad(images, ((0, 0), (0, beyond[0]), (0, beyond[1]), (0, 0)))
     part = jax.lax.dynamic_slice(images, (0, y, x, 0), (count, *schedule.extent, channels))
-    return passes.run(schedule, conv_variables, part)
+    return passes.run(schedule, prepared.converted.variables(variables), part)
 
 
 @functools.partial(jit_net, static_argnums=(0, 1))
-def _whole(net: Net, grid: Grid, variables: Variables, images: jax.Array) -> jax.Array:
-    """One plain pass over the whole image, sizes that do not divide rounded down, and the scores that are wanted."""
-    conv_net, conv_variables = convert.fc_to_conv(net, variables, (*grid.window, images.shape[3]))
+def _whole(prepared: PreparedNet, grid: Grid, variables: Variables, images: jax.Array) -> jax.Array:
+    """One plain pass over the whole image, sizes that do not divide rounded down, and the wanted scores of it."""
     layers = [
         layer.clone(rounding="floor") if isinstance(layer, WindowLayer) and layer.rounding == "exact" else layer
-        for layer in conv_net.layers
+        for layer in prepared.converted.net.layers
     ]
-    scores: Any = Net(tuple(layers)).apply(conv_variables, images, train=False)
+    scores: Any = Net(tuple(layers)).apply(prepared.converted.variables(variables), images, train=False)
     keep = [slice(0, (n - 1) * s // m + 1, s // m) for n, s, m in zip(grid.size, grid.stride, grid.native, strict=True)]
     return scores[:, keep[0], keep[1]]
 
 
-def crop_batch(net: Net, grid: Grid, channels: int) -> int:
+def crop_batch(prepared: PreparedNet) -> int:
     """Windows in one batch of the "crops" backend.
 
     Args:
-      net: the classifier.
-      grid: of the map.
-      channels: of the images.
+      prepared: the classifier and its window.
 
     Returns:
       As many as keep the largest activation under `CROP_BATCH_BYTES`.
     """
-    table = geometry.table(net, (*grid.window, channels))
-    largest = 4 * max(math.prod(row.output_shape) for row in table)
+    largest = 4 * max(math.prod(row.output_shape) for row in prepared.table)
     limit = CROP_BATCH_BYTES.get(jax.default_backend(), CROP_BATCH_BYTES_ELSEWHERE)
     return max(1, limit // largest)
 
 
-def _crops(net: Net, variables: Variables, images: jax.Array, grid: Grid) -> jax.Array:
+def _crops(prepared: PreparedNet, variables: Variables, images: jax.Array, grid: Grid) -> jax.Array:
     """The net on every window, in batches: slow and obviously right."""
     count = images.shape[0] * grid.size[0] * grid.size[1]
-    batch = min(count, crop_batch(net, grid, images.shape[3]))
+    batch = min(count, crop_batch(prepared))
     n, i, j = np.unravel_index(np.arange(-(-count // batch) * batch) % count, (images.shape[0], *grid.size))
     corners = np.stack([n, i * grid.stride[0], j * grid.stride[1]], axis=1).astype(np.int32)
     parts = [
-        _run_crops(net, grid.window, variables, images, corners[start : start + batch])
+        run_crops(prepared.net, grid.window, variables, images, corners[start : start + batch])
         for start in range(0, count, batch)
     ]
     scores = jnp.concatenate(parts)[:count]
@@ -210,7 +202,7 @@ def _crops(net: Net, variables: Variables, images: jax.Array, grid: Grid) -> jax
 
 
 @functools.partial(jit_net, static_argnums=(0, 1))
-def _run_crops(net: Net, window: Pair, variables: Variables, images: jax.Array, corners: jax.Array) -> jax.Array:
+def run_crops(net: Net, window: Pair, variables: Variables, images: jax.Array, corners: jax.Array) -> jax.Array:
     """The net on windows whose (image, y, x) are given: [B, 3] -> [B, K]."""
 
     def cut(corner: jax.Array) -> jax.Array:

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cnn import geometry
 from cnn.dense import passes
 from cnn.dense.backends import BACKENDS, crop_batch, plan_passes
-from cnn.dense.grid import Grid, has_padding, plan_grid
+from cnn.dense.grid import Grid, lay_grid
 from cnn.dense.passes import Schedule
+from cnn.dense.prepared import PreparedNet, prepare
 from cnn.layers import Conv
 from cnn.nets import Net
 from cnn.windows import Pair, shape_text
@@ -21,9 +21,9 @@ class LayerCost(NamedTuple):
     """One layer's part of a score map.
 
     Attributes:
-      name, kind: of the layer.
-      macs: multiply-adds of one image's map.
-      bytes: of what it reads, writes and needs in between, at once.
+      name, kind: the layer's.
+      macs: multiply-adds for one image's map.
+      bytes: what it reads, writes and needs in between, at once.
     """
 
     name: str
@@ -44,14 +44,15 @@ def multiply_adds(net: Net, image_shape: Sequence[int], grid: Grid, backend: str
     Returns:
       The number of multiply-adds.
     """
-    return sum(cost.macs for cost in layer_costs(net, image_shape, grid, backend))
+    prepared = prepare(net, grid.window, image_shape[2])
+    return sum(cost.macs for cost in layer_costs(prepared, image_shape, grid, backend))
 
 
-def layer_costs(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> list[LayerCost]:
+def layer_costs(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str) -> list[LayerCost]:
     """What each layer of the classifier costs in one image's score map.
 
     Args:
-      net: the classifier.
+      prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
       grid: from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
@@ -62,17 +63,17 @@ def layer_costs(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) 
     channels = image_shape[2]
     if backend == "crops":
         windows = grid.size[0] * grid.size[1]
-        batch = min(windows, crop_batch(net, grid, channels))
-        found, shape = [], (*grid.window, channels)
-        for row, layer in zip(geometry.table(net, shape), net.layers, strict=True):
+        batch = min(windows, crop_batch(prepared))
+        costs, shape = [], prepared.image_shape
+        for row, layer in zip(prepared.table, prepared.net.layers, strict=True):
             values = batch * (math.prod(shape) + math.prod(row.output_shape))
             if isinstance(layer, Conv):
                 values += layer.workspace(shape, batch)
-            found.append(LayerCost(row.name, row.kind, windows * row.macs, VALUE_BYTES * values))
+            costs.append(LayerCost(row.name, row.kind, windows * row.macs, VALUE_BYTES * values))
             shape = row.output_shape
-        return found
-    costs: list[LayerCost] = []
-    for one in plan_passes(net, image_shape, grid, backend):
+        return costs
+    costs = []
+    for one in plan_passes(prepared, image_shape, grid, backend):
         done = schedule_costs(one.schedule, channels)
         if not costs:
             costs = done
@@ -87,8 +88,8 @@ def schedule_costs(schedule: Schedule, channels: int) -> list[LayerCost]:
     """What each layer of one pass costs.
 
     Args:
-      schedule: of the pass.
-      channels: of the images.
+      schedule: the pass.
+      channels: channels of the images.
 
     Returns:
       One `LayerCost` for each layer.
@@ -103,8 +104,8 @@ def schedule_bytes(schedule: Schedule, channels: int) -> int:
     """Predicted peak of one pass beside the parameters: the pixels, the largest layer, and the scores.
 
     Args:
-      schedule: of the pass.
-      channels: of the images.
+      schedule: the pass.
+      channels: channels of the images.
 
     Returns:
       Bytes.
@@ -113,11 +114,11 @@ def schedule_bytes(schedule: Schedule, channels: int) -> int:
     return VALUE_BYTES * math.prod(schedule.extent) * channels + max(cost.bytes for cost in costs)
 
 
-def backend_bytes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str, images: int = 1) -> int:
+def backend_bytes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str, images: int = 1) -> int:
     """Predicted peak of a score map beside the parameters: pixels, the largest layer, and the scores twice.
 
     Args:
-      net: the classifier.
+      prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
       grid: from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
@@ -126,19 +127,18 @@ def backend_bytes(net: Net, image_shape: Sequence[int], grid: Grid, backend: str
     Returns:
       Bytes. Crops run in batches, so that only their pixels and scores grow with the images.
     """
-    channels = image_shape[2]
-    layer = max(cost.bytes for cost in layer_costs(net, image_shape, grid, backend))
-    classes = geometry.table(net, (*grid.window, channels))[-1].output_shape[-1]
+    layer = max(cost.bytes for cost in layer_costs(prepared, image_shape, grid, backend))
+    classes = prepared.table[-1].output_shape[-1]
     scores = 2 * grid.size[0] * grid.size[1] * classes  # a pass's own, and their places in the map
     pixels = 2 * math.prod(image_shape)  # the image, and the part that a pass reads
     return images * VALUE_BYTES * (scores + pixels) + layer * (1 if backend == "crops" else images)
 
 
-def cost(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> float:
+def cost(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str) -> float:
     """Cost of a map for comparing backends: multiply-adds, and what moving values costs, as so many multiply-adds.
 
     Args:
-      net: the classifier.
+      prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
       grid: from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
@@ -149,18 +149,18 @@ def cost(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> floa
     total = 0.0
     if backend == "crops":
         windows = grid.size[0] * grid.size[1]
-        batch = min(windows, crop_batch(net, grid, image_shape[2]))
-        for layer in layer_costs(net, image_shape, grid, backend):
+        batch = min(windows, crop_batch(prepared))
+        for layer in layer_costs(prepared, image_shape, grid, backend):
             total += layer.macs + MACS_PER_BYTE * layer.bytes * windows / batch
         return total
-    for one in plan_passes(net, image_shape, grid, backend):
+    for one in plan_passes(prepared, image_shape, grid, backend):
         for layer in schedule_costs(one.schedule, image_shape[2]):
             total += layer.macs + MACS_PER_BYTE * layer.bytes
     return total
 
 
 def cheapest(
-    net: Net,
+    prepared: PreparedNet,
     image_shape: Sequence[int],
     grid: Grid,
     context: str,
@@ -170,11 +170,11 @@ def cheapest(
     """The backend of least `cost` among those that compute a context and stay under a memory limit.
 
     Args:
-      net: the classifier.
+      prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
       grid: from `plan_grid`.
       context: "crop", "image" or "both".
-      memory_limit: of what a run needs beside the parameters, bytes; None: no limit.
+      memory_limit: bytes that a run may take beside the parameters; None: no limit.
       images: how many at once.
 
     Returns:
@@ -184,7 +184,7 @@ def cheapest(
       MemoryError: if none stays under the limit.
     """
     able = {"crop": ("crops",), "image": BACKENDS[1:], "both": BACKENDS}[context]
-    needs = {name: backend_bytes(net, image_shape, grid, name, images) for name in able}
+    needs = {name: backend_bytes(prepared, image_shape, grid, name, images) for name in able}
     fits = [name for name in able if memory_limit is None or needs[name] <= memory_limit]
     if not fits:
         least = min(needs, key=needs.__getitem__)
@@ -193,7 +193,7 @@ def cheapest(
             f"{needs[least] / 2**20:,.0f} MiB ({least}), the limit is {(memory_limit or 0) / 2**20:,.0f} MiB; run "
             f"fewer images at once, or dense.stream, which cuts the image into tiles"
         )
-    return min(fits, key=lambda name: cost(net, image_shape, grid, name))
+    return min(fits, key=lambda name: cost(prepared, image_shape, grid, name))
 
 
 class BackendPlan(NamedTuple):
@@ -203,7 +203,7 @@ class BackendPlan(NamedTuple):
       backend: its name.
       context: "crop", "image" or "both".
       layers: multiply-adds and bytes, layer by layer.
-      macs: multiply-adds of one image's map.
+      macs: multiply-adds for one image's map.
       peak_bytes: predicted peak beside the parameters.
       map_size: scores, (height, width).
       fits: whether it stays under the memory limit.
@@ -275,11 +275,11 @@ def plan(
     Args:
       net: the classifier.
       image_shape: (height, width, channels), pixels.
-      stride: between windows, pixels; None: the net's own.
-      memory_limit: of what a run needs beside the parameters, bytes; None: no limit.
+      stride: distance between windows, pixels; None: the native stride.
+      memory_limit: bytes that a run may take beside the parameters; None: no limit.
       window: (height, width) that the net was trained on, pixels.
       context: what "auto" must compute, "crop" or "image"; None: "image". The same for a net without padding.
-      images: how many at once; the bytes are theirs, the multiply-adds are of one.
+      images: how many at once; the bytes are for all of them, the multiply-adds for one.
 
     Returns:
       A `Plan`.
@@ -287,19 +287,19 @@ def plan(
     Raises:
       GeometryError: if the window, stride and image do not fit each other, or a layer cannot slide.
     """
-    grid = plan_grid(net, image_shape, window, stride)
-    padded = has_padding(net, grid.window, image_shape[2])
+    prepared = prepare(net, window, image_shape[2])
+    grid = lay_grid(prepared, image_shape, stride)
     plans = []
     for name in BACKENDS:
-        layers = tuple(layer_costs(net, image_shape, grid, name))
-        peak = backend_bytes(net, image_shape, grid, name, images)
+        layers = tuple(layer_costs(prepared, image_shape, grid, name))
+        peak = backend_bytes(prepared, image_shape, grid, name, images)
         macs = sum(layer.macs for layer in layers)
-        given = "both" if not padded else "crop" if name == "crops" else "image"
+        given = "both" if not prepared.padded else "crop" if name == "crops" else "image"
         fits = memory_limit is None or peak <= memory_limit
         plans.append(BackendPlan(name, given, layers, macs, peak, grid.size, fits))
     try:
-        asked = (context or "image") if padded else "both"
-        chosen = cheapest(net, image_shape, grid, asked, memory_limit, images)
+        asked = (context or "image") if prepared.padded else "both"
+        chosen = cheapest(prepared, image_shape, grid, asked, memory_limit, images)
     except MemoryError:
         chosen = None
     return Plan(plans, chosen)

@@ -1,40 +1,87 @@
-"""Where the windows of a score map lie, and what a net says about them before it runs."""
+"""Where the windows of a score map lie."""
 
-import functools
-from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from cnn import convert, geometry
-from cnn.dense import lattice
+from cnn import windows
+from cnn.dense.prepared import PreparedNet, prepare
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 
 class Grid(NamedTuple):
-    """Where the windows of a map lie.
+    """Where the windows of a map lie: window (i, j) starts at pixel (i * stride, j * stride).
 
     Attributes:
       window: height and width of a window, pixels.
       stride: distance between neighbouring windows, pixels.
       size: windows along each axis.
-      native: the net's own total stride, pixels.
+      native: native stride of the net, the distance between the scores of one pass, pixels.
+      offset: where the pixels that a score sees start, counted from the start of its window; negative if it sees
+        pixels before its window (context "image" of a padded net).
+      seen: height and width of the pixels that a score sees, before they are cut at the image's border; None: those of
+        the window.
     """
 
     window: Pair
     stride: Pair
     size: Pair
     native: Pair
+    offset: Pair = (0, 0)
+    seen: Pair | None = None
+
+    @property
+    def extent(self) -> Pair:
+        """Height and width from the start of the first window to the end of the last, pixels."""
+        return (
+            (self.size[0] - 1) * self.stride[0] + self.window[0],
+            (self.size[1] - 1) * self.stride[1] + self.window[1],
+        )
+
+    def spans(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the scores see along one axis, not cut at the image's border.
+
+        Args:
+          axis: 0 for rows of scores, 1 for columns.
+
+        Returns:
+          First pixel and end (exclusive) for each row or column of scores, int64 [n] each.
+        """
+        first = np.arange(self.size[axis]) * self.stride[axis] + self.offset[axis]
+        return first, first + (self.seen or self.window)[axis]
+
+    def window_boxes(self) -> np.ndarray:
+        """The windows themselves, whatever their scores see.
+
+        Returns:
+          int64 [h, w, 4]: (y0, x0, y1, x1), y1 and x1 exclusive.
+        """
+        return self._replace(offset=(0, 0), seen=None).boxes(self.extent)
+
+    def boxes(self, image_shape: Sequence[int]) -> np.ndarray:
+        """Pixel boxes that the scores see.
+
+        Args:
+          image_shape: (height, width, ...) at which the boxes are cut, pixels.
+
+        Returns:
+          int64 [h, w, 4]: (y0, x0, y1, x1), y1 and x1 exclusive.
+        """
+        edges = [np.clip(edge, 0, image_shape[axis]) for axis in range(2) for edge in self.spans(axis)]
+        y0, y1, x0, x1 = edges
+        corners = [np.broadcast_to(edge, self.size) for edge in (y0[:, None], x0[None, :], y1[:, None], x1[None, :])]
+        return np.stack(corners, axis=-1)
 
 
 def native_stride(net: Net, window: Sequence[int], channels: int) -> Pair:
-    """Distance between neighbouring scores of one pass of the converted net.
+    """Native stride of a net: the distance between neighbouring scores of one pass of the converted net.
 
     Args:
       net: the classifier.
       window: (height, width) that it was trained on, pixels.
-      channels: of its images.
+      channels: channels of its images.
 
     Returns:
       (vertical, horizontal), pixels.
@@ -42,7 +89,7 @@ def native_stride(net: Net, window: Sequence[int], channels: int) -> Pair:
     Raises:
       GeometryError: if the window does not fit the net.
     """
-    return geometry.table(net, (*window, channels))[-1].stride
+    return prepare(net, window, channels).native_stride
 
 
 def has_padding(net: Net, window: Sequence[int], channels: int) -> bool:
@@ -51,7 +98,7 @@ def has_padding(net: Net, window: Sequence[int], channels: int) -> bool:
     Args:
       net: the classifier.
       window: (height, width) that it was trained on, pixels.
-      channels: of its images.
+      channels: channels of its images.
 
     Returns:
       True if "crop" and "image" context differ.
@@ -59,16 +106,7 @@ def has_padding(net: Net, window: Sequence[int], channels: int) -> bool:
     Raises:
       GeometryError: if the window does not fit the net.
     """
-    shape = (*window, channels)
-    for layer, row in zip(net.layers, geometry.table(net, shape), strict=True):
-        if len(shape) == 3 and len(row.output_shape) == 3:
-            seen = layer.window(shape)
-            for axis in range(2):
-                last = (row.output_shape[axis] - 1) * seen.stride[axis] + seen.extent[axis]
-                if seen.padding[axis][0] or last > shape[axis]:
-                    return True
-        shape = row.output_shape
-    return False
+    return prepare(net, window, channels).padded
 
 
 def plan_grid(net: Net, image_shape: Sequence[int], window: Sequence[int], stride: int | Sequence[int] | None) -> Grid:
@@ -78,7 +116,7 @@ def plan_grid(net: Net, image_shape: Sequence[int], window: Sequence[int], strid
       net: the classifier.
       image_shape: (height, width, channels), pixels.
       window: (height, width) that the net was trained on, pixels.
-      stride: one number or (vertical, horizontal), pixels; None: the net's own.
+      stride: distance between windows, one number or (vertical, horizontal), pixels; None: the native stride.
 
     Returns:
       A `Grid`. Pixels beyond the last window are not seen; the boxes say which are.
@@ -86,16 +124,31 @@ def plan_grid(net: Net, image_shape: Sequence[int], window: Sequence[int], strid
     Raises:
       GeometryError: if the window does not fit the net or is larger than the image, or the stride is below 1.
     """
-    window = as_pair(window, "window", "score_map")
-    native = native_stride(net, window, image_shape[2])
+    return lay_grid(prepare(net, as_pair(window, "window", "score_map"), image_shape[2]), image_shape, stride)
+
+
+def lay_grid(prepared: PreparedNet, image_shape: Sequence[int], stride: int | Sequence[int] | None) -> Grid:
+    """`plan_grid` for a prepared net.
+
+    Args:
+      prepared: the classifier and its window.
+      image_shape: (height, width, ...), pixels.
+      stride: distance between windows, pixels; None: the native stride.
+
+    Returns:
+      A `Grid`.
+
+    Raises:
+      GeometryError: if the window is larger than the image, or the stride is below 1.
+    """
+    window, native = prepared.window, prepared.native_stride
     stride = native if stride is None else as_pair(stride, "stride", "score_map")
     if window[0] > image_shape[0] or window[1] > image_shape[1]:
         raise GeometryError(
             f"score_map: the window {shape_text(window)} is larger than the image {shape_text(image_shape[:2])}; "
             f"resize or pad the image to at least {max(window[0], image_shape[0])}x{max(window[1], image_shape[1])}"
         )
-    size = tuple((n - w) // s + 1 for n, w, s in zip(image_shape[:2], window, stride, strict=True))
-    return Grid(window, stride, (size[0], size[1]), native)
+    return Grid(window, stride, windows.counts(image_shape, window, stride), native)
 
 
 def boxes(net: Net, image_shape: Sequence[int], grid: Grid, context: str) -> np.ndarray:
@@ -111,26 +164,27 @@ def boxes(net: Net, image_shape: Sequence[int], grid: Grid, context: str) -> np.
       int64 [h, w, 4]: (y0, x0, y1, x1), y1 and x1 exclusive. A score that sees "mean" padding also sees the means of
       whole rows and columns, beyond its box.
     """
-    (y0, y1), (x0, x1) = _edges(cast(Hashable, net), tuple(image_shape), grid, context)
-    corners = [np.broadcast_to(edge, grid.size) for edge in (y0[:, None], x0[None, :], y1[:, None], x1[None, :])]
-    return np.stack(corners, axis=-1)
+    return with_sight(prepare(net, grid.window, image_shape[2]), image_shape, grid, context).boxes(image_shape)
 
 
-@functools.lru_cache(maxsize=256)
-def _edges(net: Any, image_shape: tuple[int, int, int], grid: Grid, context: str) -> list[tuple[np.ndarray, ...]]:
-    """First and last pixel (exclusive) that each row of scores sees, and each column."""
-    last = geometry.table(net, (*grid.window, image_shape[2]))[-1]
-    edges = []
-    for axis in range(2):
-        start = np.arange(grid.size[axis]) * grid.stride[axis]
-        if context == "image":
-            # "same" padding of a strided layer depends on the size: the image's, not the window's.
-            conv_net = convert.convolutional(net, (*grid.window, image_shape[2]))
-            low = start + lattice.axes(conv_net, grid.window, image_shape)[axis].offset
-            high = low + last.receptive_field[axis]
-            edges.append((np.maximum(low, 0), np.minimum(high, image_shape[axis])))
-        else:
-            low = start + last.offset[axis]
-            high = low + last.receptive_field[axis]
-            edges.append((np.maximum(low, start), np.minimum(high, start + grid.window[axis])))
-    return edges
+def with_sight(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, context: str) -> Grid:
+    """A grid that knows which pixels its scores see.
+
+    Args:
+      prepared: the classifier and its window.
+      image_shape: (height, width, channels), pixels.
+      grid: from `plan_grid`.
+      context: "crop", "image" or "both".
+
+    Returns:
+      The grid with `offset` and `seen`: receptive fields; under "crop" and "both" cut at the window, beyond which a
+      score sees nothing.
+    """
+    last = prepared.table[-1]
+    if context == "image":
+        # "same" padding of a strided layer depends on the size: the image's, not the window's.
+        vertical, horizontal = prepared.axes(image_shape)
+        return grid._replace(offset=(vertical.offset, horizontal.offset), seen=last.receptive_field)
+    ends = [min(o + f, n) for o, f, n in zip(last.offset, last.receptive_field, grid.window, strict=True)]
+    offset = (max(last.offset[0], 0), max(last.offset[1], 0))
+    return grid._replace(offset=offset, seen=(ends[0] - offset[0], ends[1] - offset[1]))

@@ -1,21 +1,20 @@
 """Score maps of images of different sizes, by one program."""
 
-import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import geometry
-from cnn.dense import grid as grids
 from cnn.dense import tiles
+from cnn.dense.grid import lay_grid, with_sight
 from cnn.dense.maps import ScoreMap
 from cnn.dense.passes import Variables
+from cnn.dense.prepared import prepare
 from cnn.nets import Net
 from cnn.windows import GeometryError
 
-MOST_OUTPUTS = 128  # scores of a tile along each axis, if nothing is asked for
+MOST_OUTPUTS = 128  # scores of a tile along each axis by default
 
 
 def score_maps(
@@ -38,13 +37,13 @@ def score_maps(
       variables: its variables.
       images: each [H, W, C], floating, normalised as in training.
       window: (height, width) that the net was trained on, pixels.
-      stride: between windows, pixels; None: the net's own.
+      stride: distance between windows, pixels; None: the native stride.
       backend, context: as `cnn.dense.score_map` takes them; "auto" is decided once, for one tile.
-      tile: scores of a tile along each axis; None: those of the largest map, at most `MOST_OUTPUTS`.
+      tile: scores of a tile along each axis; None: as many as the largest map has, at most `MOST_OUTPUTS`.
 
     Returns:
-      One `ScoreMap` for each image, N = 1; equal to `score_map` of the image alone, to the bit
-      if its map has some `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
+      One `ScoreMap` for each image, N = 1; equal to `score_map(..., position_invariant=True)` of the image alone, to
+      the bit if its map has at least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
 
     Raises:
       ValueError: if there are no images, or for backend and context as `score_map`.
@@ -57,43 +56,33 @@ def score_maps(
         if image.ndim != 3 or image.shape[2] != channels:
             raise GeometryError(f"score_maps: image {i} has shape {image.shape}; all must be [H, W, {channels}]")
     largest = (max(image.shape[0] for image in images), max(image.shape[1] for image in images), channels)
-    grid = grids.plan_grid(net, largest, window, stride)
-    geometry.table(net, (*grid.window, channels), variables)  # raises if the kernels are of another window
-    outputs = tile if tile is not None else [min(n, MOST_OUTPUTS) for n in grid.size]
-    first = tiles.plan_tiles(net, largest, window, stride, backend, outputs=outputs, context=context, fixed=True)
+    prepared = prepare(net, window, channels, position_invariant=True)
+    prepared.check_variables(variables)
+    outputs = tile if tile is not None else [min(n, MOST_OUTPUTS) for n in lay_grid(prepared, largest, stride).size]
+    first = tiles.plan_tiles(prepared, largest, stride, backend, outputs=outputs, context=context, fixed=True)
     maps = []
     for i, image in enumerate(images):
         try:
             tiling = tiles.plan_tiles(
-                net, image.shape, window, stride, first.backend, outputs=first.outputs, context=context, fixed=True
+                prepared, image.shape, stride, first.backend, outputs=first.outputs, context=context, fixed=True
             )
         except GeometryError as error:
             raise GeometryError(f"image {i}: {error}") from None
-        own = grids.plan_grid(net, image.shape, window, stride)
-        boxes = grids.boxes(net, image.shape, own, tiling.context)
-        scores = jnp.asarray(_by_tiles(net, variables, image, tiling)[None])
-        maps.append(ScoreMap(scores, boxes, tiling.context, tiling.backend))
+        grid = with_sight(prepared, image.shape, tiling.grid, tiling.context)
+        scores = jnp.asarray(_by_tiles(variables, np.asarray(image), tiling)[None])
+        maps.append(ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid))
     return maps
 
 
-def _by_tiles(net: Net, variables: Variables, image: jax.Array | np.ndarray, tiling: tiles.Tiling) -> np.ndarray:
+def _by_tiles(variables: Variables, image: np.ndarray, tiling: tiles.Tiling) -> np.ndarray:
     """The map of one image: [h, w, K]."""
-    pixels = np.asarray(image)
-    parts = []
-    for index in range(math.prod(tiling.counts)):
-        i, j = divmod(index, tiling.counts[1])
-        corner = tiling.corner(i, j)
-        region = np.zeros((*tiling.extent, pixels.shape[2]), pixels.dtype)
-        low = [max(c, 0) for c in corner]
-        high = [min(c + e, n) for c, e, n in zip(corner, tiling.extent, pixels.shape, strict=False)]
-        inside = [slice(a - c, b - c) for a, b, c in zip(low, high, corner, strict=True)]
-        region[inside[0], inside[1]] = pixels[low[0] : high[0], low[1] : high[1]]
-        parts.append(((i, j), tiles.run_tile(net, tiling, variables, jnp.asarray(region), corner)))
-    found: np.ndarray | None = None
-    for (i, j), scores in parts:
-        if found is None:
-            found = np.empty((*tiling.size, scores.shape[-1]), np.dtype(scores.dtype))
-        place = found[i * tiling.outputs[0] :, j * tiling.outputs[1] :][: tiling.outputs[0], : tiling.outputs[1]]
-        place[:] = np.asarray(scores)[: place.shape[0], : place.shape[1]]
-    assert found is not None
-    return found
+    running = []
+    for tile in tiling.tiles():
+        pixels = np.zeros((*tiling.extent, image.shape[2]), image.dtype)
+        pixels[tile.place] = image[tile.read]
+        running.append((tile, tiles.run_tile(tiling, variables, jnp.asarray(pixels), tile.corner)))
+    scores = running[0][1]
+    result = np.empty((*tiling.grid.size, scores.shape[-1]), np.dtype(scores.dtype))
+    for tile, scores in running:
+        result[tile.write] = np.asarray(scores)[tile.keep]
+    return result

@@ -1,39 +1,45 @@
 """Score maps: a classifier's score at every position of an image larger than its window.
 
-What is exact. In a net without padding, the score of a window depends on the window's pixels alone, so every backend
-gives the numbers of cutting out every window (`crops`), to float rounding. In a padded net a window cut out by itself
-sees padding at its own border where a pass over the image sees the neighbouring pixels. Both are sound, and different:
+**Which numbers.** In a net without padding, the score of a window depends on the window's pixels alone, and every
+backend gives the numbers of cutting out every window (`crops`). In a padded net a window cut out by itself sees padding
+at its own border where a pass over the image sees the neighbouring pixels. Both are sound, and different:
 `ScoreMap.context` says which a map holds.
 
 - "crop": each window is padded by itself. Equal to crops by definition; computed as crops.
-- "image": padding lies beyond the image's border and nowhere else: what one pass of the converted net gives at its own
-  stride, and what the VGG paper calls dense. "shift", "atrous" and "mpf" give the same numbers, at every stride.
+- "image": padding lies beyond the image's border and nowhere else: what one pass of the converted net gives at its
+  native stride, and what the VGG paper calls dense. "shift", "atrous" and "mpf" give the same numbers, at every stride.
 - "both": the net has no padding, the two are the same.
+
+**How exactly.** By default, within 1e-5 of the largest logit: convolutions take whichever algorithm is fastest for
+their shapes, and round by it. With `position_invariant=True` a score is rounded in the same way wherever it stands: the
+map of a part of an image is, to the bit, a part of the image's map, and `cnn.dense.stream` and `cnn.dense.score_maps`,
+which cut images into tiles and always compute in this way, give the same bits. (Maps, or tiles, of few scores are the
+exception: matrix products of few rows are summed in another order, see `cnn.dense.tiles.LEAST_OUTPUTS`.)
 
 Source: Sermanet et al., "OverFeat" (2013); Simonyan, Zisserman (2014), section 3.2; Giusti et al. (2013).
 """
 
 import functools
-from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import geometry
-from cnn.dense import grid as grids
 from cnn.dense.backends import BACKENDS, run_backend
 from cnn.dense.cost import cheapest
+from cnn.dense.grid import Grid, lay_grid, with_sight
 from cnn.dense.passes import Variables
+from cnn.dense.prepared import PreparedNet, prepare
 from cnn.nets import Net
-from cnn.windows import GeometryError, Pair, as_pair
+from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 CONTEXTS = ("crop", "image")
 
 
 class ScoreMap(NamedTuple):
-    """Scores of all windows of some images.
+    """Scores of all windows of some images; prints in one line.
 
     Attributes:
       scores: class scores (logits), [N, h, w, K].
@@ -41,23 +47,31 @@ class ScoreMap(NamedTuple):
       context: what a window saw beyond its own border: "crop" (the net's padding), "image" (the image around it, and
         padding only at the image's border), or "both" (nothing: the net has no padding, the two are the same).
       backend: how it was computed.
+      grid: where the windows lie: window, stride, and what each score saw before it was cut at the image's border.
     """
 
     scores: jax.Array
     boxes: np.ndarray
     context: str
     backend: str
+    grid: Grid
+
+    def __repr__(self) -> str:
+        count, height, width, classes = self.scores.shape
+        images = "1 image" if count == 1 else f"{count} images"
+        return (
+            f"ScoreMap({images}: {height}x{width} windows of {shape_text(self.grid.window)} pixels every "
+            f"{shape_text(self.grid.stride)}, {classes} classes, context {self.context!r}, backend {self.backend!r})"
+        )
 
 
-def resolve_context(net: Net, window: Sequence[int], channels: int, backend: str, context: str | None) -> str:
-    """Which context a map has, from what was asked for.
+def resolve_context(padded: bool, backend: str, context: str | None) -> str:
+    """Which context a map has.
 
     Args:
-      net: the classifier.
-      window: (height, width) that it was trained on, pixels.
-      channels: of its images.
-      backend: as asked for.
-      context: as asked for; None: what the backend computes, "image" for "auto".
+      padded: whether the net has padding.
+      backend: as the caller asked for it.
+      context: as the caller asked for it; None: what the backend computes, "image" for "auto".
 
     Returns:
       "both" for a net without padding, otherwise "crop" or "image".
@@ -69,7 +83,7 @@ def resolve_context(net: Net, window: Sequence[int], channels: int, backend: str
         raise ValueError(f"unknown backend {backend!r}; backends: auto, {', '.join(BACKENDS)}")
     if context is not None and context not in CONTEXTS:
         raise ValueError(f"unknown context {context!r}; contexts: {', '.join(CONTEXTS)}, or None")
-    if not grids.has_padding(net, window, channels):
+    if not padded:
         return "both"
     given = "crop" if backend == "crops" else "image"
     if context is None or context == given:
@@ -92,6 +106,7 @@ def score_map(
     *,
     context: str | None = None,
     memory_limit: int | None = None,
+    position_invariant: bool = False,
 ) -> ScoreMap:
     """Class scores of every window of every image.
 
@@ -100,13 +115,16 @@ def score_map(
       variables: its variables.
       images: [N, H, W, C], floating, normalised as in training.
       window: (height, width) that the net was trained on, pixels.
-      stride: distance between windows, one number or (vertical, horizontal), pixels, at least 1; None: the net's own.
+      stride: distance between windows, one number or (vertical, horizontal), pixels, at least 1; None: the native
+        stride.
       backend: "crops" cuts out every window and runs the net on it; "shift" runs the converted net once for each
         offset that the stride needs and interleaves the maps; "atrous" runs it once with pools and convolutions
         dilated; "mpf" runs it once on max-pooling fragments; "auto" takes the cheapest of those that compute the
         context, by `cnn.dense.cost`.
       context: "crop" or "image" (see above); None: what the backend computes, "image" for "auto".
-      memory_limit: for "auto", of what a run needs beside the parameters, bytes; None: no limit.
+      memory_limit: for "auto", bytes that a run may take beside the parameters; None: no limit.
+      position_invariant: round every score in the same way wherever it stands (see above). Slower; the map then equals
+        that of `stream` and `score_maps`, and that of any part of the image, to the bit.
 
     Returns:
       A `ScoreMap`.
@@ -119,33 +137,31 @@ def score_map(
     if images.ndim != 4:
         raise GeometryError(f"score_map: images have shape {images.shape}; they must be [N, H, W, C]")
     images = jnp.asarray(images)
-    image_shape = images.shape[1:]
-    window = as_pair(window, "window", "score_map")
+    shape = images.shape[1:]
     stride = None if stride is None else as_pair(stride, "stride", "score_map")
-    grid, context, backend = _resolve(
-        cast(Hashable, net), image_shape, window, stride, backend, context, memory_limit, len(images)
-    )
-    geometry.table(net, (*grid.window, image_shape[2]), variables)  # raises if the kernels are of another window
-    scores = run_backend(net, variables, images, grid, backend)
-    return ScoreMap(scores, grids.boxes(net, image_shape, grid, context), context, backend)
+    prepared = prepare(net, window, shape[2], position_invariant)
+    grid, context, backend = _resolve(prepared, shape, stride, backend, context, memory_limit, len(images))
+    prepared.check_variables(variables)
+    scores = run_backend(prepared, variables, images, grid, backend)
+    grid = with_sight(prepared, shape, grid, context)
+    return ScoreMap(scores, grid.boxes(shape), context, backend, grid)
 
 
 @functools.lru_cache(maxsize=256)
 def _resolve(
-    net: Any,
+    prepared: PreparedNet,
     image_shape: tuple[int, int, int],
-    window: Pair,
     stride: Pair | None,
     backend: str,
     context: str | None,
     memory_limit: int | None,
     count: int,
-) -> tuple[grids.Grid, str, str]:
-    """Where the windows lie, and the context and backend that answer what was asked; planned once for each shape."""
-    grid = grids.plan_grid(net, image_shape, window, stride)
-    context = resolve_context(net, grid.window, image_shape[2], backend, context)
+) -> tuple[Grid, str, str]:
+    """Where the windows lie, which context the map has, and the backend that computes it; once for each shape."""
+    grid = lay_grid(prepared, image_shape, stride)
+    context = resolve_context(prepared.padded, backend, context)
     if backend == "auto":
-        backend = cheapest(net, image_shape, grid, context, memory_limit, count)
+        backend = cheapest(prepared, image_shape, grid, context, memory_limit, count)
     return grid, context, backend
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import geometry
-from cnn.dense.lattice import Mask, Route, Step
+from cnn.dense.lattice import Group, Mask, Route, Step
 from cnn.layers import AvgPool, Conv, Layer, NMaxPool, Pool, SumPool, WindowLayer
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair
@@ -39,7 +39,7 @@ class Schedule(NamedTuple):
         return self.vertical.count, self.horizontal.count
 
 
-class Frame(NamedTuple):
+class Placement(NamedTuple):
     """Where a pass lies in its image, known only when it runs.
 
     Attributes:
@@ -51,11 +51,11 @@ class Frame(NamedTuple):
     limits: Any
 
 
-class Work(NamedTuple):
+class LayerWork(NamedTuple):
     """What one layer does in a pass over one image.
 
     Attributes:
-      name, kind: of the layer.
+      name, kind: the layer's.
       macs: multiply-adds.
       inputs, outputs: values that it reads and writes.
       workspace: values that it needs in between.
@@ -69,14 +69,14 @@ class Work(NamedTuple):
     workspace: int
 
 
-def run(schedule: Schedule, variables: Variables, images: jax.Array, frame: Frame | None = None) -> jax.Array:
+def run(schedule: Schedule, variables: Variables, images: jax.Array, placement: Placement | None = None) -> jax.Array:
     """Runs one pass.
 
     Args:
       schedule: what to run.
       variables: of the converted net (`cnn.convert.fc_to_conv`).
       images: [N, *schedule.extent, C], floating.
-      frame: where the pass lies in its image; None: its first position is the image's first pixel.
+      placement: where the pass lies in its image; None: its first position is the image's first pixel.
 
     Returns:
       Scores [N, *schedule.count, K].
@@ -85,11 +85,11 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, frame: Fram
       GeometryError: if an N-max pool would have to leave out values beyond the image's border.
     """
     x = images[None, None]  # (Fy, Fx, N, H, W, C)
-    for index, (layer, name, vertical, horizontal) in enumerate(_steps(schedule)):
+    for index, (layer, name, vertical, horizontal) in enumerate(_layer_steps(schedule)):
         own = {collection: tree[name] for collection, tree in variables.items() if name in tree}
         if isinstance(layer, WindowLayer):
-            valid = _valid(vertical.mask, horizontal.mask, frame, index)
-            x = _masked(layer, own, x, vertical.pieces, horizontal.pieces, valid)
+            valid = _valid(vertical.mask, horizontal.mask, placement, index)
+            x = _masked(layer, own, x, vertical.groups, horizontal.groups, valid)
         else:
             x = _apply(layer, own, x)
     x = _take(_take(x, schedule.vertical.order, 0), schedule.horizontal.order, 1)
@@ -98,27 +98,27 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, frame: Fram
     return scores[:, : schedule.vertical.count, : schedule.horizontal.count]
 
 
-def work(schedule: Schedule, channels: int) -> list[Work]:
+def work(schedule: Schedule, channels: int) -> list[LayerWork]:
     """What each layer of a pass does, without running it.
 
     Args:
-      schedule: of the pass.
-      channels: of the images.
+      schedule: the pass.
+      channels: channels of the images.
 
     Returns:
-      One `Work` for each layer, for one image.
+      One `LayerWork` for each layer, for one image.
     """
-    found = []
+    result = []
     fragments, shape = (1, 1), (*schedule.extent, channels)
-    for layer, name, vertical, horizontal in _steps(schedule):
+    for layer, name, vertical, horizontal in _layer_steps(schedule):
         inputs = fragments[0] * fragments[1] * shape[0] * shape[1] * shape[2]
         macs, workspace, made, largest = 0, 0, fragments, shape
         if not isinstance(layer, WindowLayer):
             largest = layer.output_shape(shape)
             macs = fragments[0] * fragments[1] * layer.macs(shape)
         else:
-            for down in vertical.pieces:
-                for across in horizontal.pieces:
+            for down in vertical.groups:
+                for across in horizontal.groups:
                     part = (down.stop - down.start, across.stop - across.start, shape[2])
                     piece = layer.clone(padding=(down.padding, across.padding))
                     batch = len(down.fragments) * len(across.fragments)
@@ -127,16 +127,16 @@ def work(schedule: Schedule, channels: int) -> list[Work]:
                     if isinstance(piece, Conv):
                         workspace = max(workspace, piece.workspace(part, batch))
                     largest = (out[0] + down.fill, out[1] + across.fill, out[2])
-            rows = sum(len(piece.fragments) for piece in vertical.pieces)
-            columns = sum(len(piece.fragments) for piece in horizontal.pieces)
+            rows = sum(len(group.fragments) for group in vertical.groups)
+            columns = sum(len(group.fragments) for group in horizontal.groups)
             made = (rows, columns)
         fragments, shape = made, largest
         outputs = fragments[0] * fragments[1] * shape[0] * shape[1] * shape[2]
-        found.append(Work(name, layer.kind, macs, inputs, outputs, workspace))
-    return found
+        result.append(LayerWork(name, layer.kind, macs, inputs, outputs, workspace))
+    return result
 
 
-def _steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
+def _layer_steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
     """Each layer as it is run, its name, and its two steps."""
     layers = schedule.net.layers
     names = geometry.layer_names(layers)
@@ -144,12 +144,12 @@ def _steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
         layers, names, schedule.vertical.steps, schedule.horizontal.steps, strict=True
     ):
         if isinstance(layer, WindowLayer):
-            layer = _respaced(layer, (down.stride, across.stride), (down.dilation, across.dilation))
+            layer = _with_spacing(layer, (down.stride, across.stride), (down.dilation, across.dilation))
         yield layer, name, down, across
 
 
-def _respaced(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
-    """A layer with another stride and dilation; its padding is the piece's."""
+def _with_spacing(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
+    """A layer with another stride and dilation; each group brings its own padding."""
     fields: dict[str, Any] = {"stride": stride, "dilation": dilation, "rounding": "exact", "padding": "valid"}
     if isinstance(layer, Conv):
         fields["padding_mode"] = "zero"
@@ -172,8 +172,8 @@ def _take(x: jax.Array, fragments: tuple[int, ...], axis: int) -> jax.Array:
     return jnp.take(x, np.array(fragments), axis=axis)
 
 
-def _windowed(layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Any], across: Sequence[Any]) -> Any:
-    """A layer with a window on all its pieces: [Fy, Fx, N, h, w, C] -> [Fy', Fx', N, h', w', C']."""
+def _windowed(layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Group], across: Sequence[Group]) -> Any:
+    """A layer with a window on all its groups: [Fy, Fx, N, h, w, C] -> [Fy', Fx', N, h', w', C']."""
     rows = []
     for top in down:
         strip = jax.lax.slice_in_dim(_take(x, top.fragments, 0), top.start, top.stop, axis=3)
@@ -188,7 +188,7 @@ def _windowed(layer: Layer, variables: Variables, x: jax.Array, down: Sequence[A
     return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=0)
 
 
-def _valid(down: Mask | None, across: Mask | None, frame: Frame | None, index: int) -> Any:
+def _valid(down: Mask | None, across: Mask | None, placement: Placement | None, index: int) -> Any:
     """Which values of a layer's input are real: [Fy, Fx, 1, h, w, 1] or one that broadcasts to it; None: all."""
     parts = []
     for axis, mask in enumerate((down, across)):
@@ -196,8 +196,8 @@ def _valid(down: Mask | None, across: Mask | None, frame: Frame | None, index: i
             continue
         positions = np.array(mask.starts)[:, None] + np.arange(mask.length) * mask.spacing
         limit: Any = mask.limit
-        if frame is not None:
-            positions, limit = positions + frame.corner[axis], frame.limits[index, axis]
+        if placement is not None:
+            positions, limit = positions + placement.corner[axis], placement.limits[index, axis]
         valid = (positions >= 0) & (positions <= limit)  # (F, length)
         shape = (valid.shape[0], 1, 1, valid.shape[1], 1, 1) if axis == 0 else (1, *valid.shape[:1], 1, 1, -1, 1)
         parts.append(valid.reshape(shape))
@@ -207,7 +207,7 @@ def _valid(down: Mask | None, across: Mask | None, frame: Frame | None, index: i
 
 
 def _masked(
-    layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Any], across: Sequence[Any], valid: Any
+    layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Group], across: Sequence[Group], valid: Any
 ) -> jax.Array:
     """`_windowed`, values that are not valid being padding: zeros for a convolution, absent for a pool."""
     if valid is None:
@@ -225,4 +225,5 @@ def _masked(
         total = _windowed(add, {}, jnp.where(valid, x, 0), down, across)
         return total / jnp.maximum(_windowed(add, {}, real, down, across), 1)  # no pixel counts beyond the border
     y = _windowed(layer, variables, jnp.where(valid, x, -jnp.inf), down, across)
-    return jnp.where(jnp.isneginf(y), 0, y)  # windows wholly beyond the border: nobody reads them, if they are finite
+    # No score is made of a window that lies wholly beyond the border; but -inf times 0 would be NaN in those that are.
+    return jnp.where(jnp.isneginf(y), 0, y)

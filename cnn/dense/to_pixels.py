@@ -1,8 +1,8 @@
 """From score maps to pixels: heat maps as large as the image, the best box of each image, a class for each pixel.
 
 All functions are NumPy, pure, and work on one image's map [h, w] or [h, w, K], except `best_boxes`, which takes a whole
-`ScoreMap`. A score belongs to the centre of its box. Boxes that are cut at the image's border are put back to where
-they were before (their neighbours tell the distance); centres of cut boxes would be too close together.
+`ScoreMap`. A score belongs to the centre of the pixels that it saw, before they were cut at the image's border: the
+map's grid tells where that is.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnn.dense.grid import Grid
 from cnn.dense.maps import ScoreMap
-from cnn.windows import Pair, as_pair, shape_text
+from cnn.windows import shape_text
 
 METHODS = ("cells", "bilinear")
-WAY_OUT = 'take the windows themselves: dense.boxes(net, image_shape, grid, "crop")'
 
 
 class Best(NamedTuple):
@@ -31,26 +31,17 @@ class Best(NamedTuple):
     scores: np.ndarray
 
 
-class _Axis(NamedTuple):
-    """Evenly spaced boxes along one axis: box i is centred on `twice_centre / 2 + i * stride` (pixel edges)."""
+def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method: str = "cells") -> np.ndarray:
+    """Scores upsampled to the size of the image, each at the centre of the pixels that it saw.
 
-    twice_centre: int
-    stride: int
-
-
-def heat_map(scores: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], method: str = "cells") -> np.ndarray:
-    """Scores upsampled to the size of the image, each at the centre of its box.
-
-    Each score has a cell around its centre, as large as the distance between neighbouring boxes, so that cells tile the
-    image without gaps; a pixel belongs to a cell if its centre lies in it (upper and left edges count as inside).
-    Along an axis with a single score the cell is its whole box. At stride 1 each pixel has the score of the window
-    centred on it; of the two middle pixels of an even window the first.
+    Each score has a cell around its centre, as large as the distance between neighbouring windows, so that cells tile
+    the image without gaps; a pixel belongs to a cell if its centre lies in it (upper and left edges count as inside).
+    Along an axis with a single score the cell is all that the score saw. At stride 1 each pixel has the score of the
+    window centred on it; of the two middle pixels of an even window the first.
 
     Args:
-      scores: [h, w] or [h, w, K], one or K numbers for each box.
-      boxes: (y0, x0, y1, x1), pixels, y1 and x1 exclusive, int [h, w, 4], evenly spaced in rows and columns as
-        `cnn.dense.boxes` gives them for a whole map; cut at the image's border or not. Two boxes cut by the same
-        amount on opposite sides look whole, and are taken as whole.
+      scores: [h, w] or [h, w, K], one or K numbers for each window.
+      grid: where the windows lie (`ScoreMap.grid`).
       image_shape: (H, W, ...), pixels.
       method: "cells" gives a pixel its cell's score; "bilinear" interpolates between the four centres around it, and
         between the border of the cells and the outermost centres holds the outermost value.
@@ -59,25 +50,24 @@ def heat_map(scores: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], 
       float32 [H, W] or [H, W, K]; NaN where no cell covers a pixel, the same pixels for both methods.
 
     Raises:
-      ValueError: for an unknown method, if scores and boxes differ in shape, if the boxes are not evenly spaced in rows
-        and columns, or if all are cut so that they no longer tell where they were.
+      ValueError: for an unknown method, or if the scores are not those of the grid.
     """
     if method not in METHODS:
         raise ValueError(f"heat_map: method (={method!r}) must be one of {', '.join(METHODS)}")
     scores = np.asarray(scores, np.float32)
-    boxes = np.asarray(boxes)
-    if scores.ndim not in (2, 3) or boxes.shape != (*scores.shape[:2], 4):
+    if scores.ndim not in (2, 3) or scores.shape[:2] != grid.size:
         raise ValueError(
-            f"heat_map: scores {scores.shape} and boxes {boxes.shape} must be [h, w] or [h, w, K], and [h, w, 4]"
+            f"heat_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
+            f"({grid.size[0]}, {grid.size[1]}) or ({grid.size[0]}, {grid.size[1]}, K)"
         )
     result = scores
-    for axis, spans in enumerate(_rows_and_columns(boxes)):
-        cells = _cells(spans, image_shape[axis])
+    for axis in range(2):
+        cells = _cells(grid, axis, image_shape[axis])
         seen = cells >= 0
-        if method == "cells" or len(spans) == 1:
+        if method == "cells" or grid.size[axis] == 1:
             spread = result.take(np.maximum(cells, 0), axis)
         else:
-            first, second, weight = _neighbours(spans, image_shape[axis])
+            first, second, weight = _neighbours(grid, axis, image_shape[axis])
             weight = np.expand_dims(weight, tuple(range(1, result.ndim - axis)))
             spread = result.take(first, axis) * (1 - weight) + result.take(second, axis) * weight
         # Set rather than multiplied: a NaN among the scores stays where it is.
@@ -86,54 +76,30 @@ def heat_map(scores: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], 
     return result
 
 
-def _rows_and_columns(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(start, end) of each row [h, 2] and of each column [w, 2]."""
-    rows, columns = boxes[:, 0, 0::2], boxes[0, :, 1::2]
-    if (boxes[..., 0::2] != rows[:, None]).any() or (boxes[..., 1::2] != columns[None]).any():
-        raise ValueError("the boxes are not in rows and columns (y by row alone, x by column alone)")
-    return rows.astype(np.int64), columns.astype(np.int64)
+def _twice_centre(grid: Grid, axis: int) -> int:
+    """Twice the centre of what the first score of an axis saw, in pixel edges: a whole number."""
+    first, end = grid.spans(axis)
+    return int(first[0] + end[0])
 
 
-def _cells(spans: np.ndarray, size: int) -> np.ndarray:
+def _cells(grid: Grid, axis: int, size: int) -> np.ndarray:
     """Which cell each of `size` pixels lies in, -1: none. In whole numbers, so that no pixel falls between cells."""
     pixels = np.arange(size)
-    if len(spans) == 1:
-        return np.where((spans[0, 0] <= pixels) & (pixels < spans[0, 1]), 0, -1)
-    axis = _axis(spans, size)
-    cells = (2 * pixels + 1 - axis.twice_centre + axis.stride) // (2 * axis.stride)
-    return np.where((cells >= 0) & (cells < len(spans)), cells, -1)
+    if grid.size[axis] == 1:
+        first, end = grid.spans(axis)
+        return np.where((first[0] <= pixels) & (pixels < end[0]), 0, -1)
+    stride = grid.stride[axis]
+    cells = (2 * pixels + 1 - _twice_centre(grid, axis) + stride) // (2 * stride)
+    return np.where((cells >= 0) & (cells < grid.size[axis]), cells, -1)
 
 
-def _neighbours(spans: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel the boxes whose centres lie around it, and the weight of the second, float32 0 to 1."""
-    axis = _axis(spans, size)
-    place = (2 * np.arange(size) + 1 - axis.twice_centre) / (2 * axis.stride)
-    place = np.clip(place, 0, len(spans) - 1)
+def _neighbours(grid: Grid, axis: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each pixel the scores whose centres lie around it, and the weight of the second, float32 0 to 1."""
+    last = grid.size[axis] - 1
+    place = (2 * np.arange(size) + 1 - _twice_centre(grid, axis)) / (2 * grid.stride[axis])
+    place = np.clip(place, 0, last)
     first = np.floor(place).astype(np.int64)
-    return first, np.minimum(first + 1, len(spans) - 1), (place - first).astype(np.float32)
-
-
-def _axis(spans: np.ndarray, size: int) -> _Axis:
-    """Where boxes [n, 2], n at least 2, were before they were cut at 0 and `size`."""
-    low, high = spans[:, 0], spans[:, 1]
-    step = int(low[1] - low[0])
-    if step > 0 and (np.diff(spans, axis=0) == step).all():
-        return _Axis(int(low[0] + high[0]), step)
-    # An edge inside the image has not been cut. Two of them tell the distance, one of each kind the centre.
-    free_low, free_high = np.flatnonzero(low > 0), np.flatnonzero(high < size)
-    pair = free_low[-2:] if len(free_low) > 1 else free_high[:2]
-    if len(pair) < 2 or not len(free_low) or not len(free_high):
-        raise ValueError(
-            f"the {len(spans)} boxes along an axis of {size} pixels are cut at the image's border so that they no "
-            f"longer tell where they were: {spans.tolist()[:4]}; {WAY_OUT}"
-        )
-    edge = low if len(free_low) > 1 else high
-    step = int(edge[pair[1]] - edge[pair[0]])
-    start, end = (int(e[i] - i * step) for e, i in ((low, free_low[-1]), (high, free_high[0])))
-    whole = np.arange(len(spans)) * step
-    if step < 1 or (np.maximum(whole + start, 0) != low).any() or (np.minimum(whole + end, size) != high).any():
-        raise ValueError(f"the boxes are not evenly spaced along an axis of {size} pixels: {spans.tolist()[:4]}")
-    return _Axis(start + end, step)
+    return first, np.minimum(first + 1, last), (place - first).astype(np.float32)
 
 
 def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = "logits") -> Best:
@@ -163,11 +129,11 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
         scores = scores[..., class_index : class_index + 1]
     flat = scores.reshape(count, -1)
     best = flat.argmax(axis=1)
-    rows, columns, found = np.unravel_index(best, (height, width, scores.shape[-1]))
+    rows, columns, classes_won = np.unravel_index(best, (height, width, scores.shape[-1]))
     values = flat[np.arange(count), best]
     return Best(
         np.asarray(score_map.boxes)[rows, columns],
-        found + (class_index or 0),
+        classes_won + (class_index or 0),
         (np.exp(values) if over == "probabilities" else values).astype(np.float32),
     )
 
@@ -180,44 +146,41 @@ def _log_softmax(scores: np.ndarray) -> np.ndarray:
     return shifted - np.log1p(others.sum(axis=-1, keepdims=True))
 
 
-def class_map(
-    scores: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], window: int | Sequence[int]
-) -> np.ndarray:
+def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.ndarray:
     """A class for each pixel: that of the window centred on it, or of the nearest one at strides above 1.
 
     The middle pixel of a window of n pixels is its pixel (n - 1) // 2: of the two middle pixels of an even window the
     upper, and left, one. Between two windows equally near, the later one counts, as in `heat_map`.
 
     Args:
-      scores: class scores (logits) of a whole map, [h, w, K]: window (i, j) starts at (i, j) times the stride.
-      boxes: their boxes, [h, w, 4], as for `heat_map`.
+      scores: class scores (logits) of a whole map, [h, w, K].
+      grid: where the windows lie (`ScoreMap.grid`).
       image_shape: (H, W, ...), pixels.
-      window: height and width of a window, pixels, one number or two.
 
     Returns:
       int32 [H, W], the class of the largest score (of equal ones the first); -1 where a window centred on the pixel
       would reach beyond the image.
 
     Raises:
-      ValueError: if shapes do not fit each other, or the boxes do not tell the stride (see `heat_map`).
+      ValueError: if the scores are not those of the grid, or the grid is that of a larger image.
     """
-    window = as_pair(window, "window", "class_map")
-    scores, boxes = np.asarray(scores), np.asarray(boxes)
-    if scores.ndim != 3 or boxes.shape != (*scores.shape[:2], 4):
-        raise ValueError(f"class_map: scores {scores.shape} and boxes {boxes.shape} must be [h, w, K] and [h, w, 4]")
+    scores = np.asarray(scores)
+    if scores.ndim != 3 or scores.shape[:2] != grid.size:
+        raise ValueError(
+            f"class_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
+            f"({grid.size[0]}, {grid.size[1]}, K)"
+        )
     classes = scores.argmax(axis=-1).astype(np.int32)
-    for axis, spans in enumerate(_rows_and_columns(boxes)):
-        size = image_shape[axis]
-        stride = _axis(spans, size).stride if len(spans) > 1 else 1
-        if (len(spans) - 1) * stride + window[axis] > size:
-            last: Pair = ((len(spans) - 1) * stride, (len(spans) - 1) * stride + window[axis])
+    for axis in range(2):
+        size, window, stride, last = image_shape[axis], grid.window[axis], grid.stride[axis], grid.size[axis] - 1
+        if grid.extent[axis] > size:
             raise ValueError(
-                f"class_map: the last window, {last[0]} to {last[1]}, ends beyond the image "
+                f"class_map: the last window, {last * stride} to {grid.extent[axis]}, ends beyond the image "
                 f"{shape_text(image_shape[:2])}; scores must be those of a whole map of this image"
             )
-        start = np.arange(size) - (window[axis] - 1) // 2  # of the window centred on a pixel
+        start = np.arange(size) - (window - 1) // 2  # where the window centred on a pixel starts
         # From centre to centre: an even window's centre is the edge between its two middle pixels.
-        nearest = np.clip((2 * np.arange(size) + 1 - window[axis] + stride) // (2 * stride), 0, len(spans) - 1)
+        nearest = np.clip((2 * np.arange(size) + 1 - window + stride) // (2 * stride), 0, last)
         classes = classes.take(nearest, axis)
-        classes[(slice(None),) * axis + ((start < 0) | (start > size - window[axis]),)] = -1
+        classes[(slice(None),) * axis + ((start < 0) | (start > size - window),)] = -1
     return classes

@@ -211,7 +211,7 @@ def _view_method(
     `views` maps images of one size, uint8 [n, H, W, C], and whether to mirror them to [n, V, height, width, C].
     """
     window, channels = run.image_shape[:2], run.image_shape[2]
-    most = crop_batch(run.net, dense.plan_grid(run.net, run.image_shape, window, None), channels)
+    most = crop_batch(dense.prepare(run.net, window, channels))
     multiply_adds = geometry.table(run.net, run.image_shape).macs
 
     def scores(batch: Batch, mirror: bool) -> WindowScores:

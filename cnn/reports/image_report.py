@@ -48,29 +48,10 @@ def map_picture(
     window = run.image_shape[:2]
     pixels = data.normalise(image[None], run.mean, run.std)
     found = dense.score_map(run.net, run.variables, pixels, window, stride)
-    boxes = window_boxes(run, image, stride)
     score_map_pictures.score_map_picture(
-        path, image, np.asarray(found.scores)[0], boxes, run.class_names, class_index, true_box
+        path, image, np.asarray(found.scores)[0], found.grid, run.class_names, class_index, true_box
     )
     return found
-
-
-def window_boxes(run: Run, image: np.ndarray, stride: int | None) -> np.ndarray:
-    """The windows of a map, for drawing.
-
-    A padded net's boxes of "image" context reach beyond the window and are cut at the image's border, so that their
-    centres are not where the windows are.
-
-    Args:
-      run: a trained net.
-      image: [H, W, C].
-      stride: between windows, pixels; None: the native stride.
-
-    Returns:
-      Pixel boxes (y0, x0, y1, x1), int [h, w, 4].
-    """
-    grid = dense.plan_grid(run.net, image.shape, run.image_shape[:2], stride)
-    return dense.boxes(run.net, image.shape, grid, "crop")
 
 
 def run_image(
@@ -166,15 +147,15 @@ def _print_remarks(run: Run, image: np.ndarray, centre_crop: list[tuple[str, flo
 
 def _draw(stem: str, run: Run, image: np.ndarray, found: dense.ScoreMap, stride: int | None) -> None:
     """Draws the best classes' heat maps, the best window and, at stride 1, the class around each pixel."""
-    scores, boxes = np.asarray(found.scores)[0], window_boxes(run, image, stride)
+    scores, grid = np.asarray(found.scores)[0], found.grid
     best_classes = np.argsort(-scores.max(axis=(0, 1)))[:TOP]
     score_map_pictures.class_heat_picture(
-        f"{stem}_classes.png", image, scores, boxes, run.class_names, best_classes.tolist()
+        f"{stem}_classes.png", image, scores, grid, run.class_names, best_classes.tolist()
     )
-    best = dense.best_boxes(found._replace(boxes=boxes))
+    best = dense.best_boxes(found._replace(boxes=grid.window_boxes()))  # the windows, not all that they saw
     score_map_pictures.best_boxes_picture(f"{stem}_best.png", image[None], best, run.class_names)
     if stride == 1:
-        classes = dense.class_map(scores, boxes, image.shape, run.image_shape[:2])
+        classes = dense.class_map(scores, grid, image.shape)
         score_map_pictures.class_map_picture(f"{stem}_pixels.png", image, classes, run.class_names)
 
 

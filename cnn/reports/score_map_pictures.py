@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn.dense.grid import Grid
 from cnn.dense.to_pixels import Best, heat_map
 from cnn.reports.figure import ORANGE, SKY, class_name, figure, outline, show
 
@@ -25,7 +26,7 @@ def score_map_picture(
     path: str,
     image: np.ndarray,
     scores: np.ndarray,
-    boxes: np.ndarray,
+    grid: Grid,
     class_names: Sequence[str],
     class_index: int | None = None,
     true_box: Sequence[int] | np.ndarray | None = None,
@@ -36,13 +37,13 @@ def score_map_picture(
       path: of the PNG to write.
       image: uint8 [H, W, C], C 1 or 3.
       scores: class scores (logits), [h, w, K].
-      boxes: pixel boxes (y0, x0, y1, x1), [h, w, 4].
+      grid: where the windows lie (`cnn.dense.ScoreMap.grid`).
       class_names: names of the classes, [K].
       class_index: which class; None: that of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
 
     Raises:
-      ValueError: if scores and boxes do not fit each other.
+      ValueError: if the scores are not those of the grid.
     """
     from matplotlib.lines import Line2D
 
@@ -53,6 +54,7 @@ def score_map_picture(
     best = np.unravel_index(scores[..., class_index].argmax(), scores.shape[:2])
     probability = _softmax(scores)[..., class_index]
     name = class_name(class_names, class_index)
+    windows = grid.window_boxes()
     panel = 3.6 * _aspect(image)
     with figure(path, (8.4, panel + 0.9)) as page:
         left, right = page.subplots(1, 2, sharex=True, sharey=True)
@@ -60,14 +62,14 @@ def score_map_picture(
             show(axes, image)
             axes.set_xlabel("x (pixels)")
         left.set_ylabel("y (pixels)")
-        overlay = _heat(right, probability, boxes, image)
+        overlay = _heat(right, probability, grid, image)
         bar = page.colorbar(overlay, ax=right, fraction=0.05, pad=0.02, label=f"probability of {name!r}")
         if bar.solids is not None:
             bar.solids.set_alpha(1)
         for axes in (left, right):
             if true_box is not None:
                 outline(axes, true_box, SKY, linestyle=DASHED)
-            outline(axes, boxes[best], ORANGE)
+            outline(axes, windows[best], ORANGE)
         left.set_title(f"best window: {name!r} with probability {probability[best]:.3f}")
         right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
         lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"best window for {name!r}")]
@@ -80,7 +82,7 @@ def class_heat_picture(
     path: str,
     image: np.ndarray,
     scores: np.ndarray,
-    boxes: np.ndarray,
+    grid: Grid,
     class_names: Sequence[str],
     classes: Sequence[int] | None = None,
     columns: int = 3,
@@ -91,13 +93,13 @@ def class_heat_picture(
       path: of the PNG to write.
       image: uint8 [H, W, C], C 1 or 3.
       scores: class scores (logits), [h, w, K].
-      boxes: pixel boxes (y0, x0, y1, x1), [h, w, 4].
+      grid: where the windows lie (`cnn.dense.ScoreMap.grid`).
       class_names: names of the classes, [K].
       classes: which, in order; None: the `PANELS` with the largest probability anywhere, the largest first.
       columns: panels in a row.
 
     Raises:
-      ValueError: if there is no class to draw, or scores and boxes do not fit each other.
+      ValueError: if there is no class to draw, or the scores are not those of the grid.
     """
     scores = np.asarray(scores, np.float64)
     probability = _softmax(scores)
@@ -107,6 +109,7 @@ def class_heat_picture(
         classes = [int(k) for k in order[:PANELS]]
     if not len(classes):
         raise ValueError("class_heat_picture: there are no classes to draw")
+    windows = grid.window_boxes()
     columns = min(columns, len(classes))
     rows = math.ceil(len(classes) / columns)
     with figure(path, (2.8 * columns + 0.8, (2.8 * _aspect(image) + 0.3) * rows)) as page:
@@ -116,9 +119,9 @@ def class_heat_picture(
             axes.set_axis_off()
         for axes, k in zip(panels.ravel(), classes, strict=False):  # the last row may have room left
             show(axes, image)
-            overlay = _heat(axes, probability[..., k], boxes, image)
+            overlay = _heat(axes, probability[..., k], grid, image)
             best = np.unravel_index(scores[..., k].argmax(), scores.shape[:2])
-            outline(axes, boxes[best], ORANGE)
+            outline(axes, windows[best], ORANGE)
             axes.set_title(f"{class_name(class_names, k)}, at most {probability[..., k].max():.3f}", fontsize=9)
         if overlay is not None:
             bar = page.colorbar(overlay, ax=panels, fraction=0.04, pad=0.02, label="probability")
@@ -207,9 +210,9 @@ def class_map_picture(path: str, image: np.ndarray, classes: np.ndarray, class_n
             page.legend(handles=patches, loc="outside lower center", ncols=min(4, len(patches)), frameon=False)
 
 
-def _heat(axes: "Axes", values: np.ndarray, boxes: np.ndarray, image: np.ndarray) -> "AxesImage":
+def _heat(axes: "Axes", values: np.ndarray, grid: Grid, image: np.ndarray) -> "AxesImage":
     """Lays probabilities [h, w] over the image; pixels of no window stay bare."""
-    return axes.imshow(heat_map(values, boxes, image.shape), cmap="viridis", vmin=0, vmax=1, alpha=0.8)
+    return axes.imshow(heat_map(values, grid, image.shape), cmap="viridis", vmin=0, vmax=1, alpha=0.8)
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

@@ -92,8 +92,9 @@ def test_one_pass_is_the_converted_net():
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (32, 32, 3))
     apply = jit_net(lambda variables, x: conv_net.apply(variables, x, train=False), ())
     expected = apply(conv_variables, images)
-    result = dense.score_map(net, variables, images, (32, 32), 4, "shift")
+    result = dense.score_map(net, variables, images, (32, 32), 4, "shift", position_invariant=True)
     np.testing.assert_array_equal(result.scores, expected)
+    assert_same_scores(dense.score_map(net, variables, images, (32, 32), 4, "shift").scores, expected)
 
 
 def test_two_passes_leave_holes_and_four_do_not():
@@ -252,11 +253,11 @@ def test_compiles_once_for_each_extent():
     """All shifts of one extent share a compilation: at stride 1 there are at most two extents along each axis."""
     net = nets.create("qa_net", num_classes=3)
     variables = make(net, (32, 32), 1)
-    before = backends._run_pass.whole._cache_size()
+    before = backends.run_pass.whole._cache_size()
     dense.score_map(net, variables, pixels(1, 47, 47, 1), (32, 32), 1, "shift")
-    assert backends._run_pass.whole._cache_size() - before == 1
+    assert backends.run_pass.whole._cache_size() - before == 1
     dense.score_map(net, variables, pixels(1, 46, 46, 1), (32, 32), 1, "shift")
-    assert backends._run_pass.whole._cache_size() - before == 1 + 4
+    assert backends.run_pass.whole._cache_size() - before == 1 + 4
 
 
 def test_errors_say_the_way_out():

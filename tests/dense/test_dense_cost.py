@@ -56,9 +56,10 @@ def test_predicted_bytes_are_xlas(name, window, shape, stride, backend):
     variables = jax.eval_shape(
         lambda: net.init(jax.random.key(0), jnp.zeros((1, window, window, shape[2])), train=False)
     )
-    schedule = backends.plan_passes(net, shape, grid, backend)[0].schedule
+    prepared = dense.prepare(net, (window, window), shape[2])
+    schedule = backends.plan_passes(prepared, shape, grid, backend)[0].schedule
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    compiled = backends._run_pass.whole.lower(net, grid.window, schedule, variables, images, 0, 0).compile()
+    compiled = backends.run_pass.whole.lower(prepared, schedule, variables, images, 0, 0).compile()
     found = compiled.memory_analysis()
     predicted = cost.schedule_bytes(schedule, shape[2])
     assert found.temp_size_in_bytes + found.output_size_in_bytes <= predicted * 1.1
@@ -77,12 +78,13 @@ def test_predicted_bytes_of_crops_are_xlas(padding, window, size):
     grid = dense.plan_grid(net, shape, (window, window), 4)
     variables = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, window, window, 3)), train=False))
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    batch = backends.crop_batch(net, grid, 3)
+    prepared = dense.prepare(net, (window, window), 3)
+    batch = backends.crop_batch(prepared)
     corners = jax.ShapeDtypeStruct((batch, 3), jnp.int32)
-    compiled = backends._run_crops.whole.lower(net, grid.window, variables, images, corners).compile()
+    compiled = backends.run_crops.whole.lower(net, grid.window, variables, images, corners).compile()
     found = compiled.memory_analysis()
     found = found.temp_size_in_bytes + found.output_size_in_bytes
-    predicted = cost.backend_bytes(net, shape, grid, "crops")
+    predicted = cost.backend_bytes(prepared, shape, grid, "crops")
     assert found <= predicted <= 1.7 * found
     # Inputs and outputs alone, all that is counted of the layers' other forms, are too few.
     largest = 2 * 4 * batch * window**2 * 128

@@ -18,6 +18,10 @@ PADDED = nets.net(
 SIZES = [(80, 91), (57, 64), (120, 75), (60, 130), (33, 40)]
 
 
+def prepare(net, window, channels=2):
+    return dense.prepare(net, window, channels, position_invariant=True)
+
+
 def pictures(seed=0):
     rng = np.random.default_rng(seed)
     return [rng.normal(size=(*size, 2)).astype(np.float32) for size in SIZES]
@@ -27,11 +31,13 @@ def pictures(seed=0):
 @pytest.mark.parametrize("stride", [None, 1])
 def test_images_of_different_sizes_are_one_program(net, window, stride):
     variables, images = random_variables(net, window, 2), pictures()
-    before = tiles._run_schedule.whole._cache_size()
+    before = tiles.run_schedule.whole._cache_size()
     maps = dense.score_maps(net, variables, images, window, stride, tile=24)
-    assert tiles._run_schedule.whole._cache_size() - before == 1
+    assert tiles.run_schedule.whole._cache_size() - before == 1
     for image, found in zip(images, maps, strict=True):
-        alone = dense.score_map(net, variables, jnp.asarray(image)[None], window, stride, "atrous")
+        alone = dense.score_map(
+            net, variables, jnp.asarray(image)[None], window, stride, "atrous", position_invariant=True
+        )
         assert found.context == alone.context and found.scores.shape == alone.scores.shape
         np.testing.assert_array_equal(found.boxes, alone.boxes)
         if min(alone.scores.shape[1:3]) >= tiles.LEAST_OUTPUTS:
@@ -41,30 +47,32 @@ def test_images_of_different_sizes_are_one_program(net, window, stride):
 
 
 def test_places_of_tiles():
-    tiling = tiles.plan_tiles(UNPADDED, (100, 120, 2), (8, 10), None, "mpf", outputs=(20, 17))
-    assert (tiling.stride, tiling.size, tiling.outputs, tiling.counts) == ((2, 2), (47, 56), (20, 17), (3, 4))
+    tiling = tiles.plan_tiles(prepare(UNPADDED, (8, 10)), (100, 120, 2), None, "mpf", outputs=(20, 17))
+    assert (tiling.grid.stride, tiling.grid.size, tiling.outputs, tiling.counts) == ((2, 2), (47, 56), (20, 17), (3, 4))
     assert tiling.extent == (19 * 2 + 8, 16 * 2 + 10) and tiling.before == (0, 0)
-    assert tiling.corner(2, 3) == (80, 102)
-    framed = tiles.plan_tiles(PADDED, (100, 120, 2), (13, 13), None, "mpf", outputs=20)
+    assert [tile.corner for tile in tiling.tiles()][2 * 4 + 3] == (80, 102)
+    padded = tiles.plan_tiles(prepare(PADDED, (13, 13)), (100, 120, 2), None, "mpf", outputs=20)
     # Receptive field of the first score: 1 (conv) + 1 (pool) + 1 * 2 (conv) pixels of padding before it.
-    assert framed.before == (4, 4) and framed.corner(1, 0) == (20 * 4 - 4, -4)
-    few = tiles.plan_tiles(UNPADDED, (100, 120, 2), (8, 10), 1, "shift", outputs=1)
+    assert padded.before == (4, 4)
+    corners = [tile.corner for tile in padded.tiles()]
+    assert corners[padded.counts[1]] == (20 * 4 - 4, -4)
+    few = tiles.plan_tiles(prepare(UNPADDED, (8, 10)), (100, 120, 2), 1, "shift", outputs=1)
     assert few.outputs == (2 * tiles.LEAST_OUTPUTS,) * 2  # each of its two by two shifts is large enough
 
 
 def test_tiles_fit_a_limit_and_say_when_none_does():
     for limit in (2**20, 2**23):
-        tiling = tiles.plan_tiles(UNPADDED, (4000, 4000, 2), (8, 10), None, memory_limit=limit)
-        assert 0.5 * limit < tiles.tile_bytes(UNPADDED, tiling) <= limit
+        tiling = tiles.plan_tiles(prepare(UNPADDED, (8, 10)), (4000, 4000, 2), memory_limit=limit)
+        assert 0.5 * limit < tiles.tile_bytes(tiling) <= limit
     with pytest.raises(MemoryError, match=r"a tile of 16x16 scores .* needs .* MiB, the limit is 0.0 MiB"):
-        tiles.plan_tiles(UNPADDED, (4000, 4000, 2), (8, 10), None, memory_limit=1000)
+        tiles.plan_tiles(prepare(UNPADDED, (8, 10)), (4000, 4000, 2), memory_limit=1000)
 
 
 def test_bytes_are_normalised_by_a_table_to_the_bit():
     mean, std = (0.485, 0.2), (0.229, 0.31)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 61, 2), np.uint8)
     expected = np.asarray(data.normalise(pixels, mean, std))
-    table = tiles._normalised_bytes(mean, std)
+    table = tiles.normalised_bytes(mean, std)
     for channel in range(2):
         np.testing.assert_array_equal(table[pixels[..., channel], channel], expected[..., channel])
 
@@ -72,7 +80,7 @@ def test_bytes_are_normalised_by_a_table_to_the_bit():
 def test_what_cannot_be_tiled():
     edge = nets.net([Conv(3, 3, padding=1, padding_mode="edge"), Flatten(), Dense(2)])
     with pytest.raises(GeometryError, match="conv1 .*only zero padding can be continued from tile to tile"):
-        tiles.plan_tiles(edge, (40, 40, 1), (8, 8))
+        tiles.plan_tiles(prepare(edge, (8, 8), 1), (40, 40, 1))
     n_max = nets.net([NMaxPool(3, 2, padding=1, n=2, rounding="floor"), Flatten(), Dense(2)])
     variables = random_variables(n_max, (8, 8), 1)
     with pytest.raises(GeometryError, match=r"max.* cannot leave out single values.*context='crop'"):

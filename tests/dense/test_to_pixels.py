@@ -8,20 +8,8 @@ import pytest
 from cnn import dense, nets
 from cnn.dense import to_pixels
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
+from tests.reference.grids import boxes_of, grid_of, spans
 from tests.reference.weights import random_variables as make
-
-
-def boxes_of(rows, columns):
-    """[h, w, 4] from (y0, y1) of each row and (x0, x1) of each column."""
-    return np.array([[(y0, x0, y1, x1) for x0, x1 in columns] for y0, y1 in rows])
-
-
-def spans(count, window, stride, start=0):
-    return [(start + i * stride, start + i * stride + window) for i in range(count)]
-
-
-def cut(these, size):
-    return [(max(low, 0), min(high, size)) for low, high in these]
 
 
 def draw(*shape, seed=0):
@@ -34,7 +22,7 @@ def same(got, wanted):
 
 
 def by_loop(scores, rows, columns, image_shape, method):
-    """Pixel by pixel, from the boxes as they were before they were cut."""
+    """Pixel by pixel, from what each score saw, not cut at the image's border."""
     result = np.full(image_shape[:2], np.nan)
     ends = []
     for these in (rows, columns):
@@ -65,7 +53,7 @@ def by_loop(scores, rows, columns, image_shape, method):
 
 
 LAYOUTS = {
-    # rows and columns before they are cut, and the size of the image
+    # rows and columns before they are cut at the image's border, and the size of the image
     "stride 1, odd and even window": (spans(3, 5, 1), spans(4, 4, 1), (7, 7)),
     "coarser": (spans(3, 8, 4), spans(4, 6, 3), (18, 15)),
     "odd stride, odd window": (spans(2, 7, 5), spans(3, 9, 3), (14, 15)),
@@ -82,22 +70,22 @@ LAYOUTS = {
 def test_heat_map_against_loops(name, method):
     rows, columns, size = LAYOUTS[name]
     scores = draw(len(rows), len(columns), 2)
-    boxes = boxes_of(cut(rows, size[0]), cut(columns, size[1]))
-    got = to_pixels.heat_map(scores, boxes, (*size, 3), method)
+    grid = grid_of(rows, columns)
+    got = to_pixels.heat_map(scores, grid, (*size, 3), method)
     for k in range(2):
         same(got[..., k], by_loop(scores[..., k], rows, columns, size, method))
-    same(to_pixels.heat_map(scores[..., 1], boxes, size, method), got[..., 1])
+    same(to_pixels.heat_map(scores[..., 1], grid, size, method), got[..., 1])
     assert np.isfinite(got).any()
 
 
 def test_heat_map_of_one_pixel_cells_is_the_scores():
     scores = np.arange(12.0).reshape(3, 4)
     for method in to_pixels.METHODS:
-        got = to_pixels.heat_map(scores, boxes_of(spans(3, 5, 1), spans(4, 5, 1)), (7, 8, 1), method)
+        got = to_pixels.heat_map(scores, grid_of(spans(3, 5, 1), spans(4, 5, 1)), (7, 8, 1), method)
         np.testing.assert_array_equal(got[2:5, 2:6], scores)  # the middle pixel of a window of five
         assert np.isnan(got).sum() == 7 * 8 - 12
         # An even window has no middle pixel; bilinear interpolates between centres that lie on the edges of pixels.
-        got = to_pixels.heat_map(scores, boxes_of(spans(3, 4, 1), spans(4, 4, 1)), (6, 7), method)
+        got = to_pixels.heat_map(scores, grid_of(spans(3, 4, 1), spans(4, 4, 1)), (6, 7), method)
         assert np.isnan(got).sum() == 6 * 7 - 12
         if method == "cells":
             np.testing.assert_array_equal(got[1:4, 1:5], scores)
@@ -106,29 +94,35 @@ def test_heat_map_of_one_pixel_cells_is_the_scores():
 def test_heat_map_keeps_a_nan_to_itself():
     scores = draw(3, 3)
     scores[1, 1] = np.nan
-    got = to_pixels.heat_map(scores, boxes_of(spans(3, 4, 4), spans(3, 4, 4)), (12, 12))
+    got = to_pixels.heat_map(scores, grid_of(spans(3, 4, 4), spans(3, 4, 4)), (12, 12))
     assert np.isnan(got).sum() == 16 and np.isnan(got[4:8, 4:8]).all()
 
 
 def test_heat_map_refuses_what_does_not_fit():
-    boxes = boxes_of(spans(2, 4, 2), spans(3, 4, 2))
-    with pytest.raises(ValueError, match=r"scores \(3, 2\) and boxes \(2, 3, 4\)"):
-        to_pixels.heat_map(np.zeros((3, 2)), boxes, (8, 8))
+    grid = grid_of(spans(2, 4, 2), spans(3, 4, 2))
+    with pytest.raises(ValueError, match=r"scores have shape \(3, 2\); a grid of 2x3 windows needs \(2, 3\) or"):
+        to_pixels.heat_map(np.zeros((3, 2)), grid, (8, 8))
     with pytest.raises(ValueError, match="method .*'cubic'.*cells, bilinear"):
-        to_pixels.heat_map(np.zeros((2, 3)), boxes, (8, 8), "cubic")
-    boxes[0, 1, 0] += 1
-    with pytest.raises(ValueError, match="not in rows and columns"):
-        to_pixels.heat_map(np.zeros((2, 3)), boxes, (8, 8))
-    uneven = boxes_of([(0, 4), (3, 7), (5, 9)], spans(3, 4, 2))
-    with pytest.raises(ValueError, match="not evenly spaced along an axis of 12"):
-        to_pixels.heat_map(np.zeros((3, 3)), uneven, (12, 12))
-    # Every box cut at both sides: nothing is left that tells one from the other.
-    with pytest.raises(ValueError, match=r"no longer tell where they were.*dense\.boxes"):
-        to_pixels.heat_map(np.zeros((2, 2)), boxes_of([(0, 8), (0, 8)], spans(2, 4, 2)), (8, 8))
+        to_pixels.heat_map(np.zeros((2, 3)), grid, (8, 8), "cubic")
+
+
+def test_a_map_carries_its_grid_also_where_every_box_is_cut():
+    """Padded windows as large as nearly all of the image: cut boxes would not tell how far apart they are."""
+    net = nets.net([Conv(4, 3, padding=1), MaxPool(2), Conv(5, 3, padding=1), Flatten(), Dense(3)])
+    found = dense.score_map(net, make(net, (8, 8), 1), jnp.asarray(draw(1, 10, 10, 1)), (8, 8), 1)
+    assert found.boxes[1, 1].tolist() == found.boxes[0, 0].tolist() or found.boxes[1, 1].tolist() == [0, 0, 10, 10]
+    assert (found.grid.stride, found.grid.size, found.grid.window) == ((1, 1), (3, 3), (8, 8))
+    assert found.grid.offset == (-3, -3) and found.grid.seen == (14, 14)
+    np.testing.assert_array_equal(found.grid.boxes((10, 10)), found.boxes)
+    assert found.grid.window_boxes()[2, 1].tolist() == [2, 1, 10, 9]
+    # Centres are those of the windows: of the even window's two middle pixels the first.
+    heat = to_pixels.heat_map(np.asarray(found.scores)[0, ..., 0], found.grid, (10, 10))
+    np.testing.assert_array_equal(heat[3:6, 3:6], found.scores[0, ..., 0])
+    assert np.isnan(heat).sum() == 100 - 9
 
 
 def a_map(scores, boxes):
-    return dense.ScoreMap(jnp.asarray(scores), boxes, "both", "crops")
+    return dense.ScoreMap(jnp.asarray(scores), boxes, "both", "crops", dense.Grid((1, 1), (1, 1), (1, 1), (1, 1)))
 
 
 def test_best_boxes_against_loops():
@@ -176,7 +170,7 @@ def test_class_map_against_loops(window, stride, size):
     rows = spans((size[0] - window[0]) // stride + 1, window[0], stride)
     columns = spans((size[1] - window[1]) // stride + 1, window[1], stride)
     scores = draw(len(rows), len(columns), 4)
-    got = to_pixels.class_map(scores, boxes_of(rows, columns), (*size, 3), window)
+    got = to_pixels.class_map(scores, grid_of(rows, columns), (*size, 3))
     assert got.dtype == np.int32 and got.shape == size
     for y in range(size[0]):
         for x in range(size[1]):
@@ -196,7 +190,7 @@ def test_class_map_at_stride_one_is_the_centred_crops_class():
         variables, image = make(net, window, 2), jnp.asarray(draw(1, 15, 13, 2))
         classify = jax.jit(lambda crop, variables=variables: net.apply(variables, crop, train=False).argmax())
         found = dense.score_map(net, variables, image, window, 1)
-        got = to_pixels.class_map(np.asarray(found.scores[0]), found.boxes, image.shape[1:], window)
+        got = to_pixels.class_map(np.asarray(found.scores[0]), found.grid, image.shape[1:])
         assert (got >= 0).sum() == found.boxes.shape[0] * found.boxes.shape[1]
         for y, x in np.argwhere(got >= 0)[::5]:
             y0, x0 = y - (window[0] - 1) // 2, x - (window[1] - 1) // 2
@@ -206,9 +200,9 @@ def test_class_map_at_stride_one_is_the_centred_crops_class():
 
 def test_class_map_refuses_a_map_of_another_image():
     with pytest.raises(ValueError, match="last window, 4 to 9, ends beyond the image 8x9"):
-        to_pixels.class_map(np.zeros((3, 3, 2)), boxes_of(spans(3, 5, 2), spans(3, 5, 2)), (8, 9), 5)
-    with pytest.raises(ValueError, match=r"must be \[h, w, K\]"):
-        to_pixels.class_map(np.zeros((3, 3)), boxes_of(spans(3, 5, 2), spans(3, 5, 2)), (9, 9), 5)
+        to_pixels.class_map(np.zeros((3, 3, 2)), grid_of(spans(3, 5, 2), spans(3, 5, 2)), (8, 9))
+    with pytest.raises(ValueError, match=r"scores have shape \(3, 3\); a grid of 3x3 windows needs \(3, 3, K\)"):
+        to_pixels.class_map(np.zeros((3, 3)), grid_of(spans(3, 5, 2), spans(3, 5, 2)), (9, 9))
 
 
 # Smooth activations and few values in a pool: a large change of any pixel that is seen gets through.

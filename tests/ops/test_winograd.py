@@ -131,7 +131,7 @@ def test_dense_nets_round_alike_everywhere():
     converted = convert.convolutional(net, window)
     assert [layer.uniform for layer in converted.layers if isinstance(layer, Conv)] == [True] * 3
     assert [layer.uniform for layer in net.layers if isinstance(layer, Conv)] == [False] * 2
-    free = convert.convolutional(net, window, uniform=False)
+    free = convert.convolutional(net, window, position_invariant=False)
     assert not any(layer.uniform for layer in free.layers if isinstance(layer, Conv)) and str(free) == str(converted)
     variables = random_variables(net, window[:2], 2)
     conv_net, conv_variables = convert.fc_to_conv(net, variables, window)

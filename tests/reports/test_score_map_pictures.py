@@ -8,7 +8,7 @@ import pytest
 
 from cnn.dense import to_pixels
 from cnn.reports import score_map_pictures
-from tests.dense.test_to_pixels import boxes_of, spans
+from tests.reference.grids import grid_of, spans
 from tests.reports.test_run_pictures import read
 
 ORANGE = [255, 127, 14]
@@ -18,9 +18,9 @@ ORANGE = [255, 127, 14]
 def test_score_map_picture(tmp_path, channels, class_index, true_box):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (20, 26, channels)).astype(np.uint8)
-    scores, boxes = rng.normal(size=(4, 5, 3)), boxes_of(spans(4, 8, 4), spans(5, 8, 4))
+    scores, grid = rng.normal(size=(4, 5, 3)), grid_of(spans(4, 8, 4), spans(5, 8, 4))
     path = tmp_path / "new" / "map.png"  # a folder that is not there yet
-    score_map_pictures.score_map_picture(str(path), image, scores, boxes, ["a", "$b$", "c"], class_index, true_box)
+    score_map_pictures.score_map_picture(str(path), image, scores, grid, ["a", "$b$", "c"], class_index, true_box)
     picture = read(path)
     orange = np.abs(picture - ORANGE).max(axis=-1) < 8
     assert orange.sum() > 200  # the best window is outlined
@@ -30,9 +30,9 @@ def test_score_map_picture_paints_where_the_window_is(tmp_path):
     # A black image: what is yellow is the one window with probability 1. Its cell must lie inside its own outline.
     scores = np.zeros((4, 4, 2))
     scores[..., 0], scores[2, 1] = 20, [-20, 20]
-    boxes = boxes_of(spans(4, 12, 6), spans(4, 12, 6))
+    grid = grid_of(spans(4, 12, 6), spans(4, 12, 6))
     score_map_pictures.score_map_picture(
-        str(tmp_path / "map.png"), np.zeros((30, 30, 1), np.uint8), scores, boxes, "ab", 1
+        str(tmp_path / "map.png"), np.zeros((30, 30, 1), np.uint8), scores, grid, "ab", 1
     )
     picture = read(tmp_path / "map.png")
     right = picture[:, picture.shape[1] // 2 : int(picture.shape[1] * 0.88)]  # without the bar
@@ -47,23 +47,23 @@ def test_score_map_picture_paints_where_the_window_is(tmp_path):
 
 def test_class_heat_picture_shows_the_classes_with_the_largest_probability(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    image, boxes = rng.integers(0, 256, (20, 26, 3)).astype(np.uint8), boxes_of(spans(4, 8, 4), spans(5, 8, 4))
+    image, grid = rng.integers(0, 256, (20, 26, 3)).astype(np.uint8), grid_of(spans(4, 8, 4), spans(5, 8, 4))
     scores = rng.normal(size=(4, 5, 9))
     scores[1, 2, 7], scores[3, 0, 2] = 40, 50  # both round to a probability of 1; the larger score comes first
     drawn = []
     monkeypatch.setattr(score_map_pictures, "class_name", lambda names, k: drawn.append(k) or str(names[k]))
-    score_map_pictures.class_heat_picture(str(tmp_path / "heat.png"), image, scores, boxes, list("abcdefghi"))
+    score_map_pictures.class_heat_picture(str(tmp_path / "heat.png"), image, scores, grid, list("abcdefghi"))
     assert drawn[:2] == [2, 7] and len(set(drawn)) == score_map_pictures.PANELS
     orange = np.abs(read(tmp_path / "heat.png") - ORANGE).max(axis=-1) < 8
     assert orange.sum() > 500  # a box in each panel
     drawn.clear()
     score_map_pictures.class_heat_picture(
-        str(tmp_path / "two.png"), image[..., :1], scores, boxes, list("abcdefghi"), [8, 1]
+        str(tmp_path / "two.png"), image[..., :1], scores, grid, list("abcdefghi"), [8, 1]
     )
     assert drawn == [8, 1]
     read(tmp_path / "two.png")
     with pytest.raises(ValueError, match="no classes"):
-        score_map_pictures.class_heat_picture(str(tmp_path / "none.png"), image, scores, boxes, "abcdefghi", [])
+        score_map_pictures.class_heat_picture(str(tmp_path / "none.png"), image, scores, grid, "abcdefghi", [])
 
 
 def test_best_boxes_picture(tmp_path):

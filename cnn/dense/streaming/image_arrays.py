@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnn.data import image_files
+from cnn.dense.blocks import overlap
 from cnn.windows import shape_text
 
 TIFF_COLOURS = ("MINISBLACK", "RGB")  # photometric interpretations whose numbers are intensities as they stand
@@ -30,10 +31,10 @@ def open_file(path: str, channels: int | None, cache_bytes: int) -> Any:
     Args:
       path: `.npy`, a zarr array's directory, `.tif`, `.tiff`, or any other picture that Pillow reads.
       channels: 1 or 3 for a picture; None: as it has. Other files are as they are.
-      cache_bytes: of decoded chunks or segments that are kept.
+      cache_bytes: bytes of decoded chunks or segments that are kept.
 
     Returns:
-      What has .shape ([H, W] or [H, W, C] if the file holds one image), .dtype, and [rows, columns] slices.
+      An array-like with .shape ([H, W] or [H, W, C] if the file holds one image), .dtype, and [rows, columns] slices.
 
     Raises:
       StorageError: a missing or malformed file, several images in one, or values that are not intensities.
@@ -59,7 +60,7 @@ def zarr_metadata(path: str) -> str | None:
     """The file that says that a directory is a zarr array (or group), if it is one.
 
     Args:
-      path: of the directory.
+      path: path of the directory.
 
     Returns:
       Path of `zarr.json` (version 3), `.zarray` or `.zgroup` (version 2), or None.
@@ -184,13 +185,11 @@ class _Segments:
         for plane in range(self._planes):
             for i in range(y0 // height, -(-y1 // height)):
                 for j in range(x0 // width, -(-x1 // width)):
-                    top, left = i * height, j * width
-                    ys = slice(max(y0, top), min(y1, top + height))
-                    xs = slice(max(x0, left), min(x1, left + width))
+                    # The part of the region that the segment covers, and the part of the segment that it is.
+                    rows, down = overlap(i * height - y0, height, y1 - y0)
+                    columns, across = overlap(j * width - x0, width, x1 - x0)
                     segment = self._segment((plane * self._grid[0] + i) * self._grid[1] + j)
-                    out[
-                        ys.start - y0 : ys.stop - y0, xs.start - x0 : xs.stop - x0, plane * depth : (plane + 1) * depth
-                    ] = segment[ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
+                    out[rows, columns, plane * depth : (plane + 1) * depth] = segment[down, across]
         return out
 
     def _segment(self, index: int) -> np.ndarray:

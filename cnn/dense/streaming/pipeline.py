@@ -16,10 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from cnn.dense import tiles
+from cnn.dense.blocks import Tile
 from cnn.dense.streaming.journal import write_journal
 from cnn.dense.streaming.source_and_sink import Sink, Source
 from cnn.dense.tiles import Tiling
-from cnn.nets import Net
 from cnn.windows import Pair, shape_text
 
 READ_AHEAD = 2  # tiles read before a device asks for them
@@ -28,31 +28,29 @@ JOURNAL_SECONDS = 5.0  # between two waits for the disk: work that a kill may co
 LOG = logging.getLogger(__name__)
 
 
-class Job(NamedTuple):
+class Task(NamedTuple):
     """What stays the same while tiles shrink.
 
     Attributes:
-      net: the classifier.
-      variables: its variables, a copy on each device.
-      devices: which tiles are spread over.
+      variables: the classifier's, a copy on each device.
+      devices: the devices that tiles are spread over.
       source: the image.
       sink: the map.
-      base: the tiles that are counted.
-      mean: of the training data, [C], or None.
-      std: likewise.
+      counted: the tiles that the journal counts.
+      mean: mean of the training data, [C], or None.
+      std: its standard deviation, [C], or None.
     """
 
-    net: Net
     variables: Sequence[Mapping[str, Any]]
     devices: Sequence[Any]
     source: Source
     sink: Sink
-    base: Tiling
+    counted: Tiling
     mean: Sequence[float] | None
     std: Sequence[float] | None
 
 
-class Record:
+class Progress:
     """How many tiles are done: in the journal (if there is one) only when they are on the disk.
 
     Attributes:
@@ -64,8 +62,8 @@ class Record:
 
         Args:
           sink: where the scores go.
-          path: of the journal; None: there is none.
-          facts: what the journal says besides; its "tiles" is their number.
+          path: path of the journal; None: the sink has none.
+          facts: what the journal says besides; its "tiles" is the number of tiles.
           done: how many of them are in the sink.
         """
         self.done, self._saved = done, done
@@ -93,44 +91,29 @@ class Record:
         self._saved, self._time = self.done, time.monotonic()
 
 
-class Piece(NamedTuple):
-    """A part of the map that one run of the net computes: its first score, how many are kept, if it ends a tile."""
-
-    start: Pair
-    kept: Pair
-    last: bool
-
-
-def run_all(job: Job, tiling: Tiling, plan: Callable[..., Tiling], record: Record, progress: bool) -> int:
-    """Computes what is missing; in smaller tiles when memory runs out, which is logged.
+def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: Progress, show: bool) -> int:
+    """Computes the missing tiles; in smaller ones when memory runs out, which is logged.
 
     Args:
-      job: what is to be done.
-      tiling: tiles to begin with, each within one of `job.base`.
+      task: what is to be done.
+      tiling: tiles to begin with, each within one of `task.counted`.
       plan: `plan(outputs=...)` gives smaller ones.
-      record: what is done already; counts on.
-      progress: whether to show a bar.
+      progress: which tiles are done already; counts on.
+      show: whether to show a bar.
 
     Returns:
       How often memory ran out.
     """
-    shrunk, total = 0, math.prod(job.base.counts)
-    megapixels = [pixels_done(job.base, n) / 1e6 for n in (record.done, total)]
-    bar = tqdm(
-        total=megapixels[1],
-        initial=megapixels[0],
-        unit="MP",
-        bar_format="{percentage:3.0f}% |{bar}| {n:.1f} of {total:.1f} MP, {elapsed}<{remaining}, {rate_noinv_fmt}",
-        mininterval=0.2 if sys.stderr.isatty() else 10,  # in a log file each update is a line
-        disable=not progress,
-    )
+    shrunk, total = 0, math.prod(task.counted.counts)
+    bar = _bar(task.counted, progress.done, show)
     try:
-        while record.done < total:
+        while progress.done < total:
             try:
-                for last in _run(job, tiling, record.done):
+                for last in _run(task, tiling, progress.done):
                     if last:
-                        record.add()
-                        bar.update(pixels_done(job.base, record.done) / 1e6 - bar.n)
+                        progress.add()
+                        bar.set_description_str("", refresh=False)
+                        bar.update(pixels_done(task.counted, progress.done) / 1e6 - bar.n)
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 reason = str(error).strip().split("\n")[0] or type(error).__name__
                 smaller = _shrink(plan, tiling) if _out_of_memory(error) else None
@@ -138,87 +121,90 @@ def run_all(job: Job, tiling: Tiling, plan: Callable[..., Tiling], record: Recor
                     raise
                 LOG.warning(
                     "out of memory (%s): tiles of %s scores are cut to %s; going on at tile %d of %d",
-                    *(reason, shape_text(tiling.outputs), shape_text(smaller.outputs), record.done + 1, total),
+                    *(reason, shape_text(tiling.outputs), shape_text(smaller.outputs), progress.done + 1, total),
                 )
                 tiling, shrunk = smaller, shrunk + 1
     except BaseException:
         with suppress(Exception):  # what stopped the stream is the error to be seen
-            record.save()
+            progress.save()
         raise
     finally:
         bar.close()
-        job.sink.close()
+        task.sink.close()
     return shrunk
+
+
+def _bar(tiling: Tiling, done: int, show: bool) -> tqdm:
+    """The bar of megapixels; until the first tile is done it says what takes so long."""
+    return tqdm(
+        total=pixels_done(tiling, math.prod(tiling.counts)) / 1e6,
+        initial=pixels_done(tiling, done) / 1e6,
+        desc="compiling, reading the first tile",
+        unit="MP",
+        bar_format="{desc}{percentage:3.0f}% |{bar}| {n:.1f} of {total:.1f} MP, "
+        "{elapsed}<{remaining}, {rate_noinv_fmt}",
+        mininterval=0.2 if sys.stderr.isatty() else 10,  # in a log file each update is a line
+        disable=not show,
+    )
 
 
 def pixels_done(tiling: Tiling, done: int) -> float:
     """The part of an image that the first tiles of its map stand for.
 
     Args:
-      tiling: of the map.
-      done: how many tiles.
+      tiling: the tiles of the map.
+      done: how many of them.
 
     Returns:
       Pixels: the image's, times the part of the scores that are in these tiles.
     """
-    (height, width), (rows, columns) = tiling.size, tiling.outputs
+    (height, width), (rows, columns) = tiling.grid.size, tiling.outputs
     whole, rest = divmod(done, tiling.counts[1])
     top, bottom = min(whole * rows, height), min((whole + 1) * rows, height)
     scores = top * width + (bottom - top) * min(rest * columns, width)
     return tiling.image_shape[0] * tiling.image_shape[1] * scores / (height * width)
 
 
-def _pieces(base: Tiling, tiling: Tiling, first: int) -> Iterator[Piece]:
-    """The missing tiles of `base`, in order, each cut into pieces of the size of `tiling`."""
-    for index in range(first, math.prod(base.counts)):
-        low = [n * size for n, size in zip(divmod(index, base.counts[1]), base.outputs, strict=True)]
-        high = [min(a + size, end) for a, size, end in zip(low, base.outputs, base.size, strict=True)]
-        ys, xs = (range(a, b, step) for a, b, step in zip(low, high, tiling.outputs, strict=True))
-        for y, x in itertools.product(ys, xs):
-            kept = (min(tiling.outputs[0], high[0] - y), min(tiling.outputs[1], high[1] - x))
-            yield Piece((y, x), kept, (y, x) == (ys[-1], xs[-1]))
+def _pieces(counted: Tiling, tiling: Tiling, first: int) -> Iterator[tuple[Tile, bool]]:
+    """The missing tiles of `counted`, in order, each cut into tiles of `tiling`; and whether that was its last."""
+    for tile in itertools.islice(counted.tiles(), first, None):
+        for piece in tiling.tiles(within=tile):
+            yield piece, all(a.stop == b.stop for a, b in zip(piece.write, tile.write, strict=True))
 
 
-def _corner(tiling: Tiling, piece: Piece) -> Pair:
-    """The pixel where the input of a piece starts."""
-    y, x = (first + n * step for first, n, step in zip(tiling.corner(0, 0), piece.start, tiling.stride, strict=True))
-    return y, x
-
-
-def _run(job: Job, tiling: Tiling, first: int) -> Iterator[bool]:
+def _run(task: Task, tiling: Tiling, first: int) -> Iterator[bool]:
     """Computes and writes the tiles from `first` on; yields after each piece whether it ends a tile.
 
     At any moment there are at most READ_AHEAD regions that are read and, for each device, IN_FLIGHT pieces.
     """
-    pieces = _pieces(job.base, tiling, first)
-    reads: deque[tuple[Piece, Future[np.ndarray]]] = deque()
-    running: deque[tuple[Piece, jax.Array]] = deque()
-    turns = itertools.cycle(zip(job.devices, job.variables, strict=True))
+    pieces = _pieces(task.counted, tiling, first)
+    reads: deque[tuple[Tile, bool, Future[np.ndarray]]] = deque()
+    running: deque[tuple[Tile, bool, jax.Array]] = deque()
+    turns = itertools.cycle(zip(task.devices, task.variables, strict=True))
 
-    def read(piece: Piece) -> np.ndarray:
-        y, x = _corner(tiling, piece)
-        return job.source.read(y, y + tiling.extent[0], x, x + tiling.extent[1])
+    def read(corner: Pair) -> np.ndarray:
+        (y, x), (height, width) = corner, tiling.extent
+        return task.source.read(y, y + height, x, x + width)
 
     def submit() -> None:
-        for piece in itertools.islice(pieces, 1):
-            reads.append((piece, reader.submit(read, piece)))
+        for piece, last in itertools.islice(pieces, 1):
+            reads.append((piece, last, reader.submit(read, piece.corner)))
 
     reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
     try:
         for _ in range(READ_AHEAD):
             submit()
         while reads or running:
-            while reads and len(running) < IN_FLIGHT * len(job.devices):
-                piece, region = reads.popleft()
+            while reads and len(running) < IN_FLIGHT * len(task.devices):
+                piece, last, region = reads.popleft()
                 device, variables = next(turns)
                 pixels = jax.device_put(region.result(), device)
                 submit()
-                corner = _corner(tiling, piece)
-                scores = tiles.run_tile(job.net, tiling, variables, pixels, corner, job.mean, job.std)
-                running.append((piece, scores))
-            piece, scores = running.popleft()
-            job.sink.write(*piece.start, np.asarray(scores)[: piece.kept[0], : piece.kept[1]])
-            yield piece.last
+                scores = tiles.run_tile(tiling, variables, pixels, piece.corner, task.mean, task.std)
+                running.append((piece, last, scores))
+            piece, last, scores = running.popleft()
+            task.sink.write(piece.rows.write.start, piece.columns.write.start, np.asarray(scores)[piece.keep])
+            yield last
     finally:
         reader.shutdown(cancel_futures=True)
 

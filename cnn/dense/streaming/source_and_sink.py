@@ -11,10 +11,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from cnn.dense.blocks import overlap
 from cnn.dense.streaming.image_arrays import StorageError, open_file, zarr_metadata
 from cnn.windows import shape_text
 
-CACHE_BYTES = 256 * 2**20  # of decoded chunks or segments, kept for the neighbouring regions
+CACHE_BYTES = 256 * 2**20  # decoded chunks or segments, kept for the neighbouring regions
 PENDING_WRITES = 2  # blocks on their way into a zarr
 
 
@@ -24,7 +25,8 @@ class Source:
     Attributes:
       name: for messages.
       shape: (height, width, channels).
-      dtype: of what `read` returns: uint8 or floating, in native byte order; float64 is read as float32, as JAX has it.
+      dtype: the dtype that `read` returns: uint8 or floating, in native byte order; float64 is read as float32, as JAX
+        has it.
     """
 
     def __init__(self, array: Any, name: str, modified: int | None = None) -> None:
@@ -71,15 +73,11 @@ class Source:
           A new array [y1 - y0, x1 - x0, C] of `dtype`.
         """
         height, width, channels = self.shape
-        top, bottom = (min(max(y, 0), height) for y in (y0, y1))
-        left, right = (min(max(x, 0), width) for x in (x0, x1))
-        whole = (y1 - y0, x1 - x0) == (bottom - top, right - left)
-        region = (np.empty if whole else np.zeros)((y1 - y0, x1 - x0, channels), self.dtype)
-        if top < bottom and left < right:
-            pixels = np.asarray(self._array[top:bottom, left:right])
-            region[top - y0 : bottom - y0, left - x0 : right - x0] = pixels.reshape(
-                bottom - top, right - left, channels
-            )
+        (rows, down), (columns, across) = overlap(y0, y1 - y0, height), overlap(x0, x1 - x0, width)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        region = (np.empty if size == (y1 - y0, x1 - x0) else np.zeros)((y1 - y0, x1 - x0, channels), self.dtype)
+        if min(size):
+            region[down, across] = np.asarray(self._array[rows, columns]).reshape(*size, channels)
         return region
 
     def identity(self) -> dict[str, Any]:
@@ -110,7 +108,7 @@ def open_source(what: Any, channels: int | None = None, cache_bytes: int = CACHE
         or any other picture that Pillow reads, which is decoded whole, upright and in 8 bits
         (`cnn.data.image_files.decode`).
       channels: how many the net takes, 1 or more; None: as many as there are.
-      cache_bytes: of decoded chunks of a zarr or segments of a TIFF that are kept.
+      cache_bytes: bytes of decoded chunks of a zarr, or segments of a TIFF, that are kept.
 
     Returns:
       A `Source`.
@@ -166,8 +164,8 @@ class Sink:
         Args:
           array: [h, w, K], of `dtype` or one that holds it without loss.
           name: for messages.
-          shape: what it must have.
-          dtype: of the blocks.
+          shape: the shape that it must have.
+          dtype: dtype of the blocks.
 
         Raises:
           StorageError: for another shape or dtype, or an array that is read-only.
@@ -288,19 +286,20 @@ def open_sink(
 
     Args:
       where: path of a `.npy` file or a `.zarr` directory, or an array [h, w, K] that can be written to.
-      shape: (h, w, K) of the map.
-      dtype: of the map, floating.
-      chunk: (h, w, K) of a zarr's chunks: blocks that cover whole chunks are written fastest; None: at most 256x256xK.
-      existing: go on with a file that is there, rather than make it.
-      overwrite: whether what is there may be replaced.
+      shape: shape (h, w, K) of the map.
+      dtype: dtype of the map, floating.
+      chunk: shape (h, w, K) of a zarr's chunks: blocks that cover whole chunks are written fastest; None: at most
+        256x256xK.
+      existing: go on with a file that exists, rather than make it.
+      overwrite: whether an existing file may be replaced.
       zarr_format: 3 or 2.
 
     Returns:
       A `Sink`; close it in the end.
 
     Raises:
-      StorageError: something is there already or (`existing`) is not; it has another shape or dtype, or is not a map;
-        the name says no format; or the disk is too full.
+      StorageError: the file exists already or (`existing`) does not; it has another shape or dtype, or is not a map;
+        its name says no known format; or the disk is too full.
     """
     shape, dtype = tuple(int(n) for n in shape), np.dtype(dtype)
     if not isinstance(where, (str, os.PathLike)):

@@ -90,7 +90,9 @@ CASES += [(PADDED, stride, "image", tile) for stride in (None, 1, 4) for tile in
 
 @pytest.mark.parametrize("net, stride, context, tile", CASES, ids=str)
 def test_tiled_equals_untiled_to_the_bit(net, stride, context, tile):
-    whole = dense.score_map(net, make(net), NORMALISED[None], WINDOW, stride, "shift", context=context)
+    whole = dense.score_map(
+        net, make(net), NORMALISED[None], WINDOW, stride, "shift", context=context, position_invariant=True
+    )
     sink = np.full(whole.scores.shape[1:], np.nan, np.float32)
     result = run(sink, NORMALISED, net, stride=stride, context=context, backend="shift", tile=tile)
     np.testing.assert_array_equal(sink, whole.scores[0])
@@ -165,10 +167,10 @@ def spread(sink):
     """What the process with several devices runs; every device must have been used."""
     used, run_tile, tiles.LEAST_OUTPUTS = [], tiles.run_tile, LEAST_OUTPUTS
 
-    def noted(net, tiling, variables, pixels, *rest):
+    def noted(tiling, variables, pixels, *rest):
         used.append(pixels.devices())
         assert jax.tree.leaves(variables)[0].devices() == pixels.devices()
-        return run_tile(net, tiling, variables, pixels, *rest)
+        return run_tile(tiling, variables, pixels, *rest)
 
     tiles.run_tile = noted
     run(sink)
@@ -235,11 +237,11 @@ def starve(monkeypatch, largest, error):
     """Makes tiles of more scores fail, from the third on."""
     run_tile, sizes = tiles.run_tile, []
 
-    def limited(net, tiling, *rest):
+    def limited(tiling, *rest):
         sizes.append(tiling.outputs)
         if tiling.outputs[0] * tiling.outputs[1] > largest and len(sizes) > 2:
             raise error
-        return run_tile(net, tiling, *rest)
+        return run_tile(tiling, *rest)
 
     monkeypatch.setattr(tiles, "run_tile", limited)
     return sizes
@@ -275,7 +277,7 @@ def test_a_stream_goes_on_with_less_memory(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(tiles, "LEAST_OUTPUTS", LEAST_OUTPUTS)
     sizes = starve(monkeypatch, 10**9, None)
-    monkeypatch.setattr(module, "_fit", lambda *_: tiles.plan_tiles(NET, PIXELS.shape, WINDOW, outputs=(9, 14)))
+    monkeypatch.setattr(module, "largest_tiles", lambda plan, budget: plan(outputs=(9, 14)))
     result = run(path, tile=None)
     assert set(sizes) == {(9, 14)} and result.outputs == (21, 27) and result.tiles == 4
     assert contents(path) == contents(whole)
@@ -327,14 +329,15 @@ def test_the_journal_counts_what_is_on_the_disk(tmp_path, monkeypatch, expected)
 def test_tiles_fit_the_memory_limit():
     shape, devices, outputs = (20_000, 30_000, 3), jax.local_devices()[:1], []
     for limit in (2**24, 2**29):
-        plan = functools.partial(tiles.plan_tiles, NET, shape, WINDOW, None)
-        tiling = module._fit(NET, plan, limit, devices, 1)
-        assert module._bytes(NET, tiling, devices, 1) <= limit
+        plan = functools.partial(tiles.plan_tiles, dense.prepare(NET, WINDOW, 3, position_invariant=True), shape)
+        budget = module.Budget(limit, devices, 1)
+        tiling = module.largest_tiles(plan, budget)
+        assert module.stream_bytes(tiling, budget) <= limit
         outputs.append(tiling.outputs)
-        for o, count, size in zip(tiling.outputs, tiling.counts, tiling.size, strict=True):
+        for o, count, size in zip(tiling.outputs, tiling.counts, tiling.grid.size, strict=True):
             assert o < 64 or (o % 64 == 0 and count * o < size + 64 * count)  # whole chunks, little waste
     assert outputs == sorted(set(outputs))
-    assert [module._chunk(n) for n in (2048, 1088, 512, 64, 40, 1021)] == [512, 272, 512, 64, 40, 1021]
+    assert [module.chunk_of(n) for n in (2048, 1088, 512, 64, 40, 1021)] == [512, 272, 512, 64, 40, 1021]
 
 
 ERRORS = [

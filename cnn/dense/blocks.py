@@ -1,0 +1,139 @@
+"""Cutting a map into tiles: which pixels a tile reads, which of its scores are kept, and where they are written.
+
+Along one axis a tile is a `Block` with named slices. A tile of an image is the product of two blocks. The idea is
+StarDist's (Weigert, Schmidt, `stardist/big.py`).
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from cnn.windows import Pair
+
+
+class Block(NamedTuple):
+    """One tile along one axis.
+
+    Attributes:
+      first: first pixel of the tile's input; negative where that begins before the image.
+      read: the pixels of the image that the tile sees.
+      place: where they stand in the tile's input; the rest of it lies beyond the image's border and is zero.
+      keep: the tile's scores that are kept.
+      write: where they stand in the map.
+    """
+
+    first: int
+    read: slice
+    place: slice
+    keep: slice
+    write: slice
+
+
+class Tile(NamedTuple):
+    """A block of rows times a block of columns; each slice as (rows, columns), ready to index an array.
+
+    Attributes:
+      rows, columns: the blocks.
+    """
+
+    rows: Block
+    columns: Block
+
+    @property
+    def corner(self) -> Pair:
+        """First pixel (y, x) of the tile's input; may lie outside the image."""
+        return self.rows.first, self.columns.first
+
+    @property
+    def read(self) -> tuple[slice, slice]:
+        """The part of the image that the tile sees."""
+        return self.rows.read, self.columns.read
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Where that part stands in the tile's input."""
+        return self.rows.place, self.columns.place
+
+    @property
+    def keep(self) -> tuple[slice, slice]:
+        """The tile's scores that are kept."""
+        return self.rows.keep, self.columns.keep
+
+    @property
+    def write(self) -> tuple[slice, slice]:
+        """Where they stand in the map."""
+        return self.rows.write, self.columns.write
+
+
+class Cut(NamedTuple):
+    """How one axis of a map is cut.
+
+    Attributes:
+      pixels: length of the image.
+      scores: length of the map.
+      outputs: scores of a tile.
+      extent: pixels that a tile reads.
+      before: pixels that it reads before its first window.
+      stride: distance between scores, pixels.
+    """
+
+    pixels: int
+    scores: int
+    outputs: int
+    extent: int
+    before: int
+    stride: int
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return -(-self.scores // self.outputs)
+
+    def blocks(self, part: slice | None = None) -> list[Block]:
+        """Cuts the map, or a part of it, into tiles; the last keeps what is left.
+
+        Args:
+          part: scores of the map; None: all.
+
+        Returns:
+          The blocks in order.
+        """
+        start, stop = (0, self.scores) if part is None else (part.start, part.stop)
+        return [self._block(score, min(score + self.outputs, stop)) for score in range(start, stop, self.outputs)]
+
+    def _block(self, start: int, stop: int) -> Block:
+        """The tile whose first score is `start`; scores from `stop` on are dropped."""
+        first = start * self.stride - self.before
+        read, place = overlap(first, self.extent, self.pixels)
+        return Block(first, read, place, slice(0, stop - start), slice(start, stop))
+
+
+def overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
+    """The part of an array that a stretch covers, where the stretch may begin before the array and end behind it.
+
+    Args:
+      first: start of the stretch, counted from the start of the array.
+      length: of the stretch.
+      size: of the array.
+
+    Returns:
+      The part as a slice of the array, and as a slice of the stretch; both empty if they do not meet.
+    """
+    start = min(max(first, 0), size)
+    stop = max(start, min(first + length, size))
+    return slice(start, stop), slice(start - first, stop - first)
+
+
+def product(cuts: Sequence[Cut], within: Tile | None = None) -> Iterator[Tile]:
+    """All tiles of a map, row by row.
+
+    Args:
+      cuts: how rows are cut, and how columns are.
+      within: a tile of another cut of the same map, the part that is wanted; None: the whole map.
+
+    Returns:
+      An iterator of tiles.
+    """
+    parts = within.write if within else (None, None)
+    rows, columns = (cut.blocks(part) for cut, part in zip(cuts, parts, strict=True))
+    return itertools.starmap(Tile, itertools.product(rows, columns))

@@ -1,0 +1,128 @@
+"""A classifier made ready for dense evaluation: what net, window and channels alone decide, computed once.
+
+Everything in this package is handed a `PreparedNet` instead of deriving native stride, padding and the converted net
+anew. `prepare` keeps the latest ones, so that the second score map of a net starts at once.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, cast
+
+from cnn import convert, geometry
+from cnn.dense import lattice
+from cnn.nets import Net
+from cnn.windows import GeometryError, Pair, as_pair
+
+Variables = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedNet:
+    """A classifier, the window it was trained on, and what follows from the two.
+
+    Attributes:
+      net: the classifier.
+      window: (height, width) that it was trained on, pixels.
+      channels: channels of its images.
+      position_invariant: whether the converted net rounds every score in the same way wherever it stands, so that the
+        map of a part of an image is, to the bit, a part of the image's map (see `cnn.convert.fc_to_conv`).
+    """
+
+    net: Net
+    window: Pair
+    channels: int
+    position_invariant: bool
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one window."""
+        return *self.window, self.channels
+
+    @functools.cached_property
+    def table(self) -> geometry.Table:
+        """The classifier's geometry at its window."""
+        return geometry.table(self.net, self.image_shape)
+
+    @property
+    def native_stride(self) -> Pair:
+        """Distance between neighbouring scores of one pass of the converted net, pixels."""
+        return self.table[-1].stride
+
+    @functools.cached_property
+    def padded(self) -> bool:
+        """Whether a window cut out by itself sees padding anywhere (also under a ceil-mode pool that hangs over)."""
+        shape: tuple[int, ...] = self.image_shape
+        for layer, row in zip(self.net.layers, self.table, strict=True):
+            if len(shape) == 3 and len(row.output_shape) == 3:
+                seen = layer.window(shape)
+                for axis in range(2):
+                    last = (row.output_shape[axis] - 1) * seen.stride[axis] + seen.extent[axis]
+                    if seen.padding[axis][0] or last > shape[axis]:
+                        return True
+            shape = row.output_shape
+        return False
+
+    @functools.cached_property
+    def converted(self) -> convert.Conversion:
+        """The converted net, and how the variables follow; raises `GeometryError` if a layer cannot slide."""
+        return convert.plan(self.net, self.table, self.position_invariant)
+
+    @functools.cached_property
+    def converted_table(self) -> geometry.Table:
+        """The converted net's geometry at the window."""
+        return geometry.table(self.converted.net, self.image_shape)
+
+    def axes(self, image_shape: Sequence[int]) -> tuple[lattice.Axis, lattice.Axis]:
+        """Where the values of every layer lie in an image (`cnn.dense.lattice.axes`).
+
+        Args:
+          image_shape: (height, width, channels), pixels.
+
+        Returns:
+          The vertical and the horizontal axis.
+        """
+        return _axes(self, (int(image_shape[0]), int(image_shape[1])))
+
+    def check_variables(self, variables: Variables) -> None:
+        """Makes sure that trained kernels belong to this window.
+
+        Args:
+          variables: the classifier's.
+
+        Raises:
+          GeometryError: naming the layer and the window that it was trained on, if they do not.
+        """
+        geometry.table(self.net, self.image_shape, variables)
+
+
+def prepare(net: Net, window: int | Sequence[int], channels: int, position_invariant: bool = False) -> PreparedNet:
+    """Makes a classifier ready for dense evaluation.
+
+    Args:
+      net: the classifier.
+      window: (height, width) that it was trained on, pixels.
+      channels: channels of its images.
+      position_invariant: see `PreparedNet`.
+
+    Returns:
+      The `PreparedNet`; the same object for the same arguments.
+
+    Raises:
+      GeometryError: if the window does not fit the net.
+    """
+    pair = as_pair(window, "window", "dense")
+    return _prepare(cast(Hashable, net), pair, int(channels), bool(position_invariant))
+
+
+@functools.lru_cache(maxsize=64)
+def _prepare(net: Any, window: Pair, channels: int, position_invariant: bool) -> PreparedNet:
+    made = PreparedNet(net, window, channels, position_invariant)
+    if not made.table:
+        raise GeometryError("the net has no layers")
+    return made
+
+
+@functools.lru_cache(maxsize=256)
+def _axes(prepared: PreparedNet, size: Pair) -> tuple[lattice.Axis, lattice.Axis]:
+    return lattice.axes(prepared.converted.net, prepared.converted_table, size, prepared.padded)
