@@ -1,5 +1,6 @@
 """Dense evaluation: a classifier's score at every position of an image larger than its window."""
 
+from cnn.dense.checking import CheckReport, check
 from cnn.dense.cost import Plan, multiply_adds, plan
 from cnn.dense.grid import Grid, boxes, has_padding, native_stride, plan_grid
 from cnn.dense.many_sizes import score_maps
@@ -9,6 +10,7 @@ from cnn.dense.streaming.stream_map import StreamResult, stream
 from cnn.dense.to_pixels import best_boxes, class_map, heat_map
 
 __all__ = [
+    "CheckReport",
     "Grid",
     "Plan",
     "PreparedNet",
@@ -17,6 +19,7 @@ __all__ = [
     "average",
     "best_boxes",
     "boxes",
+    "check",
     "class_map",
     "has_padding",
     "heat_map",

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from cnn import convert, geometry
 from cnn.dense import lattice
+from cnn.layers import Conv
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, as_pair
 
@@ -113,6 +114,23 @@ def prepare(net: Net, window: int | Sequence[int], channels: int, position_invar
     """
     pair = as_pair(window, "window", "dense")
     return _prepare(cast(Hashable, net), pair, int(channels), bool(position_invariant))
+
+
+def input_channels(net: Net, variables: Variables) -> int | None:
+    """Channels of the images that a net takes.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+
+    Returns:
+      As many as the kernel of its first layer with parameters takes; None if that is not a convolution.
+    """
+    params = variables.get("params", {})
+    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
+        if name in params:
+            return params[name]["kernel"].shape[2] * layer.groups if isinstance(layer, Conv) else None
+    return None
 
 
 @functools.lru_cache(maxsize=64)

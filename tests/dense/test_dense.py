@@ -279,3 +279,26 @@ def test_errors_say_the_way_out():
     local = nets.net([LocallyConnected(2, 3), Flatten(), Dense(3)])
     with pytest.raises(GeometryError, match=r"local1 .*cannot be slid"):
         dense.score_map(local, make(local, (8, 8), 1), pixels(1, 12, 12, 1), (8, 8), 1, "shift")
+
+
+def test_a_map_prints_in_one_line():
+    net = nets.create("qa_net")
+    result = dense.score_map(net, make(net, (32, 32), 3), pixels(2, 50, 44, 3), (32, 32), backend="shift")
+    expected = "ScoreMap(2 images: 5x4 windows of 32x32 pixels every 4x4, 10 classes, context 'both', backend 'shift')"
+    assert str(result) == repr(result) == expected
+    assert result.grid == dense.Grid((32, 32), (4, 4), (5, 4), (4, 4), (0, 0), (32, 32))
+
+
+def test_only_position_invariant_maps_promise_bits():
+    """A wide net, whose convolutions take Winograd's form otherwise: parts of the image give parts of the map."""
+    net = nets.net([Conv(128, 3, padding=1), Conv(128, 3), Conv(128, 3), MaxPool(2), Flatten(), Dense(5)])
+    variables, images = make(net, (12, 12), 3), pixels(1, 64, 64, 3)
+    exact, default = (
+        dense.score_map(net, variables, images, (12, 12), 2, "shift", position_invariant=flag) for flag in (True, False)
+    )
+    assert_same_scores(default.scores, exact.scores)
+    flags = [
+        dense.prepare(net, (12, 12), 3, position_invariant=flag).converted.net.layers[0].uniform
+        for flag in (True, False)
+    ]
+    assert flags == [True, False]

@@ -20,14 +20,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cnn import geometry
 from cnn.dense import tiles
-from cnn.dense.prepared import prepare
+from cnn.dense.prepared import input_channels, prepare
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD, Progress, Task, pixels_done, run_all
 from cnn.dense.streaming.source_and_sink import CACHE_BYTES, PENDING_WRITES, Source, open_sink, open_source
 from cnn.dense.tiles import Tiling
-from cnn.layers import Conv
 from cnn.nets import Net
 from cnn.windows import Pair, as_pair, shape_text
 
@@ -127,7 +125,7 @@ def stream(
     if (mean is None) != (std is None):
         raise ValueError(f"stream: mean (={mean}) and std (={std}) go together; give both, or neither")
     cache_bytes = min(CACHE_BYTES, memory_limit // 8)
-    image = open_source(source, _channels(net, variables, mean), cache_bytes)
+    image = open_source(source, len(mean) if mean is not None else input_channels(net, variables), cache_bytes)
     path = journals.journal_path(sink)
     journal = journals.read_journal(path) if path and not overwrite else None
     if progress:
@@ -307,14 +305,3 @@ def chunk_of(outputs: int) -> int:
 def _parameter_bytes(variables: Variables, devices: Sequence[Any]) -> int:
     copies = len(devices) if devices[0].platform == "cpu" else 1
     return copies * sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
-
-
-def _channels(net: Net, variables: Variables, mean: Sequence[float] | None) -> int | None:
-    """Channels of the images that a net takes, if its first layer with parameters, or the normalisation, tells."""
-    if mean is not None:
-        return len(mean)
-    params = variables.get("params", {})
-    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
-        if name in params:
-            return params[name]["kernel"].shape[2] * layer.groups if isinstance(layer, Conv) else None
-    return None
