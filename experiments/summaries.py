@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from scipy import stats
 
 from cnn.reports import markdown
 
+MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # from whatever directory
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
 NUMBERS = ("test_accuracy", "test_top5", "test_loss", "validation_accuracy", "seconds", "command_seconds")
 
@@ -23,8 +25,8 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
     """The runs of one config as Markdown.
 
     Args:
-      name: of the config.
-      runs: what each run's result.json holds.
+      name: name of the config.
+      runs: the content of each run's result.json.
       note: a line of its own under the table, if any.
 
     Returns:
@@ -53,12 +55,29 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
     return f"# {name}, n = {len(runs)}\n\n{table}\n" + "".join(f"- {fact}\n" for fact in facts)
 
 
+def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:
+    """Writes runs.json and summary.md, and prints the summary.
+
+    Args:
+      folder: where to write; made if missing.
+      runs: the content of each run's result.json.
+      text: the summary.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "runs.json"), "w") as file:
+        json.dump(runs, file, indent=1)
+        file.write("\n")
+    with open(os.path.join(folder, "summary.md"), "w") as file:
+        file.write(text)
+    print(f"{text}\nwrote {folder}")
+
+
 def one_run(config: str, seed: int) -> dict[str, Any]:
     """One run from the start of its process to its end.
 
     Args:
       config: path of the config.
-      seed: of the run.
+      seed: seed of the run.
 
     Returns:
       Its result.json; and `command_seconds`, from starting the process until it ended.
@@ -66,7 +85,7 @@ def one_run(config: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as workdir:
         flags_of_run = [f"--config={config}", f"--workdir={workdir}", f"--config.seed={seed}", "--compilation_cache="]
         start = time.perf_counter()
-        subprocess.run([sys.executable, "main.py", *flags_of_run], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, MAIN, *flags_of_run], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
         with open(os.path.join(workdir, "result.json")) as file:
             result = json.load(file)
@@ -78,8 +97,8 @@ def verdict(accuracies: Sequence[float], target: float) -> str:
     """Whether runs reach a target in the mean, in words.
 
     Args:
-      accuracies: of each run.
-      target: to be reached.
+      accuracies: test accuracy of each run.
+      target: accuracy to be reached.
 
     Returns:
       A sentence with the mean, the p-value and n.

@@ -27,6 +27,7 @@ class ConfigFlag:
         self.path, self.given = "", False
         self.value: Any = None
         self.overrides: dict[str, Any] = {}
+        self._absent: list[str] = []
 
     def take(self, argv: list[str]) -> list[str]:
         """Reads the config that the command line names, and lets its fields be flags.
@@ -49,6 +50,7 @@ class ConfigFlag:
         self.path = "" if name is None or installed else config_lib.find(name)
         config = config_lib.read(self.path) if self.path else defaults.get_config()
         known = config_lib.fields(config)
+        rest, self._absent = _without_absent(rest)
         for field in [found[1] for argument in rest[1:] if (found := _FIELD.match(argument))]:
             if field in known or field.startswith("net.options"):
                 continue
@@ -66,6 +68,17 @@ class ConfigFlag:
     def finish(self) -> None:
         """Keeps what the command line changed; called once the flags are parsed."""
         self.overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
+        for field in self._absent:
+            self.value.update_from_flattened_dict({field: None})
+            self.overrides[field] = None
+
+
+def _without_absent(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The command line without --config.FIELD=None, for fields that may be absent; and those fields."""
+    may_be_absent = {field.name for field in defaults.FIELDS if isinstance(field.default, type)}
+    found = [re.fullmatch(r"-{1,2}config\.([^=]+)=(?:None|none)", argument) for argument in argv]
+    absent = [match[1] if match and match[1] in may_be_absent else "" for match in found]
+    return [argument for argument, field in zip(argv, absent, strict=True) if not field], [x for x in absent if x]
 
 
 def _without_config(argv: list[str]) -> tuple[list[str], str | None]:

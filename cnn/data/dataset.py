@@ -1,32 +1,34 @@
 """Data sets in memory: three splits as uint8 arrays, batches as a pure function of (seed, step).
 
-`load` reads a set by name; `batch_indices` says which examples a step sees; `normalise` runs on the device,
-inside the jitted step. Augmentation is in `cnn.data.augment`, the readers in `cnn.data.readers` and `cnn.data.tfds`.
+`load` reads a set by name, `from_arrays` makes one; `batch_indices` says which examples a step sees; `normalise` runs
+on the device, inside the jitted step.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.data import readers, tfds
+from cnn.data import arrays, readers, tfds
 from cnn.data.image_files import DataError
-from cnn.data.readers import Split
+from cnn.data.readers import Split, Splits
+from cnn.runtime import own_code
 
 DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own to keep
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # eq: arrays have no single truth value
 class Dataset:
-    """Three splits in memory, and what is known of them.
+    """Three splits in memory, the names of their classes, and the statistics of their pixels.
 
     Attributes:
-      name: as given to `load`.
+      name: as given to `load`; a file without its folder.
       train, validation, test: uint8 images and int32 labels; validation was held out of train, and train is all that
         was left or, with `train_examples`, a part of it.
       class_names: one for each label.
@@ -65,13 +67,18 @@ def load(
 
     The splits are the same for every run: what is held out for validation is drawn class by class with a
     constant seed. The test split is 20 % of digits, a folder's val, and a TFDS set's test or, without one,
-    its validation; a TFDS set with both keeps its own validation, and nothing is held out of its train.
+    its validation; a TFDS set with both keeps its own validation, and nothing is held out of its train. Where a folder
+    or an array file has no test split, 20 % of each class is held out for it.
 
     Args:
-      name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val}/<class>/*.jpg or png), "fake", or
-        a TFDS image-classification set such as "mnist" or "imagenette/160px-v2:1.0.0".
+      name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val}/<class>/*.jpg or png, or dir/<class>/),
+        "fake", a TFDS image-classification set such as "mnist" or "imagenette/160px-v2:1.0.0", a NumPy archive
+        "my_data.npz" (`cnn.data.arrays.read_npz` says which arrays it holds), or a function of the user's own,
+        "my_data.py:load" or "package.module:function". Such a file is executed; the function is given those of dir,
+        validation_fraction and image_size that it takes, and returns a `Dataset`, or arrays and class names
+        (`cnn.data.arrays.arguments_of`).
       dir: the image folder, or TFDS's data_dir ("": $TFDS_DATA_DIR, else ~/tensorflow_datasets).
-      validation_fraction: of the training examples, held out, in [0, 1); 0 leaves validation empty.
+      validation_fraction: fraction of the training examples that is held out, in [0, 1); 0 leaves validation empty.
       image_size: pixels; images are resized (shortest side, antialiased) and centre-cropped to a square.
         None keeps a set's own size, and is 32 for digits and fake.
       train_examples: how many training examples to keep once validation is held out, each class in proportion, the
@@ -98,13 +105,87 @@ def load(
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
         parts = readers.folder(dir, validation_fraction, image_size)
+    elif name.endswith(".npz"):
+        parts = arrays.read_npz(name, validation_fraction, image_size)
+    elif own_code.is_reference(name):
+        parts = _own(name, dir, validation_fraction, image_size)
     else:
         parts = tfds.read(name, dir, validation_fraction, image_size)
+    dataset = parts if isinstance(parts, Dataset) else _dataset(_short(name), parts)
+    return dataset if train_examples is None else subset(dataset, train_examples)
+
+
+def from_arrays(
+    train: Sequence[np.ndarray],
+    test: Sequence[np.ndarray] | None = None,
+    *,
+    validation: Sequence[np.ndarray] | None = None,
+    class_names: Sequence[str] | None = None,
+    validation_fraction: float = 0.1,
+    name: str = "arrays",
+) -> Dataset:
+    """A data set from NumPy arrays.
+
+    Args:
+      train: (images, labels): uint8 [N, H, W, C] with any number of channels, or [N, H, W] for grey ones; integers [N],
+        0 for the first class.
+      test: as train; None: 20 % of each class is held out of train for it, the same examples every time.
+      validation: as train; None: `validation_fraction` of each class is held out of train.
+      class_names: one for each class; None: the labels' numbers.
+      validation_fraction: in [0, 1); 0 leaves validation empty.
+      name: what results call the set.
+
+    Returns:
+      The data set, with the mean and standard deviation of its training pixels.
+
+    Raises:
+      DataError: an array of another shape, dtype or range; names it, and says what it should be.
+    """
+    if not 0 <= validation_fraction < 1:
+        raise DataError(f"validation_fraction (={validation_fraction}) must be at least 0 and below 1")
+    parts = arrays.to_splits(
+        train, test, validation, class_names, validation_fraction=validation_fraction, name=f"data set {name!r}"
+    )
+    return _dataset(name, parts)
+
+
+def _dataset(name: str, parts: Splits) -> Dataset:
     if len(parts.train.labels) == 0:
         raise DataError(f"data.name={name!r} leaves no training examples; a smaller data.validation_fraction would")
-    statistics = _channel_statistics(parts.train.images)
-    dataset = Dataset(name, parts.train, parts.validation, parts.test, parts.class_names, *statistics)
-    return dataset if train_examples is None else subset(dataset, train_examples)
+    mean, std = _channel_statistics(parts.train.images)
+    return Dataset(name, *parts, mean, std)
+
+
+def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:
+    """What a data function of the user's own returns, checked."""
+    value = arrays.call(name, dir=dir, validation_fraction=validation_fraction, image_size=image_size)
+    who = f"data.name={_short(name)!r}"
+    if not isinstance(value, Dataset):
+        fields = {"validation_fraction": validation_fraction, "image_size": image_size, "name": who}
+        return arrays.to_splits(**arrays.arguments_of(value, who), **fields)
+    if image_size is not None and value.image_shape[:2] != (image_size, image_size):
+        height, width, _ = value.image_shape
+        raise DataError(f"{who} returned images of {height}x{width}, but data.image_size is {image_size}")
+    train, test, validation = ((x.images, x.labels) for x in (value.train, value.test, value.validation))
+    arrays.to_splits(train, test, validation, value.class_names, validation_fraction=0.0, name=who)  # checks them
+    return dataclasses.replace(value, name=_short(name))
+
+
+def is_own(name: str) -> bool:
+    """Whether `load` reads a set of this name from arrays of the user's own.
+
+    Args:
+      name: name of a data set.
+
+    Returns:
+      True for a NumPy archive and for a function of the user's own.
+    """
+    return name.endswith(".npz") or own_code.is_reference(name)
+
+
+def _short(name: str) -> str:
+    """A set's name without the folder of its file."""
+    return os.path.basename(name) if name.endswith(".npz") else own_code.short(name)
 
 
 def subset(dataset: Dataset, train_examples: int) -> Dataset:

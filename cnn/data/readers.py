@@ -1,7 +1,6 @@
-"""Readers of our own sets: digits, fake, an image folder. Each returns three uint8 splits and class names.
+"""Readers of digits, of fake images and of a folder of pictures; each returns three uint8 splits and class names.
 
-Validation is held out of the training examples, always by the same constant seed, so every run sees the same
-splits whatever its own seed.
+Validation is held out of the training examples by a constant seed: every run sees the same splits, whatever its seed.
 """
 
 from __future__ import annotations
@@ -9,13 +8,15 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import pathlib
+import sys
 from typing import NamedTuple
 
 import numpy as np
 
 from cnn.data.image_files import DataError, check_memory, load_images, resize_and_crop
 
-SPLIT_SEED = 0  # of every hold-out; not a field, so that the splits are the same for every run
+SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
+TEST_FRACTION = 0.2  # of the examples of each class, where a set has no test split of its own
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 NAMES = ("digits", "fake", "folder")
 
@@ -35,7 +36,7 @@ class Listing(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """What a reader returns."""
+    """Three splits and the names of the classes: what a reader returns."""
 
     train: Split
     validation: Split
@@ -48,7 +49,7 @@ def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarra
 
     Args:
       labels: int [N].
-      fraction: of the examples to hold out, in [0, 1).
+      fraction: fraction of the examples to hold out, in [0, 1).
 
     Returns:
       (kept, held): sorted indices, int64; round(N * fraction) are held, but never the last one of a class.
@@ -106,7 +107,7 @@ def digits(validation_fraction: float, image_size: int) -> Splits:
     """Scikit-learn's 1,797 handwritten 8x8 digits (UCI), 20 % of each class for test.
 
     Args:
-      validation_fraction: of the other 80 %, held out for validation.
+      validation_fraction: fraction of the other 80 % that is held out for validation.
       image_size: pixels; the 8x8 pictures are enlarged to it (bicubic).
 
     Returns:
@@ -118,7 +119,7 @@ def digits(validation_fraction: float, image_size: int) -> Splits:
     small = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     large = [resize_and_crop(Image.fromarray(x), image_size, image_size) for x in small]
     everything = Split(np.stack([np.asarray(x) for x in large])[..., None], table[:, -1].astype(np.int32))
-    rest, test = hold_out(everything.labels, 0.2)
+    rest, test = hold_out(everything.labels, TEST_FRACTION)
     kept, held = hold_out(everything.labels[rest], validation_fraction)
     return Splits(
         take(everything, rest[kept]),
@@ -145,7 +146,7 @@ def fake(validation_fraction: float, image_size: int) -> Splits:
     """Made-up RGB images for tests: ten classes, each a coarse pattern of its own under noise.
 
     Args:
-      validation_fraction: of the 640 training examples, held out for validation.
+      validation_fraction: fraction of the 640 training examples that is held out for validation.
       image_size: pixels.
 
     Returns:
@@ -168,11 +169,11 @@ def fake(validation_fraction: float, image_size: int) -> Splits:
 
 
 def folder(root: str, validation_fraction: float, image_size: int | None) -> Splits:
-    """An image folder, root/{train,val}/<class>/*.jpg, *.jpeg or *.png, of any sizes and modes.
+    """A folder of pictures, *.jpg, *.jpeg or *.png of any sizes and modes: root/{train,val}/<class>/ or root/<class>/.
 
     Args:
-      root: the directory with train and val.
-      validation_fraction: of train, held out for validation; val is the split reported as test.
+      root: the folder; see `folder_listings`.
+      validation_fraction: fraction of the training pictures that is held out for validation.
       image_size: pixels; shortest sides are resized to it, then the centre is cut out.
 
     Returns:
@@ -194,11 +195,14 @@ def folder(root: str, validation_fraction: float, image_size: int | None) -> Spl
 
 
 def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Listing], tuple[str, ...]]:
-    """Which pictures of an image folder are in which split, without reading them.
+    """Which pictures of a folder are in which split, without reading them.
+
+    A folder with train/ and val/ has its own test split: val. In one with a directory for each class alone, a fifth of
+    each class is held out for test, the same pictures for every run; a line on standard error says so.
 
     Args:
-      root: the directory with train and val.
-      validation_fraction: of train, held out for validation; val is the split reported as test.
+      root: folder with train/<class>/ and val/<class>/, or with <class>/.
+      validation_fraction: fraction of the training pictures that is held out for validation.
 
     Returns:
       {"train", "validation", "test"} -> `Listing`, and the classes: the directories' names, sorted.
@@ -207,18 +211,43 @@ def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Li
       DataError: a missing directory or class, or a file that is no picture by its name.
     """
     if not root:
-        raise DataError("data.name='folder' needs data.dir, the directory that has train/ and val/ in it")
-    classes, train = list_classes(pathlib.Path(root) / "train")
-    test_classes, test = list_classes(pathlib.Path(root) / "val")
-    if classes != test_classes:
-        only_train, only_val = set(classes) - set(test_classes), set(test_classes) - set(classes)
         raise DataError(
-            f"{root}: train and val must have the same classes; only in train: {sorted(only_train)}, "
-            f"only in val: {sorted(only_val)}"
+            "data.name='folder' needs data.dir, the directory that has train/ and val/ in it, or the classes"
+        )
+    if _has_splits(pathlib.Path(root)):
+        classes, train = list_classes(pathlib.Path(root) / "train")
+        test_classes, test = list_classes(pathlib.Path(root) / "val")
+        if classes != test_classes:
+            only_train, only_val = set(classes) - set(test_classes), set(test_classes) - set(classes)
+            raise DataError(
+                f"{root}: train and val must have the same classes; only in train: {sorted(only_train)}, "
+                f"only in val: {sorted(only_val)}"
+            )
+    else:
+        classes, everything = list_classes(pathlib.Path(root))
+        kept, held = hold_out(everything.labels, TEST_FRACTION)
+        train, test = _some(everything, kept), _some(everything, held)
+        print(
+            f"{root} has no train/ and val/: {len(test.paths)} of its {len(everything.paths)} pictures, "
+            f"{TEST_FRACTION:.0%} of each class, are held out for test, the same ones in every run",
+            file=sys.stderr,
+            flush=True,
         )
     kept, held = hold_out(train.labels, validation_fraction)
-    parts = (Listing([train.paths[i] for i in part], train.labels[part]) for part in (kept, held))
-    return dict(zip(("train", "validation", "test"), (*parts, test), strict=True)), classes
+    parts = (_some(train, kept), _some(train, held), test)
+    return dict(zip(("train", "validation", "test"), parts, strict=True)), classes
+
+
+def _some(listing: Listing, indices: np.ndarray) -> Listing:
+    return Listing([listing.paths[i] for i in indices], listing.labels[indices])
+
+
+def _has_splits(root: pathlib.Path) -> bool:
+    """Whether a folder is split already; not where it has directories of pictures alone, one perhaps called train."""
+    if not (root / "train").is_dir() and not (root / "val").is_dir():
+        return not root.is_dir() or not any(path.is_dir() for path in root.iterdir())
+    inside = [path for split in ("train", "val") if (root / split).is_dir() for path in (root / split).iterdir()]
+    return any(path.is_dir() for path in inside) or not any(path.suffix.lower() in EXTENSIONS for path in inside)
 
 
 def list_classes(directory: pathlib.Path) -> tuple[tuple[str, ...], Listing]:
@@ -234,7 +263,9 @@ def list_classes(directory: pathlib.Path) -> tuple[tuple[str, ...], Listing]:
       DataError: a missing directory or class, or a file that is no picture by its name.
     """
     if not directory.is_dir():
-        raise DataError(f"{directory} is not a directory; data.dir must hold train/<class>/ and val/<class>/")
+        raise DataError(
+            f"{directory} is not a directory; data.dir must hold train/<class>/ and val/<class>/, or <class>/"
+        )
     classes = sorted(p.name for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise DataError(f"{directory} has no class directories; expected {directory}/<class>/*.jpg or *.png")

@@ -144,7 +144,8 @@ def _prepared_builder(name: str, directory: str) -> Any:
         near = difflib.get_close_matches(base.lower().replace("-", "_"), [*NAMES, *known])
         raise DataError(
             f"data.name={name!r} is no known data set; near names: {', '.join(near) or 'none'}. There are "
-            f"{', '.join(NAMES)} and the image-classification sets of tensorflow_datasets"
+            f"{', '.join(NAMES)}, the image-classification sets of tensorflow_datasets, NumPy archives (my_data.npz) "
+            "and functions of your own (my_data.py:load)"
         ) from error
     file_format = getattr(builder.info.file_format, "value", None)
     if file_format not in ("array_record", "parquet"):

@@ -119,7 +119,7 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
     if name == "folder" and config.name == "folder":
         listings, classes = readers.folder_listings(directory, config.validation_fraction)
         found = from_files(f"the {split} split of an image folder", *listings[split], channels)
-    elif name in ("digits", "fake"):
+    elif name in ("digits", "fake") or data.is_own(name):
         made = data.load(name, validation_fraction=config.validation_fraction, image_size=config.image_size)
         classes, found = made.class_names, from_arrays(f"the {split} split of {name}", *getattr(made, split))
         if made.image_shape[2] != channels:

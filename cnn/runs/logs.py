@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
     devices = jax.local_devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
     return {
-        "command": _command(),
+        "command": command(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "device": f"{len(devices)} x {kind}",
@@ -38,8 +38,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _command() -> str:
-    """How this process was started, as one would type it from the root of the repository."""
+def command() -> str:
+    """How this process was started, as one would type it from the root of the repository.
+
+    Returns:
+      "python main.py --config=mnist", with quotes where a shell needs them.
+    """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     start = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else ["python", os.path.basename(sys.argv[0])]
     return shlex.join([*start, *sys.argv[1:]])

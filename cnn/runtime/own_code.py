@@ -17,6 +17,8 @@ from typing import Any
 
 _REFERENCE = re.compile(r"(?P<place>.+):(?P<function>[A-Za-z_]\w*)(@(?P<digest>[0-9a-f]{64}))?")
 
+_LOADED: list[types.ModuleType] = []
+
 
 def is_reference(name: str) -> bool:
     """Whether a name refers to a function of the user's own.
@@ -165,6 +167,7 @@ def load_file(path: str) -> types.ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    _LOADED.append(module)
     return module
 
 
@@ -204,6 +207,11 @@ def did_you_mean(name: str, known: list[str], otherwise: str = "there are") -> s
     if near:
         return f"; did you mean {' or '.join(near)}?"
     return f"; {otherwise} {', '.join(sorted(known))}" if known else ""
+
+
+def loaded() -> list[types.ModuleType]:
+    """The user's files that were executed, as modules: other processes cannot import them by name."""
+    return list(_LOADED)
 
 
 def _parts(reference: str) -> tuple[str, str, str | None]:

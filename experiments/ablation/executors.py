@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from cnn.runtime import own_code
 from experiments.ablation.cells import Done, Job, run_cell
 
 EXECUTORS = ("local", "ray")
@@ -65,13 +66,15 @@ def on_ray(
       ModuleNotFoundError: if Ray is not installed; says how.
     """
     try:
-        import ray  # pyright: ignore[reportMissingImports]  optional: requirements-ray.txt
+        import ray.cloudpickle  # pyright: ignore[reportMissingImports]  optional: requirements-ray.txt
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             '--executor=ray needs Ray: python -m pip install -r requirements-ray.txt (or the package\'s extra "ray")',
             name="ray",
         ) from error
 
+    for module in own_code.loaded():  # the workers cannot import a study of the user's own by its name
+        ray.cloudpickle.register_pickle_by_value(module)
     ray.init(address=address or "local", include_dashboard=False, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_in_worker)

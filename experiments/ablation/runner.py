@@ -1,6 +1,5 @@
-"""Runs a study: its cells, those that are missing, one result after another, then the report."""
+"""Runs a study: those of its cells that have no results yet, one after another, then the report."""
 
-import importlib.util
 import json
 import os
 import shlex
@@ -10,6 +9,8 @@ from typing import Any
 
 from cnn import data
 from cnn.reports import markdown
+from cnn.runs import config as config_lib
+from cnn.runs import logs
 from cnn.runs.config import Config
 from experiments.ablation import executors, study_report
 from experiments.ablation import study as study_lib
@@ -17,8 +18,8 @@ from experiments.ablation.cells import TUNING_SEEDS, Done, Job
 from experiments.ablation.store import Store
 from experiments.ablation.study import Study
 
-# What a cell is predicted to take, fitted to the committed results on two CPU cores: small convolutions reach this
-# rate, forward and backward, and each compiled program costs as much whatever it computes.
+# Constants of the predicted time of a cell, fitted to the committed results on two CPU cores: the rate that small
+# convolutions reach, forward and backward, and the time to compile a program, whatever it computes.
 MULTIPLY_ADDS_PER_SECOND = 4e10
 COMPILE_SECONDS = 20.0
 RESULTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "results")
@@ -35,31 +36,33 @@ def run_study(
     options: Mapping[str, Any] | None = None,
     study: Study | None = None,
 ) -> str:
-    """Trains and measures every cell of a study that is not there yet, and writes the report.
+    """Trains and measures the cells of a study that have no results yet, and writes the report.
 
     Args:
-      name: of the study.
-      workdir: its directory; made if missing. Receives study.json, results.jsonl, report.md, report.html and pictures.
-      seeds: 0 to this less one, of each cell; None: as many as the study asks for.
-      base: config file; None: the study's own.
+      name: name of a study in `experiments/studies`, or path of a file of the user's own that sets STUDY.
+      workdir: directory of the study; made if missing. Receives study.json, results.jsonl, report.md, report.html and
+        pictures.
+      seeds: number of seeds of each cell: 0, 1, ...; None: as many as the study asks for.
+      base: config that the cells start from, a name or a file; None: the study's own.
       overrides: field -> value, for all cells.
       executor: "local" or "ray".
-      options: of the executor.
-      study: its declaration; None: the one of that name in `experiments/studies`.
+      options: further arguments of the executor.
+      study: the declaration of a study made in Python, called `name` in the report; None: `name` is loaded.
 
     Returns:
       Path of report.md.
 
     Raises:
-      ValueError: if a field is out of range, a net cannot be built, or the directory holds another study; before
-        anything is trained.
-      DataError: if the data is not there.
+      ValueError: if there is no such study, a field is out of range, a net cannot be built, or the directory holds
+        another study; before anything is trained.
+      DataError: if the data is missing.
     """
+    made_in_python = study is not None
     study = study or study_lib.load(name)
     seeds = seeds or study.seeds
     if seeds < 1:
         raise ValueError(f"--seeds={seeds} must be at least 1")
-    start_from = load_base(base or study.base)
+    start_from = load_base(base or study.base, beside=name)
     configs = {cell: cell_configs(study, cell, start_from, overrides or {}) for cell in study.cells}
     for cell, found in configs.items():
         for config in found:
@@ -68,7 +71,8 @@ def run_study(
                 study_lib.check(config, dataset.image_shape, dataset.num_classes, len(dataset.train.labels))
             except ValueError as error:
                 raise ValueError(f"cell {cell!r}: {error}") from error
-    facts = {"study": name, "question": study.question, "baseline": study.baseline}
+    title = study_lib.stem(name)
+    facts = {"study": title, "question": study.question, "baseline": study.baseline}
     store = Store(workdir, {**facts, "measures": [measure.described() for measure in study.measures]}, configs)
     jobs = _missing(study, configs, store, range(seeds))
     progress = _Progress(len(study.cells), jobs)
@@ -80,7 +84,9 @@ def run_study(
         else:
             failed[job.cell] = done
         progress.show(job, done)
-    asked = study_report.Asked(name, seeds, base or study.base, overrides or {}, _command(name, seeds, base, overrides))
+    # A study made in Python is made again by the program that made it.
+    command = logs.command() if made_in_python else _command(name, seeds, base, overrides)
+    asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command)
     path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
     print(f"report: {path} and report.html beside it", flush=True)
     if failed:
@@ -90,30 +96,28 @@ def run_study(
 
 
 def _command(name: str, seeds: int, base: str | None, overrides: Mapping[str, Any] | None) -> str:
-    """That makes the same results anew, wherever they are to lie."""
+    """The command that makes the same results anew, without the directory that it writes to."""
     parts = ["python", "-m", "experiments.ablate", f"--study={name}", f"--seeds={seeds}"]
     parts += [f"--config={base}"] if base else []
     return shlex.join([*parts, *(f"--config.{field}={value}" for field, value in (overrides or {}).items())])
 
 
-def load_base(path: str) -> Config:
-    """A config file's config.
+def load_base(name: str, beside: str = "") -> Config:
+    """The config that a study starts from.
 
     Args:
-      path: of the file.
+      name: of a config, or path of its file.
+      beside: path of the study's file: where a relative path may start too.
 
     Returns:
-      What its get_config gives.
+      The config.
 
     Raises:
       FileNotFoundError: if there is none.
+      ValueError: if the file fails.
     """
-    spec = importlib.util.spec_from_file_location("ablation_base", path)
-    if spec is None or spec.loader is None or not os.path.exists(path):
-        raise FileNotFoundError(f"--config={path}: there is no such config file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+    near = os.path.join(os.path.dirname(beside), name)
+    return config_lib.read(near if os.path.isfile(near) else config_lib.find(name))
 
 
 def cell_configs(study: Study, cell: str, base: Config, overrides: Mapping[str, Any]) -> tuple[Config, ...]:

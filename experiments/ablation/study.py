@@ -1,10 +1,10 @@
-"""What a study is: a question, cells that differ in a few fields of one config, and what is measured; data, no code."""
+"""The declaration of a study: a question, cells that differ in a few fields of one config, and what is measured."""
 
 import copy
 import dataclasses
-import difflib
 import functools
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from cnn import data, geometry
 from cnn.runs import checkpoint
-from cnn.runs.config import Config
+from cnn.runs.config import CODE_FIELDS, Config, closest
+from cnn.runtime import own_code
 from cnn.training import steps
 from cnn.training.optimizer import make_optimizer, make_schedule
 from cnn.training.steps import total_steps
@@ -145,21 +146,44 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
-def load(name: str) -> Study:
-    """A study by the name of its file in `experiments/studies`.
+def stem(name: str) -> str:
+    """The name of a study without folder and ".py", as its results are titled.
 
     Args:
-      name: one of `names()`.
+      name: name of a study, or path of its file.
+
+    Returns:
+      "my_study" for "elsewhere/my_study.py".
+    """
+    return os.path.basename(name).removesuffix(".py")
+
+
+def load(name: str) -> Study:
+    """Loads a study.
+
+    Args:
+      name: one of `names()`, or path of a Python file of the user's own that sets STUDY; it is executed.
 
     Returns:
       The study.
 
     Raises:
-      ValueError: if there is none; lists all.
+      ValueError: if there is none (says which are near), or the file fails or sets no STUDY.
     """
-    if name not in names():
-        raise ValueError(f"--study={name}: there is no such study; studies: {', '.join(names())}")
-    return importlib.import_module(f"experiments.studies.{name}").STUDY
+    if name in names():
+        return importlib.import_module(f"experiments.studies.{name}").STUDY
+    if not name.endswith(".py"):
+        near = own_code.did_you_mean(name, names(), "studies:")
+        raise ValueError(f"--study={name}: there is no such study{near}")
+    if not os.path.isfile(name):
+        raise ValueError(f"--study={name}: there is no such file")
+    try:
+        found = getattr(own_code.load_file(name), "STUDY", None)
+    except Exception as error:
+        raise ValueError(f"--study={own_code.describe(error, os.path.abspath(name))}") from error
+    if not isinstance(found, Study):
+        raise ValueError(f"--study={name}: the file must set STUDY = Study(...), of experiments.ablation.study")
+    return found
 
 
 def cell_config(study: Study, cell: str, base: Config, overrides: Mapping[str, Any], **further: Any) -> Config:
@@ -191,28 +215,27 @@ def cell_config(study: Study, cell: str, base: Config, overrides: Mapping[str, A
     for fields in (study.shared, overrides, own):
         for field, value in fields.items():
             _set(config, field, value)
+    for field in CODE_FIELDS:  # one content of the user's code for the whole study, wherever its cells run
+        group, name = field.split(".")
+        if own_code.is_reference(config[group][name]):
+            config[group][name] = own_code.pinned(config[group][name])
     return config
 
 
 def _set(config: Config, field: str, value: Any) -> None:
     *path, last = field.split(".")
-    for name in path:
-        config = _part(config, name, field)
     if last == "options":
-        config.options = ConfigDict(value)
+        config.net.options = ConfigDict(value)
         return
-    if not path or path[-1] != "options":  # the net says which options it takes
-        _part(config, last, field)
+    group = config
+    for name in path:
+        if name not in group:
+            raise ValueError(f"{field}: a config has no such field{closest(field, config)}")
+        group = group[name]
+    if last not in group and (not path or path[-1] != "options"):  # the net says which options it takes
+        raise ValueError(f"{field}: a config has no such field{closest(field, config)}")
     with config.ignore_type():  # 2 in place of "same" and the like
-        config[last] = value
-
-
-def _part(config: Config, name: str, field: str) -> Any:
-    if name not in config:
-        near = difflib.get_close_matches(name, config, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(config)}"
-        raise ValueError(f"{field}: a config has no field {name!r} there{hint}")
-    return config[name]
+        group[last] = value
 
 
 def check(config: Config, image_shape: tuple[int, ...], num_classes: int, examples: int) -> tuple[geometry.Table, int]:

@@ -68,6 +68,21 @@ def test_folder(pictures):
     check_dataset(got)
 
 
+def test_a_folder_of_classes_alone_is_split_by_itself(pictures, capsys):
+    """The same pictures for test in every run; a class may be called train."""
+    (pictures / "train" / "dark").rename(pictures / "train" / "train")
+    root = str(pictures / "train")
+    got = data.load("folder", dir=root, image_size=16, validation_fraction=0.25)
+    assert "has no train/ and val/: 4 of its 20 pictures, 20% of each class" in capsys.readouterr().err
+    assert got.class_names == ("light", "train")
+    assert [len(s.labels) for s in (got.train, got.validation, got.test)] == [12, 4, 4]
+    again = data.load("folder", dir=root, image_size=16, validation_fraction=0.0)
+    assert np.array_equal(again.test.images, got.test.images)
+    for split in (got.train, got.validation, got.test):
+        assert np.array_equal(split.images.mean(axis=(1, 2, 3)) > 120, split.labels == 0)
+    check_dataset(got)
+
+
 def test_folder_errors(pictures, monkeypatch):
     def load(**fields):
         return data.load("folder", **{"dir": str(pictures), "image_size": 16, **fields})

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from cnn import data
+from cnn.runs import logs
 from cnn.runtime.devices import Devices
 from cnn.training import many_seeds
 from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report
@@ -158,6 +160,40 @@ def test_killed_half_way_and_started_again(tmp_path):
     ]
     assert tables[0][:5] == tables[1][:5] and len(tables[0]) > 5
     assert all(line["values"]["difference, exact sums"] == 0 for line in lines(whole))
+    assert f"- command: {shlex.join(['python', *COMMAND[1:]])}\n" in (whole / "report.md").read_text()
+
+
+def test_a_study_of_ones_own_from_any_directory(tmp_path):
+    """Its base lies beside it; the report's command exists, and finds everything done when it is run again."""
+    program = ["-m", "experiments.ablate", f"--study={PROGRAMS / 'own_study.py'}"]
+    done = run_python(*program, "--config.train.steps=5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "ablation" / "own_study"
+    report = (folder / "report.md").read_text()
+    assert report.startswith("# own_study: Does a study of one's own run?")
+    command = next(line for line in report.splitlines() if line.startswith("- command: python "))
+    assert command.endswith("own_study.py --seeds=1 --config.train.steps=5")
+    assert {line["values"]["brightness"] for line in lines(folder)} == {lines(folder)[0]["values"]["brightness"]}
+    again = run_python(*shlex.split(command)[3:], cwd=tmp_path)
+    assert again.returncode == 0 and "2 cells, 2 of them done before; none to run" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (("--study=poling",), 1, "error: --study=poling: there is no such study; did you mean pooling"),
+        (("--study=nothing.py",), 1, "error: --study=nothing.py: there is no such file"),
+        ((f"--study={PROGRAMS / 'own_nets.py'}",), 1, "own_nets.py: the file must set STUDY = Study(...)"),
+        ((), 2, "error: --study is missing: give --study=NAME, --study=my_study.py, or --list"),
+        (("--study=pooling", "--config=nothing"), 2, "error: --config=nothing: there is no such config"),
+        (("--study=pooling", "--config.train.epoch=1"), 2, "there is no such field; did you mean train.epochs"),
+        (("--study=pooling", "--sedes=2"), 2, "error: Unknown command line flag 'sedes'. Did you mean: seeds"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_answered_in_a_line(arguments, code, message):
+    done = run_python("-m", "experiments.ablate", *arguments)
+    assert done.returncode == code and message in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == code  # and where help is
 
 
 def test_a_directory_holds_one_study(finished):
@@ -207,7 +243,7 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path):
         run(small_study(), **{"net.options.pool": "max"})
     with pytest.raises(ValueError, match=r"--config\.train\.learning_rate: this study varies it"):
         run(small_study(), **{"train.learning_rate": 0.1})
-    with pytest.raises(ValueError, match=r"train\.epoch: a config has no field 'epoch' there; did you mean 'epochs'"):
+    with pytest.raises(ValueError, match=r"train\.epoch: a config has no such field; did you mean train.epochs"):
         run(small_study(cells={"max": {}, "bad": {"train.epoch": 1.0}}))
     with pytest.raises(ValueError, match=r"cell 'max': train.schedule \(='cosin'\)"):
         run(small_study(), **{"train.schedule": "cosin"})
@@ -278,7 +314,7 @@ def test_the_report_in_words_and_numbers(finished):
     row = next(line for line in text.splitlines() if line.startswith("| average "))
     mean = np.mean([values["average", seed][TEST] for seed in (0, 1)])
     assert f"{mean:.2%}" in row and f"{100 * difference:+.2f} (" in row
-    assert "python -m experiments.ablate --study=small --seeds=2 --config.train.steps=6" in text
+    assert f"- command: {logs.command()}\n" in text  # a study made in Python is made again by its program
     assert "Holm's over all 3 comparisons." in text
     assert text.count("\n- ") >= 3 + 6
     for name in ("effects.png", "effects_other.png", "series_0.png"):

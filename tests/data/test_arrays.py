@@ -1,0 +1,143 @@
+"""Data sets of the user's own: arrays, NumPy archives, functions that the user names."""
+
+import numpy as np
+import pytest
+
+from cnn import data
+from tests.helpers import PROGRAMS
+from tests.reference.datasets import check_dataset
+
+
+def made(count=60, channels=2, seed=0):
+    """Images whose level tells the label, three classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = (rng.integers(0, 50, (count, 6, 8, channels)) + 80 * labels[:, None, None, None]).astype(np.uint8)
+    return images, labels
+
+
+def test_arrays_with_all_splits_are_kept_as_they_are():
+    train, validation, test = made(30), made(9, seed=1), made(6, seed=2)
+    got = data.from_arrays(train, test, validation=validation, class_names=["a", "b", "c"], name="mine")
+    for split, (images, labels) in zip((got.train, got.validation, got.test), (train, validation, test), strict=True):
+        assert np.array_equal(split.images, images) and np.array_equal(split.labels, labels)
+        assert split.labels.dtype == np.int32
+    assert (got.name, got.class_names, got.image_shape) == ("mine", ("a", "b", "c"), (6, 8, 2))
+    np.testing.assert_allclose(got.mean, train[0].mean(axis=(0, 1, 2)) / 255)
+    check_dataset(got)
+
+
+def test_what_is_missing_is_held_out_of_train_the_same_every_time():
+    got, again = data.from_arrays(made()), data.from_arrays(made())
+    assert [len(split.labels) for split in (got.train, got.validation, got.test)] == [43, 5, 12]
+    assert np.bincount(got.test.labels).tolist() == [4, 4, 4] and got.class_names == ("0", "1", "2")
+    assert np.array_equal(got.test.images, again.test.images)
+    together = np.concatenate([got.train.images, got.validation.images, got.test.images])
+    assert sorted(x.tobytes() for x in together) == sorted(x.tobytes() for x in made()[0])
+    check_dataset(got)
+    none = data.from_arrays(made(), made(), validation_fraction=0.0)
+    assert len(none.train.labels) == 60 and len(none.validation.labels) == 0
+
+
+def test_grey_images_need_no_channel_axis():
+    images, labels = made(channels=1)
+    got = data.from_arrays((images[..., 0], labels))
+    assert got.image_shape == (6, 8, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_an_archive(channels, tmp_path):
+    train, test = made(60, channels), made(12, channels, seed=1)
+    path = tmp_path / "mine.npz"
+    np.savez(
+        path,
+        **dict(zip(("train_images", "train_labels"), train, strict=True)),
+        **dict(zip(("test_images", "test_labels"), test, strict=True)),
+        class_names=np.array(["x", "y", "z"]),
+    )
+    got = data.load(str(path))
+    assert got.name == "mine.npz" and got.class_names == ("x", "y", "z") and got.image_shape == (6, 8, channels)
+    assert [len(split.labels) for split in (got.train, got.validation, got.test)] == [54, 6, 12]
+    check_dataset(got)
+    few = data.load(str(path), train_examples=12, image_size=4)
+    assert len(few.train.labels) == 12 and few.image_shape == (4, 4, channels)
+    assert np.array_equal(few.test.images.mean(axis=(1, 2, 3)) // 80, few.test.labels)
+
+
+def test_an_archive_of_keras_and_one_without_splits(tmp_path):
+    images, labels = made()
+    np.savez(tmp_path / "keras.npz", x_train=images[:50], y_train=labels[:50], x_test=images[50:], y_test=labels[50:])
+    got = data.load(str(tmp_path / "keras.npz"))
+    assert [len(split.labels) for split in (got.train, got.validation, got.test)] == [45, 5, 10]
+    np.savez(tmp_path / "whole.npz", images=images, labels=labels)
+    got = data.load(str(tmp_path / "whole.npz"))
+    assert [len(split.labels) for split in (got.train, got.validation, got.test)] == [43, 5, 12]
+
+
+@pytest.mark.parametrize("form", ["pairs_by_split", "arrays_by_name", "pairs", "flat", "made_by_cnn"])
+def test_a_function_of_ones_own(form):
+    got = data.load(f"{PROGRAMS}/own_data.py:{form}")
+    assert got.name == f"own_data.py:{form}" and got.class_names == ("x", "y", "z")
+    assert [len(split.labels) for split in (got.train, got.validation, got.test)] == [27, 3, 6]
+    assert got.image_shape == (16, 16, 2)
+    assert len(data.load(f"{PROGRAMS}/own_data.py:{form}", train_examples=9).train.labels) == 9
+
+
+def test_a_function_of_ones_own_takes_the_fields_that_it_names():
+    assert data.load(f"{PROGRAMS}/own_data.py:sized", image_size=7).image_shape == (7, 7, 1)
+    assert data.load(f"{PROGRAMS}/own_data.py:pairs", image_size=8).image_shape == (8, 8, 2)
+    with pytest.raises(data.DataError, match=r"made_by_cnn' returned images of 16x16, but data.image_size is 8"):
+        data.load(f"{PROGRAMS}/own_data.py:made_by_cnn", image_size=8)
+
+
+@pytest.mark.parametrize(
+    "reference, message",
+    [
+        ("own_data.py:wrong", r"own_data.py, line \d+: NameError: name 'missing' is not defined"),
+        ("own_data.py:fla", r"no function 'fla'; did you mean flat"),
+        ("own_dat.py:flat", r"there is no file .*own_dat.py; did you mean own_data.py"),
+        ("own_nets.py:without_classes", r"own_nets.py:without_classes' returned Net; return a cnn.data.Dataset"),
+    ],
+)
+def test_a_mistake_in_a_function_of_ones_own_is_said_in_a_line(reference, message):
+    with pytest.raises(data.DataError, match=message):
+        data.load(f"{PROGRAMS}/{reference}")
+
+
+def test_a_version_of_a_tfds_set_is_no_function():
+    assert not data.is_own("imagenette/160px-v2:1.0.0") and not data.is_own("mnist") and data.is_own("a.b:load")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(train=(np.zeros((6, 4, 4, 1)), np.zeros(6, int))), r"images of train are float64; they must be uint8"),
+        (dict(train=(np.zeros((6, 4), np.uint8), np.zeros(6, int))), r"shape \(6, 4\); it must be \[N, H, W, C\]"),
+        (dict(train=(np.zeros((6, 4, 4), np.uint8), np.zeros(5, int))), r"labels of train are int64 \[5\].*\[6\]"),
+        (dict(train=(np.zeros((6, 4, 4), np.uint8), np.zeros((6, 1), int))), r"labels of train are int64 \[6, 1\]"),
+        (dict(train=(np.zeros((6, 4, 4), np.uint8), np.zeros(6))), r"labels of train are float64"),
+        (dict(train=(np.zeros((6, 4, 4), np.uint8), np.full(6, -1))), r"a label of train is -1"),
+        (dict(train=np.zeros((6, 4, 4), np.uint8)), r"train must be a pair \(images, labels\), is ndarray"),
+        (dict(class_names=["a", "b"]), r"a label is 2, but there are 2 class names"),
+        (dict(test=(np.zeros((6, 5, 5, 2), np.uint8), np.zeros(6, int))), r"images of test are 5x5x2, .* 6x8x2"),
+        (dict(test=(np.zeros((0, 6, 8, 2), np.uint8), np.zeros(0, int))), r"test has no images"),
+        (dict(validation_fraction=1.0), r"validation_fraction \(=1.0\) must be"),
+    ],
+)
+def test_arrays_that_are_refused(change, message):
+    with pytest.raises(data.DataError, match=message):
+        data.from_arrays(**{"train": made(), **change})
+
+
+def test_archives_that_are_refused(tmp_path):
+    np.savez(tmp_path / "odd.npz", pictures=made()[0])
+    with pytest.raises(data.DataError, match=r"odd.npz' has the arrays pictures; it must have train_images"):
+        data.load(str(tmp_path / "odd.npz"))
+    np.savez(tmp_path / "half.npz", train_images=made()[0])
+    with pytest.raises(data.DataError, match="it must have train_images and train_labels"):
+        data.load(str(tmp_path / "half.npz"))
+    with pytest.raises(data.DataError, match=r"there is no such file; did you mean odd.npz"):
+        data.load(str(tmp_path / "od.npz"))
+    np.savez(tmp_path / "objects.npz", images=np.array([object()]), labels=np.zeros(1, int))
+    with pytest.raises(data.DataError, match="objects.npz' cannot be read: Object arrays cannot be loaded"):
+        data.load(str(tmp_path / "objects.npz"))

@@ -1,0 +1,46 @@
+"""A user's own data sets: each function returns the same two-channel images in another form."""
+
+import numpy as np
+from own_names import NAMES  # pyright: ignore[reportMissingImports]
+
+from cnn import data
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 2), np.uint8)
+LABELS = np.arange(30) % 3
+TEST = (IMAGES[:6], LABELS[:6])
+
+
+def pairs_by_split():
+    """A dict of pairs."""
+    return {"train": (IMAGES, LABELS), "test": TEST, "class_names": NAMES}
+
+
+def arrays_by_name():
+    """A dict of arrays, as an archive holds them."""
+    named = {"train_images": IMAGES, "train_labels": LABELS, "test_images": TEST[0], "test_labels": TEST[1]}
+    return {**named, "class_names": np.array(NAMES)}
+
+
+def pairs():
+    """A tuple of pairs and class names."""
+    return (IMAGES, LABELS), TEST, NAMES
+
+
+def flat():
+    """A tuple of arrays and class names."""
+    return IMAGES, LABELS, *TEST, NAMES
+
+
+def made_by_cnn():
+    """A data set."""
+    return data.from_arrays((IMAGES, LABELS), TEST, class_names=NAMES)
+
+
+def sized(image_size):
+    """Images of the size that the config asks for."""
+    return np.zeros((9, image_size, image_size, 1), np.uint8), np.arange(9) % 3
+
+
+def wrong():
+    """A mistake."""
+    return pairs() + missing  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
