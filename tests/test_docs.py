@@ -1,0 +1,287 @@
+"""README, the guides, the examples: links lead somewhere, blocks of code run, tables and numbers are the code's own."""
+
+import functools
+import json
+import pathlib
+import re
+import runpy
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from cnn.runs import config as configs
+from cnn.runs import defaults
+from docs import build, markdown, measured, tables
+from tests import pages
+from tests.chromium import browser_fixture  # noqa: F401
+from tests.helpers import ROOT, run_python
+from tests.test_architecture import FLOORS
+
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+# What makes a command of the pages quick, by its program; the rest of it runs as it is written.
+QUICK = {
+    "main.py": ["--config.train.epochs=None", "--config.train.steps=2", "--config.eval.scenes=0"],
+    "experiments.ablate": ["--config=configs/smoke.py", "--config.train.steps=2", "--seeds=2"],
+    "experiments.dense_eval": ["--timing_images=5"],
+    "experiments.giusti": ["--size=100", "--runs=5", "--samples=2"],
+}
+# Commands that do not run here, and why.
+NOT_RUN = {
+    "-m pip": "CI runs them",
+    "-m pytest": "it would start these tests again",
+    "-m cnn.prepare": "fetches data",
+    "-m benchmarks.": "tests/benchmarks runs them with --smoke",
+    "-m experiments.seeds": "trains whole configs; tests/experiments",
+    "-m experiments.speedrun": "trains for a record",
+    "--config=mnist": "reads a prepared TFDS set",
+    "--config=folder": "needs pictures",
+    "--config=configs/mnist.py": "reads a prepared TFDS set",
+    "--config=configs/folder.py": "needs pictures",
+    "--protocol=grid": "needs pictures; tests/protocols",
+    "ruff": "CI runs it",
+    "pyright": "CI runs it",
+    "docs.build": "test_site",
+}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder as the pages assume it: runs/digits after a few steps, pictures, and the files that blocks show."""
+    folder = tmp_path_factory.mktemp("pages")
+    flags = ["--config.train.epochs=None", "--config.train.steps=20", "--config.eval.scenes=0"]
+    done = run_python(ROOT / "main.py", f"--workdir={folder / 'runs' / 'digits'}", *flags)
+    assert done.returncode == 0, done.stderr
+    rng = np.random.default_rng(0)
+    for name, size in {"a": 32, "b": 40, "page": 80}.items():
+        Image.fromarray(rng.integers(0, 256, (size, size), np.uint8)).save(folder / f"{name}.png")
+    tifffile.imwrite(folder / "slide.tif", rng.integers(0, 256, (150, 130), np.uint8), tile=(64, 64))
+    (folder / "experiments").symlink_to(ROOT / "experiments")
+    for page in pages.PAGES:
+        for block in pages.blocks(page):
+            name = pages.files_of(block.text)
+            if name:
+                (folder / name).write_text(block.text)
+    return folder
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_links(page):
+    for address in pages.links(page):
+        if re.match(r"[a-z]+:", address):
+            continue
+        file, _, anchor = address.partition("#")
+        path = ((ROOT / page).parent / file).resolve() if file else ROOT / page
+        assert path.is_file(), f"{page} links {address}, which is no file"
+        if anchor:
+            linked = str(path.relative_to(ROOT))
+            assert anchor in pages.anchors(linked), f"{page} links {address}; anchors: {pages.anchors(linked)}"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in pages.PAGES if any(b.language == "python" for b in pages.blocks(page))]
+)
+def test_python_blocks(page, trained, tmp_path, monkeypatch):
+    """The blocks of a page run one after another, with shared names."""
+    for entry in trained.iterdir():  # a copy, as blocks write files
+        copy = shutil.copytree if entry.is_dir() and not entry.is_symlink() else shutil.copyfile
+        if entry.name == "experiments":
+            (tmp_path / entry.name).symlink_to(ROOT / "experiments")
+        else:
+            copy(entry, tmp_path / entry.name)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for block in pages.blocks(page):
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, str(ROOT / page), "exec"), names)
+
+
+@functools.cache
+def flags_of(*program):
+    """The flags that a program's help lists."""
+    text = run_python(*program, "--help").stdout
+    return set(re.findall(r"--(?:\[no\])?([a-z_]+)", text))
+
+
+ALL_COMMANDS = [(page, command) for page in pages.PAGES for command in pages.commands(page)]
+
+
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS, ids=[" ".join(c) for _, c in ALL_COMMANDS])
+def test_commands_name_what_exists(page, command):
+    """Programs, flags, configs, their fields, studies and requirement files."""
+    if command[0] in ("ruff", "pyright", "export"):
+        return
+    assert command[0] == "python", command
+    if command[1] == "-m" and command[2] == "pip":
+        given = [argument for argument in command[3:] if argument.startswith("requirements")]
+        assert all((ROOT / name).is_file() for name in given)
+        return
+    program = command[1:3] if command[1] == "-m" else command[1:2]
+    if program[-1] == "pytest":
+        assert set(command[3:]) <= {"--everything"}
+        return
+    path = pages.module_file(program[1]) if len(program) == 2 else ROOT / program[0]
+    assert path.is_file(), command
+    given = dict(argument[2:].partition("=")[::2] for argument in command if argument.startswith("--"))
+    fields = {field.name for field in defaults.FIELDS}
+    known = flags_of(*program) if given else set()
+    for name, value in given.items():
+        if name.startswith("config."):
+            field = name.removeprefix("config.")
+            assert field in fields or field.startswith("net.options."), name
+        else:
+            assert name in known, f"{page}: {' '.join(program)} has no flag --{name}; {sorted(known)}"
+        if name == "config":
+            assert pathlib.Path(configs.find(value)).is_file()
+        if name == "study" and not value.endswith(".py"):
+            assert (ROOT / "experiments" / "studies" / f"{value}.py").is_file()
+
+
+RUNNABLE = [command for _, command in ALL_COMMANDS if not any(part in " ".join(command) for part in NOT_RUN)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUNNABLE, ids=[" ".join(c) for c in RUNNABLE])
+def test_commands_run(command, trained):
+    """Each command as it is written, only shorter where it trains; in the folder that the pages assume."""
+    program = command[2] if command[1] == "-m" else command[1]
+    extra = QUICK.get(program, [])
+    given = {argument.partition("=")[0] for argument in command}
+    if program == "main.py" and "--mode" in given:
+        extra = []
+    if "--list" in given:
+        extra = []
+    shorter = [flag for flag in extra if flag.partition("=")[0] not in given]
+    replaced = [argument for argument in command[1:] if not argument.startswith(("--seeds=10", "--scenes="))]
+    if program == "experiments.dense_eval" and "--image" not in given:
+        shorter += ["--scenes=10"]
+    if program == "main.py":
+        replaced[0] = str(ROOT / "main.py")
+    done = run_python(*replaced, *shorter, cwd=trained)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples(name, tmp_path, monkeypatch, capsys):
+    path = ROOT / "examples" / name
+    assert len(path.read_text().splitlines()) < 30
+    assert f"python examples/{name}" in path.read_text().splitlines()[0]
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+    printed = capsys.readouterr().out
+    expected = {
+        "convert_vgg16.py": r"6x6 scores of 1000 classes: 49\.6 G multiply-adds in one pass,\n557 G as 36 crops",
+        "numpy_dataset.py": r"test accuracy (9\d\.\d|100\.0)% on 120 pictures",
+        "own_net.py": r"map \(2, 35, 45, 4\) by \w+; largest difference from crops \d\.\de[-+]0[5-9]|0\.0e\+00",
+        "stream_large_image.py": r"\(1000, 1200, 3\) pixels -> \(243, 293, 3\) scores",
+        "train_and_score.py": r"best window \[\d+, \d+, \d+, \d+\]: (\d); the digit is a \1",
+    }
+    assert re.search(expected[name], printed), printed
+
+
+def page_text(name):
+    return (ROOT / "docs" / name).read_text()
+
+
+@pytest.mark.parametrize(("page", "name"), tables.TABLES, ids=[name for _, name in tables.TABLES])
+def test_tables(page, name):
+    """Tables say what the code and the committed results say; `python -m docs.tables` writes them."""
+    assert markdown.read((ROOT / page).read_text(), name) == tables.TABLES[page, name]()
+
+
+def test_a_table_follows_its_results(tmp_path, monkeypatch):
+    """A number that changes in a results file changes the table."""
+    before = measured.training()
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    results = json.loads((ROOT / "benchmarks" / "results" / "train.json").read_text())
+    results["cases"]["vgg11"]["rows"][0]["images_per_second"] = 1234.5
+    (folder / "train.json").write_text(json.dumps(results))
+    monkeypatch.setattr(measured, "ROOT", tmp_path)
+    assert measured.training() != before and "| 1,234 |" in measured.training()
+
+
+def cells_of(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_table_of_packages():
+    """docs/architecture.md has every package on its floor; its numbers of lines may be a fifth out of date."""
+    written = cells_of(markdown.read(page_text("architecture.md"), "packages"))
+    now = cells_of(tables.packages(FLOORS))
+    assert [row[:2] for row in written] == [row[:2] for row in now]
+    for old, new in zip(written, now, strict=True):
+        old_lines, new_lines = (int(row[2].replace(",", "")) for row in (old, new))
+        assert abs(old_lines - new_lines) <= 30 + 0.2 * new_lines, f"{old[1]}: python -m docs.tables"
+    floors = [int(row[0]) for row in written]
+    assert floors == sorted(floors, reverse=True) and max(floors) == len(FLOORS)
+
+
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert "python -m pip install -r requirements.txt && python main.py" in text.splitlines()
+    assert "python -m pip install -r requirements-dev.txt && python -m pytest" in text.splitlines()
+
+
+def test_findings_are_those_of_the_reports():
+    """Each effect with its interval in docs/studies.md stands in the study's report, perhaps with the sign turned."""
+    rows = [line for line in page_text("studies.md").splitlines() if line.startswith("| [")]
+    assert len(rows) == len(list((ROOT / "experiments" / "studies").glob("[a-z]*.py")))
+    effect = re.compile(r"([-+]\d+\.\d+) \(([-+]\d+\.\d+) to ([-+]\d+\.\d+)")
+    for row in rows:
+        report = ((ROOT / "docs") / re.findall(r"\]\((.*?)\)", row)[0]).read_text()
+        known = {tuple(map(float, found)) for found in effect.findall(report)}
+        known |= {(-middle, -high, -low) for middle, low, high in known}
+        stated = [tuple(map(float, found)) for found in effect.findall(row)]
+        assert stated, row
+        for numbers in stated:
+            assert numbers in known, f"{row[:40]}: {numbers}"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    return folder, build.build(folder)
+
+
+@pytest.mark.slow
+def test_site(site):
+    """Every guide and page of the course is on the site, and all that its pages refer to."""
+    folder, made = site
+    assert {"README.md", *(f"docs/{name}.md" for name in build.GUIDES)} <= set(made)
+    for page in made:
+        html = (folder / build.target(page)).read_text()
+        for address in re.findall(r'(?:href|src)="([^"#]+)', html):
+            if not re.match(r"[a-z]+:", address):
+                assert ((folder / build.target(page)).parent / address).is_file(), f"{page}: {address}"
+    course = (folder / "docs/course/d_notes.html").read_text()
+    assert course.count("<figure>") == 3 and "two shifts fill 41 of 81 places" in course
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_site_in_a_browser(site, browser, width):
+    """Pages ask for nothing that is not on the site, complain of nothing, and are no wider than the window."""
+    folder, _ = site
+    for page in ("index.html", "docs/training.html", "docs/course/c_lecture.html", "docs/performance.html"):
+        driver = browser.open(folder / page)
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert browser.complaints() == []
+        assert all(address.startswith(folder.as_uri()) for address in browser.requests())
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert driver.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_broken_link_stops_the_site(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "GUIDES", ())
+    monkeypatch.setattr(build, "COURSE", ())
+    (tmp_path / "README.md").write_text("# Title\n\n[there](nowhere.md)\n")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.md is linked from README\.md"):
+        build.build(tmp_path / "site")
