@@ -24,7 +24,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 # What makes a command of the pages quick, by its program; the rest of it runs as it is written.
 QUICK = {
-    "main.py": ["--config.train.epochs=None", "--config.train.steps=2", "--config.eval.scenes=0"],
+    "main.py": ["--config.train.epochs=0.1", "--config.eval.scenes=0"],
     "experiments.ablate": ["--config=configs/smoke.py", "--config.train.steps=2", "--seeds=2"],
     "experiments.dense_eval": ["--timing_images=5"],
     "experiments.giusti": ["--size=100", "--runs=5", "--samples=2"],
@@ -52,7 +52,7 @@ NOT_RUN = {
 def trained(tmp_path_factory):
     """A folder as the pages assume it: runs/digits after a few steps, pictures, and the files that blocks show."""
     folder = tmp_path_factory.mktemp("pages")
-    flags = ["--config.train.epochs=None", "--config.train.steps=20", "--config.eval.scenes=0"]
+    flags = ["--config.train.epochs=2", "--config.eval.scenes=0"]
     done = run_python(ROOT / "main.py", f"--workdir={folder / 'runs' / 'digits'}", *flags)
     assert done.returncode == 0, done.stderr
     rng = np.random.default_rng(0)
