@@ -27,7 +27,7 @@ def main() -> None:
     from experiments import giusti_table
 
     process.keep_memory()
-    found = giusti_table.costs(nets.create("giusti_n4"), giusti_table.WINDOW, SIZE.value)
+    found = giusti_table.operations(nets.create("giusti_n4"), giusti_table.WINDOW, SIZE.value)
     measured = giusti_table.measure(SIZE.value, RUNS.value, SAMPLES.value, BACKEND.value, SEED.value)
     layers = [cost._asdict() for cost in found]
     result = {"size": SIZE.value, "backend": BACKEND.value, "seed": SEED.value, "flop": layers, **measured}

@@ -26,25 +26,26 @@ import numpy as np
 from cnn import dense, geometry, nets
 from cnn.dense.cost import layer_costs
 from cnn.nets import Net
-from cnn.reports import markdown
+from cnn.reports.tables import Document, Notes, Table, document_markdown
 
 WINDOW, PAPER_SIZE = (95, 95), 512
-# GFLOP by patches and by fragments; the layers are numbered with the pools between them.
+# The paper's GFLOP by patches and by fragments; its layer numbers count the pools.
 PAPER_LAYERS = {"conv1": ("L1", 3408, 0.5), "conv2": ("L3", 53271, 35.9), "conv3": ("L5", 6262, 22.8)}
 PAPER_LAYERS["conv4"] = ("L7", 695, 22.5)
 PAPER_TOTAL = (63636, 81.6)
 PAPER_SECONDS = {"patches, GTX-580": 492.8, "fragments, MATLAB": 15.05}
+HEADERS = ("layer", "patches", "(paper)", "fragments", "(paper)", "computed", "saving")
 TOLERANCE = 1e-5  # of the largest logit: the same float32 products summed in another order
 
 
-class Cost(NamedTuple):
+class LayerOperations(NamedTuple):
     """Operations of one layer for every pixel of an image; two for a multiply-add.
 
     Attributes:
-      name: of the layer.
-      patches: one whole window for each pixel.
-      paper: by fragments as the paper counts them; None for a fully connected layer.
-      computed: by fragments as they are computed.
+      name: name of the layer.
+      patches: operations of one whole window for each pixel.
+      paper: operations by fragments as the paper counts them; None for a fully connected layer.
+      computed: operations by fragments as they are computed.
     """
 
     name: str
@@ -53,17 +54,17 @@ class Cost(NamedTuple):
     computed: int
 
 
-def costs(net: Net, window: Sequence[int], size: int, channels: int = 1) -> list[Cost]:
+def operations(net: Net, window: Sequence[int], size: int, channels: int = 1) -> list[LayerOperations]:
     """Operations of each layer with weights for every pixel of a square image, its border continued by mirroring.
 
     Args:
-      net: a classifier of which every convolution has stride 1.
+      net: a classifier whose convolutions all have stride 1.
       window: (height, width) of its window, pixels; both equal.
       size: height and width of the image, pixels.
-      channels: of the image.
+      channels: channels of the image.
 
     Returns:
-      A `Cost` for each layer that has any.
+      One `LayerOperations` for each layer that has any.
 
     Raises:
       GeometryError: if the window does not fit the net.
@@ -74,7 +75,7 @@ def costs(net: Net, window: Sequence[int], size: int, channels: int = 1) -> list
         {layer.name: 2 * layer.macs for layer in layer_costs(prepared, mirrored, grid, backend)}
         for backend in ("crops", "mpf")
     )
-    found = []
+    layers = []
     for row in geometry.table(net, (*window, channels)):
         if row.macs:
             paper = None
@@ -82,24 +83,24 @@ def costs(net: Net, window: Sequence[int], size: int, channels: int = 1) -> list
                 each = row.macs // (row.output_shape[0] * row.output_shape[1])  # one position of one fragment
                 # As many fragments along an axis as the stride so far; each has the extended image's share of it.
                 paper = 2 * each * (row.stride[0] * ((size + window[0] // 2) // row.stride[0])) ** 2
-            found.append(Cost(row.name, patches[row.name], paper, computed[row.name]))
-    return found
+            layers.append(LayerOperations(row.name, patches[row.name], paper, computed[row.name]))
+    return layers
 
 
 def every_pixel(
     net: Net, variables: Mapping[str, Any], image: np.ndarray, window: Sequence[int], backend: str
 ) -> jax.Array:
-    """Class scores of every pixel: those of the window centred on it, mirrored at the image's border.
+    """Class scores of every pixel: the scores of the window centred on it, in the image continued by mirroring.
 
     Args:
       net: the classifier.
       variables: its variables.
       image: float32 [H, W, C].
       window: (height, width), pixels, odd.
-      backend: of `cnn.dense.score_map`.
+      backend: a backend of `cnn.dense.score_map`.
 
     Returns:
-      Logits [H, W, K], on the device.
+      Logits [H, W, K].
     """
     return dense.score_map(net, variables, jnp.asarray(mirror(image, window)[None]), window, 1, backend).scores[0]
 
@@ -130,9 +131,9 @@ def largest_difference(
 
     Args:
       net, variables, image, window: as for `every_pixel`.
-      scores: what it returned, [H, W, K].
-      samples: how many pixels.
-      seed: of their choice.
+      scores: class scores of every pixel, [H, W, K].
+      samples: number of pixels.
+      seed: seed of the choice of pixels.
 
     Returns:
       The largest difference, as a fraction of the largest logit among the crops.
@@ -157,8 +158,8 @@ def measure(size: int, runs: int, samples: int, backend: str, seed: int) -> dict
       size: height and width of the image, pixels.
       runs: timed runs.
       samples: pixels to check.
-      backend: of `cnn.dense.score_map`.
-      seed: of weights, image and sample.
+      backend: a backend of `cnn.dense.score_map`.
+      seed: seed of weights, image and sample.
 
     Returns:
       {"seconds" (median), "all_seconds", "first_seconds" (with compilation), "largest_difference", "samples"}.
@@ -192,38 +193,67 @@ def measure(size: int, runs: int, samples: int, backend: str, seed: int) -> dict
     }
 
 
-def text(found: Sequence[Cost], result: Mapping[str, Any]) -> str:
-    """The tables as Markdown.
+def document(layers: Sequence[LayerOperations], result: Mapping[str, Any]) -> Document:
+    """Operations by layer, times, and where they were measured; the paper's figures beside them for its image size.
 
     Args:
-      found: from `costs`.
-      result: what result.json holds.
+      layers: from `operations`.
+      result: the contents of result.json.
 
     Returns:
-      Costs by layer, times, and where they were measured; the paper's figures beside them for its size.
+      The report.
     """
+    size = f"{result['size']}x{result['size']}"
     papers = result["size"] == PAPER_SIZE
-
-    def line(name: str, cost: Cost, theirs: Sequence[float] | None) -> list[str]:
-        own = ["-" if cost.paper is None else f"{cost.paper / 1e9:,.1f}", f"{cost.computed / 1e9:,.1f}"]
-        their = [f"{theirs[0]:,}", f"{theirs[1]}"] if theirs and papers else ["-", "-"]
-        saving = f"{cost.patches / (cost.paper or cost.computed):,.1f}x"
-        return [name, f"{cost.patches / 1e9:,.1f}", their[0], own[0], their[1], own[1], saving]
-
+    convolutions = [layer for layer in layers if layer.paper is not None]
+    part = LayerOperations(
+        "", *(sum(getattr(layer, field) for layer in convolutions) for field in ("patches", "paper", "computed"))
+    )
+    whole = LayerOperations("", sum(layer.patches for layer in layers), None, sum(layer.computed for layer in layers))
     rows = []
-    for cost in found:
-        label, *theirs = PAPER_LAYERS.get(cost.name, ("",))
-        rows.append(line(f"{label} {cost.name}".strip(), cost, theirs))
-    convolutions = [cost for cost in found if cost.paper is not None]
-    part = Cost("", *(sum(getattr(cost, field) for cost in convolutions) for field in ("patches", "paper", "computed")))
-    whole = Cost("", sum(cost.patches for cost in found), None, sum(cost.computed for cost in found))
-    rows += [line("convolutions", part, PAPER_TOTAL), line("all layers", whole, None)]
-    headers = ["layer", "patches", "(paper)", "fragments", "(paper)", "computed", "saving"]
+    for layer in layers:
+        label, *theirs = PAPER_LAYERS.get(layer.name, ("",))
+        rows.append(_row(f"{label} {layer.name}".strip(), layer, theirs if papers else ()))
+    rows += [_row("convolutions", part, PAPER_TOTAL if papers else ()), _row("all layers", whole, ())]
     times = [[f"fragments, here ({result['backend']})", f"{result['seconds']:.2f}"]]
     if papers:
         times += [[f"{how} (paper)", f"{seconds}"] for how, seconds in PAPER_SECONDS.items()]
-    size = f"{result['size']}x{result['size']}"
-    facts = [
+    return Document(
+        f"Every pixel of {size}: giusti_n4 by patches and by fragments (arXiv 1302.1700)",
+        [
+            Table(HEADERS, rows, "Operations by layer, GFLOP."),
+            Table([f"{size}, every pixel", "seconds"], times, "Time of every pixel."),
+            Notes(_notes(part, whole, result)),
+        ],
+    )
+
+
+def text(layers: Sequence[LayerOperations], result: Mapping[str, Any]) -> str:
+    """`document` as Markdown.
+
+    Args:
+      layers: from `operations`.
+      result: the contents of result.json.
+
+    Returns:
+      Markdown.
+    """
+    return document_markdown(document(layers, result))
+
+
+def _row(name: str, layer: LayerOperations, paper: Sequence[float]) -> list[str]:
+    """A line of the table; `paper` holds the paper's figures by patches and by fragments, or nothing."""
+    fragments = "-" if layer.paper is None else f"{layer.paper / 1e9:,.1f}"
+    their_patches, their_fragments = (f"{paper[0]:,}", f"{paper[1]}") if paper else ("-", "-")
+    saving = f"{layer.patches / (layer.paper or layer.computed):,.1f}x"
+    patches, computed = f"{layer.patches / 1e9:,.1f}", f"{layer.computed / 1e9:,.1f}"
+    return [name, patches, their_patches, fragments, their_fragments, computed, saving]
+
+
+def _notes(part: LayerOperations, whole: LayerOperations, result: Mapping[str, Any]) -> list[str]:
+    """What the numbers mean, and where they were measured; `part`: the convolutions together."""
+    packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
+    return [
         f'GFLOP, two for a multiply-add. "fragments" as the paper counts, "computed" as it is run; "saving" is patches '
         f'by fragments, by "computed" for layers that the paper leaves out. Computed convolutions: '
         f"{part.patches / part.computed:,.1f}x; all layers: {whole.patches / whole.computed:,.1f}x",
@@ -232,10 +262,6 @@ def text(found: Sequence[Cost], result: Mapping[str, Any]) -> str:
         f"took {result['first_seconds']:.2f}); {whole.computed / result['seconds'] / 1e9:.0f} GFLOP/s",
         f"{result['samples']} random pixels were compared with their crops: largest difference "
         f"{result['largest_difference']:.1e} of the largest logit",
-        f"command `{result['command']}`, device {result['device']}, python {result['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in result["packages"].items()),
+        f"command `{result['command']}`, device {result['device']}, python {result['python']}, {packages}",
         f"commit {result['commit']}",
     ]
-    title = f"# Every pixel of {size}: giusti_n4 by patches and by fragments (arXiv 1302.1700)\n\n"
-    tables = markdown.markdown(headers, rows) + "\n" + markdown.markdown([f"{size}, every pixel", "seconds"], times)
-    return title + tables + "\n" + "".join(f"- {fact}\n" for fact in facts)

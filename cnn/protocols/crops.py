@@ -1,7 +1,7 @@
-"""What a net of a fixed window is shown of an image: the whole resized, and crops at named places, upright or mirrored.
+"""Views of an image for a net with a fixed window: the whole image resized, and crops, upright or mirrored.
 
 A place is (y, x, mirrored): the upper left corner of a window in pixels of the image, and 1 where the view is mirrored
-left to right, else 0. Places are plain numbers, so they are laid out, counted and tested without any image.
+left to right, else 0. Places are plain numbers: they are laid out, counted and tested without any image.
 
 Source: Krizhevsky et al. (2012), section 4.1 (ten crops); Simonyan, Zisserman (2014), section 3.2 (multi-crop).
 """
@@ -26,14 +26,14 @@ def resize(images: jax.Array, window: Sequence[int]) -> jax.Array:
       window: (height, width), pixels.
 
     Returns:
-      [N, 1, height, width, C], in [0, 1]: what the kernel overshoots is cut off, as in 8-bit pictures.
+      [N, 1, height, width, C], clipped to [0, 1], as overshoots of the kernel are in 8-bit pictures.
     """
     shape = (images.shape[0], *window, images.shape[3])
     return jnp.clip(jax.image.resize(images, shape, "cubic", antialias=True), 0, 1)[:, None]
 
 
 def centre_crop(images: jax.Array, window: Sequence[int]) -> jax.Array:
-    """The middle of an image; of two middles the upper left one.
+    """The centre of an image; where two places are equally central, the upper left one.
 
     Args:
       images: [N, H, W, C].
@@ -51,7 +51,7 @@ def centre_crop(images: jax.Array, window: Sequence[int]) -> jax.Array:
 def ten_crops(images: jax.Array, window: Sequence[int]) -> jax.Array:
     """The four corners and the centre of an image, and these five mirrored left to right.
 
-    A mirrored digit is no digit, or another one; the ten are kept as the protocol was published.
+    A mirrored digit is no digit, or another one; the protocol is kept as it was published.
 
     Args:
       images: [N, H, W, C].
@@ -69,12 +69,12 @@ def ten_crops(images: jax.Array, window: Sequence[int]) -> jax.Array:
 
 
 def multi_crop(images: jax.Array, window: Sequence[int], count: int, flip: bool = False) -> jax.Array:
-    """Crops on a regular grid from corner to corner, and, if asked, each of them mirrored.
+    """Crops on a regular grid from corner to corner, optionally each of them mirrored too.
 
     Args:
       images: [N, H, W, C].
       window: (height, width), pixels.
-      count: places along each axis; 5 with `flip` are the 50 crops a scale of the VGG paper.
+      count: places along each axis; 5 with `flip` gives the VGG paper's 50 crops for each scale.
       flip: whether to add the mirror images.
 
     Returns:
@@ -89,7 +89,7 @@ def multi_crop(images: jax.Array, window: Sequence[int], count: int, flip: bool 
 
 
 def centre_place(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
-    """Where the centre crop lies.
+    """The place of the centre crop.
 
     Args:
       size: (H, W) of the image, pixels.
@@ -106,7 +106,7 @@ def centre_place(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
 
 
 def ten_places(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
-    """Where the ten crops lie.
+    """The places of the ten crops.
 
     Args:
       size: (H, W) of the image, pixels.
@@ -125,18 +125,19 @@ def ten_places(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
 
 
 def regular_places(size: Sequence[int], window: Sequence[int], count: int) -> np.ndarray:
-    """Places on a regular grid from corner to corner; of `count` 1, the centre.
+    """Places on a regular grid from corner to corner; the centre where `count` is 1.
 
     Along an axis they are `count` numbers evenly spaced from 0 to the last place, rounded down. Where the window can
-    move by fewer than `count - 1` pixels some would coincide; each place is there once.
+    move by fewer than `count - 1` pixels some would coincide; each place is listed once.
 
     Args:
       size: (H, W) of the image, pixels.
       window: (height, width), pixels.
-      count: places along each axis, at least 1.
+      count: number of places along each axis, at least 1.
 
     Returns:
-      int64 [V, 3], (y, x, mirrored), row by row; V is count * count, or less in an image hardly larger than the window.
+      int64 [V, 3], (y, x, mirrored), row by row; V is count * count, or fewer in an image hardly larger than
+      the window.
 
     Raises:
       GeometryError: if the window is larger than the image.
@@ -153,13 +154,13 @@ def regular_places(size: Sequence[int], window: Sequence[int], count: int) -> np
 
 
 def mirrored(places: np.ndarray) -> np.ndarray:
-    """The same windows, seen the other way round.
+    """The same windows, mirrored left to right.
 
     Args:
       places: [V, 3], (y, x, mirrored).
 
     Returns:
-      [V, 3]: upright views mirrored, mirrored ones upright.
+      [V, 3]: upright views become mirrored ones, and mirrored ones upright.
     """
     return np.stack([places[:, 0], places[:, 1], 1 - places[:, 2]], axis=1)
 
@@ -173,22 +174,22 @@ def cut(images: Array, places: np.ndarray, window: Sequence[int]) -> Array:
       window: (height, width), pixels.
 
     Returns:
-      [N, V, height, width, C]; a NumPy array of one, so that views are cut where the images are.
+      [N, V, height, width, C]; a NumPy array if the images are one, else an array on their device.
     """
     crops = []
-    for y, x, turned in places.tolist():
+    for y, x, is_mirrored in places.tolist():
         crop = images[:, y : y + window[0], x : x + window[1]]
-        crops.append(crop[:, :, ::-1] if turned else crop)
+        crops.append(crop[:, :, ::-1] if is_mirrored else crop)
     stack: Any = np.stack if isinstance(images, np.ndarray) else jnp.stack
     return stack(crops, axis=1)
 
 
 def scaled_size(size: Sequence[int], shortest: int) -> Pair:
-    """The size of an image whose shortest side is brought to a test scale, its aspect ratio kept to half a pixel.
+    """The size of an image resized to a test scale, its aspect ratio kept to within half a pixel.
 
     Args:
       size: (H, W), pixels.
-      shortest: the scale Q: length of the shortest side, pixels.
+      shortest: the test scale Q, which is the length of the shortest side, pixels.
 
     Returns:
       (height, width), pixels.
@@ -196,13 +197,13 @@ def scaled_size(size: Sequence[int], shortest: int) -> Pair:
     Source: Simonyan, Zisserman (2014), section 3.2, "rescaled to a pre-defined smallest image side, denoted as Q".
     """
     least = min(size)
-    # Integers, so that a half is rounded up everywhere alike.
+    # In integers: halves are rounded up on every machine.
     height, width = ((2 * side * shortest + least) // (2 * least) for side in size)
     return height, width
 
 
 def _room(size: Sequence[int], window: Sequence[int]) -> Pair:
-    """How far a window can move down and right in an image."""
+    """How far a window can move down and right in an image, pixels."""
     room = (size[0] - window[0], size[1] - window[1])
     if min(room) < 0:
         raise GeometryError(f"crop: the window {shape_text(window)} is larger than the image {shape_text(size)}")

@@ -45,7 +45,8 @@ class Combination(NamedTuple):
       scales: shortest sides Q of the resized image, pixels; averaged over.
       methods: the methods averaged over.
       flip: whether mirrored images are averaged in.
-      averaging: of the windows and of the looks: "probabilities", "logits", "max", or "none" for a single window.
+      averaging: how the scores of windows, and of looks, become one: "probabilities", "logits", "max", or "none" for a
+        single window.
     """
 
     scales: tuple[int, ...]
@@ -95,7 +96,7 @@ class Outcome(NamedTuple):
     """How one combination did.
 
     Attributes:
-      combination: which one.
+      combination: the combination.
       ranks: how many classes score above the label's, int [N]; 0 is correct (`cnn.training.evaluate.rank`).
       cost: the sum of its looks' costs. Looks are measured upright; a mirrored one counts as much again.
     """
@@ -108,7 +109,7 @@ class Outcome(NamedTuple):
         """A fraction of the images and its 95 % interval.
 
         Args:
-          hits: which images count, bool [N].
+          hits: the images to count, bool [N].
 
         Returns:
           (fraction, low, high).
@@ -151,14 +152,14 @@ def classify(
     Args:
       run: a trained net; its image shape is the window.
       tested: the images.
-      combinations: what to measure.
+      combinations: the combinations to measure.
       compared: the dense method whose scores are compared with the same windows as crops (its `as_crops`).
       batch_size: images in one call to the device; changes time and memory, not the result.
       timing_images: images timed, as one batch; at most those of the largest group are.
       progress: says what is being done; None: nothing is said.
 
     Returns:
-      What was found.
+      The `Classified`.
 
     Raises:
       GeometryError: if an image is smaller than the window, or the net cannot slide.

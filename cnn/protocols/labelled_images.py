@@ -1,7 +1,7 @@
 """Labelled pictures of any sizes, for the test protocols: read when needed, grouped by size, laid on canvases.
 
-A canvas is zeros with an image at its upper left: images of different sizes on canvases of one size share a
-compilation. Nothing is cropped, and nothing is resized but to the scale that was asked for.
+A canvas is an array of zeros with an image at its upper left. Images of different sizes on canvases of one size share a
+compilation. Nothing is cropped, and images are resized only to the scale that was asked for.
 """
 
 import io
@@ -21,16 +21,16 @@ from cnn.protocols import crops
 from cnn.runs.checkpoint import Run
 from cnn.windows import Pair
 
-ASPECT_STEP = 1.25  # ratio of the largest to the smallest aspect ratio that share a canvas
+ASPECT_STEP = 1.25  # largest ratio of two aspect ratios that share a canvas
 
 
 class Pictures(NamedTuple):
-    """Labelled images, read one by one.
+    """Labelled images that are read one by one.
 
     Attributes:
-      name: what they are, for the record.
+      name: a description, for the record.
       sizes: (H, W) of each, pixels.
-      labels: index of each one's class among the run's, int64 [N].
+      labels: index of each image's class among the run's classes, int64 [N].
       read: index -> uint8 [H, W, C]; may be called from several threads.
     """
 
@@ -44,7 +44,7 @@ class Group(NamedTuple):
     """Pictures that go through the net together.
 
     Attributes:
-      indices: of the pictures, ascending.
+      indices: indices of the pictures, ascending.
       canvases: (H, W) for each scale, pixels, at least as large as each of the resized pictures.
     """
 
@@ -53,7 +53,7 @@ class Group(NamedTuple):
 
 
 def from_arrays(name: str, array: np.ndarray, labels: np.ndarray) -> Pictures:
-    """Pictures that are in memory.
+    """Makes `Pictures` from an array.
 
     Args:
       name: for the record.
@@ -68,13 +68,13 @@ def from_arrays(name: str, array: np.ndarray, labels: np.ndarray) -> Pictures:
 
 
 def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, channels: int) -> Pictures:
-    """Pictures in files, of which only the headers are read now.
+    """Makes `Pictures` from files; only their headers are read now.
 
     Args:
       name: for the record.
-      files: paths, or what the files hold.
+      files: paths, or the contents of files.
       labels: integer [N].
-      channels: 1 for grey, 3 for RGB: what they are read as.
+      channels: 1 to read the files as grey images, 3 as RGB.
 
     Returns:
       The pictures.
@@ -97,20 +97,21 @@ def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, chan
 
 
 def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
-    """The pictures to test a run on, whole and at their own sizes.
+    """Loads the pictures that a run is tested on, whole and at their own sizes.
 
     Args:
       run: a trained net.
-      source: a data set as `cnn.data.load` has it, or a folder root/<class>/*.jpg or png whose directories are named as
-        the run's classes (some may be missing); None: the data set that the run was trained on.
+      source: a data set that `cnn.data.load` knows, or a folder root/<class>/*.jpg or png whose directories have the
+        names of the run's classes (some may be missing); None: the data set that the run was trained on.
       split: "validation" or "test" of a data set; a folder has none.
 
     Returns:
-      The pictures, with labels as the run counts its classes. "digits" and "fake" are made at the size of the run's
+      The pictures, with labels that index the run's classes. "digits" and "fake" are made at the size of the run's
       config; all others are read as they are stored, also where the run was trained on resized ones.
 
     Raises:
-      DataError: (a ValueError) if the data is not there, or does not fit the run: channels, classes, or no examples.
+      DataError: (a ValueError) if the data cannot be found, has no examples, or does not fit the run's channels or
+        classes.
     """
     config: Any = run.config.data
     name: str = source or config.name
@@ -149,11 +150,11 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
 
 
 def take(pictures: Pictures, count: int) -> Pictures:
-    """Some of the pictures, evenly spread over all of them: a folder's come class by class.
+    """Some of the pictures, evenly spread over all of them; those of a folder are ordered by class.
 
     Args:
-      pictures: N of them.
-      count: how many; above N, all.
+      pictures: N pictures.
+      count: how many to take; all, if above N.
 
     Returns:
       The pictures i * N // count.
@@ -176,7 +177,7 @@ def take(pictures: Pictures, count: int) -> Pictures:
 
 
 def groups(sizes: Sequence[Pair], scales: Sequence[int], exact: bool) -> list[Group]:
-    """Sorts pictures so that few sizes need compiling.
+    """Sorts pictures into groups, to compile for few sizes.
 
     Exact groups hold pictures whose resized sizes are the same at every scale, and canvases of these sizes. The others
     hold pictures of one orientation whose aspect ratios are within `ASPECT_STEP` of each other; a canvas is as large as
@@ -185,10 +186,10 @@ def groups(sizes: Sequence[Pair], scales: Sequence[int], exact: bool) -> list[Gr
     Args:
       sizes: (H, W) of each picture, pixels.
       scales: shortest sides to resize to, pixels.
-      exact: whether canvases must have the very size of what lies on them.
+      exact: whether canvases must have the very size of the pictures on them.
 
     Returns:
-      Groups that hold each picture once, the largest first.
+      Groups, the largest first; each picture is in one of them.
     """
     scaled = [tuple(crops.scaled_size(size, scale) for scale in scales) for size in sizes]
     members: dict[Any, list[int]] = {}
@@ -204,12 +205,12 @@ def groups(sizes: Sequence[Pair], scales: Sequence[int], exact: bool) -> list[Gr
 
 
 def lay(pictures: Sequence[np.ndarray], canvas: Pair, count: int) -> np.ndarray:
-    """Puts images on canvases of one size, at the upper left; the rest is zeros.
+    """Puts images on canvases of one size, at the upper left; the rest is zero.
 
     Args:
       pictures: uint8 [H, W, C] each, not larger than the canvas; at least one.
       canvas: (height, width), pixels.
-      count: of canvases, at least one for each picture; the last may stay empty.
+      count: number of canvases, at least one for each picture; the last ones may stay empty.
 
     Returns:
       uint8 [count, height, width, C].

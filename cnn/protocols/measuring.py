@@ -92,7 +92,7 @@ def median_seconds(
     The calls take turns so that a slow moment of the machine affects all of them alike.
 
     Args:
-      calls: by name; each returns arrays, which are waited for.
+      calls: the calls by name; each returns arrays, which are waited for.
       each_round: called when every call has run once more, the compiling round included.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Larger scenes made from a split: one object somewhere on a bigger canvas, among strokes that belong to nothing.
+"""Larger scenes made from a split: one object somewhere on a black canvas, among distractor strokes.
 
 A classifier is trained on pictures that its object fills. A scene asks for the same label where the object's place and
-size are not known: what the crop and dense protocols (`cnn.protocols.on_scenes`) are compared on. Nothing is learned
-from scenes.
+size are unknown. The crop and dense protocols (`cnn.protocols.on_scenes`) are compared on scenes; nothing is trained on
+them.
 """
 
 import math
@@ -12,22 +12,22 @@ import numpy as np
 
 from cnn.data.image_files import resize
 
-PEN_WIDTH = (0.10, 0.20)  # of the example's height: 3 to 6 pixels at 32, as handwritten lines are
-STROKE_LENGTH = (0.25, 0.60)  # from end to end, of the example's height: too short to be a "1"
-STROKE_BEND = 0.5  # largest distance of the middle control point from the straight line, of the length
+PEN_WIDTH = (0.10, 0.20)  # relative to the example's height: 3 to 6 pixels at 32, as in handwriting
+STROKE_LENGTH = (0.25, 0.60)  # from end to end, relative to the example's height: too short to be a "1"
+STROKE_BEND = 0.5  # largest distance of the middle control point from the straight line, relative to the length
 STROKE_TRIES = 100  # places tried for a stroke before it is left out
-CURVE_POINTS = 32  # discs that a stroke is made of
+CURVE_POINTS = 32  # number of discs that a stroke is made of
 
 
 class Scenes(NamedTuple):
-    """Scenes and what is in them.
+    """Scenes, with the place and class of each object.
 
     Attributes:
       images: uint8 [count, size, size, C].
-      labels: of the objects, int32 [count].
-      boxes: the objects' places (y0, x0, y1, x1), y1 and x1 exclusive, pixels, int32 [count, 4].
-      sources: which example of the split each object is, int32 [count].
-      strokes: distractor strokes drawn, int32 [count].
+      labels: classes of the objects, int32 [count].
+      boxes: pixel boxes of the objects (y0, x0, y1, x1), y1 and x1 exclusive, int32 [count, 4].
+      sources: index of each object's example in the split, int32 [count].
+      strokes: number of distractor strokes drawn, int32 [count].
     """
 
     images: np.ndarray
@@ -50,8 +50,8 @@ def build(
     """Builds scenes: each a black canvas with one example of a split and a few distractor strokes.
 
     Examples are taken in rounds; each round is a fresh random order of all of them, so that no example is used more
-    than once more than another. Scene i is a function of (examples, seed, size, scale, strokes, i) alone: the first
-    hundred of a thousand scenes are the hundred scenes of a shorter call. Within a scene:
+    than one time more often than another. Scene i is a function of (examples, seed, size, scale, strokes, i) alone: the
+    first hundred of a thousand scenes are the hundred scenes of a shorter call. Within a scene:
 
     1. The example is resized by exp(u), u uniform between the logarithms of the two scales (bicubic, antialiased).
     2. It is put at a place uniform over all those where it lies wholly inside the canvas.
@@ -62,14 +62,14 @@ def build(
        Its colour is that of the brightest pixel of an example drawn at random.
     4. Object and strokes are laid over the canvas by maximum.
 
-    Pictures that are bright on black, such as digits, melt into the canvas. Others work as well: as no stroke meets
-    the object's box, the object is there pixel by pixel, a rectangular patch with its own background.
+    Pictures that are bright on black, such as digits, blend into the canvas. Others appear as rectangular patches with
+    their own background: no stroke meets the object's box.
 
     Args:
       images: uint8 [N, H, W, C], the examples.
       labels: integer [N].
       count: number of scenes.
-      seed: of everything random, 0 to 2**32 - 1.
+      seed: seed of everything random, 0 to 2**32 - 1.
       size: height and width of the canvas, pixels.
       scale: smallest and largest factor on the example's size.
       strokes: smallest and largest number of distractor strokes.
@@ -88,7 +88,7 @@ def build(
     boxes = np.zeros((count, 4), np.int32)
     drawn = np.zeros(count, np.int32)
     for i, source in enumerate(sources):
-        # RandomState: its stream is frozen (NEP 19), so a committed result can be made again with a later NumPy.
+        # RandomState: its stream is frozen (NEP 19), and a committed result can be made again with a later NumPy.
         rng = np.random.RandomState([seed, 1, i])
         factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
         item = resize(images[source], _scaled(height, width, factor))
@@ -138,7 +138,7 @@ def _scaled(height: int, width: int, factor: float) -> tuple[int, int]:
 
 
 def _rounds(examples: int, count: int, seed: int) -> np.ndarray:
-    """Which example each scene takes: int32 [count], every example equally often to within one."""
+    """Index of each scene's example, int32 [count]; every example is taken equally often, give or take one."""
     rounds = -(-count // examples)
     orders = [np.random.RandomState([seed, 0, number]).permutation(examples) for number in range(rounds)]
     return np.concatenate(orders)[:count].astype(np.int32)
@@ -147,14 +147,14 @@ def _rounds(examples: int, count: int, seed: int) -> np.ndarray:
 def _draw_stroke(
     rng: np.random.RandomState, canvas: np.ndarray, box: np.ndarray, height: int, colour: np.ndarray
 ) -> bool:
-    """Draws one stroke on a canvas [size, size, C], in place, outside a box; False if it found no room.
+    """Draws one stroke on a canvas [size, size, C], in place, outside a box; False if there was no room.
 
-    `height` is the examples', pixels: the unit of the stroke's length and width.
+    `height` is the height of the examples, pixels: the unit of the stroke's length and width.
     """
     size = len(canvas)
     for _ in range(STROKE_TRIES):
         points, radius = _curve(rng, height)
-        low = np.floor(points.min(axis=0) - radius - 0.5).astype(int)  # half a pixel more, for the soft edge
+        low = np.floor(points.min(axis=0) - radius - 0.5).astype(int)  # the soft edge adds half a pixel
         high = np.ceil(points.max(axis=0) + radius + 0.5).astype(int)
         room = size - (high - low)
         if room.min() < 0:

@@ -1,4 +1,4 @@
-"""What the protocol grid is made of, and whether it fits a net."""
+"""Options of the VGG protocol's grid, and whether they fit a net."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ PAPER_SCALES, PAPER_WINDOW = (256, 384, 512), 224  # Simonyan, Zisserman (2014),
 
 
 class Options(NamedTuple):
-    """What the grid is made of.
+    """Options of the grid.
 
     Attributes:
-      scales: shortest sides Q to test at, pixels, ascending; () for those of the paper (`default_scales`).
+      scales: shortest sides Q to test at, pixels, ascending; () for the paper's, carried over (`default_scales`).
       flip: whether to have each row without and with mirrored pictures.
-      multicrop: places along each axis of the regular crops.
-      strides: of more dense runs, pixels; the net's own is always there.
-      averages: any of `cnn.protocols.methods.AVERAGES`.
+      multicrop: number of places along each axis of the regular crops.
+      strides: strides of further dense runs, pixels; the native stride is always among them.
+      averages: ways to average scores, any of `cnn.protocols.methods.AVERAGES`.
       batch_size: pictures in one call to the device; changes time and memory, not the result.
-      timing_images: pictures timed, as one batch; at most those of the largest group are.
-      max_sizes: most distinct sizes, over all scales, that a padded net's dense run is compiled for.
+      timing_images: number of pictures timed, as one batch; at most those of the largest group are.
+      max_sizes: the largest number of sizes, over all scales, that a padded net's dense run is compiled for.
     """
 
     scales: tuple[int, ...] = ()
@@ -41,8 +41,8 @@ def default_scales(run: Run) -> tuple[int, ...]:
       run: a trained net.
 
     Returns:
-      Scales, pixels: the window plus the multiples of the net's stride nearest to the paper's proportions, so that the
-      windows of a dense run reach the last pixel; for VGG nets the paper's own.
+      Scales, pixels: the window plus the multiples of the native stride nearest to the paper's proportions. At these
+      scales the windows of a dense run reach the last pixel; for VGG nets they are the paper's own.
     """
     window, stride = (
         max(run.image_shape[:2]),
@@ -53,11 +53,11 @@ def default_scales(run: Run) -> tuple[int, ...]:
 
 
 def checked(run: Run, options: Options) -> Options:
-    """Options with their scales filled in, once they are found to fit.
+    """Checks options, and fills in the scales.
 
     Args:
       run: a trained net.
-      options: of the grid.
+      options: options of the grid.
 
     Returns:
       The options, scales ascending.

@@ -1,4 +1,4 @@
-"""The crop and dense protocols over scenes of a split, written down: numbers, table and pictures."""
+"""Runs the scenes protocol and writes its report: numbers, table and pictures."""
 
 import math
 import os
@@ -21,8 +21,8 @@ from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
 from cnn.windows import shape_text
 
-PICTURES = 4  # of score maps: the first scenes, as they come
-SAMPLES = 24  # scenes in the overview
+PICTURES = 4  # scenes whose score map is drawn: the first ones
+SAMPLES = 24  # scenes in the overview picture
 WINDOW_BATCH = 500
 
 
@@ -44,19 +44,20 @@ def run_scenes(
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`).
-      split: the examples that the scenes are made of.
+      split: the examples that the scenes are made from.
       output_dir: receives result.json, table.md, scenes.png, scene_0.png, ... and report.html; made if missing.
       scenes: number of scenes.
       size: height and width of a scene, pixels.
-      seed: of the scenes (`cnn.protocols.scenes.build`).
-      strides: of the dense runs, pixels; None: the net's own and 1 (`cnn.protocols.on_scenes.evaluate_scenes`).
+      seed: seed of the scenes (`cnn.protocols.scenes.build`).
+      strides: strides of the dense runs, pixels; None: the native stride and 1
+        (`cnn.protocols.on_scenes.evaluate_scenes`).
       batch_size: scenes in one call to the device.
       timing_images: scenes in the batch that is timed.
       split_name: for the record.
       progress: says what is being done; None: one that prints to standard error.
 
     Returns:
-      What result.json holds: rows, agreement, savings, best_dense, what was run, versions, device and commit.
+      The contents of result.json: rows, agreement, savings, best_dense, what was run, versions, device and commit.
 
     Raises:
       ValueError: if a number does not fit; a scene too small for its object says which size would do.
@@ -122,7 +123,7 @@ def load_split(run: Run, name: str) -> Split:
       The split.
 
     Raises:
-      DataError: if the data is not there, or (a ValueError) it is not what it was: other sizes, or no examples.
+      DataError: (a ValueError) if the data cannot be found, has other sizes than it had, or has no examples.
     """
     config: Any = run.config
     dataset = data.load(**config.data)
@@ -141,7 +142,7 @@ def load_split(run: Run, name: str) -> Split:
 
 
 def _at_object(run: Run, made: Scenes) -> dict[str, float]:
-    """Accuracy of the one window around each object: what a method could reach if it knew the place."""
+    """Accuracy on the one window around each object, which a method could reach if it knew the place."""
     window = np.asarray(run.image_shape[:2])
     corners = (made.boxes[:, :2] + made.boxes[:, 2:] - window) // 2
     corners = np.clip(corners, 0, np.asarray(made.images.shape[1:3]) - window)
@@ -158,7 +159,7 @@ def _at_object(run: Run, made: Scenes) -> dict[str, float]:
 
 
 def _values_saving(run: Run, size: int) -> float:
-    """Values that the layers write for all crops, over those of the dense run at the same stride."""
+    """Number of values that the layers write for all crops, divided by that of the dense run at the same stride."""
     grid = dense.plan_grid(run.net, (size, size, run.image_shape[2]), run.image_shape[:2], None)
     extent = [w + (n - 1) * s for w, n, s in zip(grid.window, grid.size, grid.native, strict=True)]
     one = geometry.table(run.net, run.image_shape)

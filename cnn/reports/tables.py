@@ -36,7 +36,7 @@ class Table(NamedTuple):
     """A table.
 
     Attributes:
-      columns: one for each cell of a row; a text is a `Column` of that title.
+      columns: the columns; a text stands for a `Column` with that title.
       rows: cells: texts, numbers, None for a missing value, or `Cell` for a text that sorts by another value.
       caption: what the table shows, in one sentence.
       lead: leading columns that stay in view where the table is wider than the page: the name, and what matters most.
@@ -62,7 +62,7 @@ class Notes(NamedTuple):
     """Remarks that each stand by themselves.
 
     Attributes:
-      lines: one text for each remark.
+      lines: the remarks.
     """
 
     lines: Sequence[str]

@@ -1,4 +1,4 @@
-"""The protocol grid of a run, written down: numbers, table, and which differences the pictures bear out."""
+"""Runs the VGG protocol's grid and writes its report: numbers, tables, and which differences are significant."""
 
 import os
 import time
@@ -17,12 +17,12 @@ from cnn.runs.checkpoint import Run
 
 
 class PairedRows(NamedTuple):
-    """Two rows on the same pictures.
+    """Two rows of the grid, compared on the same pictures.
 
     Attributes:
-      first, second: what they are.
-      only_first, only_second: pictures that one alone has right.
-      p: probability of a difference as large or larger if both were equally good, two-sided.
+      first, second: names of the two rows.
+      only_first, only_second: number of pictures that one row alone classifies correctly.
+      p: probability of a difference this large or larger if both were equally good, two-sided.
     """
 
     first: str
@@ -47,12 +47,12 @@ def run_grid(
       run: a trained net (`cnn.runs.checkpoint.load_run`).
       tested: the pictures (`cnn.protocols.labelled_images.load`).
       output_dir: receives result.json, table.md and report.html; made if missing.
-      options: the grid.
-      limit: most pictures to test on (`cnn.protocols.labelled_images.take`); None: all.
+      options: options of the grid.
+      limit: the largest number of pictures to test on (`cnn.protocols.labelled_images.take`); None: all.
       progress: says what is being done; None: one that prints to standard error.
 
     Returns:
-      What result.json holds: rows, pairs, agreement, what was run, versions, device and commit.
+      The contents of result.json: rows, pairs, agreement, what was run, versions, device and commit.
 
     Raises:
       ValueError: if an option does not fit; names its flag, the numbers and what would do.
@@ -93,22 +93,22 @@ def run_grid(
     return result
 
 
-def pairs(found: GridResult) -> list[PairedRows]:
+def pairs(grid: GridResult) -> list[PairedRows]:
     """The comparisons of the VGG paper, each on the same pictures: intervals of single rows say little about them.
 
-    All are of the first averaging, mirrored where the grid is, and over all scales but where the scale is the question:
-    dense, multi-crop and both against each other; each against the centre crop at the smallest scale; dense at all
-    scales against each one; dense mirrored against not.
+    All use the first averaging, mirrored pictures if the grid has them, and all scales unless the scale is the
+    question. Compared are dense, multi-crop and both with each other; each of them with the centre crop at the smallest
+    scale; dense at all scales with each one; and dense with and without mirrored pictures.
 
     Args:
-      found: of `cnn.protocols.vgg.evaluate`.
+      grid: result of `cnn.protocols.vgg.evaluate_grid`.
 
     Returns:
-      A `PairedRows` for each.
+      One `PairedRows` for each comparison.
     """
-    rows = {(row.scales, row.method, row.flip): i for i, row in reversed(list(enumerate(found.rows)))}
-    every = found.rows[-1].scales
-    flip = any(row.flip for row in found.rows if row.method == vgg.DENSE)
+    rows = {(row.scales, row.method, row.flip): i for i, row in reversed(list(enumerate(grid.rows)))}
+    every = grid.rows[-1].scales
+    flip = any(row.flip for row in grid.rows if row.method == vgg.DENSE)
     both = f"{vgg.DENSE} + {vgg.MULTI}"
     centre = (every[:1], vgg.CENTRE, False)
     wanted = [((every, method, flip), centre) for method in (vgg.DENSE, vgg.MULTI, both)]
@@ -119,19 +119,19 @@ def pairs(found: GridResult) -> list[PairedRows]:
     if flip:
         wanted += [((every, vgg.DENSE, True), (every, vgg.DENSE, False))]
     return [
-        pair(_name(found.rows[rows[a]]), _name(found.rows[rows[b]]), found.correct[rows[a]], found.correct[rows[b]])
+        pair(_name(grid.rows[rows[a]]), _name(grid.rows[rows[b]]), grid.correct[rows[a]], grid.correct[rows[b]])
         for a, b in wanted
     ]
 
 
 def pair(first: str, second: str, first_right: np.ndarray, second_right: np.ndarray) -> PairedRows:
-    """Compares two ways to classify the same pictures by those that one alone has right.
+    """Compares two ways to classify the same pictures by those that one of them alone classifies correctly.
 
     Args:
-      first: what the first is.
-      second: what the second is.
-      first_right: which pictures the first has right, bool [N].
-      second_right: the same of the second.
+      first: name of the first.
+      second: name of the second.
+      first_right: which pictures the first classifies correctly, bool [N].
+      second_right: which pictures the second classifies correctly, bool [N].
 
     Returns:
       The `PairedRows`.

@@ -1,8 +1,6 @@
 """The counts of Giusti et al.'s table against the paper's figures and plain arithmetic; mirroring; a small run."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -11,11 +9,12 @@ import pytest
 from cnn import nets
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 from experiments import giusti_table as giusti
+from tests.helpers import run_python
 from tests.reference.weights import random_variables
 
 
 def test_the_papers_figures_are_reproduced():
-    found = {cost.name: cost for cost in giusti.costs(nets.create("giusti_n4"), (95, 95), 512)}
+    found = {cost.name: cost for cost in giusti.operations(nets.create("giusti_n4"), (95, 95), 512)}
     for name, (_, patches, fragments) in giusti.PAPER_LAYERS.items():
         assert int(found[name].patches / 1e9) == patches  # the paper cuts, 695.8 is 695
         assert round(found[name].paper / 1e9, 1) == fragments
@@ -27,7 +26,7 @@ def test_the_papers_figures_are_reproduced():
 
 
 def test_what_is_computed_by_plain_arithmetic():
-    found = {cost.name: cost.computed for cost in giusti.costs(nets.create("giusti_n4"), (95, 95), 512)}
+    found = {cost.name: cost.computed for cost in giusti.operations(nets.create("giusti_n4"), (95, 95), 512)}
     assert found == {
         "conv1": 2 * 603**2 * 48 * 4 * 4,
         "conv2": 2 * 4 * 297**2 * 48 * 48 * 5 * 5,
@@ -36,7 +35,7 @@ def test_what_is_computed_by_plain_arithmetic():
         "fc1": 2 * 512**2 * 3 * 3 * 48 * 200,
         "fc2": 2 * 512**2 * 200 * 2,
     }
-    costs = giusti.costs(nets.create("giusti_n4"), (95, 95), 512)
+    costs = giusti.operations(nets.create("giusti_n4"), (95, 95), 512)
     for cost in costs[-2:]:  # fully connected layers: every pixel has its own
         assert cost.paper is None and cost.computed == cost.patches
 
@@ -60,7 +59,8 @@ def test_every_pixel_is_its_mirrored_window():
 
 def test_the_command_writes_its_tables(tmp_path):
     flags = ["--size=48", "--runs=5", "--samples=8", f"--output={tmp_path / 'new'}"]
-    subprocess.run([sys.executable, "-m", "experiments.giusti", *flags], check=True, capture_output=True)
+    done = run_python("-m", "experiments.giusti", *flags)
+    assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "new" / "result.json").read_text())
     assert len(result["all_seconds"]) == 5 and min(result["all_seconds"]) <= result["seconds"]
     assert result["largest_difference"] < giusti.TOLERANCE
@@ -69,7 +69,7 @@ def test_the_command_writes_its_tables(tmp_path):
 
 
 def test_the_table_shows_the_papers_figures():
-    found = giusti.costs(nets.create("giusti_n4"), (95, 95), 512)
+    found = giusti.operations(nets.create("giusti_n4"), (95, 95), 512)
     result = {"size": 512, "backend": "mpf", "seconds": 2.0, "all_seconds": [1.9, 2.0, 2.1], "first_seconds": 9.0}
     result |= {"largest_difference": 1e-7, "samples": 200, "command": "c", "device": "d", "python": "3"}
     text = giusti.text(found, result | {"packages": {}, "commit": "x"})
