@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnn import dense, geometry
 from cnn.data import image_files
 from cnn.protocols import crops, labelled_images, measuring, methods
 from cnn.protocols.labelled_images import Pictures
@@ -166,7 +165,7 @@ def classify(
     """
     progress = progress or Progress(shown=False)
     plan = _plan(combinations, compared)
-    padded = dense.has_padding(run.net, run.image_shape[:2], run.image_shape[2])
+    padded = methods.prepared(run).padded
     groups = labelled_images.groups(tested.sizes, plan.scales, exact=padded)
     ranks = np.zeros((len(combinations), len(tested.labels)), np.int64)
     totals = {key: np.zeros(2) for key in plan.methods}  # windows and multiply-adds of all images, upright
@@ -310,7 +309,7 @@ def _costs(
     images = len(next(iter(shown.values())).images)
     progress.stage(f"timing {len(calls)} methods on a batch of {images}", 1 + measuring.TIMING_ROUNDS)
     seconds = {key: value / images for key, value in measuring.median_seconds(calls, progress.advance).items()}
-    crop = geometry.table(run.net, run.image_shape).macs
+    crop = methods.prepared(run).table.macs
     costs = {}
     for (scale, name), method in plan.methods.items():
         windows, multiply_adds = means[scale, name].tolist()

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn import data, dense, geometry
+from cnn import data, dense
 from cnn.dense.backends import crop_batch
 from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
@@ -79,6 +79,18 @@ class Method(NamedTuple):
     scores: Callable[[Batch, bool], WindowScores]
     has_mirrored: bool = False
     as_crops: "Method | None" = None
+
+
+def prepared(run: Run) -> dense.PreparedNet:
+    """What a run's net and window say before the net runs: native stride, padding, costs (computed once).
+
+    Args:
+      run: a trained net; its image shape is the window.
+
+    Returns:
+      The prepared net.
+    """
+    return dense.prepare(run.net, run.image_shape[:2], run.image_shape[2])
 
 
 def cropping(run: Run, name: str, places: Callable[[Pair], np.ndarray], has_mirrored: bool = False) -> Method:
@@ -152,6 +164,24 @@ def all_crops(run: Run, stride: Pair) -> Method:
     return _sliding(run, stride, f"all crops, stride {stride_text(stride)}", "crops", "crop")
 
 
+def view_logits(run: Run, views: np.ndarray, batch: int) -> np.ndarray:
+    """Class scores of views that are as large as the window, in batches of one size; the last one is filled up.
+
+    Args:
+      run: a trained net.
+      views: uint8, or floating in [0, 1], [M, height, width, C].
+      batch: number of views in one call to the device.
+
+    Returns:
+      Logits [M, K].
+    """
+    found = []
+    for start in range(0, len(views), batch):
+        indices = np.minimum(np.arange(start, start + batch), len(views) - 1)
+        found.append(evaluate.logits(run.net, run.variables, views[indices], run.mean, run.std))
+    return np.concatenate([np.asarray(x) for x in found])[: len(views)]
+
+
 def stride_text(stride: Pair) -> str:
     """Writes a stride as people do: (4, 4) -> "4", (4, 2) -> "4x2"."""
     return str(stride[0]) if stride[0] == stride[1] else shape_text(stride)
@@ -200,7 +230,7 @@ def combined(parts: Sequence[np.ndarray], over: str) -> np.ndarray:
 
 def _context(run: Run, of_padded: str) -> str:
     """What a window sees beyond its border: `of_padded` if the net has padding."""
-    return of_padded if dense.has_padding(run.net, run.image_shape[:2], run.image_shape[2]) else "both"
+    return of_padded if prepared(run).padded else "both"
 
 
 def _view_method(
@@ -210,9 +240,7 @@ def _view_method(
 
     `views` maps images of one size, uint8 [n, H, W, C], and whether to mirror them to [n, V, height, width, C].
     """
-    window, channels = run.image_shape[:2], run.image_shape[2]
-    most = crop_batch(dense.prepare(run.net, window, channels))
-    multiply_adds = geometry.table(run.net, run.image_shape).macs
+    most, multiply_adds = crop_batch(prepared(run)), prepared(run).table.macs
 
     def scores(batch: Batch, mirror: bool) -> WindowScores:
         shown = [(indices, np.asarray(views(images, mirror))) for indices, images in _by_size(batch.images)]
@@ -222,7 +250,7 @@ def _view_method(
         flat = np.concatenate([cuts.reshape(-1, *cuts.shape[2:]) for _, cuts in shown])
         # As many calls as memory asks for, and as little filled up as that allows.
         total = batch.size * int(counts.max())
-        logits = _logits(run, flat, math.ceil(total / math.ceil(total / most)))
+        logits = view_logits(run, flat, math.ceil(total / math.ceil(total / most)))
         inside = np.arange(counts.max()) < counts[:, None]  # [N, V]; small images have fewer places
         found = np.zeros((*inside.shape, logits.shape[-1]), np.float32)
         start = 0
@@ -264,15 +292,6 @@ def _by_size(images: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndar
         members.setdefault(image.shape, []).append(index)
     for indices in members.values():
         yield np.array(indices), np.stack([images[i] for i in indices])
-
-
-def _logits(run: Run, views: np.ndarray, batch: int) -> np.ndarray:
-    """Logits [M, K] of views [M, height, width, C], in batches of one size; the last one is filled up."""
-    found = []
-    for start in range(0, len(views), batch):
-        indices = np.minimum(np.arange(start, start + batch), len(views) - 1)
-        found.append(evaluate.logits(run.net, run.variables, views[indices], run.mean, run.std))
-    return np.concatenate([np.asarray(x) for x in found])[: len(views)]
 
 
 @functools.partial(jax.jit, static_argnums=1)

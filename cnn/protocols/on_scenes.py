@@ -9,20 +9,24 @@ crops); Sermanet et al., "OverFeat" (2013), section 3.3 (finer stride).
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cnn import dense
+from cnn import dense, geometry
 from cnn.protocols import crops, labelled_images, methods
 from cnn.protocols.engine import Combination, Outcome, classify
-from cnn.protocols.measuring import Agreement
+from cnn.protocols.measuring import Agreement, wilson
 from cnn.protocols.methods import Method
 from cnn.protocols.progress import Progress
+from cnn.protocols.scenes import Scenes
 from cnn.runs.checkpoint import Run
+from cnn.training.evaluate import rank
 from cnn.windows import as_pair
 
+OBJECT_BATCH = 500  # windows in one call where the objects' places are given
 RESIZE, CENTRE_CROP, TEN_CROPS = "resize the whole", "centre crop", "ten crops"
 
 
@@ -124,6 +128,43 @@ def evaluate_scenes(
         cost.crop_seconds / cost.seconds,
         found.timing_images,
     )
+
+
+def accuracy_at_objects(run: Run, scenes: Scenes) -> dict[str, float]:
+    """Accuracy on the one window around each object: what a method could reach if it knew the places.
+
+    Args:
+      run: a trained net.
+      scenes: the scenes (`cnn.protocols.scenes.build`).
+
+    Returns:
+      {"accuracy", "low", "high"}: the fraction that is classified correctly, and its 95 % interval.
+    """
+    window = np.asarray(run.image_shape[:2])
+    corners = (scenes.boxes[:, :2] + scenes.boxes[:, 2:] - window) // 2
+    corners = np.clip(corners, 0, np.asarray(scenes.images.shape[1:3]) - window)
+    views = [image[y : y + window[0], x : x + window[1]] for image, (y, x) in zip(scenes.images, corners, strict=True)]
+    hits = rank(methods.view_logits(run, np.stack(views), OBJECT_BATCH), scenes.labels) == 0
+    low, high = wilson(int(hits.sum()), len(hits))
+    return {"accuracy": float(hits.mean()), "low": low, "high": high}
+
+
+def values_saving(run: Run, size: int) -> float:
+    """How many times as many values the layers write for all crops as for the dense run at the same stride.
+
+    Args:
+      run: a trained net.
+      size: height and width of a scene, pixels.
+
+    Returns:
+      The ratio.
+    """
+    net = methods.prepared(run)
+    channels = run.image_shape[2]
+    grid = dense.plan_grid(run.net, (size, size, channels), net.window, None)
+    whole = geometry.table(net.converted.net, (*grid.extent, channels))
+    crop, dense_run = (sum(math.prod(row.output_shape) for row in table) for table in (net.table, whole))
+    return crop * grid.size[0] * grid.size[1] / dense_run
 
 
 def _check(run: Run, images: np.ndarray, labels: np.ndarray, batch_size: int, timing_images: int) -> None:

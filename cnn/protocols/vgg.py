@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn import dense, geometry
 from cnn.protocols import crops, labelled_images, methods
 from cnn.protocols.engine import Combination, Outcome, classify
 from cnn.protocols.labelled_images import Pictures
@@ -127,7 +126,7 @@ def evaluate_grid(run: Run, tested: Pictures, options: Options, progress: Progre
         timing_images=options.timing_images,
         progress=progress,
     )
-    classes = geometry.table(run.net, run.image_shape)[-1].output_shape[-1]
+    classes = methods.prepared(run).table[-1].output_shape[-1]
     return GridResult(
         [_row(outcome, classes) for outcome in found.outcomes],
         [outcome.ranks == 0 for outcome in found.outcomes],
@@ -143,7 +142,7 @@ def evaluate_grid(run: Run, tested: Pictures, options: Options, progress: Progre
 
 def _canvases(run: Run, tested: Pictures, options: Options) -> int:
     """Number of sizes that the dense run sees; raises where a padded net would be compiled for too many."""
-    padded = dense.has_padding(run.net, run.image_shape[:2], run.image_shape[2])
+    padded = methods.prepared(run).padded
     groups = labelled_images.groups(tested.sizes, options.scales, exact=padded)
     count = len({canvas for group in groups for canvas in group.canvases})
     if padded and count > options.max_sizes:
@@ -158,7 +157,7 @@ def _canvases(run: Run, tested: Pictures, options: Options) -> int:
 def _methods(run: Run, options: Options) -> tuple[list[Method], Method]:
     """The methods, and which of them is the dense run at the native stride; its name is `DENSE` alone."""
     window = run.image_shape[:2]
-    stride = dense.native_stride(run.net, window, run.image_shape[2])
+    stride = methods.prepared(run).native_stride
     native = methods.dense_run(run, stride, name=DENSE, as_crops=methods.all_crops(run, stride))
     regular = functools.partial(crops.regular_places, window=window, count=options.multicrop)
     found = [
@@ -207,7 +206,7 @@ def _row(outcome: Outcome, classes: int) -> GridRow:
 
 def _unseen(run: Run, tested: Pictures, scale: int) -> Pair:
     """The most pixels beyond the last window of the dense run at the native stride."""
-    window, stride = run.image_shape[:2], dense.native_stride(run.net, run.image_shape[:2], run.image_shape[2])
+    window, stride = run.image_shape[:2], methods.prepared(run).native_stride
     scaled = {crops.scaled_size(size, scale) for size in set(tested.sizes)}
     down, right = (max((size[axis] - window[axis]) % stride[axis] for size in scaled) for axis in (0, 1))
     return down, right

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from cnn import dense
 from cnn.protocols import methods
 from cnn.runs.checkpoint import Run
 from cnn.windows import shape_text
@@ -44,10 +43,7 @@ def default_scales(run: Run) -> tuple[int, ...]:
       Scales, pixels: the window plus the multiples of the native stride nearest to the paper's proportions. At these
       scales the windows of a dense run reach the last pixel; for VGG nets they are the paper's own.
     """
-    window, stride = (
-        max(run.image_shape[:2]),
-        max(dense.native_stride(run.net, run.image_shape[:2], run.image_shape[2])),
-    )
+    window, stride = max(run.image_shape[:2]), max(methods.prepared(run).native_stride)
     steps = [(scale / PAPER_WINDOW - 1) * window / stride for scale in PAPER_SCALES]
     return tuple(dict.fromkeys(window + max(1, round(step)) * stride for step in steps))
 

@@ -1,29 +1,23 @@
 """Runs the scenes protocol and writes its report: numbers, table and pictures."""
 
-import math
 import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from cnn import convert, data, dense, geometry
+from cnn import data
 from cnn.data.readers import Split
-from cnn.protocols import measuring, on_scenes
+from cnn.protocols import on_scenes
 from cnn.protocols import scenes as scenes_lib
 from cnn.protocols.on_scenes import SceneRow
 from cnn.protocols.progress import Progress
-from cnn.protocols.scenes import Scenes
 from cnn.reports import image_report, run_pictures, run_report, scenes_tables, tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
-from cnn.training import evaluate
 from cnn.windows import shape_text
 
 PICTURES = 4  # scenes whose score map is drawn: the first ones
 SAMPLES = 24  # scenes in the overview picture
-WINDOW_BATCH = 500
 
 
 def run_scenes(
@@ -83,13 +77,13 @@ def run_scenes(
     }
     result = {
         **facts,
-        "at_object": _at_object(run, made),
+        "at_object": on_scenes.accuracy_at_objects(run, made),
         "rows": [row._asdict() for row in found.rows],
         "best_dense": _verdict(found.rows),
         "agreement": found.agreement._asdict(),
         "predicted_saving": found.predicted_saving,
         "measured_saving": found.measured_saving,
-        "values_saving": _values_saving(run, size),
+        "values_saving": on_scenes.values_saving(run, size),
         "timing_images": found.timing_images,
         "seconds": round(time.monotonic() - start, 1),
         **logs.environment(),
@@ -139,33 +133,6 @@ def load_split(run: Run, name: str) -> Split:
             f"{config.data.validation_fraction}); take another split"
         )
     return split
-
-
-def _at_object(run: Run, made: Scenes) -> dict[str, float]:
-    """Accuracy on the one window around each object, which a method could reach if it knew the place."""
-    window = np.asarray(run.image_shape[:2])
-    corners = (made.boxes[:, :2] + made.boxes[:, 2:] - window) // 2
-    corners = np.clip(corners, 0, np.asarray(made.images.shape[1:3]) - window)
-    right = 0
-    for start in range(0, len(corners), WINDOW_BATCH):
-        batch = slice(start, start + WINDOW_BATCH)
-        cuts = zip(made.images[batch], corners[batch], strict=True)
-        views = np.stack([image[y : y + window[0], x : x + window[1]] for image, (y, x) in cuts])
-        scores = evaluate.logits(run.net, run.variables, views, run.mean, run.std)
-        ranks = evaluate.rank(np.asarray(scores), made.labels[batch])
-        right += int((ranks == 0).sum())
-    low, high = measuring.wilson(right, len(corners))
-    return {"accuracy": right / len(corners), "low": low, "high": high}
-
-
-def _values_saving(run: Run, size: int) -> float:
-    """Number of values that the layers write for all crops, divided by that of the dense run at the same stride."""
-    grid = dense.plan_grid(run.net, (size, size, run.image_shape[2]), run.image_shape[:2], None)
-    extent = [w + (n - 1) * s for w, n, s in zip(grid.window, grid.size, grid.native, strict=True)]
-    one = geometry.table(run.net, run.image_shape)
-    whole = geometry.table(convert.convolutional(run.net, run.image_shape), (*extent, run.image_shape[2]))
-    crop, dense_run = (sum(math.prod(row.output_shape) for row in table) for table in (one, whole))
-    return crop * grid.size[0] * grid.size[1] / dense_run
 
 
 def _verdict(rows: Sequence[SceneRow]) -> dict[str, Any]:

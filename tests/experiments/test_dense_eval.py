@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnn import data, dense
 from cnn.dense.streaming.image_arrays import open_file
-from cnn.protocols import scenes
+from cnn.protocols import on_scenes, scenes
 from cnn.reports import image_report, scenes_report
 from cnn.runs import checkpoint
 from cnn.training import predict
@@ -110,7 +110,7 @@ def test_at_object_is_the_window_around_the_object(run):
         y, x = (min(max((low + high - 32) // 2, 0), 8) for low, high in ((y0, y1), (x0, x1)))
         view = (np.float32(image[None, y : y + 32, x : x + 32]) / 255 - run.mean[0]) / run.std[0]
         right.append(np.asarray(run.net.apply(run.variables, view, train=False)).argmax() == label)
-    assert scenes_report._at_object(run, made)["accuracy"] == pytest.approx(np.mean(right))
+    assert on_scenes.accuracy_at_objects(run, made)["accuracy"] == pytest.approx(np.mean(right))
 
 
 def test_values_saving_counts_what_the_layers_write(run):
@@ -120,7 +120,7 @@ def test_values_saving_counts_what_the_layers_write(run):
         return convolved + 210 * pooled**2
 
     crops = 4 * (written(28, 10, 1) + 150)  # and the flattened values
-    assert scenes_report._values_saving(run, 36) == pytest.approx(crops / written(32, 12, 2))
+    assert on_scenes.values_saving(run, 36) == pytest.approx(crops / written(32, 12, 2))
 
 
 def test_run_image_of_one_window_is_the_net_itself(run, tmp_path, capsys):
