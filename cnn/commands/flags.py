@@ -71,6 +71,10 @@ class ConfigFlag:
         for field in self._absent:
             self.value.update_from_flattened_dict({field: None})
             self.overrides[field] = None
+        # A run has a length in epochs or in steps: setting one takes the other away.
+        for one, other in (("train.epochs", "train.steps"), ("train.steps", "train.epochs")):
+            if one in self.overrides and other not in self.overrides:
+                self.value.update_from_flattened_dict({other: None})
 
 
 def _without_absent(argv: list[str]) -> tuple[list[str], list[str]]:

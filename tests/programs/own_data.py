@@ -44,3 +44,8 @@ def sized(image_size):
 def wrong():
     """A mistake."""
     return pairs() + missing  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+
+
+def grey():
+    """One channel."""
+    return (IMAGES[..., :1], LABELS), (IMAGES[:6, ..., :1], LABELS[:6]), NAMES
