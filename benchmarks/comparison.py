@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks import contenders, machine, timing
@@ -68,8 +67,7 @@ def problem_of(case: Case, crop_macs: int, crop_windows: int) -> Problem:
     """
     net = nets.create(case.net, **case.options)
     image = np.random.default_rng(0).normal(size=case.image).astype(np.float32)
-    crop = np.zeros((1, case.window, case.window, case.image[2]), np.float32)
-    variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(crop)
+    variables = nets.init(net, (case.window, case.window, case.image[2]))
     window, stride = (case.window, case.window), (case.stride, case.stride)
     return Problem(net, variables, image, window, stride, crop_macs, crop_windows)
 

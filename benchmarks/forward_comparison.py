@@ -58,7 +58,7 @@ def problem_of(case: Case) -> tuple[dict[str, Net], Any, np.ndarray]:
     """
     net = nets.create(case.net, **case.options)
     window = (case.window, case.window, 3)
-    variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(np.zeros((1, *window), np.float32))
+    variables = nets.init(net, window)
     images = np.random.default_rng(0).normal(size=(case.count, case.size, case.size, 3)).astype(np.float32)
     if case.size == case.window:
         return {OURS: net}, variables, images

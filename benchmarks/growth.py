@@ -64,7 +64,7 @@ def batch(sizes: Sequence[int]) -> list[Point]:
 
 def _converted(name: str, window: tuple[int, int, int], **options: Any) -> tuple[Net, Any]:
     net = nets.create(name, **options)
-    variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(np.zeros((1, *window), np.float32))
+    variables = nets.init(net, window)
     return convert.fc_to_conv(net, variables, window)
 
 
@@ -98,7 +98,7 @@ def pixels_stride1(sizes: Sequence[int]) -> list[Point]:
       A point for each.
     """
     net = nets.create("qa_net")
-    variables = net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    variables = nets.init(net, (32, 32, 3))
     points = []
     for size in sizes:
         side = round(size**0.5)

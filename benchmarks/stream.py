@@ -106,14 +106,10 @@ def make_net() -> tuple[Any, Any]:
     Returns:
       The net and its variables.
     """
-    import jax
-    import jax.numpy as jnp
-
     from cnn import nets
 
     net = nets.create(NET.value, num_classes=10)
-    images = jnp.zeros((1, WINDOW.value, WINDOW.value, 3))
-    return net, jax.jit(lambda key: net.init(key, images, train=False))(jax.random.key(SEED.value))
+    return net, nets.init(net, (WINDOW.value, WINDOW.value, 3), SEED.value)
 
 
 def run_child(image: str, target: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ print(net)
 print(geometry.table(net, (32, 32, 3)))
 
 images = jax.random.normal(jax.random.key(0), (2, 100, 120, 3))
-variables = net.init(jax.random.key(1), images[:, :32, :32], train=False)
+variables = nets.init(net, (32, 32, 3))
 fast = dense.score_map(net, variables, images, window=(32, 32), stride=2)
 slow = dense.score_map(net, variables, images, window=(32, 32), stride=2, backend="crops")
 difference = abs(fast.scores - slow.scores).max()

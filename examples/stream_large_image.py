@@ -1,6 +1,5 @@
 """Scores a large image tile by tile, from a file into a file. Run: python examples/stream_large_image.py"""
 
-import jax
 import numpy as np
 import tifffile
 
@@ -10,7 +9,7 @@ pixels = np.random.default_rng(0).integers(0, 256, (1000, 1200, 3)).astype(np.ui
 tifffile.imwrite("large.tif", pixels, tile=(256, 256), photometric="rgb")
 
 net = nets.create("qa_net", num_classes=3)
-variables = net.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False)
+variables = nets.init(net, (32, 32, 3))
 half = [0.5, 0.5, 0.5]  # mean and standard deviation that the net was trained with
 result = dense.stream(
     net,

@@ -169,7 +169,7 @@ def measure(size: int, runs: int, samples: int, backend: str, seed: int) -> dict
     """
     net = nets.create("giusti_n4")
     image = np.random.default_rng(seed).normal(size=(size, size, 1)).astype(np.float32)
-    variables = net.init(jax.random.key(seed), np.zeros((1, *WINDOW, 1), np.float32), train=False)
+    variables = nets.init(net, (*WINDOW, 1), seed)
     seconds = []
 
     def timed() -> jax.Array:

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from cnn import data
+from cnn import data, nets
 from cnn.data.augment import augment, misplace
 from cnn.nets import Net
 from cnn.runs.config import Config
@@ -88,13 +88,15 @@ def init_state(net: Net, optimizer: optax.GradientTransformation, image_shape: t
       The state, with float32 parameters.
     """
 
-    @jit_once  # one compilation instead of one for each small operation
-    def init(key: jax.Array) -> State:
-        variables = dict(net.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False))
-        params = variables.pop("params")
-        return State(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params), key)
+    variables = nets.init(net, image_shape, seed)
+    params = variables.pop("params")
+    return State(jnp.zeros((), jnp.int32), params, variables, _init_optimizer(optimizer, params), jax.random.key(seed))
 
-    return init(jax.random.key(seed))
+
+@functools.partial(jit_once, static_argnums=0)
+def _init_optimizer(optimizer: optax.GradientTransformation, params: Any) -> Any:
+    """The optimiser's first state, compiled once for each optimiser."""
+    return optimizer.init(params)
 
 
 def loss_and_correct(
