@@ -9,7 +9,7 @@ from tests.reference import layers as reference
 
 
 def respond(kernel, image, **fields):
-    """What one fixed 2-D kernel makes of one 2-D image."""
+    """The output [H', W'] of a convolution with one fixed kernel [h, w] on one image [H, W]."""
     kernel = np.asarray(kernel, np.float32)
     layer = Conv(1, kernel.shape, use_bias=False, **fields)
     image = np.asarray(image, np.float32)[None, :, :, None]
