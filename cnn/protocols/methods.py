@@ -22,7 +22,7 @@ from cnn.dense.backends import crop_batch
 from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
-from cnn.windows import Pair, Window, output_size, shape_text
+from cnn.windows import Pair, counts, shape_text
 
 AVERAGES = ("probabilities", "logits", "max")
 SINGLE = "none"  # the averaging of a method with a single window: its score is the image's
@@ -244,14 +244,14 @@ def _view_method(
 
     def scores(batch: Batch, mirror: bool) -> WindowScores:
         shown = [(indices, np.asarray(views(images, mirror))) for indices, images in _by_size(batch.images)]
-        counts = np.zeros(len(batch.images), np.int64)
+        places = np.zeros(len(batch.images), np.int64)
         for indices, cuts in shown:
-            counts[indices] = cuts.shape[1]
+            places[indices] = cuts.shape[1]
         flat = np.concatenate([cuts.reshape(-1, *cuts.shape[2:]) for _, cuts in shown])
         # As many calls as memory asks for, and as little filled up as that allows.
-        total = batch.size * int(counts.max())
+        total = batch.size * int(places.max())
         logits = view_logits(run, flat, math.ceil(total / math.ceil(total / most)))
-        inside = np.arange(counts.max()) < counts[:, None]  # [N, V]; small images have fewer places
+        inside = np.arange(places.max()) < places[:, None]  # [N, V]; small images have fewer places
         found = np.zeros((*inside.shape, logits.shape[-1]), np.float32)
         start = 0
         for indices, cuts in shown:
@@ -277,7 +277,7 @@ def _sliding(run: Run, stride: Pair, name: str, backend: str, context: str) -> M
         pixels = _normalise(canvases, run.mean, run.std)
         found = dense.score_map(net, run.variables, pixels, window, stride, backend, context=context)
         _, height, width, _ = found.scores.shape
-        sizes = [output_size(image.shape[:2], Window(window, stride), "floor", name) for image in images]
+        sizes = [counts(image.shape[:2], window, stride) for image in images]
         rows, columns = np.array(sizes).T
         inside = (np.arange(height) < rows[:, None])[:, :, None] & (np.arange(width) < columns[:, None])[:, None]
         return WindowScores(found.scores[: len(images)], inside, cost(canvases.shape[1:], found.backend))

@@ -90,6 +90,7 @@ def test_grid_from_the_command_line(workdir):
     assert done.returncode != 0 and "near names: mnist" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow  # that scenes are those of their seed is tested beside them
 def test_run_scenes_is_the_same_for_the_same_seed(run, tmp_path, monkeypatch):
     monkeypatch.setattr(scenes_report, "PICTURES", 0)
     split = scenes_report.load_split(run, "validation")

@@ -140,7 +140,7 @@ def test_every_row_is_that_of_each_picture_by_itself(padding, fixture, request):
         assert row.examples == len(SIZES)
 
 
-@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("padding", ["valid", pytest.param("same", marks=pytest.mark.slow)])
 def test_scores_of_a_batch_are_those_of_each_picture_by_itself(padding):
     run = make_run(padding)
     images = [shown(index, 11) for index in range(len(SIZES))]
