@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from cnn.layers import Dense, Flatten, Layer, Shape
 from cnn.windows import GeometryError, Pair, shape_text
 
-SEARCH_RADIUS = 256  # how far from the given size to look for sizes that do, pixels
+SEARCH_RADIUS = 256  # how far from a size that does not fit to look for sizes that do, pixels
+TERMINAL = 80  # columns that a printed table tries to stay within
 
 
 class Row(NamedTuple):
@@ -14,7 +15,7 @@ class Row(NamedTuple):
 
     Attributes:
       name: the layer's name, as in the parameter tree.
-      kind: what it is.
+      kind: what kind of layer it is.
       output_shape: (height, width, channels), or (features,), without the batch axis.
       params: number of trained parameters.
       macs: multiply-adds for one image.
@@ -34,7 +35,7 @@ class Row(NamedTuple):
 
 
 class Table(tuple[Row, ...]):
-    """The rows of a net, one for each layer; prints as a table.
+    """The rows of a net, one for each layer; prints as a table for a terminal of 80 columns.
 
     Attributes:
       input_shape: (height, width, channels) that the rows hold for.
@@ -67,8 +68,8 @@ class Table(tuple[Row, ...]):
         return super().__getitem__(key)
 
     def __str__(self) -> str:
-        header = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "stride", "offset")
-        lines = [header, ("input", "", shape_text(self.input_shape), "", "", "1x1", "1x1", "0,0")]
+        header = ("layer", "kind", "output", "parameters", "multiply-adds", "field", "stride", "offset")
+        lines = [header, ("input", "", shape_text(self.input_shape), "", "", "1", "1", "0")]
         for row in self:
             lines.append(
                 (
@@ -77,19 +78,26 @@ class Table(tuple[Row, ...]):
                     shape_text(row.output_shape),
                     f"{row.params:,}" if row.params else "",
                     f"{row.macs:,}" if row.macs else "",
-                    shape_text(row.receptive_field),
-                    shape_text(row.stride),
-                    f"{row.offset[0]},{row.offset[1]}",
+                    _pair_text(row.receptive_field, "x"),
+                    _pair_text(row.stride, "x"),
+                    _pair_text(row.offset, ","),
                 )
             )
         lines.append(("total", "", "", f"{self.params:,}", f"{self.macs:,}", "", "", ""))
         widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        # One space between columns where two would make lines longer than a terminal's.
+        gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= TERMINAL else " "
         texts = []
         for name, kind, *numbers in lines:
             cells = [name.ljust(widths[0]), kind.ljust(widths[1])]
             cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
-            texts.append("  ".join(cells).rstrip())
-        return "\n".join(texts)
+            texts.append(gap.join(cells).rstrip())
+        return "\n".join([*texts, "field (receptive field), stride and offset are in pixels of the input image"])
+
+
+def _pair_text(pair: Pair, between: str) -> str:
+    """(5, 5) -> "5", (5, 3) -> "5x3"."""
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}{between}{pair[1]}"
 
 
 def layer_names(layers: Sequence[Layer]) -> list[str]:
@@ -101,8 +109,8 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
     """Computes what each layer of a net does to an image of a given size.
 
     Multiply-adds count convolutions, locally connected and fully connected layers; everything else counts as none.
-    A Flatten's or Dense's receptive field is the whole map's, its stride that of the map it came from: the stride
-    that the layer has as a convolution.
+    The receptive field of a Flatten or Dense is that of the whole map it sees, and its stride is that of the map: the
+    stride that the layer has as a convolution.
 
     Args:
       net: a `cnn.nets.Net`, or a sequence of layers.

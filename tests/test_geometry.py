@@ -225,16 +225,30 @@ def test_printed_table():
         "output",
         "parameters",
         "multiply-adds",
-        "receptive",
         "field",
         "stride",
         "offset",
     ]
-    assert lines[2].split() == ["conv1", "conv", "28x28x3", "228", "176,400", "5x5", "1x1", "0,0"]
-    assert lines[-1].split() == ["total", "16,794", f"{176_400 + 45_000 + 15_000 + 1_000:,}"]
-    assert len(lines) == 2 + len(nets.create("qa_net").layers) + 1
+    assert lines[2].split() == ["conv1", "conv", "28x28x3", "228", "176,400", "5", "1", "0"]
+    assert lines[-2].split() == ["total", "16,794", f"{176_400 + 45_000 + 15_000 + 1_000:,}"]
+    assert len(lines) == 2 + len(nets.create("qa_net").layers) + 2
+    assert lines[-1] == "field (receptive field), stride and offset are in pixels of the input image"
     ends = [line.index(text) + len(text) for line, text in zip(lines[::2], ("parameters", "228"), strict=False)]
-    assert len({*ends, lines[-1].index("16,794") + len("16,794")}) == 1  # numbers stand under each other
+    assert len({*ends, lines[-2].index("16,794") + len("16,794")}) == 1  # numbers stand under each other
+
+
+@pytest.mark.parametrize(
+    "name, shape", [("vgg16", (224, 224, 3)), ("alexnet", (227, 227, 3)), ("full_cnn", (28, 28, 1))]
+)
+def test_printed_tables_fit_a_terminal(name, shape):
+    lines = str(geometry.table(nets.create(name), shape)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len({len(line) for line in lines if line.split()[-1].lstrip("-").isdigit() and "total" not in line}) == 1
+
+
+def test_a_pair_of_different_numbers_prints_both():
+    text = str(geometry.table([Conv(2, (3, 5), stride=(2, 1), padding=(0, 1))], (9, 9, 1)))
+    assert text.splitlines()[2].split()[-3:] == ["3x5", "2x1", "0,-1"]
 
 
 def test_rows_by_name_and_place():
