@@ -77,7 +77,7 @@ def gather(problem: Problem, compiled: bool) -> tuple[dict[str, Contender], dict
 
     Args:
       problem: what to compute.
-      compiled: whether PyTorch's compiler takes part, at the net's own stride.
+      compiled: whether PyTorch's compiler takes part, at the native stride.
 
     Returns:
       Contenders by name, and for each that is left out the reason.

@@ -86,7 +86,7 @@ def ours(problem: Problem, backend: str) -> Contender:
 
 
 def native_pass(problem: Problem) -> Contender:
-    """One pass at the net's own stride: what a finer map is compared with.
+    """One pass at the native stride: what a finer map is compared with.
 
     Args:
       problem: what to compute; its stride is not used.

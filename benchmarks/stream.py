@@ -1,6 +1,6 @@
 """An image that does not fit in memory, streamed: `python -m benchmarks.stream --size=32768`.
 
-Makes a uint8 zarr of size x size x 3 (once), streams a net's score map of it at the net's own stride in a fresh
+Makes a uint8 zarr of size x size x 3 (once), streams a net's score map of it at the native stride in a fresh
 process, and measures that process's peak memory, its throughput, that of the same net, backend and tile on an image
 that fits in memory, what was compiled, and the difference of a sample of scores from crops. Writes stream_SIZE.json and
 .md to benchmarks/results/. A stream that was stopped goes on; its numbers are then of the rest.

@@ -113,8 +113,8 @@ def overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
 
     Args:
       first: start of the stretch, counted from the start of the array.
-      length: of the stretch.
-      size: of the array.
+      length: length of the stretch.
+      size: length of the array.
 
     Returns:
       The part as a slice of the array, and as a slice of the stretch; both empty if they do not meet.
@@ -129,7 +129,7 @@ def product(cuts: Sequence[Cut], within: Tile | None = None) -> Iterator[Tile]:
 
     Args:
       cuts: how rows are cut, and how columns are.
-      within: a tile of another cut of the same map, the part that is wanted; None: the whole map.
+      within: a tile of another cut of the same map: only what it writes is cut; None: the whole map.
 
     Returns:
       An iterator of tiles.

@@ -74,7 +74,7 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, placement: 
 
     Args:
       schedule: what to run.
-      variables: of the converted net (`cnn.convert.fc_to_conv`).
+      variables: the converted net's (`cnn.convert.fc_to_conv`).
       images: [N, *schedule.extent, C], floating.
       placement: where the pass lies in its image; None: its first position is the image's first pixel.
 

@@ -1,9 +1,9 @@
 """Score maps in tiles of one shape: images of any size by one program, every tile equal to its place in the map.
 
-A tile is so many scores, and the pixels that they see. A tile at the far border computes scores beyond the map, which
-are not kept; the pixels that it reads beyond the image are zeros. In a net without padding a tile is an image of its
-own. In a padded net (context "image") a tile reads as far around itself as its scores see, and what lies beyond the
-image's border is masked in every layer, as padding is: the border of a tile never shows.
+A tile is a block of scores together with the pixels that they see (`cnn.dense.blocks`). A tile at the far border
+computes scores beyond the map, which are dropped; the pixels that it reads beyond the image are zeros. In a net without
+padding a tile is an image of its own. In a padded net (context "image") a tile reads as far around itself as its scores
+see, and what lies beyond the image's border is masked in every layer, as padding is: the border of a tile never shows.
 """
 
 import functools
@@ -258,7 +258,7 @@ def run_tile(
       pixels: [*tiling.extent, C], the tile's input; floating and normalised, or with `mean` and `std` as
         `cnn.data.normalise` takes them.
       corner: first pixel of the tile's input (`Tile.corner`).
-      mean, std: of the training images, [C], or None.
+      mean, std: mean and standard deviation of the training images, [C], or None.
 
     Returns:
       [*tiling.outputs, K]. One compilation serves all tiles of a shape, at every place of images of any size.
@@ -284,7 +284,7 @@ def normalised_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndar
     """What `cnn.data.normalise` makes of each byte; unlike arithmetic, a table rounds alike wherever a pixel stands.
 
     Args:
-      mean, std: of the training images, [C].
+      mean, std: mean and standard deviation of the training images, [C].
 
     Returns:
       float32 [256, C].

@@ -50,8 +50,11 @@ def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method:
       float32 [H, W] or [H, W, K]; NaN where no cell covers a pixel, the same pixels for both methods.
 
     Raises:
+      TypeError: if `grid` is not a `Grid`.
       ValueError: for an unknown method, or if the scores are not those of the grid.
     """
+    if not isinstance(grid, Grid):
+        raise TypeError("heat_map takes the grid of a map (ScoreMap.grid, or dense.plan_grid), not boxes")
     if method not in METHODS:
         raise ValueError(f"heat_map: method (={method!r}) must be one of {', '.join(METHODS)}")
     scores = np.asarray(scores, np.float32)
@@ -162,8 +165,11 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
       would reach beyond the image.
 
     Raises:
+      TypeError: if `grid` is not a `Grid`.
       ValueError: if the scores are not those of the grid, or the grid is that of a larger image.
     """
+    if not isinstance(grid, Grid):
+        raise TypeError("class_map takes the grid of a map (ScoreMap.grid, or dense.plan_grid), not boxes")
     scores = np.asarray(scores)
     if scores.ndim != 3 or scores.shape[:2] != grid.size:
         raise ValueError(

@@ -155,7 +155,7 @@ def test_ratios_are_medians_within_rounds():
 
 
 def test_a_row_of_the_report():
-    one = problem((2, 2), size=(20, 20))  # 5 x 5 windows, 3 x 3 at the net's own stride
+    one = problem((2, 2), size=(20, 20))  # 5 x 5 windows, 3 x 3 at the native stride
 
     def run():
         return np.zeros((1, 1, 1))

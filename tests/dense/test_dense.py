@@ -53,7 +53,7 @@ OVERLAPPING = nets.net(
     [AvgPool((2, 1), stride=1), Flatten("chw"), Dense(12), Activation("relu"), Dense(5)],
 )
 UNPADDED = [
-    # net, window, channels, strides: the net's own S, S / 2, 1, and some that neither divide S nor are divided by it
+    # net, window, channels, strides: the native S, S / 2, 1, and some that neither divide S nor are divided by it
     (nets.create("qa_net"), (32, 32), 3, (4, 2, 1, 3, 6, 8)),
     (nets.create("lenet5", flatten_order="chw"), (32, 32), 1, (4, 2, 1)),
     (OVERLAPPING, (29, 29), 4, (8, 4, 1, 5, 12, (3, 16))),
@@ -75,7 +75,7 @@ def test_dense_equals_crops_on_unpadded_nets(net, window, channels, stride):
         assert_same_scores(result.scores, expected)
 
 
-def test_default_stride_is_the_nets_own():
+def test_default_stride_is_the_native_stride():
     net = nets.create("qa_net")
     variables, images = make(net, (32, 32), 3), pixels(1, 50, 44, 3)
     assert dense.native_stride(net, (32, 32), 3) == (4, 4)

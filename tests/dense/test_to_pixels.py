@@ -104,6 +104,9 @@ def test_heat_map_refuses_what_does_not_fit():
         to_pixels.heat_map(np.zeros((3, 2)), grid, (8, 8))
     with pytest.raises(ValueError, match="method .*'cubic'.*cells, bilinear"):
         to_pixels.heat_map(np.zeros((2, 3)), grid, (8, 8), "cubic")
+    for function in (to_pixels.heat_map, to_pixels.class_map):
+        with pytest.raises(TypeError, match=r"takes the grid of a map \(ScoreMap.grid"):
+            function(np.zeros((2, 3, 1)), boxes_of(spans(2, 4, 2), spans(3, 4, 2)), (8, 8))
 
 
 def test_a_map_carries_its_grid_also_where_every_box_is_cut():
@@ -263,7 +266,7 @@ def test_a_score_changes_only_with_pixels_in_its_box_and_at_each_edge_of_it(net,
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_padded_nets_box_is_cut_at_its_context(backend):
-    """At the net's own stride: "image" reaches beyond the window up to the image's border, "crop" to the window's."""
+    """At the native stride: "image" reaches beyond the window up to the image's border, "crop" to the window's."""
     window, size = (8, 8), (12, 12)
     variables = make(PADDED, window, 1)
     context = "crop" if backend == "crops" else "image"

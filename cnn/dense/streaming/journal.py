@@ -1,4 +1,4 @@
-"""What a stream computes and how much of it is safely in its sink: a small JSON file beside the sink.
+"""The journal of a stream: what it computes and how much of that is safely in its sink, in a small JSON file beside it.
 
 A journal counts a tile only when the tile's scores are on the disk, and is replaced whole, so that it is true at any
 moment at which the process may be killed. It holds no times: the same map has the same journal.
@@ -33,7 +33,7 @@ def journal_path(where: Any) -> str | None:
 
 
 def net_identity(net: Net, variables: Mapping[str, Any]) -> dict[str, str]:
-    """What tells one trained net from another.
+    """Short names that differ between trained nets.
 
     Args:
       net: the classifier.
@@ -42,7 +42,7 @@ def net_identity(net: Net, variables: Mapping[str, Any]) -> dict[str, str]:
     Returns:
       {"net": its pattern and a hash of all fields of its layers, "variables": a hash of names, shapes and values}.
     """
-    fields = re.sub(r" at 0x[0-9a-f]+", "", repr(net.layers))  # where a function lies in memory is no part of a net
+    fields = re.sub(r" at 0x[0-9a-f]+", "", repr(net.layers))  # an address in memory is no part of a net
     structure = hashlib.sha256(fields.encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
@@ -56,10 +56,10 @@ def read_journal(path: str) -> dict[str, Any] | None:
     """Reads a journal.
 
     Args:
-      path: of the journal.
+      path: path of the journal.
 
     Returns:
-      What `write_journal` wrote; None if there is none.
+      The journal as `write_journal` wrote it; None if the file does not exist.
 
     Raises:
       StorageError: if it is not a journal.
@@ -80,7 +80,7 @@ def write_journal(path: str, journal: Mapping[str, Any]) -> None:
     """Replaces a journal whole or not at all, also if the power fails.
 
     Args:
-      path: of the journal.
+      path: path of the journal.
       journal: what JSON can hold, with the FIELDS "computes" (what is computed), "tiles" (of the whole map), "done"
         (how many of them, in order, are in the sink) and "complete".
     """
@@ -92,12 +92,12 @@ def write_journal(path: str, journal: Mapping[str, Any]) -> None:
     os.replace(path + ".part", path)
 
 
-def check_same(path: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same(path: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with a map of something else.
 
     Args:
-      path: of the journal, for the error.
-      there: what the sink holds, field by field.
+      path: path of the journal, for the error.
+      earlier: what the sink was begun with, field by field.
       now: what is to be computed.
 
     Raises:
@@ -105,9 +105,9 @@ def check_same(path: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> N
     """
     now = json.loads(json.dumps(now))  # tuples are lists there
     differing = [
-        f"{name} ({there.get(name)} there, {now.get(name)} now)"
-        for name in sorted(there.keys() | now.keys())
-        if there.get(name) != now.get(name)
+        f"{name} ({earlier.get(name)} there, {now.get(name)} now)"
+        for name in sorted(earlier.keys() | now.keys())
+        if earlier.get(name) != now.get(name)
     ]
     if differing:
         raise StorageError(

@@ -24,7 +24,7 @@ from cnn.dense import tiles
 from cnn.dense.prepared import input_channels, prepare
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD, Progress, Task, pixels_done, run_all
-from cnn.dense.streaming.source_and_sink import CACHE_BYTES, PENDING_WRITES, Source, open_sink, open_source
+from cnn.dense.streaming.source_and_sink import CACHE_BYTES, PENDING_WRITES, Sink, Source, open_sink, open_source
 from cnn.dense.tiles import Tiling
 from cnn.nets import Net
 from cnn.windows import Pair, as_pair, shape_text
@@ -52,7 +52,7 @@ class StreamResult(NamedTuple):
       tiles_done_before: how many of them were in the sink already.
       shrunk: how often memory ran out and the tiles were cut smaller.
       seconds: the time it took.
-      megapixels_per_second: of the image, over the part that was computed now; 0 if there was none.
+      megapixels_per_second: pixels of the image that were computed now, by the time; 0 if there were none.
     """
 
     shape: tuple[int, int, int]
@@ -143,17 +143,9 @@ def stream(
     computes["platform"] = devices[0].platform
     if journal and path:
         journals.check_same(path, journal["computes"], computes)
-    done = journal["done"] if journal else 0
-    total = math.prod(counted.counts)
     shape = (*counted.grid.size, prepared.table[-1].output_shape[-1])
-    if overwrite and path:
-        with suppress(FileNotFoundError):
-            os.remove(path)  # before the map that it describes
-    chunk = (*(chunk_of(n) for n in counted.outputs), shape[2])
-    # A stream that was stopped before its first tile was safe makes its file anew.
-    target = open_sink(sink, shape, np.float32, chunk, existing=done > 0, overwrite=overwrite or journal is not None)
-    counter = Progress(target, path, {"computes": computes, "map": shape, "tiles": total}, done)
-    shrunk = 0
+    target, counter = _begin(sink, shape, counted, journal, computes, overwrite)
+    done, total, shrunk = counter.done, math.prod(counted.counts), 0
     if done < total:
         placed = [jax.device_put(variables, device) for device in devices]
         task = Task(placed, devices, image, target, counted, mean, std)
@@ -171,11 +163,31 @@ def stream(
     return StreamResult(shape, image.shape, *facts, total, done, shrunk, seconds, rate)
 
 
+def _begin(
+    sink: Any,
+    shape: tuple[int, int, int],
+    counted: Tiling,
+    journal: Mapping[str, Any] | None,
+    computes: Mapping[str, Any],
+    overwrite: bool,
+) -> tuple[Sink, Progress]:
+    """Opens the sink, new or where an earlier stream stopped, and its journal."""
+    path, done = journals.journal_path(sink), journal["done"] if journal else 0
+    if overwrite and path:
+        with suppress(FileNotFoundError):
+            os.remove(path)  # before the map that it describes
+    chunk = (*(chunk_of(n) for n in counted.outputs), shape[2])
+    # A stream that was stopped before its first tile was safe makes its file anew.
+    target = open_sink(sink, shape, np.float32, chunk, existing=done > 0, overwrite=overwrite or journal is not None)
+    facts = {"computes": computes, "map": shape, "tiles": math.prod(counted.counts)}
+    return target, Progress(target, path, facts, done)
+
+
 class Budget(NamedTuple):
-    """What tiles may take.
+    """What tiles may take, and where they run.
 
     Attributes:
-      bytes: of memory.
+      bytes: memory, bytes.
       devices: the devices that tiles are spread over.
       itemsize: bytes of a value of the source.
     """
