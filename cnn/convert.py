@@ -13,11 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import geometry
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Pool, Shape, flatten_permutation
+from cnn.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    LocallyConnected,
+    Pool,
+    Shape,
+    WindowLayer,
+    flatten_permutation,
+)
 from cnn.nets import Net
 from cnn.windows import GeometryError, shape_text
 
 MATRIX_LIMIT_BYTES = 2 * 2**30
+SLIDING_FIELDS = ("stride", "padding", "dilation", "rounding")  # what dense evaluation replaces in a layer
 
 
 class Conversion(NamedTuple):
@@ -130,6 +142,8 @@ def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]
     shape = table.input_shape
     flattened: tuple[Shape, str] | None = None  # the map that Flatten saw and its order, until a Dense takes it
     for row, layer in zip(table, net.layers, strict=True):
+        if len(shape) == 3:
+            _check_slides(row, layer)
         if isinstance(layer, LocallyConnected):
             raise GeometryError(
                 f"{row.name} ({row.kind}): its kernels belong to fixed places of a {shape_text(shape)} map; it cannot "
@@ -149,6 +163,20 @@ def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]
     if flattened and flattened[0][:2] != (1, 1):
         raise GeometryError(f"the net ends with a flattened {shape_text(flattened[0])} map and no Dense to convert")
     return views
+
+
+def _check_slides(row: geometry.Row, layer: Layer) -> None:
+    """Refuses layers of one's own that mix pixels in a way that cannot be run at another stride and dilation."""
+    if not layer.mixes_pixels or isinstance(layer, Flatten | Dense):
+        return
+    missing = [name for name in SLIDING_FIELDS if name not in type(layer).__dataclass_fields__]
+    if isinstance(layer, LocallyConnected) or (isinstance(layer, WindowLayer) and not missing):
+        return
+    wanted = f"fields {', '.join(missing)}" if isinstance(layer, WindowLayer) else "cnn.layers.WindowLayer as its base"
+    raise GeometryError(
+        f"{row.name} ({row.kind}): mixes pixels, and cannot be slid at another stride: class {type(layer).__name__} "
+        f"lacks {wanted} (see cnn.layers.MaxPool)"
+    )
 
 
 def _spatial_kernel(kernel: jax.Array, seen: Shape, order: str) -> jax.Array:

@@ -10,6 +10,10 @@ SEARCH_RADIUS = 256  # how far from a size that does not fit to look for sizes t
 TERMINAL = 80  # columns that a printed table tries to stay within
 
 
+class UndeclaredError(GeometryError):
+    """A layer that does not say whether it mixes pixels, or says it wrongly; the message names the layer."""
+
+
 class Row(NamedTuple):
     """One layer in a geometry table; pairs are (vertical, horizontal), in pixels of the net's input image.
 
@@ -122,7 +126,8 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
 
     Raises:
       GeometryError: naming the layer, the numbers, and the nearest image sizes that do, if a size does not divide, a
-        kernel is larger than its input, groups do not divide, a stride is 0, or a Dense has the wrong size.
+        kernel is larger than its input, groups do not divide, a stride is 0, or a Dense has the wrong size; or if a
+        layer does not say whether it mixes pixels (`cnn.layers.Layer`).
     """
     layers = net.layers if hasattr(net, "layers") else tuple(net)
     shape = tuple(int(size) for size in input_shape)
@@ -131,6 +136,8 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
     inputs = _dense_inputs(layers, variables)
     try:
         return Table(list(_walk(layers, shape, inputs)), shape)
+    except UndeclaredError:
+        raise  # no other size would do
     except GeometryError as error:
         sizes = working_sizes(layers, shape, variables)
         if not sizes:
@@ -194,6 +201,8 @@ def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> I
     for name, layer in zip(layer_names(layers), layers, strict=True):
         if layer.name is None:
             layer = layer.clone(name=name)
+        if len(shape) == 3:
+            _check_declaration(layer)
         output_shape = layer.output_shape(shape)
         wanted = inputs.get(name)
         if wanted is not None and wanted != shape[0]:
@@ -207,6 +216,28 @@ def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> I
             stride = _pair(s * t for s, t in zip(stride, window.stride, strict=True))
         yield Row(name, layer.kind, output_shape, layer.param_count(shape), layer.macs(shape), field, stride, offset)
         shape = output_shape
+
+
+def _check_declaration(layer: Layer) -> None:
+    """Refuses layers that do not say whether they mix pixels, or say that they do and not over which window."""
+    if layer.mixes_pixels is None:
+        raise UndeclaredError(
+            f"{layer.label}: does not say whether it mixes pixels. Set mixes_pixels = False in class "
+            f"{type(layer).__name__} if every output pixel depends on the input pixel at its own place alone; else "
+            f"derive it from cnn.layers.WindowLayer and return its window from window()"
+        )
+    if isinstance(layer, Flatten | Dense):
+        return
+    if layer.mixes_pixels and type(layer).window is Layer.window:
+        raise UndeclaredError(
+            f"{layer.label}: mixes pixels and does not say over which window; class {type(layer).__name__} must return "
+            f"it from window()"
+        )
+    if not layer.mixes_pixels and type(layer).window is not Layer.window:
+        raise UndeclaredError(
+            f"{layer.label}: has a window() and says mixes_pixels = False; remove one of the two from class "
+            f"{type(layer).__name__}"
+        )
 
 
 def _pair(values: Iterator[int]) -> Pair:

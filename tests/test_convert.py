@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cnn import convert, geometry, nets
-from cnn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
+from cnn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, Layer, LocallyConnected, MaxPool, WindowLayer
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.runtime.compiler import jit_once
-from cnn.windows import GeometryError
+from cnn.windows import GeometryError, Window
 
 # Both sides sum the same float32 products, in another order: a few units in the last place of the largest value.
 ROUNDING = 1e-5
@@ -186,3 +186,32 @@ def test_a_matrix_too_large_is_refused_with_its_size():
         convert.conv_to_fc(layer, {"kernel": jnp.zeros((11, 11, 3, 96)), "bias": jnp.zeros(96)}, (227, 227, 3))
     with pytest.raises(TypeError, match="takes a Conv layer, got Dense"):
         convert.conv_to_fc(Dense(3), {}, (4, 4, 1))
+
+
+class Spread(WindowLayer):
+    """Mixes pixels with a window of its own, and has no field that could be replaced."""
+
+    kind = "spread"
+
+    def window(self, input_shape):
+        return Window((3, 3), (1, 1), ((1, 1), (1, 1)))
+
+
+class Mixed(Layer):
+    """Mixes pixels and is no window layer."""
+
+    kind = "mixed"
+    mixes_pixels = True
+
+    def window(self, input_shape):
+        return Window((3, 3), (1, 1), ((1, 1), (1, 1)))
+
+
+@pytest.mark.parametrize(
+    "layer, missing",
+    [(Spread(), "fields stride, padding, dilation, rounding"), (Mixed(), "cnn.layers.WindowLayer as its base")],
+)
+def test_layers_of_ones_own_that_cannot_slide_say_what_they_lack(layer, missing):
+    net = nets.net([Conv(2, 3), layer, Flatten(), Dense(3)])
+    with pytest.raises(GeometryError, match=rf"{layer.kind}1 .*cannot be slid.*lacks {missing}"):
+        convert.convolutional(net, (8, 8, 1))

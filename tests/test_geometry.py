@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 
 from cnn import geometry, nets
-from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, LocallyConnected, MaxPool, NMaxPool
+from cnn.layers import (
+    LRN,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    LocallyConnected,
+    MaxPool,
+    NMaxPool,
+    WindowLayer,
+)
 from cnn.windows import GeometryError
 
 
@@ -350,3 +363,38 @@ def test_trained_kernels_set_the_size():
     assert geometry.table(net, (36, 36, 3)).params == 16_794 + 6_600  # untrained it would take it
     with pytest.raises(GeometryError, match="fc1"):
         jax.eval_shape(lambda v: net.apply(v, jnp.zeros((1, 36, 36, 3)), train=False), variables)
+
+
+class Undeclared(Layer):
+    """Does not say whether it mixes pixels."""
+
+
+class Windowless(WindowLayer):
+    """Mixes pixels, over no window."""
+
+
+class Contradicting(MaxPool):
+    """Has a window and says that it mixes no pixels."""
+
+    mixes_pixels = False
+
+
+@pytest.mark.parametrize(
+    "layer, message",
+    [
+        (
+            Undeclared(),
+            r"layers_1 \(layer\): does not say whether it mixes pixels. Set mixes_pixels = False in class Und",
+        ),
+        (Windowless(), r"layers_1 \(layer\): mixes pixels and does not say over which window; class Windowless must"),
+        (Contradicting(), r"layers_1 \(max pool\): has a window\(\) and says mixes_pixels = False"),
+    ],
+)
+def test_a_layer_says_whether_it_mixes_pixels(layer, message):
+    with pytest.raises(GeometryError, match=message) as caught:
+        geometry.table([Conv(2, 3), layer, MaxPool(2)], (8, 8, 1))
+    assert "nearest that do" not in str(caught.value)
+
+
+def test_layers_of_vectors_need_not_say():
+    geometry.table([Flatten(), Undeclared(), Dense(3)], (4, 4, 1))

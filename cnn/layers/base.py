@@ -12,8 +12,14 @@ Shape = tuple[int, ...]
 
 
 class Layer(nn.Module):
-    """Base of all layers: one that keeps the shape, has no parameters and looks at one pixel at a time."""
+    """Base of all layers; by default one that keeps the shape and has no parameters.
 
+    A layer of one's own says whether it mixes pixels. If every output pixel depends on the input pixel at its own place
+    alone, it sets `mixes_pixels = False`. If not, it derives from `cnn.layers.WindowLayer` and returns its window from
+    `window`. Receptive fields and dense evaluation rest on it; `cnn.dense.check` tests it.
+    """
+
+    mixes_pixels: ClassVar[bool | None] = None  # None: not said
     kind: ClassVar[str] = "layer"
     symbol: ClassVar[str] = ""  # how the layer is written in a pattern such as [CONV -> RELU -> POOL]*2 -> FC
 

@@ -31,6 +31,7 @@ class Activation(Layer):
     """A non-linearity, value by value; `function` is one of `ACTIVATIONS`."""
 
     function: str = "relu"
+    mixes_pixels: ClassVar[bool | None] = False
     kind: ClassVar[str] = "activation"
 
     @nn.nowrap
@@ -66,6 +67,7 @@ class LRN(Layer):
     k: float = 2.0
     alpha: float = 1e-4
     beta: float = 0.75
+    mixes_pixels: ClassVar[bool | None] = False
     kind: ClassVar[str] = "lrn"
     symbol: ClassVar[str] = "NORM"
 
@@ -97,6 +99,7 @@ class BatchNorm(Layer):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    mixes_pixels: ClassVar[bool | None] = False
     kind: ClassVar[str] = "batch norm"
     symbol: ClassVar[str] = "BN"
 
@@ -131,6 +134,7 @@ class Dropout(Layer):
     """
 
     rate: float = 0.5
+    mixes_pixels: ClassVar[bool | None] = False
     kind: ClassVar[str] = "dropout"
 
     @nn.nowrap
@@ -189,6 +193,7 @@ class Flatten(Layer):
     """
 
     order: str = "hwc"
+    mixes_pixels: ClassVar[bool | None] = True
     kind: ClassVar[str] = "flatten"
 
     @nn.nowrap
@@ -228,6 +233,7 @@ class Dense(Layer):
     inputs: int | None = None
     use_bias: bool = True
     kernel_init: Any = nn.initializers.he_normal()
+    mixes_pixels: ClassVar[bool | None] = True
     kind: ClassVar[str] = "dense"
     symbol: ClassVar[str] = "FC"
 

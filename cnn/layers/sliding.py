@@ -16,6 +16,8 @@ from cnn.windows import GeometryError, Padding, Pair, Window, as_pair, output_si
 class WindowLayer(Layer):
     """Base of layers with a sliding window; its fields are one number or (vertical, horizontal), in pixels."""
 
+    mixes_pixels: ClassVar[bool | None] = True
+
     @nn.nowrap
     def _window(
         self,
