@@ -1,6 +1,7 @@
 """A training run from its config to its results; the step itself is in `cnn.training.steps`."""
 
 import os
+import sys
 import time
 from typing import Any, NamedTuple
 
@@ -9,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn import data, geometry
+from cnn import data, dense, geometry
 from cnn.data import Dataset
 from cnn.nets import Net
 from cnn.reports import net_pictures, run_pictures, run_report, scenes_report
 from cnn.runs import checkpoint, logs
 from cnn.runs.config import Config
 from cnn.runs.config import save as save_config
+from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
 from cnn.training import steps
 from cnn.training.evaluate import Metrics, evaluate
@@ -52,7 +54,7 @@ class _Job(NamedTuple):
         )
 
 
-def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
+def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = None) -> dict[str, Any]:
     """Trains a net as a config says, evaluates it on the test split, and writes everything to a directory.
 
     A run started again in its directory goes on where its last checkpoint was, and ends as if never stopped.
@@ -61,6 +63,8 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
       config: see `configs/default.py` for its fields.
       workdir: directory of the run; made if missing. Receives config.json, data.json (normalisation constants, class
         names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html.
+      dataset: the data, such as `cnn.data.from_arrays` makes; None: loaded as the config says. A run on a data set that
+        was given cannot load it again: `--mode=evaluate` says so, everything else works.
 
     Returns:
       What result.json holds: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
@@ -71,7 +75,10 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
     """
     environment = logs.environment()  # now: the commit that is running, whatever is checked out when it ends
-    dataset = data.load(**config.data)
+    if dataset is not None:
+        config = config.copy_and_resolve_references()
+        config.data.name = data.IN_MEMORY
+    dataset = dataset or data.load(**config.data)
     net = checkpoint.make_net(config, dataset.num_classes)
     table = geometry.table(net, dataset.image_shape)
     print(f"{config.net.name}: {net}\n{table}", flush=True)
@@ -137,12 +144,27 @@ def _first_state(job: _Job) -> State:
     state = job.devices.replicate(state)
     latest = job.checkpoints.latest_step()
     if latest is None:
+        if own_code.is_reference(job.config.net.name):
+            _check_dense(job, state)
         return state
     saved = job.checkpoints.restore(latest, variables=state.variables, optimizer=state.optimizer)
     params = saved["variables"].pop("params")
     print(f"resumed {job.workdir} at step {latest} of {job.total}", flush=True)
     step = job.devices.replicate(jnp.asarray(latest, jnp.int32))
     return State(step, params, saved["variables"], saved["optimizer"], state.key)
+
+
+def _check_dense(job: _Job, state: State) -> None:
+    """Tries a net of the user's own densely before it is trained for the first time; says how that went."""
+    height, width, channels = job.dataset.image_shape
+    name = own_code.short(job.config.net.name)
+    try:
+        report = dense.check(job.net, jax.device_get(state.variables), (height, width), channels=channels)
+        print(
+            f"{name}: score maps by every backend agree with crops (dense.check, {report.difference:.0e})", flush=True
+        )
+    except ValueError as error:  # GeometryError among them; such a net may still be meant for windows alone
+        print(f"warning: {name} must not be run densely, training goes on: {error}", file=sys.stderr, flush=True)
 
 
 def _train(job: _Job, state: State, writer: logs.MetricWriter) -> tuple[State, float]:

@@ -5,11 +5,12 @@
 pictures in `image_files`, augmentation in `augment`.
 """
 
-from cnn.data.dataset import Dataset, batch_indices, from_arrays, is_own, load, normalise, subset
+from cnn.data.dataset import IN_MEMORY, Dataset, batch_indices, from_arrays, is_own, load, normalise, subset
 from cnn.data.image_files import DataError, load_images
 from cnn.data.readers import Split
 
 __all__ = [
+    "IN_MEMORY",
     "DataError",
     "Dataset",
     "Split",

@@ -20,6 +20,7 @@ from cnn.data.image_files import DataError
 from cnn.data.readers import Split, Splits
 from cnn.runtime import own_code
 
+IN_MEMORY = "arrays in memory"  # name of a set that was given to a run, which cannot be loaded again
 DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own to keep
 
 
@@ -99,6 +100,11 @@ def load(
         raise DataError(f"data.image_size (={image_size}) must be at least 1 pixel, or None for the set's own size")
     if train_examples is not None and train_examples < 1:
         raise DataError(f"data.train_examples (={train_examples}) must be at least 1, or None for all")
+    if name == IN_MEMORY:
+        raise DataError(
+            "the run was trained on a data set that was given in Python, not loaded by its config; evaluate it on a "
+            "split with cnn.training.evaluate.evaluate(run.net, run.variables, split, run.mean, run.std)"
+        )
     if name == "digits":
         parts = readers.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "fake":

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from cnn import data
+from cnn.runs import checkpoint
+from cnn.runs.defaults import get_config
+from cnn.train import train_and_evaluate
 from tests.helpers import PROGRAMS
 from tests.reference.datasets import check_dataset
 
@@ -141,3 +144,19 @@ def test_archives_that_are_refused(tmp_path):
     np.savez(tmp_path / "objects.npz", images=np.array([object()]), labels=np.zeros(1, int))
     with pytest.raises(data.DataError, match="objects.npz' cannot be read: Object arrays cannot be loaded"):
         data.load(str(tmp_path / "objects.npz"))
+
+
+def test_a_run_on_a_data_set_made_in_python(tmp_path):
+    """Trains and is loaded; what cannot be read again says so."""
+    config = get_config()
+    config.net.name = "layer_pattern"
+    config.net.options.update({"features": 4, "width": 8, "blocks": 1})
+    config.train.steps = 2
+    config.train.batch_size = 16
+    dataset = data.from_arrays((made()[0][..., :1], made()[1]), class_names=["a", "b", "c"])
+    result = train_and_evaluate(config, str(tmp_path), dataset)
+    assert result["examples"] == 12 and config.data.name == "digits"
+    run = checkpoint.load_run(str(tmp_path))
+    assert run.class_names == ("a", "b", "c") and run.mean == dataset.mean
+    with pytest.raises(data.DataError, match="trained on a data set that was given in Python"):
+        data.load(**run.config.data)
