@@ -129,7 +129,7 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
         elif isinstance(layer, Pool) and layer.kernel is None:
             layer = layer.clone(kernel=shape[:2], stride=1)  # "the whole image" is the window's, not the larger one's
         if isinstance(layer, Conv):
-            layer = layer.clone(uniform=position_invariant)
+            layer = layer.clone(position_invariant=position_invariant)
         if not isinstance(layer, Flatten):
             layers.append(layer.clone(name=row.name))
         shape = row.output_shape
@@ -219,7 +219,7 @@ def conv_to_fc(
             f"(convert.MATRIX_LIMIT_BYTES). Take a smaller input"
         )
     # A linear map's matrix is what it does to each unit vector: row p is the response to pixel p alone.
-    plain = layer.clone(use_bias=False, uniform=True)
+    plain = layer.clone(use_bias=False, position_invariant=True)
     respond = jax.jit(lambda pixels: plain.apply({"params": {"kernel": params["kernel"]}}, pixels, train=False))
     block = max(1, min(rows, 2**24 // max(rows, columns)))
     parts = []

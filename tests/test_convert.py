@@ -98,7 +98,7 @@ def test_a_fully_convolutional_net_keeps_its_layers():
     net = nets.net([Conv(4, 3), MaxPool(2), Conv(5, 4)])
     variables = randomised(net, (10, 10, 3))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (10, 10, 3))
-    uniform = [layer.clone(uniform=True) if isinstance(layer, Conv) else layer for layer in net.layers]
+    uniform = [layer.clone(position_invariant=True) if isinstance(layer, Conv) else layer for layer in net.layers]
     assert list(conv_net.layers) == uniform
     jax.tree.map(np.testing.assert_array_equal, dict(conv_variables), dict(variables))
 

@@ -3,9 +3,7 @@
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 
-from cnn.ops import batch_last
 from cnn.windows import Window
 
 Shape = tuple[int, ...]
@@ -52,10 +50,3 @@ class Layer(nn.Module):
     def label(self) -> str:
         """Name for messages."""
         return f"{self.name or 'unnamed'} ({self.kind})"
-
-
-def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """Adds a bias to the last axes of y, in y's dtype."""
-    if y.ndim == 4 and bias.ndim == 1:
-        return batch_last.add_bias(y, bias.astype(y.dtype))
-    return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape).astype(y.dtype)

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn.layers.base import Layer, Shape, add_bias
-from cnn.ops import basic, convolution, pooling
+from cnn import ops
+from cnn.layers.base import Layer, Shape
 from cnn.windows import GeometryError, Padding, Pair, Window, as_pair, output_size, resolve_padding, shape_text
 
 
@@ -50,12 +50,12 @@ class Conv(WindowLayer):
       features: number of kernels, and of output channels.
       kernel, stride, dilation: one number or (vertical, horizontal), pixels.
       padding: "valid", "same", or pixels (see `cnn.windows.resolve_padding`).
-      padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean" (see `cnn.ops.basic.pad`).
+      padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
       groups: channels are split into this many groups that do not see each other (AlexNet's two half-nets).
       use_bias: add one bias for each feature map.
-      uniform: whether every output must be rounded in the same way wherever it stands and in whatever batch, as dense
-        evaluation wants (`cnn.convert` sets it); if not, the form may be one that does not (`cnn.ops.convolution`):
-        fewer products for wide kernels, other layouts for few channels; within 1e-6.
+      position_invariant: whether an output must be rounded in the same way wherever it stands and in any batch, as
+        tiles of one score map need it (`cnn.convert` sets it). Otherwise faster algorithms may be used, which agree
+        within 1e-6 (`cnn.ops.choice`).
       rounding: "exact" makes a size that does not divide an error, as the formula (W - F + 2P) / S + 1 demands;
         "floor" leaves the last pixels unseen.
     """
@@ -68,7 +68,7 @@ class Conv(WindowLayer):
     padding_mode: str = "zero"
     groups: int = 1
     use_bias: bool = True
-    uniform: bool = False
+    position_invariant: bool = False
     rounding: str = "exact"
     kernel_init: Any = nn.initializers.he_normal()
     kind: ClassVar[str] = "conv"
@@ -78,9 +78,9 @@ class Conv(WindowLayer):
     def window(self, input_shape: Shape) -> Window:
         """The window that slides over the input."""
         window = self._window(input_shape, self.kernel, self.stride, self.padding, self.dilation)
-        if self.padding_mode not in basic.PADDING_MODES:
+        if self.padding_mode not in ops.PADDING_MODES:
             raise GeometryError(
-                f"{self.label}: padding_mode (={self.padding_mode!r}) must be one of {', '.join(basic.PADDING_MODES)}"
+                f"{self.label}: padding_mode (={self.padding_mode!r}) must be one of {', '.join(ops.PADDING_MODES)}"
             )
         if self.padding_mode == "reflect":
             for size, amounts in zip(_hw(input_shape), window.padding, strict=True):
@@ -126,9 +126,9 @@ class Conv(WindowLayer):
 
     @nn.nowrap
     def workspace(self, input_shape: Shape, images: int = 1) -> int:
-        """Values held beside input and output of a batch of so many images (`cnn.ops.convolution.workspace`)."""
+        """Values held beside input and output of a batch of so many images (`cnn.ops.workspace`)."""
         kernel, window = self.kernel_shape(input_shape), self.window(input_shape)
-        return convolution.workspace((images, *input_shape), kernel, window, self.groups, self.uniform)
+        return ops.workspace((images, *input_shape), kernel, window, self.groups, self.position_invariant)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -138,11 +138,11 @@ class Conv(WindowLayer):
         window = self.window(shape)
         kernel = self.param("kernel", self.kernel_init, self.kernel_shape(shape), jnp.float32)
         if self.padding_mode != "zero":
-            x = basic.pad(x, window.padding, self.padding_mode)
+            x = ops.pad(x, window.padding, self.padding_mode)
             window = window._replace(padding=((0, 0), (0, 0)))
-        y = convolution.convolution(x, kernel.astype(x.dtype), window, self.groups, self.uniform)
+        y = ops.convolution(x, kernel.astype(x.dtype), window, self.groups, self.position_invariant)
         if self.use_bias:
-            y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
+            y = ops.add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
         return y
 
 
@@ -199,7 +199,7 @@ class LocallyConnected(WindowLayer):
         y = jnp.einsum("hwpn,hwpk->hwkn", _patches(x, window, (shape[0], shape[1])), kernel.astype(x.dtype))
         y = y.transpose(3, 0, 1, 2)
         if self.use_bias:
-            y = add_bias(y, self.param("bias", nn.initializers.zeros, (*shape[:2], self.features), jnp.float32))
+            y = ops.add_bias(y, self.param("bias", nn.initializers.zeros, (*shape[:2], self.features), jnp.float32))
         return y
 
 
@@ -209,11 +209,11 @@ def _patches(images: jax.Array, window: Window, size: Pair) -> jax.Array:
     Strided slices: on two CPU cores the gradient of `sharing_net`'s two locally connected layers (128 images) takes
     1.4 ms, and 12.5 ms by `lax.conv_general_dilated_patches`, a convolution with kernels of ones and zeros.
     """
-    padded = basic.pad(images, window.padding, "zero")
+    padded = ops.pad(images, window.padding, "zero")
     count, height, width, channels = padded.shape
     columns = padded.transpose(1, 2, 3, 0).reshape(1, height, width, channels * count)
     positions = [(i, j) for i in range(window.kernel[0]) for j in range(window.kernel[1])]
-    taps = [basic.tap(columns, position, size, window).reshape(*size, channels, count) for position in positions]
+    taps = [ops.tap(columns, position, size, window).reshape(*size, channels, count) for position in positions]
     return jnp.stack(taps, axis=3).reshape(*size, channels * len(taps), count)
 
 
@@ -253,7 +253,7 @@ class Pool(WindowLayer):
         """(H', W', C)."""
         window = self.window(input_shape)
         size = output_size(_hw(input_shape), window, self.rounding, self.label)
-        if pooling.window_counts(_hw(input_shape), window, size).min() < 1:
+        if ops.window_counts(_hw(input_shape), window, size).min() < 1:
             raise GeometryError(
                 f"{self.label}: padding {window.padding} leaves a window {shape_text(window.kernel)} with no pixel of "
                 f"the input {shape_text(input_shape)}; pad less than the window"
@@ -269,7 +269,7 @@ class MaxPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return pooling.max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return ops.max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
 class AvgPool(Pool):
@@ -280,7 +280,7 @@ class AvgPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return pooling.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return ops.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
 class SumPool(Pool):
@@ -291,11 +291,11 @@ class SumPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return pooling.sum_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return ops.sum_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
 
 
 class NMaxPool(Pool):
-    """Mean of the n largest values in each window: n = 1 is max pooling, n = all is average pooling."""
+    """Mean of the n largest values in each window: n = 1 is max pooling, n = all is average ops."""
 
     n: int = 2
     kind: ClassVar[str] = "n-max pool"
@@ -314,4 +314,4 @@ class NMaxPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return pooling.n_max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])), self.n)
+        return ops.n_max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])), self.n)

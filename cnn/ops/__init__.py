@@ -1,1 +1,42 @@
-"""Array functions under the layers: convolutions, pools, padding, normalisation, and the CPU algorithms among them."""
+"""Array functions under the layers: convolutions, pools, products, padding, normalisation. Images are [N, H, W, C].
+
+This is the one door to the algorithms that are faster than XLA's own on CPU. Layers call these functions and know
+nothing of algorithms and memory layouts. `plain` switches to XLA's own forms, `algorithm_for` says what is used for a
+convolution, and `python -m benchmarks.ops` measures whether the choice is right on the machine at hand.
+"""
+
+from cnn.ops.basic import PADDING_MODES, local_response_norm, pad, product, tap
+from cnn.ops.batch_last import Arrangement, add_bias, arrangement
+from cnn.ops.batch_last import in_batch_last as map_images
+from cnn.ops.choice import algorithm_for
+from cnn.ops.convolution import convolution, workspace
+from cnn.ops.gradients import gradients_for
+from cnn.ops.plain import CHOICES, is_plain, plain, use
+from cnn.ops.pooling import average_pool, max_pool, n_max_pool, sum_pool, window_counts
+from cnn.ops.shapes import shapes_of
+
+__all__ = [
+    "CHOICES",
+    "PADDING_MODES",
+    "Arrangement",
+    "add_bias",
+    "algorithm_for",
+    "arrangement",
+    "average_pool",
+    "convolution",
+    "gradients_for",
+    "is_plain",
+    "local_response_norm",
+    "map_images",
+    "max_pool",
+    "n_max_pool",
+    "pad",
+    "plain",
+    "product",
+    "shapes_of",
+    "sum_pool",
+    "tap",
+    "use",
+    "window_counts",
+    "workspace",
+]

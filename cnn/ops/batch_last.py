@@ -1,43 +1,45 @@
-"""Batches of images with few channels as planes, [C, H, W, N]: the same pixel of all images side by side in memory.
+"""Batches of images with few channels in batch-last layout, [C, H, W, N]: the batch is the contiguous axis in memory.
 
-A vector instruction of a CPU takes 8 or 16 neighbours in memory. In [N, H, W, C] with three channels those are pieces
-of three pixels, and whatever slides or pools over images picks them apart; as planes they are one pixel of so many
-images, and nothing has to be picked. Training `qa_net` on two cores takes half the time so.
+In [N, H, W, C] with three channels the contiguous axis has three values, and what slides or pools over an image must
+shuffle vector registers. In batch-last layout one vector register holds one pixel and channel of 8 or 16 images.
 
-Functions that only look at height and width (axes 1 and 2 of both) work on both.
+Functions that look at height and width alone (axes 1 and 2 of both layouts) work in both.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from cnn.ops.plain import is_plain
+
 MOST_CHANNELS = 8
 LEAST_IMAGES = 16
 
 
-def pays(images_shape: Sequence[int]) -> bool:
-    """Whether planes are the faster layout on CPU: few channels, images enough to fill vectors, and one device.
+def is_faster(images_shape: Sequence[int]) -> bool:
+    """Whether batch-last is the faster layout on CPU: few channels, images enough to fill vectors, and one device.
 
-    XLA's partitioner does not know a constraint on the layout, and gathers the whole batch on each device for it: a
-    step of `qa_net` split over two CPU devices takes 43 ms with planes and 12.5 without. Within `jax.shard_map`, where
-    each device has images of its own, planes pay.
+    XLA's partitioner does not know a constraint on the layout: where a batch is split over several CPU devices it
+    gathers the whole batch on each of them. Within `jax.shard_map` each device has images of its own, and nothing is
+    gathered. Measured by `python -m benchmarks.ops`.
 
     Args:
       images_shape: (N, H, W, C).
 
     Returns:
-      Whether they are.
+      Whether it is; never within `ops.plain()`.
     """
-    if len(images_shape) != 4 or images_shape[3] > MOST_CHANNELS or images_shape[0] < LEAST_IMAGES:
+    if is_plain() or len(images_shape) != 4 or images_shape[3] > MOST_CHANNELS or images_shape[0] < LEAST_IMAGES:
         return False
     return jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 @jax.jit  # outside of any other jit a constraint on the layout takes JAX's own arrays only
-def to_planes(images: jax.Array) -> jax.Array:
-    """Lays a batch out as planes, also in memory; where it was laid out so already nothing is done.
+def to_batch_last(images: jax.Array) -> jax.Array:
+    """Lays a batch out batch-last, in memory too; free where it lies in memory like this already.
 
     Args:
       images: [N, H, W, C].
@@ -48,49 +50,83 @@ def to_planes(images: jax.Array) -> jax.Array:
     return with_layout_constraint(images.transpose(3, 1, 2, 0), Layout((0, 1, 2, 3)))
 
 
-def from_planes(planes: jax.Array) -> jax.Array:
-    """The batch that was laid out as planes; what uses it says how it lies in memory.
+def from_batch_last(images: jax.Array) -> jax.Array:
+    """The batch in the usual order of axes; whoever reads it decides how it lies in memory.
 
     Args:
-      planes: [C, H, W, N].
+      images: [C, H, W, N].
 
     Returns:
       [N, H, W, C].
     """
-    return planes.transpose(3, 1, 2, 0)
+    return images.transpose(3, 1, 2, 0)
 
 
-def in_planes(function: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    """Applies a function of height and width to planes where they pay on CPU, and to the images as they are elsewhere.
+def in_batch_last(function: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+    """Applies a function of height and width in batch-last layout where that is faster, and as usual elsewhere.
 
     Args:
-      function: of [any, H, W, any] -> [any, H', W', any], with the outer axes as they were.
+      function: [any, H, W, any] -> [any, H', W', any], with the outer axes unchanged.
       images: [N, H, W, C].
 
     Returns:
       [N, H', W', C].
     """
-    if not pays(images.shape):
+    if not is_faster(images.shape):
         return function(images)
-    return lax.platform_dependent(images, cpu=lambda x: from_planes(function(to_planes(x))), default=function)
+    return lax.platform_dependent(images, cpu=lambda x: from_batch_last(function(to_batch_last(x))), default=function)
 
 
-def add_bias(images: jax.Array, bias: jax.Array) -> jax.Array:
-    """Adds one number to each channel; the bias' gradient, a sum over all images, is taken over planes where they pay.
+def add_bias(values: jax.Array, bias: jax.Array) -> jax.Array:
+    """Adds a bias to the last axes of an array, in the array's dtype.
+
+    The gradient of a bias for each channel is a sum over all images; it is taken in batch-last layout where that is
+    faster.
 
     Args:
-      images: [N, H, W, C], floating.
-      bias: [C], same dtype.
+      values: [N, ...], floating.
+      bias: of the shape of the last axes of the values.
 
     Returns:
-      [N, H, W, C].
+      [N, ...], in the values' dtype.
+    """
+    bias = bias.astype(values.dtype)
+
+    def plain(values: jax.Array, bias: jax.Array) -> jax.Array:
+        return values + bias.reshape((1,) * (values.ndim - bias.ndim) + bias.shape)
+
+    if bias.ndim != 1 or not is_faster(values.shape):
+        return plain(values, bias)
+    return lax.platform_dependent(
+        values, bias, cpu=lambda x, b: from_batch_last(to_batch_last(x) + b[:, None, None, None]), default=plain
+    )
+
+
+class Arrangement(NamedTuple):
+    """How a layer that works channel by channel should arrange its images.
+
+    Attributes:
+      channel_axis: where the channels are once the images are arranged.
+      arrange, restore: there and back; both keep the values.
     """
 
-    def plain(images: jax.Array, bias: jax.Array) -> jax.Array:
-        return images + bias[None, None, None]
+    channel_axis: int
+    arrange: Callable[[jax.Array], jax.Array]
+    restore: Callable[[jax.Array], jax.Array]
 
-    if not pays(images.shape):
-        return plain(images, bias)
-    return lax.platform_dependent(
-        images, bias, cpu=lambda x, b: from_planes(to_planes(x) + b[:, None, None, None]), default=plain
-    )
+
+def arrangement(images_shape: Sequence[int]) -> Arrangement:
+    """The arrangement that is faster for images of a shape, on the platform that is in use.
+
+    Batch normalisation between layers that work in batch-last layout stays in it: converting there costs four
+    transposes in a step of training.
+
+    Args:
+      images_shape: (N, H, W, C), or any other shape.
+
+    Returns:
+      An `Arrangement`.
+    """
+    if is_faster(images_shape) and jax.default_backend() == "cpu":
+        return Arrangement(0, to_batch_last, from_batch_last)
+    return Arrangement(-1, lambda images: images, lambda images: images)

@@ -1,4 +1,4 @@
-"""Winograd's form of a 3x3 convolution: outputs in tiles of 2x2, by 16 products where there would be 36.
+"""Winograd's algorithm for a 3x3 convolution: outputs in tiles of 2x2, by 16 products instead of 36.
 
 A tile of 4x4 pixels, the kernel, and the 4x4 products of their transforms: out = A' (G k G' * B' d B) A, summed over
 channels between * and A. The products of all tiles are 16 matrix products of [tiles, C] and [C, K].
@@ -23,11 +23,8 @@ MOST_VALUES = 2**28  # of all transforms of a batch, float32: 1 GiB
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)  # G
 
 
-def pays(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window) -> bool:
-    """Whether this form is the fastest on CPU.
-
-    Measured on two cores, float32: 256 -> 256 over 8 maps of 56x56 takes 163 ms as XLA's convolution and 94 ms so;
-    512 -> 512 over 8 of 28x28, 155 and 91 ms; over one of 28x28, 19 and 20 ms, and over one of 14x14, 6 and 14 ms.
+def is_faster(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window) -> bool:
+    """Whether this algorithm is faster than XLA's convolution on CPU (`python -m benchmarks.ops` measures it).
 
     Args:
       images_shape: (N, H, W, C).
@@ -51,7 +48,7 @@ def tiles(images_shape: Sequence[int], window: Window) -> int:
 
     Args:
       images_shape: (N, H, W, C).
-      window: of a 3x3 kernel, stride 1.
+      window: a 3x3 kernel, stride 1; its padding is used.
 
     Returns:
       Their number.
@@ -63,7 +60,7 @@ def tiles(images_shape: Sequence[int], window: Window) -> int:
 
 
 def workspace(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window) -> int:
-    """Values that are held beside input and output: what XLA's compiler was seen to hold at once, and a little more.
+    """Values held beside input and output: what XLA's compiler was seen to hold at once, and a little more.
 
     The products of all tiles; of their pixels' transforms one row of four; the kernel's twice, as it is laid out anew.
 
@@ -124,9 +121,9 @@ def images_gradient(gradient: jax.Array, kernel: jax.Array, window: Window) -> j
     """The gradient of the images: a convolution of the output's gradient with the kernel turned by half a turn.
 
     Args:
-      gradient: [N, H', W', K], of the output.
+      gradient: [N, H', W', K], the gradient of the output.
       kernel: [3, 3, C, K].
-      window: of the convolution; its padding is used, at most 2 pixels on each side.
+      window: the window of the convolution; its padding is used, at most 2 pixels on each side.
 
     Returns:
       [N, H, W, C].

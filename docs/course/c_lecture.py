@@ -11,9 +11,8 @@
 import numpy as np
 from sklearn.datasets import load_sample_image
 
-from cnn import geometry, layers, nets
+from cnn import geometry, layers, nets, ops
 from cnn.nets import textbook_kernels
-from cnn.ops import basic
 from docs.course import tools
 
 
@@ -156,8 +155,8 @@ tools.show_arrays(
 # %%
 around = ((24, 24), (24, 24))
 modes = {
-    mode: np.asarray(basic.pad(photograph[None, :, :, None], around, mode))[0, :, :, 0]
-    for mode in basic.PADDING_MODES
+    mode: np.asarray(ops.pad(photograph[None, :, :, None], around, mode))[0, :, :, 0]
+    for mode in ops.PADDING_MODES
 }
 tools.show_arrays(
     "padding",
@@ -176,7 +175,7 @@ tools.show_arrays(
 
 # %%
 border = {}
-for mode in basic.PADDING_MODES:
+for mode in ops.PADDING_MODES:
     same = respond(blur, photograph, padding="same", padding_mode=mode)
     border[mode] = float(same[0].mean() / photograph[0].mean())
     print(

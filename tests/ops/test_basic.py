@@ -1,4 +1,4 @@
-"""`cnn.ops.basic`: padding, and normalisation in half precision."""
+"""`cnn.ops`: padding, and normalisation in half precision."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""`cnn.ops.convolution`: the special forms of convolution equal the plain one, in value and gradient."""
+"""`cnn.ops.convolution`: every algorithm equals XLA's convolution, in value and gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from cnn.ops import convolution as convolution_lib
+from cnn import ops
 from cnn.windows import Window
 
 
@@ -27,8 +27,8 @@ def plain(images, kernel, window, groups=1):
     )
 
 
-# name: (images, kernel, window, groups, whether there must be no convolution, on CPU, if uniform)
-FORMS = {
+# name: (images, kernel, window, groups, whether there must be no convolution, on CPU, if position invariant)
+CASES = {
     "1x1": ((2, 5, 6, 7), (1, 1, 7, 4), Window(), 1, True),
     "1x1, dilation means nothing": ((2, 5, 6, 7), (1, 1, 7, 4), Window(dilation=(2, 3)), 1, True),
     "1x1 stride 2": ((2, 5, 7, 7), (1, 1, 7, 4), Window(stride=(2, 2)), 1, True),
@@ -53,63 +53,77 @@ FORMS = {
     "thin, dilated": ((2, 9, 11, 1), (3, 2, 1, 3), Window((3, 2), (1, 2), ((1, 1), (0, 3)), (2, 4)), 1, True),
     "thin, groups": ((2, 6, 7, 4), (3, 3, 2, 6), Window((3, 3)), 2, False),
     "thin and wide": ((1, 6, 49, 3), (3, 3, 3, 6), Window((3, 3)), 1, True),
-    "quads": ((2, 6, 7, 9), (3, 2, 9, 16), Window((3, 2)), 1, False),
-    "quads, padded": ((2, 6, 7, 6), (3, 3, 6, 32), Window((3, 3), (1, 2), ((1, 1), (1, 0)), (1, 2)), 1, False),
-    "quads and wide": ((2, 6, 49, 7), (3, 3, 7, 16), Window((3, 3)), 1, False),
+    "channels padded": ((2, 6, 7, 9), (3, 2, 9, 16), Window((3, 2)), 1, False),
+    "channels padded, padded": (
+        (2, 6, 7, 6),
+        (3, 3, 6, 32),
+        Window((3, 3), (1, 2), ((1, 1), (1, 0)), (1, 2)),
+        1,
+        False,
+    ),
+    "channels padded and wide": ((2, 6, 49, 7), (3, 3, 7, 16), Window((3, 3)), 1, False),
     "first layer": ((2, 6, 7, 3), (3, 3, 3, 32), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
     "first layer, wide": ((2, 6, 30, 1), (3, 3, 1, 32), Window((3, 3), (2, 1), ((1, 0), (2, 1)), (1, 2)), 1, True),
     "first layer, 64": ((2, 8, 6, 3), (3, 3, 3, 64), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
-    "lanes, no whole vector": ((2, 8, 6, 5), (3, 3, 5, 9), Window((3, 3), (2, 1), ((0, 1), (2, 0))), 1, True),
-    "lanes, many channels": ((2, 8, 6, 12), (2, 2, 12, 20), Window((2, 2)), 1, True),
+    "direct wide, no whole vector": ((2, 8, 6, 5), (3, 3, 5, 9), Window((3, 3), (2, 1), ((0, 1), (2, 0))), 1, True),
+    "direct wide, many channels": ((2, 8, 6, 12), (2, 2, 12, 20), Window((2, 2)), 1, True),
     "smaller than the kernel": ((3, 2, 2, 24), (3, 3, 24, 40), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
     "narrower than the kernel": ((3, 6, 2, 9), (3, 5, 9, 8), Window((3, 5), (2, 1), ((1, 1), (2, 2))), 1, True),
     "smaller, dilated": ((2, 4, 5, 12), (3, 3, 12, 16), Window((3, 3), (1, 2), ((1, 2), (2, 2)), (2, 2)), 1, True),
     "smaller, few to many": ((2, 2, 2, 3), (3, 3, 3, 32), Window((3, 3), padding=((1, 1), (1, 1))), 1, True),
     "smaller, groups": ((2, 2, 2, 8), (3, 3, 4, 8), Window((3, 3), padding=((1, 1), (1, 1))), 2, False),
     "thin, too many taps": ((1, 9, 8, 8), (5, 5, 8, 6), Window((5, 5)), 1, False),
-    # From sixteen images on, thin kernels work on planes.
-    "planes": ((16, 9, 12, 3), (5, 5, 3, 3), Window((5, 5)), 1, True),
-    "planes, four columns": ((17, 6, 10, 2), (3, 3, 2, 5), Window((3, 3), padding=((0, 1), (2, 0))), 1, True),
-    "planes, eleven columns": ((16, 5, 13, 1), (2, 3, 1, 8), Window((2, 3)), 1, True),
-    "planes, strided": ((16, 9, 11, 2), (3, 4, 2, 5), Window((3, 4), (2, 3)), 1, True),
-    "planes, dilated": ((16, 9, 11, 1), (3, 2, 1, 3), Window((3, 2), (1, 2), ((1, 1), (0, 3)), (2, 4)), 1, True),
-    "planes, one output": ((18, 4, 5, 3), (4, 5, 3, 2), Window((4, 5), padding=((0, 0), (0, 0))), 1, True),
-    "parts": ((64, 4, 5, 16), (3, 3, 16, 24), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
-    "parts, strided": ((64, 6, 5, 20), (3, 2, 20, 16), Window((3, 2), (2, 1)), 1, False),
+    # From sixteen images on, thin kernels are computed in batch-last layout.
+    "batch last": ((16, 9, 12, 3), (5, 5, 3, 3), Window((5, 5)), 1, True),
+    "batch last, four columns": ((17, 6, 10, 2), (3, 3, 2, 5), Window((3, 3), padding=((0, 1), (2, 0))), 1, True),
+    "batch last, eleven columns": ((16, 5, 13, 1), (2, 3, 1, 8), Window((2, 3)), 1, True),
+    "batch last, strided": ((16, 9, 11, 2), (3, 4, 2, 5), Window((3, 4), (2, 3)), 1, True),
+    "batch last, dilated": ((16, 9, 11, 1), (3, 2, 1, 3), Window((3, 2), (1, 2), ((1, 1), (0, 3)), (2, 4)), 1, True),
+    "batch last, one output": ((18, 4, 5, 3), (4, 5, 3, 2), Window((4, 5), padding=((0, 0), (0, 0))), 1, True),
+    "batch split": ((64, 4, 5, 16), (3, 3, 16, 24), Window((3, 3), padding=((1, 1), (1, 1))), 1, False),
+    "batch split, strided": ((64, 6, 5, 20), (3, 2, 20, 16), Window((3, 2), (2, 1)), 1, False),
     "one feature": ((2, 8, 7, 3), (1, 1, 3, 1), Window(), 1, True),
 }
 
 
-def lowering_of(name, uniform):
-    image_shape, kernel_shape, window, groups, _ = FORMS[name]
-    return convolution_lib.lowering(image_shape, kernel_shape, window, groups, uniform)
+def algorithm_of(name, position_invariant):
+    image_shape, kernel_shape, window, groups, _ = CASES[name]
+    return ops.algorithm_for(ops.shapes_of(image_shape, kernel_shape, window, groups, position_invariant)).name
 
 
-def test_each_form_is_among_the_cases():
-    taken = {lowering_of(name, uniform) for name in FORMS for uniform in (True, False)}
-    gradients = {convolution_lib.gradient_lowerings(*FORMS[name][:4]) for name in FORMS}
+def test_each_algorithm_is_among_the_cases():
+    taken = {algorithm_of(name, position_invariant) for name in CASES for position_invariant in (True, False)}
+    gradients = {ops.gradients_for(ops.shapes_of(*CASES[name][:4])) for name in CASES}
     # Winograd's has tests of its own.
-    assert taken == {"product", "whole", "patches", "taps", "planes", "lanes", "quads", "padded", "plain"}
-    assert {how for pair in gradients if pair for how in pair} == {
-        "planes",
-        "rows",
-        "blocks",
-        "patches",
-        "parts",
-        "plain",
+    names = {
+        "product",
+        "whole",
+        "im2col",
+        "direct",
+        "direct_batch_last",
+        "direct_wide",
+        "pad_channels",
+        "extra_row",
+        "xla",
     }
+    assert taken == names
+    of_images, of_kernel = ({record.name for record in each} for each in zip(*filter(None, gradients), strict=True))
+    assert of_images == {"batch_last", "banded_matmul", "xla"}
+    assert of_kernel == {"batch_last", "banded_matmul", "im2col_columns", "im2col", "split_batch", "xla"}
 
 
-OTHERS = [name for name in FORMS if lowering_of(name, True) != lowering_of(name, False)]
+OTHERS = [name for name in CASES if algorithm_of(name, True) != algorithm_of(name, False)]
 
 
-@pytest.mark.parametrize("name, uniform", [(name, True) for name in FORMS] + [(name, False) for name in OTHERS])
-def test_forms_of_convolution(name, uniform):
-    image_shape, kernel_shape, window, groups, products = FORMS[name]
+@pytest.mark.parametrize(
+    "name, position_invariant", [(name, True) for name in CASES] + [(name, False) for name in OTHERS]
+)
+def test_algorithms_equal_xla(name, position_invariant):
+    image_shape, kernel_shape, window, groups, products = CASES[name]
     images, kernel = jnp.asarray(draw(0, image_shape)), jnp.asarray(draw(1, kernel_shape))
 
     def convolution(images, kernel, window, groups):
-        return convolution_lib.convolution(images, kernel, window, groups, uniform)
+        return ops.convolution(images, kernel, window, groups, position_invariant)
 
     def output_and_gradients(form):
         def run(images, kernel):
@@ -120,7 +134,7 @@ def test_forms_of_convolution(name, uniform):
 
     traced = jax.jit(lambda i, k: convolution(i, k, window, groups)).trace(images, kernel)
     program = traced.lower(lowering_platforms=("cpu",)).as_text()
-    assert ("stablehlo.convolution" in program) == (uniform and not products)
+    assert ("stablehlo.convolution" in program) == (position_invariant and not products)
     got = jax.tree.leaves(output_and_gradients(convolution)(images, kernel))
     expected = jax.tree.leaves(output_and_gradients(plain)(images, kernel))
     assert len(got) == 3
@@ -130,23 +144,23 @@ def test_forms_of_convolution(name, uniform):
         np.testing.assert_allclose(a, b, rtol=0, atol=5e-6 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("name", ["thin", "planes", "first layer"])
+@pytest.mark.parametrize("name", ["thin", "batch last", "first layer"])
 def test_half_precision_is_summed_in_single(name):
     """One rounding to bfloat16, 2^-9 of the sum, and not one for each of up to 75 terms."""
-    image_shape, kernel_shape, window, groups, _ = FORMS[name]
+    image_shape, kernel_shape, window, groups, _ = CASES[name]
     images, kernel = (jnp.asarray(draw(i, shape), jnp.bfloat16) for i, shape in enumerate((image_shape, kernel_shape)))
-    found = jax.jit(lambda i, k: convolution_lib.convolution(i, k, window, groups))(images, kernel)
+    found = jax.jit(lambda i, k: ops.convolution(i, k, window, groups))(images, kernel)
     assert found.dtype == jnp.bfloat16
     expected = plain(images.astype(jnp.float32), kernel.astype(jnp.float32), window, groups)
     np.testing.assert_allclose(np.asarray(found, np.float32), expected, rtol=2.0**-8, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["large", "thin", "few to many"])
-def test_forms_are_for_cpu(name):
+def test_algorithms_are_for_cpu(name):
     # An accelerator has a convolution of its own that is faster than a product of patches or a sum of taps.
-    image_shape, kernel_shape, window, groups, _ = FORMS[name]
+    image_shape, kernel_shape, window, groups, _ = CASES[name]
     arguments = jnp.zeros(image_shape), jnp.zeros(kernel_shape)
-    convolve = jax.jit(lambda i, k: convolution_lib.convolution(i, k, window, groups))
+    convolve = jax.jit(lambda i, k: ops.convolution(i, k, window, groups))
     program = convolve.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert program.count("stablehlo.convolution") == 1
     assert "stablehlo.dot_general" not in program and "stablehlo.slice" not in program

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn.ops import pooling
+from cnn import ops
 from cnn.windows import Window, output_size
 
 
@@ -15,7 +15,7 @@ def test_window_counts():
     # 4 pixels, windows of 3 every 2 from -1: pixels -1..1, 1..3 and, hanging over, 3..5.
     window = Window((3, 1), (2, 1), ((1, 1), (0, 0)))
     size = output_size((4, 2), window, "ceil", "pool")
-    counts = pooling.window_counts((4, 2), window, size)
+    counts = ops.window_counts((4, 2), window, size)
     np.testing.assert_array_equal(counts, np.array([2, 3, 1], np.float32)[None, :, None, None] * np.ones((1, 1, 2, 1)))
 
 
@@ -53,7 +53,7 @@ def test_the_first_of_equal_maxima_has_the_gradient(window, count, channels):
         return jax.jit(jax.grad(lambda x: (weights * pool(x)).sum()))(jnp.asarray(images))
 
     # Whole numbers below 2^24: sums are exact.
-    np.testing.assert_array_equal(gradient(lambda x: pooling.max_pool(x, window, size)), expected)
+    np.testing.assert_array_equal(gradient(lambda x: ops.max_pool(x, window, size)), expected)
     if window.dilation == (1, 1):  # reduce_window has no gradient of dilated windows
         shape, strides = (1, *window.kernel, 1), (1, *window.stride, 1)
         padding = ((0, 0), *window.padding, (0, 0))
@@ -65,5 +65,5 @@ def test_the_first_of_equal_maxima_has_the_gradient(window, count, channels):
 def test_pools_of_extreme_values(value):
     x = jnp.full((1, 3, 3, 1), value, jnp.float32)
     window = Window((2, 2), (2, 2), ((1, 0), (1, 0)))
-    for pool in (pooling.max_pool, lambda x, *rest: pooling.n_max_pool(x, *rest, 1)):
+    for pool in (ops.max_pool, lambda x, *rest: ops.n_max_pool(x, *rest, 1)):
         np.testing.assert_array_equal(pool(x, window, (2, 2)), np.full((1, 2, 2, 1), value, np.float32))

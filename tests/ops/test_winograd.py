@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from cnn import convert, geometry, nets
+from cnn import convert, geometry, nets, ops
 from cnn.layers import Conv, Dense, Flatten
-from cnn.ops import convolution as convolution_lib
 from cnn.ops import winograd
 from cnn.windows import Window
 from tests.reference.weights import random_variables
@@ -48,7 +47,7 @@ def test_equals_the_definition(size, padding):
 def test_gradients_are_the_plain_ones(padding):
     window = Window((3, 3), padding=padding)
     images, kernel = jnp.asarray(draw(0, (24, 9, 8, 128))), jnp.asarray(draw(1, (3, 3, 128, 136)))
-    assert convolution_lib.lowering(images.shape, kernel.shape, window, uniform=False) == "winograd"
+    assert ops.algorithm_for(ops.shapes_of(images.shape, kernel.shape, window, 1, False)).name == "winograd"
 
     def plain(images, kernel):
         return lax.conv_general_dilated(
@@ -56,7 +55,7 @@ def test_gradients_are_the_plain_ones(padding):
         )
 
     def fast(images, kernel):
-        return convolution_lib.convolution(images, kernel, window, uniform=False)
+        return ops.convolution(images, kernel, window, position_invariant=False)
 
     def gradients(function):
         y, transposed = jax.vjp(function, images, kernel)
@@ -67,22 +66,22 @@ def test_gradients_are_the_plain_ones(padding):
 
 
 def test_where_it_is_used():
-    def how(images, kernel, window, groups=1, uniform=False):
-        return convolution_lib.lowering(images, kernel, window, groups, uniform)
+    def how(images, kernel, window, groups=1, position_invariant=False):
+        return ops.algorithm_for(ops.shapes_of(images, kernel, window, groups, position_invariant)).name
 
     wide, images = (3, 3, 128, 128), (4, 16, 16, 128)
     assert winograd.tiles(images, Window((3, 3), padding=SAME)) == 256
     assert winograd.tiles((2, 7, 4, 1), Window((3, 3), padding=((0, 1), (0, 0)))) == 2 * 3 * 1
     assert how(images, wide, Window((3, 3), padding=SAME)) == "winograd"
-    assert how(images, wide, Window((3, 3), padding=SAME), uniform=True) == "plain"
-    assert how((3, 16, 16, 128), wide, Window((3, 3), padding=SAME)) == "plain"  # 192 tiles
-    assert how(images, (3, 3, 128, 127), Window((3, 3), padding=SAME)) == "plain"
-    assert how(images, (3, 3, 64, 128), Window((3, 3), padding=SAME), groups=2) == "plain"
-    assert how(images, wide, Window((3, 3), (2, 1), SAME)) == "plain"
-    assert how(images, wide, Window((3, 3), (1, 1), SAME, (1, 2))) == "plain"
-    assert how((4, 19, 16, 128), wide, Window((3, 3), padding=((3, 0), (1, 1)))) == "plain"
-    assert how((64, 512, 512, 128), wide, Window((3, 3), padding=SAME)) == "plain"  # its transforms would be 64 GiB
-    assert how(images, (3, 2, 128, 128), Window((3, 2))) == "padded"
+    assert how(images, wide, Window((3, 3), padding=SAME), position_invariant=True) == "xla"
+    assert how((3, 16, 16, 128), wide, Window((3, 3), padding=SAME)) == "xla"  # 192 tiles
+    assert how(images, (3, 3, 128, 127), Window((3, 3), padding=SAME)) == "xla"
+    assert how(images, (3, 3, 64, 128), Window((3, 3), padding=SAME), groups=2) == "xla"
+    assert how(images, wide, Window((3, 3), (2, 1), SAME)) == "xla"
+    assert how(images, wide, Window((3, 3), (1, 1), SAME, (1, 2))) == "xla"
+    assert how((4, 19, 16, 128), wide, Window((3, 3), padding=((3, 0), (1, 1)))) == "xla"
+    assert how((64, 512, 512, 128), wide, Window((3, 3), padding=SAME)) == "xla"  # its transforms would be 64 GiB
+    assert how(images, (3, 2, 128, 128), Window((3, 2))) == "extra_row"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_workspace_is_of_the_form_that_is_used():
     assert wide.workspace((16, 16, 128), images=4) == 256 * tile + kernel
     assert wide.workspace((16, 16, 128), images=3) == 0  # 192 tiles: plain
     assert wide.workspace((32, 32, 128)) == 256 * tile + kernel
-    assert wide.clone(uniform=True).workspace((32, 32, 128)) == 0
+    assert wide.clone(position_invariant=True).workspace((32, 32, 128)) == 0
     large = Conv(8, 5, padding="same")  # larger than the image: patches, taken apart and joined
     assert large.workspace((3, 4, 6)) == 2 * 3 * 4 * 5 * 5 * 6
     assert large.workspace((3, 4, 6), images=7) == 7 * large.workspace((3, 4, 6))
@@ -116,7 +115,7 @@ def test_half_precision_takes_the_plain_form():
     images, kernel = jnp.zeros((4, 16, 16, 128), jnp.bfloat16), jnp.zeros((3, 3, 128, 128), jnp.bfloat16)
 
     def convolve(images, kernel):
-        return convolution_lib.convolution(images, kernel, Window((3, 3), padding=SAME), uniform=False)
+        return ops.convolution(images, kernel, Window((3, 3), padding=SAME), position_invariant=False)
 
     for cast, convolution in ((jnp.bfloat16, True), (jnp.float32, False)):
         traced = jax.jit(convolve).trace(images.astype(cast), kernel.astype(cast))
@@ -129,23 +128,28 @@ def test_dense_nets_round_alike_everywhere():
     net = nets.net([Conv(128, 3, padding="valid"), Conv(128, 3), Flatten(), Dense(3)])
     window = (10, 10, 2)
     converted = convert.convolutional(net, window)
-    assert [layer.uniform for layer in converted.layers if isinstance(layer, Conv)] == [True] * 3
-    assert [layer.uniform for layer in net.layers if isinstance(layer, Conv)] == [False] * 2
+    assert [layer.position_invariant for layer in converted.layers if isinstance(layer, Conv)] == [True] * 3
+    assert [layer.position_invariant for layer in net.layers if isinstance(layer, Conv)] == [False] * 2
     free = convert.convolutional(net, window, position_invariant=False)
-    assert not any(layer.uniform for layer in free.layers if isinstance(layer, Conv)) and str(free) == str(converted)
+    assert not any(layer.position_invariant for layer in free.layers if isinstance(layer, Conv)) and str(free) == str(
+        converted
+    )
     variables = random_variables(net, window[:2], 2)
     conv_net, conv_variables = convert.fc_to_conv(net, variables, window)
     images = jnp.asarray(draw(5, (1, 48, 48, 2)))
     whole = np.asarray(conv_net.apply(conv_variables, images, train=False))
     part = np.asarray(conv_net.apply(conv_variables, images[:, 1:46, 3:48], train=False))
     np.testing.assert_array_equal(part, whole[:, 1:37, 3:39])
-    # The other form: near to it everywhere.
+    # The other algorithm: near to it everywhere.
     np.testing.assert_allclose(
         free.apply(conv_variables, images, train=False), whole, rtol=0, atol=1e-5 * np.abs(whole).max()
     )
-    # The classifier, with the other form, gives the same scores but for rounding.
+    # The classifier, with the other algorithm, gives the same scores but for rounding.
     crops = jnp.concatenate([images[:, y : y + 10, x : x + 10] for y in range(38) for x in range(0, 38, 4)])
     shapes = [row.output_shape for row in geometry.table(net, window)]
-    assert convolution_lib.lowering((len(crops), *shapes[0]), (3, 3, 128, 128), Window((3, 3)), 1, False) == "winograd"
+    assert (
+        ops.algorithm_for(ops.shapes_of((len(crops), *shapes[0]), (3, 3, 128, 128), Window((3, 3)), 1, False)).name
+        == "winograd"
+    )
     scores = np.asarray(net.apply(variables, crops, train=False)).reshape(38, 10, 3)
     np.testing.assert_allclose(scores, whole[0, :38, :38:4], rtol=0, atol=1e-5 * np.abs(whole).max())

@@ -1,0 +1,157 @@
+"""Which algorithm computes a convolution on CPU: records in order of preference; the first that applies is used.
+
+XLA's convolution is not the fastest way to compute every convolution on CPU. The rules are thresholds that were
+measured; `python -m benchmarks.ops` measures them again on the machine at hand (benchmarks/results/ops.md).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cnn.ops import algorithms, batch_last, winograd
+from cnn.ops.basic import LARGE_KERNEL, product
+from cnn.ops.shapes import Shapes
+from cnn.windows import counts
+
+
+class Forward(Protocol):
+    """images [N, H, W, C], kernel [kernel height, kernel width, C / groups, K] -> [N, H', W', K]."""
+
+    def __call__(self, images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array: ...
+
+
+class Algorithm(NamedTuple):
+    """A way to compute a convolution, but for rounding the same values as XLA's.
+
+    Attributes:
+      name: what tables and tests call it.
+      applies: whether it is to be used for the shapes, if no record before it is.
+      forward: images, kernel, shapes -> the output.
+      everywhere: whether it is used on every platform; else on CPU alone.
+      workspace: how many values it holds beside input and output, for the whole batch.
+    """
+
+    name: str
+    applies: Callable[[Shapes], bool]
+    forward: Forward
+    everywhere: bool = False
+    workspace: Callable[[Shapes], int] = lambda shapes: 0
+
+
+def xla(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
+    """XLA's own convolution."""
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=shapes.window.stride,
+        padding=shapes.window.padding,
+        rhs_dilation=shapes.window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=shapes.groups,
+    )
+
+
+def extra_row(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
+    """XLA's convolution, of images with one more row of windows if they are not padded and have several channels.
+
+    XLA:CPU runs a convolution without any padding slower than one with some; the outputs of that row are dropped.
+    """
+    if not shapes.unpadded or shapes.kernel[2] == 1:
+        return xla(images, kernel, shapes)
+    window = shapes.window
+    rows, _ = counts(images.shape[1:3], window.extent, window.stride)
+    more = rows * window.stride[0] + window.extent[0] - images.shape[1]
+    return xla(images, kernel, shapes._replace(window=window._replace(padding=((0, more), (0, 0)))))[:, :rows]
+
+
+def pad_channels(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
+    """XLA's convolution with channels of zeros up to a multiple of four."""
+    more = -images.shape[3] % 4
+    images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, more)))
+    return extra_row(images, jnp.pad(kernel, ((0, 0), (0, 0), (0, more), (0, 0))), shapes)
+
+
+def _product(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
+    """One matrix product over the channels."""
+    pixels = images[:, :: shapes.window.stride[0], :: shapes.window.stride[1]]
+    return lax.dot_general(pixels, kernel[0, 0], (((3,), (0,)), ((), ())))
+
+
+def _whole(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
+    """A fully connected layer."""
+    flat = product(images.reshape(images.shape[0], -1), kernel.reshape(-1, kernel.shape[-1]))
+    return flat.reshape(images.shape[0], 1, 1, -1)
+
+
+def windowed(function: Callable[..., jax.Array], **options: bool) -> Forward:
+    """A record's forward function from one that takes the window alone."""
+    return lambda images, kernel, shapes: function(images, kernel, shapes.window, **options)
+
+
+def _im2col_workspace(shapes: Shapes) -> int:
+    """Patches, taken apart and joined."""
+    size = [n + sum(padding) for n, padding in zip(shapes.images[1:3], shapes.window.padding, strict=True)]
+    outputs = math.prod(counts(size, shapes.window.extent, shapes.window.stride))
+    return 2 * shapes.images[0] * outputs * math.prod(shapes.kernel[:3])
+
+
+ALGORITHMS = (
+    Algorithm(
+        "product",
+        lambda s: s.groups == 1 and s.unpadded and s.window.kernel == (1, 1),
+        _product,
+        everywhere=True,
+    ),
+    Algorithm(
+        "whole",
+        lambda s: (
+            s.groups == 1 and s.unpadded and s.window.kernel == tuple(s.images[1:3]) and s.window.dilation == (1, 1)
+        ),
+        _whole,
+        everywhere=True,
+    ),
+    Algorithm(  # a fully connected layer that slides
+        "im2col",
+        lambda s: s.groups == 1 and s.unpadded and math.prod(s.kernel) >= LARGE_KERNEL,
+        windowed(algorithms.im2col),
+        workspace=_im2col_workspace,
+    ),
+    Algorithm(
+        "direct_batch_last",
+        lambda s: s.groups == 1 and s.is_thin and not s.position_invariant and batch_last.is_faster(s.images),
+        windowed(algorithms.direct_batch_last),
+    ),
+    Algorithm("direct", lambda s: s.groups == 1 and s.is_thin, windowed(algorithms.direct)),
+    Algorithm("direct_wide", lambda s: s.groups == 1 and s.has_few_terms, windowed(algorithms.direct, together=True)),
+    Algorithm(
+        "winograd",
+        lambda s: s.groups == 1 and not s.position_invariant and winograd.is_faster(s.images, s.kernel, s.window),
+        windowed(winograd.convolution),
+        workspace=lambda s: winograd.workspace(s.images, s.kernel, s.window),
+    ),
+    Algorithm(  # the image without its padding is smaller than the kernel
+        "im2col",
+        lambda s: s.groups == 1 and any(n < e for n, e in zip(s.images[1:3], s.window.extent, strict=True)),
+        windowed(algorithms.im2col),
+        workspace=_im2col_workspace,
+    ),
+    Algorithm("pad_channels", lambda s: s.groups == 1 and s.is_uneven, pad_channels),
+    Algorithm("extra_row", lambda s: s.unpadded and s.kernel[2] > 1, extra_row),
+    Algorithm("xla", lambda s: True, xla),
+)
+
+
+def algorithm_for(shapes: Shapes) -> Algorithm:
+    """The algorithm of a convolution: the first record that applies.
+
+    Args:
+      shapes: of the convolution.
+
+    Returns:
+      The record.
+    """
+    return next(algorithm for algorithm in ALGORITHMS if algorithm.applies(shapes))

@@ -1,0 +1,100 @@
+"""Linear functions whose transpose is written by hand, and that can be differentiated in every way all the same.
+
+A `jax.custom_vjp` function has no forward-mode derivative, hence no `jax.jvp`, `jax.hessian` or `jax.linearize`. Here
+the derivative of a fast operation is instead a rule of `jax.custom_jvp` that gives the tangent as a linear function of
+the inputs' tangents; reverse mode transposes that function, and the transpose is where the fast gradient stands. JAX
+has `jax.custom_derivatives.linear_call` for it, which can neither be mapped by `jax.vmap` nor differentiated again.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import jax
+from jax.core import ShapedArray
+from jax.dtypes import float0
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+Function = Callable[..., jax.Array]  # (*fixed, value) -> array, linear in value
+
+_linear_p = Primitive("linear")
+
+
+def linear(function: Function, transpose: Function, fixed: Sequence[jax.Array], value: jax.Array) -> jax.Array:
+    """Applies a linear function whose transpose, as reverse mode needs it, is computed by another function.
+
+    Args:
+      function: (*fixed, value) -> array, linear in value; made of JAX's own operations, so that the derivative in the
+        fixed arrays follows from it.
+      transpose: (*fixed, cotangent) -> array of the value's shape and dtype.
+      fixed: arrays in which the function need not be linear.
+      value: the array in which it is.
+
+    Returns:
+      function(*fixed, value).
+    """
+    return _linear_p.bind(*fixed, value, function=function, transpose=transpose)
+
+
+def _apply(*arguments: jax.Array, function: Function, transpose: Function) -> jax.Array:
+    del transpose
+    return function(*arguments)
+
+
+def _abstract(*arguments: Any, function: Function, transpose: Function) -> Any:
+    del transpose
+    out = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arguments))
+    return ShapedArray(out.shape, out.dtype)
+
+
+def _jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], function: Function, transpose: Function
+) -> tuple[jax.Array, Any]:
+    """The same function of the value's tangent, and JAX's own derivative in the fixed arrays."""
+    (*fixed, value), (*of_fixed, of_value) = primals, tangents
+    out = linear(function, transpose, fixed, value)
+    terms = [] if isinstance(of_value, ad.Zero) else [linear(function, transpose, fixed, of_value)]
+    moving = [i for i, tangent in enumerate(of_fixed) if not (isinstance(tangent, ad.Zero) or tangent.dtype == float0)]
+
+    def of_moving(*arrays: jax.Array) -> jax.Array:
+        every = list(fixed)
+        for i, array in zip(moving, arrays, strict=True):
+            every[i] = array
+        return function(*every, value)
+
+    if moving:
+        terms.append(jax.jvp(of_moving, [fixed[i] for i in moving], [of_fixed[i] for i in moving])[1])
+    return out, functools.reduce(jax.numpy.add, terms) if terms else ad.instantiate_zeros(
+        ad.Zero(ShapedArray(out.shape, out.dtype))
+    )
+
+
+def _transpose(cotangent: Any, *arguments: Any, function: Function, transpose: Function) -> list[Any]:
+    (*fixed, value) = arguments
+    nothing: list[Any] = [None] * len(fixed)
+    if isinstance(cotangent, ad.Zero):
+        return [*nothing, ad.Zero(value.aval)]
+    return [*nothing, linear(transpose, function, fixed, cotangent)]
+
+
+def _batch(
+    arguments: Sequence[Any], dims: Sequence[int | None], *, function: Function, transpose: Function
+) -> tuple[jax.Array, int]:
+    """Both functions mapped over the new axis; the transpose's cotangent has it in front, as has all that is mapped."""
+    in_front = [a if d is None else jax.numpy.moveaxis(a, d, 0) for a, d in zip(arguments, dims, strict=True)]
+    axes = [None if d is None else 0 for d in dims]
+    if axes[-1] is None:  # mapped by the fixed arrays alone; the value's cotangent must have the value's shape
+        size = next(a.shape[0] for a, d in zip(in_front, dims, strict=True) if d is not None)
+        in_front[-1] = jax.numpy.broadcast_to(in_front[-1], (size, *in_front[-1].shape))
+        axes[-1] = 0
+    map_all = functools.partial(jax.vmap, in_axes=tuple(axes))
+    return linear(map_all(function), map_all(transpose), in_front[:-1], in_front[-1]), 0
+
+
+_linear_p.def_impl(_apply)
+_linear_p.def_abstract_eval(_abstract)
+ad.primitive_jvps[_linear_p] = _jvp
+ad.primitive_transposes[_linear_p] = _transpose
+cast(Any, batching.primitive_batchers)[_linear_p] = _batch
+mlir.register_lowering(_linear_p, mlir.lower_fun(_apply, multiple_results=False))

@@ -1,0 +1,46 @@
+"""The switch between the CPU algorithms of this package and XLA's own forms."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+CHOICES = ("fast", "plain")
+# A context of JAX's own: it is part of the keys under which `jax.jit` keeps programs, and each thread has its own.
+_ops = jax.make_user_context("fast")
+
+
+@contextlib.contextmanager
+def use(choice: str) -> Iterator[None]:
+    """Computes with one choice of algorithms within a `with` block.
+
+    Args:
+      choice: "fast" (the algorithms of `cnn.ops`, where they are faster) or "plain" (XLA's own forms everywhere).
+
+    Yields:
+      Nothing.
+
+    Raises:
+      ValueError: for another choice.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"ops (={choice!r}) must be one of {', '.join(CHOICES)}")
+    with _ops(choice):
+        yield
+
+
+def plain() -> contextlib.AbstractContextManager[None]:
+    """XLA's own forms of every convolution, pool and product, within a `with` block: `with ops.plain(): ...`.
+
+    To compare with, and to rule the fast algorithms out where a number is doubted. A function under `jax.jit` that was
+    called before is traced again inside, and the other way round.
+
+    Returns:
+      A context manager.
+    """
+    return use("plain")
+
+
+def is_plain() -> bool:
+    """Whether XLA's own forms are to be used here."""
+    return _ops.value == "plain"
