@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn import data, dense, geometry
+from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.nets import Net
 from cnn.reports import net_pictures, run_pictures, run_report, scenes_report
@@ -74,6 +74,12 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
       ValueError: if a field is out of range, or the directory holds a run with another config.
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
     """
+    with ops.use(config.train.get("ops", "fast")):
+        return _run(config, workdir, dataset)
+
+
+def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any]:
+    """The run, with the operations that its config asks for."""
     environment = logs.environment()  # now: the commit that is running, whatever is checked out when it ends
     if dataset is not None:
         config = config.copy_and_resolve_references()

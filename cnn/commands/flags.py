@@ -158,6 +158,17 @@ def define_cpu_devices(default: int, meaning: str) -> flags.FlagHolder:
     return flags.DEFINE_integer("cpu_devices", default, meaning, lower_bound=0)
 
 
+def define_ops() -> flags.FlagHolder:
+    """Defines --ops."""
+    return flags.DEFINE_enum(
+        "ops",
+        None,
+        ["fast", "plain"],
+        "How convolutions and pools are computed on a CPU: fast: by the algorithms of cnn.ops where they are faster; "
+        "plain: by XLA's own everywhere; by default as the run's config says (train.ops).",
+    )
+
+
 def define_compilation_cache() -> flags.FlagHolder:
     """Defines --compilation_cache."""
     return flags.DEFINE_string(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 from absl import app, flags
 
@@ -16,6 +17,7 @@ NET = shared.define_net()
 CPU_DEVICES = shared.define_cpu_devices(
     1, "On a CPU: number of devices that batches are split over; 0: one for each core, if the batch divides."
 )
+OPS = shared.define_ops()
 COMPILATION_CACHE = shared.define_compilation_cache()
 
 
@@ -25,6 +27,7 @@ def main() -> None:
         raise app.UsageError("--mode=predict needs --images=a.png,b.png")
 
     # Imported here so that --help and mistakes in flags answer at once.
+    from cnn import ops
     from cnn.runs import checkpoint, logs
     from cnn.runtime import compiler, process
 
@@ -35,11 +38,19 @@ def main() -> None:
     if MODE.value == "train":
         from cnn.train import train_and_evaluate
 
+        if OPS.value:
+            CONFIG.value.train.ops = OPS.value
         train_and_evaluate(CONFIG.value, workdir())
         return
     # A file of the user's own that was moved since it was trained with is named anew.
     moved = {"net": NET.value or CONFIG.overrides.get("net.name"), "data": CONFIG.overrides.get("data.name")}
     run = checkpoint.load_run(workdir(), **moved)
+    with ops.use(OPS.value or run.config.train.get("ops", "fast")):
+        use(run)
+
+
+def use(run: Any) -> None:
+    """Evaluates a run, or predicts with it."""
     if MODE.value == "evaluate":
         from cnn.training.evaluate import evaluate_run
 

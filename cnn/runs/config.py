@@ -15,7 +15,7 @@ from cnn.runtime import own_code
 Config = Any
 
 # Defaults for fields that were added after some saved runs were made: what those runs did without the field.
-DEFAULTS_FOR_OLD_RUNS = {"train.frozen": [], "train.frozen_until": 1.0}
+DEFAULTS_FOR_OLD_RUNS = {"train.frozen": [], "train.frozen_until": 1.0, "train.ops": "fast"}
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
 MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
 # Fields that can name a function of the user's own.

@@ -62,6 +62,11 @@ FIELDS = (
     ),
     Field("train.clip_norm", 0.0, "Largest norm of the whole gradient; 0: it is not clipped."),
     Field("train.dtype", "float32", "float32 or bfloat16, of activations and products; parameters stay float32."),
+    Field(
+        "train.ops",
+        "fast",
+        "fast (on CPU, the algorithms of cnn.ops where they are faster) or plain (XLA's own).",
+    ),
     Field("train.steps_per_dispatch", 100, "Steps in one call to the device, and between two lines of the log."),
     Field("eval.batch_size", 1000, "Images in one call to the device."),
     Field("eval.every_epochs", 1.0, "Epochs between two evaluations on the validation split."),

@@ -298,7 +298,7 @@ def test_only_position_invariant_maps_promise_bits():
     )
     assert_same_scores(default.scores, exact.scores)
     flags = [
-        dense.prepare(net, (12, 12), 3, position_invariant=flag).converted.net.layers[0].uniform
+        dense.prepare(net, (12, 12), 3, position_invariant=flag).converted.net.layers[0].position_invariant
         for flag in (True, False)
     ]
     assert flags == [True, False]
