@@ -25,7 +25,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 # What makes a command of the pages quick, by its program; the rest of it runs as it is written.
 QUICK = {
     "main.py": ["--config.train.epochs=2", "--config.eval.scenes=0"],
-    "experiments.ablate": ["--config=configs/smoke.py", "--config.train.steps=2", "--seeds=2"],
+    "experiments.ablate": ["--config=smoke", "--config.train.steps=2", "--seeds=2"],
     "experiments.dense_eval": ["--timing_images=5"],
     "experiments.giusti": ["--size=100", "--runs=5", "--samples=2"],
 }
