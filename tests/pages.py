@@ -49,6 +49,11 @@ def blocks(page: str) -> list[Block]:
     return [Block(t.info.strip(), t.content, (t.map or [0])[0] + 2) for t in tokens if t.type == "fence"]
 
 
+def has_python(page: str) -> bool:
+    """Whether a page has blocks of Python."""
+    return any(block.language == "python" for block in blocks(page))
+
+
 def links(page: str) -> list[str]:
     """Addresses of the links and pictures of a page, in order."""
     children = [child for token in MARKDOWN.parse(source(page)) for child in token.children or []]

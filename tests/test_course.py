@@ -41,6 +41,7 @@ def check_pages_shape(page):
         assert picture.caption.endswith(".")
 
 
+@pytest.mark.slow
 def test_page_a(run):
     page, printed = run("a_from_32x32_to_fc")
     check_pages_shape(page)
@@ -83,6 +84,7 @@ def test_page_b(run):
     assert names["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_page_c(run):
     page, printed = run("c_lecture")
     check_pages_shape(page)
@@ -117,6 +119,7 @@ def test_page_c(run):
     assert "INPUT -> [[CONV -> RELU]*2 -> POOL]*3 -> [FC -> RELU]*2 -> FC" in printed
 
 
+@pytest.mark.slow
 def test_page_d(run):
     page, printed = run("d_notes")
     check_pages_shape(page)

@@ -48,6 +48,15 @@ NOT_RUN = {
 }
 
 
+# Pages and examples that train: others show the same kind in a fraction of the time.
+SLOW = ("docs/training.md", "docs/nets.md", "train_and_score.py", "numpy_dataset.py")
+
+
+def slow_ones(names):
+    """Parameters of a test, those of `SLOW` marked."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder as the pages assume it: runs/digits after a few steps, pictures, and the files that blocks show."""
@@ -81,9 +90,7 @@ def test_links(page):
             assert anchor in pages.anchors(linked), f"{page} links {address}; anchors: {pages.anchors(linked)}"
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in pages.PAGES if any(b.language == "python" for b in pages.blocks(page))]
-)
+@pytest.mark.parametrize("page", slow_ones([page for page in pages.PAGES if pages.has_python(page)]))
 def test_python_blocks(page, trained, tmp_path, monkeypatch):
     """The blocks of a page run one after another, with shared names."""
     for entry in trained.iterdir():  # a copy, as blocks write files
@@ -164,7 +171,7 @@ def test_commands_run(command, trained):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", slow_ones(EXAMPLES))
 def test_examples(name, tmp_path, monkeypatch, capsys):
     path = ROOT / "examples" / name
     assert len(path.read_text().splitlines()) < 30
