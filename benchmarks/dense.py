@@ -7,9 +7,10 @@ process. Writes dense.json and dense.md to --output.
 import gc
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
 from benchmarks import comparison, machine, options, timing
+from cnn.commands import program
 from cnn.runtime import process
 
 flags.adopt_module_key_flags(options)
@@ -18,12 +19,9 @@ CROP_GMACS = flags.DEFINE_float("crop_gmacs", 600.0, "Billions of multiply-adds 
 CROP_WINDOWS = flags.DEFINE_integer("crop_windows", 20000, "Windows that MONAI may cut.")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the cases, writes and prints."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=qa_native,qa_1")
     process.keep_memory()
-    logging.set_verbosity(logging.WARNING)
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
     names = options.names(cases)
     results: dict[str, Any] = {"cases": {}, **machine.first_facts()}
@@ -46,4 +44,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, "--case=qa_native,qa_1")

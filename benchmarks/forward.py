@@ -7,20 +7,18 @@ weights and images, must agree, and take turns in one process. Writes forward.js
 import gc
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
 from benchmarks import forward_comparison as comparison
 from benchmarks import machine, options
+from cnn.commands import program
 from cnn.runtime import process
 
 flags.adopt_module_key_flags(options)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the cases, writes and prints."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=224x1,384x1")
-    logging.set_verbosity(logging.WARNING)
     process.keep_memory()
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
     names = options.names(cases)
@@ -42,4 +40,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, "--case=224x1,384x1")

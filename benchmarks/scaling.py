@@ -8,19 +8,17 @@ import gc
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 
 from benchmarks import growth, machine, options, training
+from cnn.commands import program
 from cnn.runtime.process import keep_memory, use_cpu_devices
 
 flags.adopt_module_key_flags(options)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the series, writes and prints."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=batch,pixels")
-    logging.set_verbosity(logging.WARNING)
     names = options.names(growth.SERIES)
     keep_memory()
     use_cpu_devices(0, training.BATCH)
@@ -39,4 +37,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, "--case=batch,pixels")

@@ -6,19 +6,17 @@ One after another, one on each device, or side by side in each kernel. Writes se
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 
 from benchmarks import machine, options, seeds_comparison
+from cnn.commands import program
 from cnn.runtime.process import keep_memory, use_cpu_devices
 
 flags.adopt_module_key_flags(options)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the cases, writes and prints."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=full_cnn28")
-    logging.set_verbosity(logging.WARNING)
     cases = seeds_comparison.SMOKE if options.SMOKE.value else seeds_comparison.CASES
     keep_memory()
     use_cpu_devices(0, max(case.batch for case in cases.values()))
@@ -36,4 +34,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, "--case=full_cnn28")

@@ -10,20 +10,18 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
 from benchmarks import machine, options
 from benchmarks.startup_times import COLD, HELP, IMPORTS, WARM, command_seconds, first_step_seconds, text
+from cnn.commands import program
 
 flags.adopt_module_key_flags(options)
 CONFIG = flags.DEFINE_string("config", "configs/digits.py", "The run whose first step is waited for.")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Times, writes and prints."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --rounds=3")
-    logging.set_verbosity(logging.WARNING)
     results: dict[str, Any] = {"config": CONFIG.value, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as full:
         runs: dict[str, Callable[[], float]] = {
@@ -53,4 +51,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, "--rounds=3")

@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
+
+from cnn.commands import program
 
 SIZE = flags.DEFINE_integer("size", 32768, "Height and width of the image, pixels.", lower_bound=64)
 NET = flags.DEFINE_string("net", "qa_net", "Of the registry; its weights are random.")
@@ -241,10 +243,8 @@ def child(name: str, **environment: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Makes the image, streams it, measures, writes."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --size=2048")
     from cnn.reports import image_report
 
     image_report.parse_bytes(MEMORY.value)
@@ -318,4 +318,4 @@ def write(summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, "--size=2048")

@@ -7,20 +7,18 @@ turns in one process. Writes train.json and train.md to --output.
 import gc
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
 from benchmarks import options
+from cnn.commands import program
 
 flags.adopt_module_key_flags(options)
 SECONDS = flags.DEFINE_float("seconds", 2.0, "About how long a turn takes.")
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 1, "As for main.py: 0 is one for each core.")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the cases, writes and prints."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case=qa_net,lenet5")
-    logging.set_verbosity(logging.WARNING)
     from benchmarks import machine, training, training_comparison
     from cnn.runtime import process
 
@@ -47,4 +45,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, "--case=qa_net,lenet5")

@@ -87,7 +87,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any
     dataset = dataset or data.load(**config.data)
     net = checkpoint.make_net(config, dataset.num_classes)
     table = geometry.table(net, dataset.image_shape)
-    print(f"{config.net.name}: {net}\n{table}", flush=True)
+    print(f"{own_code.short(config.net.name)}: {net}\n{table}", flush=True)
     devices = Devices()
     devices.per_device(config.train.batch_size, "train.batch_size")
     total = total_steps(config.train, len(dataset.train.labels))
@@ -109,7 +109,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any
         result["validation_accuracy"] = job.score(state, dataset.validation).accuracy
     result |= {"parameters": table.params, "multiply_adds": table.macs, "seconds": round(seconds, 1)}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
-    result |= {"net": config.net.name, "data": config.data.name, "seed": config.seed, **environment}
+    result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed, **environment}
     logs.write_json(os.path.join(workdir, "result.json"), result)
     _draw(job, state, test)
     print(

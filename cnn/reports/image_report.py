@@ -14,6 +14,7 @@ from cnn.protocols.progress import Progress
 from cnn.reports import figure, run_report, score_map_pictures
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
+from cnn.runtime import own_code
 from cnn.training import evaluate
 from cnn.windows import shape_text
 
@@ -95,7 +96,13 @@ def run_image(
     _print_remarks(run, image, result["centre_crop"])
     progress.stage("drawing")
     _draw(stem, run, image, found, stride)
-    facts = {"image": path, "size": image.shape[:2], "stride": stride, "net": run.config.net.name, "steps": run.step}
+    facts = {
+        "image": path,
+        "size": image.shape[:2],
+        "stride": stride,
+        "net": own_code.short(run.config.net.name),
+        "steps": run.step,
+    }
     logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment()})
     print(f"  wrote {stem}_*.png and {run_report.write_dense_page(output_dir)}", flush=True)
     return result

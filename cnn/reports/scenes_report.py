@@ -14,6 +14,7 @@ from cnn.protocols.progress import Progress
 from cnn.reports import image_report, run_pictures, run_report, scenes_tables, tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
+from cnn.runtime import own_code
 from cnn.windows import shape_text
 
 PICTURES = 4  # scenes whose score map is drawn: the first ones
@@ -64,8 +65,8 @@ def run_scenes(
     found = on_scenes.evaluate_scenes(run, made.images, made.labels, **options, progress=progress)
     config: Any = run.config
     facts = {
-        "net": config.net.name,
-        "data": config.data.name,
+        "net": own_code.short(config.net.name),
+        "data": own_code.short(config.data.name),
         "background": config.train.background,
         "split": split_name,
         "scenes": scenes,

@@ -14,6 +14,7 @@ from cnn.protocols.vgg_options import Options, checked
 from cnn.reports import run_report, tables, vgg_tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
+from cnn.runtime import own_code
 
 
 class PairedRows(NamedTuple):
@@ -64,8 +65,8 @@ def run_grid(
     found = vgg.evaluate_grid(run, tested, options, progress or Progress())
     config: Any = run.config
     result = {
-        "net": config.net.name,
-        "trained_on": config.data.name,
+        "net": own_code.short(config.net.name),
+        "trained_on": own_code.short(config.data.name),
         "steps": run.step,
         "data": tested.name,
         "examples": len(tested.labels),
