@@ -1,7 +1,7 @@
 """Prepares a TFDS set for `cnn.data`: python -m cnn.prepare NAME [--data_dir=DIR] [--manual_dir=DIR].
 
-The only module that needs TensorFlow (python -m pip install -r requirements-tfds.txt). It runs as a process
-of its own, so that training never imports TensorFlow.
+The only module that needs TensorFlow (python -m pip install -r requirements-tfds.txt, or the extra "prepare" of the
+package). It runs as a process of its own: training never imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def prepare(name: str, data_dir: str, manual_dir: str = "") -> str:
     """Downloads a set and writes it as array_record, which is read without TensorFlow.
 
     Args:
-      name: as TFDS has it, "mnist" or "imagenette/160px-v2".
+      name: TFDS's name of the set, "mnist" or "imagenette/160px-v2".
       data_dir: where TFDS keeps prepared sets.
       manual_dir: where files that were downloaded by hand lie, under the names that TFDS gives them.
 

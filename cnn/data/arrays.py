@@ -47,7 +47,7 @@ def to_splits(
       class_names: one for each class; None: the labels' numbers.
       validation_fraction: in [0, 1).
       image_size: pixels; images are resized (shortest side) and centre-cropped to a square. None: as they are.
-      name: of the data set, for messages.
+      name: what messages call the data set.
 
     Returns:
       Three splits.
@@ -147,7 +147,7 @@ def arguments_of(value: Any, name: str) -> dict[str, Any]:
         class_names; or a tuple of arrays and class names: (images, labels, names), (train images, train labels, test
         images, test labels, names) or with pairs, (train, test, names) or (train, validation, test, names). Names may
         be left out.
-      name: of the data set, for messages.
+      name: what messages call the data set.
 
     Returns:
       {"train": (images, labels), ...}.

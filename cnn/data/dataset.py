@@ -280,7 +280,7 @@ def batch_indices(seed: int, step: int, *, batch_size: int, num_examples: int, s
     cut into batches. A batch may span epochs, so nothing is dropped: every epoch has each example once.
 
     Args:
-      seed: of the run, at least 0.
+      seed: seed of the run, at least 0.
       step: the first step, from 0.
       batch_size: examples a step; may be larger than the set.
       num_examples: size of the training split.

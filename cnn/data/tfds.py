@@ -31,9 +31,9 @@ def read(name: str, directory: str, validation_fraction: float, image_size: int 
     yet is prepared by `cnn.prepare` in a child process if TensorFlow is installed.
 
     Args:
-      name: as TFDS has it: "mnist", "imagenette/160px-v2", "cifar10:3.0.2".
+      name: TFDS's name of the set: "mnist", "imagenette/160px-v2", "cifar10:3.0.2".
       directory: TFDS's data_dir; "" for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      validation_fraction: of train, held out for validation.
+      validation_fraction: fraction of train that is held out for validation.
       image_size: pixels; None keeps a set's own size. Images of another size are resized (shortest side) and
         centre-cropped.
 
@@ -63,12 +63,12 @@ def read(name: str, directory: str, validation_fraction: float, image_size: int 
 def read_encoded(
     name: str, directory: str, validation_fraction: float, split: str
 ) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
-    """One split with its images as they are stored, of any sizes: for who wants them whole.
+    """One split with its images encoded as they are stored, whole and of any sizes.
 
     Args:
-      name: as TFDS has it.
+      name: TFDS's name of the set.
       directory: TFDS's data_dir, as for `read`.
-      validation_fraction: of train, held out for validation.
+      validation_fraction: fraction of train that is held out for validation.
       split: "validation" or "test", meaning the same examples as in `read`.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Saved runs: the only importer of Orbax.
+"""Saved runs: checkpoints on disk, and trained nets loaded from them. The only module that imports Orbax.
 
-A checkpoint has two parts, so that using a net does not need its optimiser: "variables" and "optimizer".
+A checkpoint has two parts, "variables" and "optimizer": a net is used without reading its optimiser's state.
 """
 
 import json
@@ -49,7 +49,7 @@ class Checkpoints:
 
         Args:
           step: number of steps done.
-          variables: of the net.
+          variables: variables of the net.
           optimizer: the optimiser's state.
         """
         if step != self.latest_step():
@@ -102,7 +102,7 @@ class Run(NamedTuple):
     Attributes:
       net: the classifier.
       variables: its variables.
-      config: of the run.
+      config: config of the run.
       mean, std: per channel, for `cnn.data.normalise`.
       class_names: one for each score.
       image_shape: (H, W, C) it was trained on: the window of a dense run.

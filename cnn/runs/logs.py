@@ -1,4 +1,4 @@
-"""What a run writes about itself: lines, metrics.jsonl, TensorBoard events, progress, and where it ran."""
+"""What a run writes about itself: metrics.jsonl, TensorBoard events, progress, and the environment that it ran in."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def write_json(path: str, value: Any) -> None:
     """Writes a JSON file whole or not at all.
 
     Args:
-      path: of the file.
+      path: path of the file.
       value: what JSON can hold.
     """
     with open(path + ".part", "w") as file:

@@ -1,4 +1,4 @@
-"""One cell of a study: its seeds trained and measured; a pure function of a job, so that it can run anywhere."""
+"""One cell of a study: its seeds trained and measured; a pure function of a job, which can run on any machine."""
 
 import functools
 import math
@@ -29,7 +29,7 @@ class Job(NamedTuple):
     Attributes:
       study: its declaration.
       cell: name of the cell.
-      configs: of the cell; one for each value of a tuned field, else one.
+      configs: the cell's configs, one for each value of a tuned field, else one.
       seeds: to train.
       chosen: index of the config that an earlier session tuned to; None: not tuned yet.
       pictures: whether kernels and feature maps are drawn (of the first seed).
@@ -66,7 +66,7 @@ def run_cell(job: Job) -> Done:
 
     Raises:
       ValueError: if a field is out of range.
-      DataError: if the data is not there.
+      DataError: if the data is missing.
     """
     start = time.monotonic()
     environment = _environment()

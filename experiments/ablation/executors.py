@@ -18,7 +18,7 @@ def run(jobs: Sequence[Job], executor: str = "local", **options: Any) -> Iterato
     Args:
       jobs: cells.
       executor: "local": in this process; "ray": see `on_ray`.
-      **options: of `on_ray`.
+      **options: further arguments of `on_ray`.
 
     Yields:
       (job, its result), or the error that a user can mend (a field, or a net that does not fit); others are raised.
@@ -55,8 +55,8 @@ def on_ray(
 
     Args:
       jobs: cells.
-      address: of a running cluster ("auto": the one that this machine belongs to); "": a new local one.
-      cpus, gpus: of the cluster, for each job.
+      address: address of a running cluster ("auto": the one that this machine belongs to); "": a new local one.
+      cpus, gpus: how many of the cluster's each job takes.
       cpu_devices: JAX devices of each worker that runs on CPU.
 
     Yields:

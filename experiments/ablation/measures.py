@@ -1,4 +1,4 @@
-"""What studies measure on a trained net beside its test accuracy; each public function makes a `Measure`."""
+"""Measures of a trained net beside its test accuracy; each public function that studies call makes a `Measure`."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Trained(NamedTuple):
 
     Attributes:
       net, variables: the classifier.
-      config: of its cell.
+      config: config of its cell.
       dataset: with its test split, and the constants that images are normalised by.
       devices: where to run.
     """
@@ -40,7 +40,7 @@ class Trained(NamedTuple):
 
 
 def accuracy(trained: Trained, images: np.ndarray) -> float:
-    """Fraction right of the test labels, on images in the test images' place.
+    """Accuracy on changed test images.
 
     Args:
       trained: the net.
@@ -56,7 +56,7 @@ def accuracy(trained: Trained, images: np.ndarray) -> float:
 
 
 def shift(images: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Moves images; zeros move in.
+    """Moves images; the uncovered pixels are zero.
 
     Args:
       images: [N, H, W, C].
@@ -158,7 +158,7 @@ class Look(NamedTuple):
     """A way to classify an enlarged image.
 
     Attributes:
-      name: of the outcome.
+      name: name of the outcome.
       stride: between windows, pixels; None: the one window in the middle.
       over: how scores are averaged: "logits" or "probabilities".
       context: "crop": windows cut out one by one; "image": one pass of the converted net.
@@ -279,6 +279,6 @@ def _flattening(trained: Trained) -> dict[str, float]:
 
 
 def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
-    """To multiples of a power of two, so that the largest magnitude has this many bits."""
+    """Rounded to multiples of a power of two; the largest magnitude then has this many bits."""
     unit = 2.0 ** (np.floor(np.log2(np.abs(values).max())) + 1 - bits)
     return (np.round(values / unit) * unit).astype(np.float32)

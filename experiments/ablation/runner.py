@@ -106,7 +106,7 @@ def load_base(name: str, beside: str = "") -> Config:
     """The config that a study starts from.
 
     Args:
-      name: of a config, or path of its file.
+      name: name of a config, or path of its file.
       beside: path of the study's file: where a relative path may start too.
 
     Returns:
@@ -124,7 +124,7 @@ def cell_configs(study: Study, cell: str, base: Config, overrides: Mapping[str, 
     """The configs of a cell: one for each value of the tuned field, else one.
 
     Args:
-      study, cell, base, overrides: as `experiments.ablation.study.cell_config`.
+      study, cell, base, overrides: see `experiments.ablation.study.cell_config`.
 
     Returns:
       The configs.

@@ -1,4 +1,4 @@
-"""A study's directory: what was asked for, and the results so far, one line each; a killed study goes on from them."""
+"""The directory of a study: its declaration, and one line for each result; a killed study goes on from them."""
 
 import json
 import os
@@ -23,8 +23,8 @@ class Store:
 
         Args:
           workdir: the directory.
-          study: "study" (its name), "measures" and what else is to be kept of it.
-          configs: of each cell.
+          study: "study" (its name), "measures", and further facts to keep.
+          configs: the configs of each cell.
 
         Raises:
           ValueError: if the directory holds results of another study, other configs or measures; names the fields.
@@ -70,7 +70,7 @@ class Store:
         """Appends results of a cell: all of them, or, if killed meanwhile, a part that is whole lines.
 
         Args:
-          records: of `experiments.ablation.cells.run_cell`.
+          records: what `experiments.ablation.cells.run_cell` returned.
         """
         with open(self._path, "a") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
@@ -92,7 +92,7 @@ class Store:
             os.replace(path + ".part", path)
 
     def picture(self, cell: str, name: str) -> str:
-        """Path of a cell's picture, there or not."""
+        """Path of a cell's picture, whether or not it exists."""
         return os.path.join(self.workdir, "pictures", f"{urllib.parse.quote(cell, safe=' ,')} {name}")
 
     def seeds_done(self, cell: str) -> set[int]:

@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
     """A number that every seed of every cell ends in.
 
     Attributes:
-      name: as tables head it.
+      name: its heading in tables.
       unit: "points" for fractions that are shown as percentages; else the unit, "" for none.
       higher_is_better: None where neither is.
     """
@@ -71,7 +71,7 @@ class Series(NamedTuple):
     """Outcomes that are points of one curve, to be drawn as one line for each cell.
 
     Attributes:
-      xlabel, ylabel: of the plot.
+      xlabel, ylabel: names of the plot's axes.
       points: x -> outcome's name.
     """
 
@@ -97,7 +97,7 @@ class Study:
       contrasts: further comparisons.
       series: what to draw as curves.
       notes: what was scaled down, and what a reader has to know.
-      seeds: that the committed results have.
+      seeds: number of seeds in the committed results.
     """
 
     question: str
@@ -239,12 +239,12 @@ def _set(config: Config, field: str, value: Any) -> None:
 
 
 def check(config: Config, image_shape: tuple[int, ...], num_classes: int, examples: int) -> tuple[geometry.Table, int]:
-    """Builds a cell on paper, so that a mistake in the last cell shows before the first is trained.
+    """Builds a cell's net and step without computing: a mistake in the last cell shows before the first is trained.
 
     Args:
-      config: of the cell.
+      config: config of the cell.
       image_shape: (H, W, C).
-      num_classes: of the data.
+      num_classes: number of classes in the data.
       examples: for training.
 
     Returns:
@@ -263,16 +263,16 @@ def check(config: Config, image_shape: tuple[int, ...], num_classes: int, exampl
 
 
 def load_data(config: Config) -> data.Dataset:
-    """The data of a config; what was read last is kept, as the cells of a study share it.
+    """The data of a config; the sets read last are kept, because the cells of a study share them.
 
     Args:
-      config: of a cell.
+      config: config of a cell.
 
     Returns:
       The data set.
 
     Raises:
-      DataError: if it is not there.
+      DataError: if it is missing.
     """
     fields = config.data.to_dict()
     count = fields.pop("train_examples")
