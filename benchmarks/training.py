@@ -140,8 +140,8 @@ def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> R
 
     def run(count: int) -> np.ndarray:
         nonlocal state
-        state, losses, _ = run_steps(state, images, labels, problem.batches(int(state.step), count))
-        return losses
+        state, result = run_steps(state, images, labels, problem.batches(int(state.step), count))
+        return result.loss
 
     return run
 

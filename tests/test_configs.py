@@ -7,8 +7,8 @@ import pytest
 
 from cnn import geometry
 from cnn.runs import checkpoint
-from cnn.train import total_steps
 from cnn.training import optimizer
+from cnn.training.steps import total_steps
 from configs import default
 
 ROOT = Path(__file__).parent.parent

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ import pytest
 from cnn import nets
 from cnn.runs import checkpoint, logs
 from cnn.runtime.devices import Devices
-from cnn.train import total_steps, train_and_evaluate
+from cnn.train import train_and_evaluate
 from cnn.training import optimizer as optimizer_lib
 from cnn.training import steps
 from configs import default, smoke
@@ -101,12 +102,56 @@ def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
 
 
-def test_a_finished_run_started_again_changes_nothing(finished):
-    before = leaves(finished[0])
-    again = train_and_evaluate(small_config(), str(finished[0]))
-    assert_bit_equal(leaves(finished[0]), before)
+def test_a_finished_run_started_again_says_so_and_writes_nothing(finished, capsys):
+    workdir, result = finished
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+
+    before = written()
+    assert train_and_evaluate(small_config(), str(workdir)) == json.loads(json.dumps(result))
+    assert written() == before
+    said = capsys.readouterr().out
+    assert f"{workdir} holds this run, finished after 12 steps with test accuracy" in said
+    assert f"report: {workdir}/report.html" in said
+
+
+def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished[0], workdir)
+    before = leaves(workdir)
+    config = small_config()
+    config.eval.batch_size = 7
+    again = train_and_evaluate(config, str(workdir))
+    assert_bit_equal(leaves(workdir), before)
     assert again["test_accuracy"] == finished[1]["test_accuracy"]
     assert again["seconds"] == finished[1]["seconds"]
+    assert json.loads((workdir / "config.json").read_text())["eval"]["batch_size"] == 7
+
+
+def test_the_terminal_says_validation_accuracy_and_where_to_look(tmp_path, capsys):
+    train_and_evaluate(small_config(steps=2), str(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("step 2: validation accuracy ") for line in lines)
+    assert lines[-3].startswith("test accuracy ")
+    assert lines[-2:] == [f"report: {tmp_path}/report.html", f"everything of the run: {tmp_path}"]
+
+
+def test_accuracy_in_training_is_of_the_examples_that_show_their_object():
+    logits = jnp.asarray([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, 2.0]])
+    labels = jnp.asarray([0, 0, 1, 0])
+    missed = jnp.asarray([False, True, False, False])
+    found = steps.measure(logits, labels, 0.0, missed)
+    assert (int(found.correct), int(found.shown)) == (2, 3)
+    wrong, right = np.log1p(np.exp(2.0)), np.log1p(np.exp(-2.0))
+    np.testing.assert_allclose(found.loss, (2 * right + wrong + (wrong + right) / 2) / 4, rtol=1e-6)
+
+
+def test_a_run_that_shows_no_object_has_no_accuracy_in_training(tmp_path):
+    """Every example is moved out of the window: metrics.jsonl has a loss and no accuracy, which would be 0 / 0."""
+    train_and_evaluate(small_config(steps=2, background=1.0), str(tmp_path))
+    (line,) = (line for line in logs.read_metrics(str(tmp_path)) if line["split"] == "train")
+    assert "accuracy" not in line and np.isfinite(line["loss"])
 
 
 def test_what_a_run_writes(finished):
@@ -119,6 +164,8 @@ def test_what_a_run_writes(finished):
     assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
     data = json.loads((workdir / "data.json").read_text())
     assert len(data["mean"]) == len(data["std"]) == 3
+    low, high = data["border_brightness"]
+    assert 0 <= low < high <= 1
     for name in ("confusion.png", "curves.png"):
         assert (workdir / name).stat().st_size > 1000
     assert list((workdir / "tensorboard").glob("events*"))
@@ -146,18 +193,18 @@ def test_a_nan_loss_stops_with_step_and_rate(tmp_path):
 def test_epochs_or_steps_not_both():
     train = default.get_config().train
     with pytest.raises(ValueError, match="one of them, not both"):
-        total_steps(train, 100)
+        steps.total_steps(train, 100)
     train.epochs = 1.5
     train.batch_size = 32
-    assert total_steps(train, 100) == 5  # 150 examples in batches of 32
+    assert steps.total_steps(train, 100) == 5  # 150 examples in batches of 32
     train.steps = 7
     with pytest.raises(ValueError, match="one of them, not both"):
-        total_steps(train, 100)
+        steps.total_steps(train, 100)
     train.epochs = None
-    assert total_steps(train, 100) == 7
+    assert steps.total_steps(train, 100) == 7
     train.steps = 0
     with pytest.raises(ValueError, match="must be above 0"):
-        total_steps(train, 100)
+        steps.total_steps(train, 100)
 
 
 def test_loss_against_numpy():
@@ -166,9 +213,9 @@ def test_loss_against_numpy():
     log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     for smoothing in (0.0, 0.1):
         targets = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
-        loss, correct = steps.loss_and_correct(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), smoothing)
-        np.testing.assert_allclose(loss, -(targets * log_softmax).sum(1).mean(), rtol=1e-5)
-        assert correct == (logits.argmax(1) == labels).sum()
+        found = steps.measure(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), smoothing)
+        np.testing.assert_allclose(found.loss, -(targets * log_softmax).sum(1).mean(), rtol=1e-5)
+        assert (found.correct, found.shown) == ((logits.argmax(1) == labels).sum(), 9)
 
 
 def make_pieces(config, net, looped, devices=None):
@@ -197,10 +244,11 @@ def test_the_loop_on_the_device_takes_the_same_steps():
     results = []
     for looped in (False, True):
         state, run = make_pieces(config, net, looped)
-        state, losses, corrects = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES)
-        assert losses.shape == corrects.shape == (5,)
+        state, found = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES)
+        assert found.loss.shape == found.correct.shape == (5,)
+        assert found.shown.tolist() == [8] * 5
         assert int(state.step) == 5
-        results.append((jax.device_get(numbers(state)), losses))
+        results.append((jax.device_get(numbers(state)), found.loss))
     # XLA fuses the two programs differently: float32 rounding, five steps of it.
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), results[0][0], results[1][0])
@@ -222,8 +270,8 @@ def test_one_step_against_the_gradient_by_hand():
         return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS[INDICES[0]]).mean()
 
     loss, gradient = jax.jit(jax.value_and_grad(objective))(params)
-    state, losses, _ = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES[:1])
-    np.testing.assert_allclose(losses[0], loss, rtol=1e-5)
+    state, found = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES[:1])
+    np.testing.assert_allclose(found.loss[0], loss, rtol=1e-5)
     jax.tree.map(
         lambda new, old, g: np.testing.assert_allclose(new, old - 0.1 * g, rtol=1e-4, atol=1e-6),
         jax.device_get(state.params),
@@ -238,8 +286,8 @@ def test_bfloat16_trains_with_float32_parameters():
     net = nets.create("layer_pattern", 4, features=4, width=8)
     state, run = make_pieces(config, net, False)
     images, labels = jnp.asarray(IMAGES), jnp.asarray(LABELS)
-    state, losses, _ = run(state, images, labels, INDICES)
-    assert losses.dtype == np.float32 and np.isfinite(losses).all()
+    state, found = run(state, images, labels, INDICES)
+    assert found.loss.dtype == np.float32 and np.isfinite(found.loss).all()
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
     config.train.dtype = "float16"
     with pytest.raises(ValueError, match="train.dtype .*'float16'.*float32, bfloat16"):
@@ -256,8 +304,8 @@ def test_two_devices_train_as_one(tmp_path):
     config.augment.pad = 1
     net = nets.create("layer_pattern", 4, features=4, width=8, norm=True, dropout=0.3)
     state, run = make_pieces(config, net, False)
-    state, losses, _ = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES)
-    np.testing.assert_allclose(two["losses"], losses, rtol=1e-4)
+    state, found = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES)
+    np.testing.assert_allclose(two["losses"], found.loss, rtol=1e-4)
     for i, leaf in enumerate(jax.tree.leaves(numbers(state))):
         # A sum over two halves rounds otherwise than over the whole; five steps of it.
         np.testing.assert_allclose(two[f"arr_{i}"], leaf, rtol=2e-3, atol=1e-5)

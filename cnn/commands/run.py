@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from typing import Any
 
 from absl import app, flags
@@ -12,7 +13,11 @@ from cnn.commands import program
 CONFIG = shared.define_config("digits", "The run: a name of configs/, or a config file.")
 WORKDIR = shared.define_workdir("Directory of the run; by default runs/ and the name of the config.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do with the run.")
-IMAGES = flags.DEFINE_list("images", [], "With --mode=predict: picture files, separated by commas.")
+IMAGES = flags.DEFINE_multi_string(
+    "images", [], 'With --mode=predict: files, folders and patterns such as "scans/*.png", separated by commas.'
+)
+TOP = flags.DEFINE_integer("top", 3, "With --mode=predict: classes that are shown for each picture.", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", None, "With --mode=predict: a .csv or .json file for the predictions.")
 NET = shared.define_net()
 CPU_DEVICES = shared.define_cpu_devices(
     1, "On a CPU: number of devices that batches are split over; 0: one for each core, if the batch divides."
@@ -56,10 +61,23 @@ def use(run: Any) -> None:
 
         print(json.dumps(evaluate_run(run), indent=2))
     else:
-        from cnn.training.predict import predict
+        _predict(run)
 
-        for prediction in predict(run, IMAGES.value):
-            print(f"{prediction.path}: {prediction.class_name} ({prediction.probability:.1%})")
+
+def _predict(run: Any) -> None:
+    """Prints the classes of pictures and, to stderr, what is to be known of them."""
+    from cnn.training import predict
+
+    if OUTPUT.value:
+        predict.check_output(OUTPUT.value)  # before any work
+    predictions = predict.predict(run, predict.find_pictures(IMAGES.value))
+    for prediction in predictions:
+        shown = (f"{name} ({probability:.1%})" for name, probability in prediction.top(TOP.value))
+        print(f"{prediction.path}: {', '.join(shown)}")
+    if OUTPUT.value:
+        predict.write_predictions(OUTPUT.value, predictions, TOP.value)
+    warning = predict.polarity_warning(run, predictions)
+    print(*filter(None, [warning, predict.how_pictures_are_seen(run)]), sep="\n", file=sys.stderr)
 
 
 def workdir() -> str:

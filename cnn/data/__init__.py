@@ -5,7 +5,7 @@
 pictures in `image_files`, augmentation in `augment`.
 """
 
-from cnn.data.dataset import IN_MEMORY, Dataset, batch_indices, from_arrays, is_own, load, normalise, subset
+from cnn.data.dataset import IN_MEMORY, Dataset, batch_indices, batches, from_arrays, is_own, load, normalise, subset
 from cnn.data.image_files import DataError, load_images
 from cnn.data.readers import Split
 
@@ -15,6 +15,7 @@ __all__ = [
     "Dataset",
     "Split",
     "batch_indices",
+    "batches",
     "from_arrays",
     "is_own",
     "load",

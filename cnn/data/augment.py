@@ -128,7 +128,7 @@ def brightness_contrast(key: jax.Array, images: jax.Array, brightness: float, co
     return jax.vmap(change)(jax.random.split(key, images.shape[0]), images)
 
 
-def misplace(key: jax.Array, images: jax.Array, fraction: float) -> tuple[jax.Array, jax.Array]:
+def shift_out_of_window(key: jax.Array, images: jax.Array, fraction: float) -> tuple[jax.Array, jax.Array]:
     """Turns some examples into windows that miss their object: what a net that is run densely sees most of the time.
 
     Such an image is moved along one axis by between a third of the window and all of it, along the other by up to half
@@ -146,7 +146,7 @@ def misplace(key: jax.Array, images: jax.Array, fraction: float) -> tuple[jax.Ar
       ValueError: a fraction outside [0, 1].
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"misplace: fraction (={fraction}) must be between 0 and 1")
+        raise ValueError(f"shift_out_of_window: fraction (={fraction}) must be between 0 and 1")
     n, height, width, channels = images.shape
     padded = jnp.pad(images, ((0, 0), (height, height), (width, width), (0, 0)))  # (N, 3H, 3W, C)
 

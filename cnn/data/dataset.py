@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -304,3 +304,19 @@ def batch_indices(seed: int, step: int, *, batch_size: int, num_examples: int, s
     epochs = -(-(skip + count) // num_examples)  # rounded up
     stream = np.concatenate([_permutation(seed, first + e, num_examples) for e in range(epochs)])
     return stream[skip : skip + count].reshape(steps, batch_size)
+
+
+def batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Indices of examples in order, in batches of one size; the last one repeats its last example.
+
+    Programs are compiled for one size of batch; whoever computes with a batch drops what the repeats give.
+
+    Args:
+      count: number of examples.
+      size: examples in a batch, at least 1.
+
+    Yields:
+      (int64 [size], how many of them are no repeats).
+    """
+    for start in range(0, count, size):
+        yield np.minimum(np.arange(start, start + size), count - 1), min(size, count - start)

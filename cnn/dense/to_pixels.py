@@ -127,7 +127,7 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
     if class_index is not None and not 0 <= class_index < classes:
         raise ValueError(f"best_boxes: class_index (={class_index}) must be between 0 and {classes - 1}")
     if over == "probabilities":
-        scores = _log_softmax(scores)
+        scores = log_softmax(scores)
     if class_index is not None:
         scores = scores[..., class_index : class_index + 1]
     flat = scores.reshape(count, -1)
@@ -141,8 +141,15 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
     )
 
 
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, exact also where they round to 1 (the largest term, exp(0), is left to log1p)."""
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Logarithms of probabilities, exact also where they round to 1 (the largest term, exp(0), is left to log1p).
+
+    Args:
+      scores: class scores [..., K], float64.
+
+    Returns:
+      Their softmax's logarithm [..., K].
+    """
     shifted = scores - scores.max(axis=-1, keepdims=True)
     others = np.exp(shifted)
     np.put_along_axis(others, shifted.argmax(axis=-1, keepdims=True), 0, axis=-1)

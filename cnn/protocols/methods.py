@@ -176,8 +176,7 @@ def view_logits(run: Run, views: np.ndarray, batch: int) -> np.ndarray:
       Logits [M, K].
     """
     found = []
-    for start in range(0, len(views), batch):
-        indices = np.minimum(np.arange(start, start + batch), len(views) - 1)
+    for indices, _ in data.batches(len(views), batch):
         found.append(evaluate.logits(run.net, run.variables, views[indices], run.mean, run.std))
     return np.concatenate([np.asarray(x) for x in found])[: len(views)]
 

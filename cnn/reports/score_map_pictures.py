@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn.dense.grid import Grid
-from cnn.dense.to_pixels import Best, heat_map
+from cnn.dense.to_pixels import Best, heat_map, log_softmax
 from cnn.reports.figure import ORANGE, SKY, class_name, figure, outline, show
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def score_map_picture(
         class_index = int(scores.max(axis=(0, 1)).argmax())
     # The largest score rather than probability: many windows may round to a probability of 1.
     best = np.unravel_index(scores[..., class_index].argmax(), scores.shape[:2])
-    probability = _softmax(scores)[..., class_index]
+    probability = np.exp(log_softmax(scores))[..., class_index]
     name = class_name(class_names, class_index)
     windows = grid.window_boxes()
     panel = 3.6 * _aspect(image)
@@ -102,7 +102,7 @@ def class_heat_picture(
       ValueError: if there is no class to draw, or the scores are not those of the grid.
     """
     scores = np.asarray(scores, np.float64)
-    probability = _softmax(scores)
+    probability = np.exp(log_softmax(scores))
     if classes is None:
         # By score where probabilities round to the same number.
         order = np.lexsort((-scores.max(axis=(0, 1)), -probability.max(axis=(0, 1))))
@@ -213,11 +213,6 @@ def class_map_picture(path: str, image: np.ndarray, classes: np.ndarray, class_n
 def _heat(axes: "Axes", values: np.ndarray, grid: Grid, image: np.ndarray) -> "AxesImage":
     """Lays probabilities [h, w] over the image; pixels of no window stay bare."""
     return axes.imshow(heat_map(values, grid, image.shape), cmap="viridis", vmin=0, vmax=1, alpha=0.8)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def _aspect(image: np.ndarray) -> float:

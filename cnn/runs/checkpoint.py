@@ -108,6 +108,8 @@ class Run(NamedTuple):
       image_shape: (H, W, C) it was trained on: the window of a dense run.
       workdir: directory of the run.
       step: number of steps trained.
+      border_brightness: what the borders of nearly all training images have, from 0.5 % to 99.5 % of them, in units of
+        the full range; None for runs that did not save it.
     """
 
     net: Net
@@ -119,6 +121,7 @@ class Run(NamedTuple):
     image_shape: tuple[int, int, int]
     workdir: str
     step: int
+    border_brightness: tuple[float, float] | None = None
 
 
 def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -> Run:
@@ -165,6 +168,7 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -
         (height, width, channels),
         workdir,
         step,
+        tuple(facts["border_brightness"]) if "border_brightness" in facts else None,
     )
 
 

@@ -130,13 +130,8 @@ def save(config: Config, workdir: str) -> None:
     os.makedirs(workdir, exist_ok=True)
     wanted = as_saved(config)
     if os.path.exists(os.path.join(workdir, "config.json")):
-        saved, now = (_comparable(tree) for tree in (json.loads(load(workdir).to_json()), wanted))
-        saved = DEFAULTS_FOR_OLD_RUNS | saved
-        differ = [
-            f"{field} is {saved.get(field)!r} there and {now.get(field)!r} here{_changed(saved, now, field)}"
-            for field in {**saved, **now}
-            if saved.get(field) != now.get(field) and not field.startswith(MAY_CHANGE_ON_RESUME)
-        ]
+        found = differences(config, workdir)
+        differ = [text for field, text in found.items() if not field.startswith(MAY_CHANGE_ON_RESUME)]
         if differ:
             raise ValueError(f"{workdir!r} holds another run: {'; '.join(differ)}. Choose another --workdir")
     for field in CODE_FIELDS:
@@ -147,6 +142,29 @@ def save(config: Config, workdir: str) -> None:
             os.makedirs(copies, exist_ok=True)
             shutil.copyfile(source, os.path.join(copies, os.path.basename(source)))
     logs.write_json(os.path.join(workdir, "config.json"), wanted)
+
+
+def differences(config: Config, workdir: str) -> dict[str, str]:
+    """Fields in which a config differs from the one that is saved in a workdir.
+
+    Args:
+      config: the config.
+      workdir: directory of a run.
+
+    Returns:
+      field -> what it is there and here; empty if the configs are the same.
+
+    Raises:
+      FileNotFoundError: if the directory holds no run.
+      ValueError: if a file that the config names does not exist.
+    """
+    saved, now = (_comparable(tree) for tree in (json.loads(load(workdir).to_json()), as_saved(config)))
+    saved = DEFAULTS_FOR_OLD_RUNS | saved
+    return {
+        field: f"{field} is {saved.get(field)!r} there and {now.get(field)!r} here{_changed(saved, now, field)}"
+        for field in {**saved, **now}
+        if saved.get(field) != now.get(field)
+    }
 
 
 def load(workdir: str) -> Config:

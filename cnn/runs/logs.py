@@ -174,13 +174,13 @@ class Progress:
 
             self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
 
-    def update(self, step: int, loss: float, accuracy: float) -> float:
+    def update(self, step: int, loss: float, accuracy: float | None) -> float:
         """Shows where the run stands; plain lines at most every five seconds.
 
         Args:
           step: number of steps done.
           loss: recent mean, nats.
-          accuracy: recent mean.
+          accuracy: recent mean; None where no example showed its object.
 
         Returns:
           Examples per second since the last update.
@@ -188,7 +188,7 @@ class Progress:
         now = time.monotonic()
         rate = (step - self._last[1]) * self._batch_size / max(now - self._last[0], 1e-9)
         self._last = (now, step)
-        text = f"loss {loss:.4f}  accuracy {accuracy:.4f}"
+        text = f"loss {loss:.4f}" if accuracy is None else f"loss {loss:.4f}  accuracy {accuracy:.4f}"
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
@@ -198,7 +198,21 @@ class Progress:
             print(f"step {step}/{self._total}  {text}  {rate:.0f} images/s  {left:.0f} s left", flush=True)
         return rate
 
-    def close(self) -> None:
+    def note(self, text: str) -> None:
+        """Prints a line that stays, above the bar if there is one.
+
+        Args:
+          text: the line.
+        """
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+        else:
+            print(text, flush=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()

@@ -11,6 +11,7 @@ import numpy as np
 from cnn import data, geometry
 from cnn.nets import Net
 from cnn.runs.checkpoint import Run
+from cnn.runs.config import Config
 from cnn.runtime.compiler import jit_net
 from cnn.runtime.devices import Devices
 
@@ -140,11 +141,10 @@ def evaluate(
     table = geometry.table(net, split.images.shape[1:])
     score = _compiled_score(tuple(devices.compiler_options(table.macs).items()))
     parts = []
-    for start in range(0, count, batch_size):
-        indices = np.minimum(np.arange(start, start + batch_size), count - 1)
+    for indices, real in data.batches(count, batch_size):
         batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
         scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
-        parts.append([np.asarray(values)[: min(batch_size, count - start)] for values in scored])
+        parts.append([np.asarray(values)[:real] for values in scored])
     predicted, ranks, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
     classes = table[-1].output_shape[-1]
     confusion = np.zeros((classes, classes), np.int64)
@@ -158,6 +158,29 @@ def evaluate(
         confusion=confusion,
         class_examples=np.bincount(split.labels, minlength=classes),
     )
+
+
+def score_split(
+    net: Net, variables: Any, config: Config, dataset: data.Dataset, split: str, devices: Devices | None = None
+) -> Metrics:
+    """Metrics of a trained net on a split of the data it was trained on.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+      config: of the run: eval.batch_size and train.dtype.
+      dataset: with the constants that images are normalised by.
+      split: "train", "validation" or "test".
+      devices: where; None: all local devices.
+
+    Returns:
+      The split's `Metrics`.
+
+    Raises:
+      ValueError: if the split is empty.
+    """
+    options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, "devices": devices}
+    return evaluate(net, variables, getattr(dataset, split), dataset.mean, dataset.std, **options)
 
 
 def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,6 @@ The seeds differ in initialisation, order of the examples, augmentation and drop
 the numbers that it would end in by itself, whichever seeds stand beside it; side by side in one kernel, to rounding.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,16 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from cnn import data, geometry
 from cnn.data import Dataset
 from cnn.nets import Net
-from cnn.runs import checkpoint
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options
 from cnn.runtime.devices import AXIS, Devices
-from cnn.training import optimizer, steps
-from cnn.training.evaluate import Metrics, evaluate
-from cnn.training.steps import total_steps
+from cnn.training import loop, steps
+from cnn.training.evaluate import Metrics
+from cnn.training.loop import Pauses, Program, Task
+from cnn.training.steps import StepResult
 
 
 class SeedRun(NamedTuple):
@@ -43,7 +41,7 @@ class SeedRun(NamedTuple):
     diverged: int | None
 
 
-class Together(NamedTuple):
+class TrainedSeeds(NamedTuple):
     """Seeds that were trained together.
 
     Attributes:
@@ -84,7 +82,7 @@ def share(devices: Devices, seeds: int, each: int | None = None) -> tuple[int, i
 
 def train_seeds(
     config: Config, dataset: Dataset, seeds: Sequence[int], devices: Devices | None = None, each: int | None = None
-) -> Together:
+) -> TrainedSeeds:
     """Trains one net for each seed, as `cnn.train` would train each; nothing is written.
 
     Args:
@@ -103,11 +101,11 @@ def train_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={list(seeds)}) must be different ones, at least one")
     devices = devices or Devices()
-    net = checkpoint.make_net(config, dataset.num_classes)
-    # Of all the devices, also where a few seeds take a part of them: what a seed ends in must not depend on how many.
-    options = devices.compiler_options(geometry.table(net, dataset.image_shape).macs)
+    task = loop.make_task(config, dataset)
+    # The options for all devices, even where a few seeds use only some: a seed's result must not depend on how many.
+    options = devices.compiler_options(task.macs)
     count, each = share(devices, len(seeds), each)
-    trainer = _Trainer(config, dataset, net, Devices(count), options)
+    trainer = _Trainer(task, Devices(count), options)
     runs: list[SeedRun] = []
     seconds = 0.0
     for start in range(0, len(seeds), count * each):
@@ -116,112 +114,82 @@ def train_seeds(
         trained, took = trainer.train(group + group[-1:] * missing)
         runs += trained[: len(group)]
         seconds += took
-    return Together(net, runs, seconds / trainer.epochs / len(seeds), trainer.step_bytes)
+    return TrainedSeeds(task.net, runs, seconds / task.epochs(task.total) / len(seeds), trainer.step_bytes)
 
 
 class _Trainer:
     """What all groups of seeds share: the compiled step above all."""
 
-    def __init__(self, config: Config, dataset: Dataset, net: Net, devices: Devices, options: Options) -> None:
-        self.config, self.dataset, self.net, self.devices, self.options = config, dataset, net, devices, options
-        count, batch_size = len(dataset.train.labels), config.train.batch_size
-        self.total = total_steps(config.train, count)
-        self.epochs = self.total * batch_size / count
-        self.validate = max(1, round(config.eval.every_epochs * count / batch_size))
-        schedule = optimizer.make_schedule(config.train, self.total)
-        self.optimizer = optimizer.make_optimizer(config.train, schedule, total_steps=self.total)
-        self.step = steps.make_step(net, self.optimizer, config, dataset.mean, dataset.std)
-        self.data = devices.replicate((dataset.train.images, dataset.train.labels))
+    def __init__(self, task: Task, devices: Devices, options: Options) -> None:
+        self.task, self.devices, self.options = task, devices, options
+        train = task.dataset.train
+        self.data = devices.replicate((train.images, train.labels))
+        self.step = task.step()
         self.compiled: dict[int, Callable[..., Any]] = {}
         self.step_bytes = 0
 
     def train(self, seeds: Sequence[int]) -> tuple[list[SeedRun], float]:
         """Trains a group of seeds; returns them and the seconds that the steps took."""
-        shape = self.dataset.image_shape
-        states = [steps.init_state(self.net, self.optimizer, shape, seed) for seed in seeds]
+        task = self.task
+        states = [task.first_state(seed) for seed in seeds]
         state = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), self.devices.split())
         run = self._compile(state)
-        curves: list[list[dict[str, float]]] = [[] for _ in seeds]
-        lost = np.full(len(seeds), -1)
-        seconds, done = 0.0, 0
-        while done < self.total:
-            stop = min(done + self.validate, self.total)
-            rows = np.stack([self._indices(seed, done, stop - done) for seed in seeds], axis=1)
-            start = time.monotonic()
-            losses = []
-            for row in rows:
-                state, loss, _ = run(state, *self.data, row)
-                losses.append(loss)
-            found = np.stack(jax.device_get(losses))  # waits for all of them
-            seconds += time.monotonic() - start
-            bad = ~np.isfinite(found)
-            lost = np.where((lost < 0) & bad.any(axis=0), done + bad.argmax(axis=0), lost)
-            done = stop
-            for i, line in enumerate(self._validation(state, done)):
-                curves[i].append({**line, "train_loss": float(found[:, i].mean())})
-        variables = [self._variables(state, i) for i in range(len(seeds))]
-        found_lost = [None if step < 0 else int(step) for step in lost]
-        parts = zip(seeds, variables, curves, found_lost, strict=True)
-        return [SeedRun(*part) for part in parts], seconds
 
-    def _indices(self, seed: int, step: int, count: int) -> np.ndarray:
-        examples, batch_size = len(self.dataset.train.labels), self.config.train.batch_size
-        return data.batch_indices(seed, step, batch_size=batch_size, num_examples=examples, steps=count)
+        def advance(state: steps.State, indices: list[np.ndarray]) -> tuple[steps.State, list[StepResult]]:
+            results = []
+            for rows in np.stack(indices, axis=1):
+                state, result = run(state, *self.data, rows)
+                results.append(result)
+            together = steps.stacked(results)
+            return state, [StepResult(*(values[:, i] for values in together)) for i in range(len(seeds))]
+
+        def variables(state: steps.State, i: int) -> dict[str, Any]:
+            return jax.tree.map(lambda leaf: np.asarray(leaf[i]), state.variables)
+
+        logs = [_SeedLog(task) for _ in seeds]
+        pauses = Pauses(validate=max(1, task.validate_every))
+        program = Program(seeds, advance, variables)
+        state = loop.train(task, program, state, pauses, logs, devices=self.devices)
+        runs = [SeedRun(seed, variables(state, i), logs[i].curve, logs[i].diverged) for i, seed in enumerate(seeds)]
+        return runs, logs[0].seconds
 
     def _compile(self, state: steps.State) -> Callable[..., Any]:
         """The step of as many seeds as the state holds."""
         count = len(state.step)
         if count not in self.compiled:
             jitted = step_of_seeds(self.step, self.devices, self.options)
-            rows = np.zeros((count, self.config.train.batch_size), np.int32)
+            rows = np.zeros((count, self.task.config.train.batch_size), np.int32)
             self.compiled[count] = jitted.lower(state, *self.data, rows).compile()
             self.step_bytes = max(self.step_bytes, self._bytes(self.compiled[count]) * self.devices.count // count)
         return self.compiled[count]
 
     def _bytes(self, compiled: Any) -> int:
-        """Of one device: what the program holds at once, its inputs (but for the data set) among it."""
-        found = compiled.memory_analysis()
+        """What the program holds at once on one device: its inputs without the data set, outputs and workspace."""
+        sizes = compiled.memory_analysis()
         own = sum(part.nbytes for part in self.data)
-        outputs = found.output_size_in_bytes - found.alias_size_in_bytes
-        return found.argument_size_in_bytes - own + outputs + found.temp_size_in_bytes
-
-    def _variables(self, state: steps.State, i: int) -> dict[str, Any]:
-        return jax.tree.map(lambda leaf: np.asarray(leaf[i]), state.variables)
-
-    def _validation(self, state: steps.State, step: int) -> list[dict[str, float]]:
-        """A line of each seed's curve."""
-        epoch = round(step * self.config.train.batch_size / len(self.dataset.train.labels), 4)
-        lines: list[dict[str, float]] = [{"epoch": epoch} for _ in range(len(state.step))]
-        if len(self.dataset.validation.labels):
-            for i, line in enumerate(lines):
-                found = score(
-                    self.net, self._variables(state, i), self.config, self.dataset, "validation", self.devices
-                )
-                line |= {"validation_accuracy": found.accuracy, "validation_loss": found.loss}
-        return lines
+        outputs = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+        return sizes.argument_size_in_bytes - own + outputs + sizes.temp_size_in_bytes
 
 
-def score(
-    net: Net, variables: Any, config: Config, dataset: Dataset, split: str, devices: Devices | None = None
-) -> Metrics:
-    """Metrics of a trained net on a split of the data it was trained on.
+class _SeedLog:
+    """Keeps one seed's curve; a loss that is not finite is noted, and training goes on."""
 
-    Args:
-      net: the classifier.
-      variables: its variables.
-      config: of the run.
-      dataset: with the constants that images are normalised by.
-      split: "train", "validation" or "test".
-      devices: where; None: all local devices.
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.curve: list[dict[str, float]] = []
+        self.diverged: int | None = None
+        self.seconds = 0.0
 
-    Returns:
-      The split's `Metrics`.
+    def steps(self, first: int, stop: int, result: StepResult, seconds: float) -> None:
+        self.seconds += seconds
+        bad = np.flatnonzero(~np.isfinite(result.loss))
+        if len(bad) and self.diverged is None:
+            self.diverged = first + int(bad[0])
+        epoch = round(self._task.epochs(stop), 4)
+        self.curve.append({"epoch": epoch, "train_loss": float(result.loss.mean())})
 
-    Raises:
-      ValueError: if the split is empty.
-    """
-    options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, "devices": devices}
-    return evaluate(net, variables, getattr(dataset, split), dataset.mean, dataset.std, **options)
+    def validation(self, step: int, metrics: Metrics) -> None:
+        self.curve[-1] |= {"validation_accuracy": metrics.accuracy, "validation_loss": metrics.loss}
 
 
 def step_of_seeds(step: steps.Step, devices: Devices, options: Options) -> Any:
@@ -234,16 +202,16 @@ def step_of_seeds(step: steps.Step, devices: Devices, options: Options) -> Any:
 
     Returns:
       Compiled: (states with a leading axis of seeds (donated), uint8 images, int32 labels, int32 indices [seeds, B])
-      -> (states, mean losses [seeds], numbers right [seeds]).
+      -> (states, `StepResult` of arrays [seeds]).
     """
 
-    def one(state: steps.State, images: jax.Array, labels: jax.Array, row: jax.Array) -> steps.Stepped:
+    def one(state: steps.State, images: jax.Array, labels: jax.Array, row: jax.Array) -> tuple[steps.State, StepResult]:
         return step(state, images[row], labels[row])
 
     def of_a_device(states: Any, images: jax.Array, labels: jax.Array, rows: jax.Array) -> Any:
         if len(rows) == 1:  # by itself: under vmap, also of one, a convolution becomes a grouped one
-            stepped = one(jax.tree.map(lambda leaf: leaf[0], states), images, labels, rows[0])
-            return jax.tree.map(lambda leaf: leaf[None], stepped)
+            single = one(jax.tree.map(lambda leaf: leaf[0], states), images, labels, rows[0])
+            return jax.tree.map(lambda leaf: leaf[None], single)
         return jax.vmap(one, in_axes=(0, None, None, 0))(states, images, labels, rows)
 
     each, whole = PartitionSpec(AXIS), PartitionSpec()

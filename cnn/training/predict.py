@@ -1,5 +1,8 @@
-"""Class and probability for a user's own pictures."""
+"""Classes and probabilities of the user's own pictures, and the files that predictions are written to."""
 
+import csv
+import glob
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,24 +10,87 @@ import jax
 import numpy as np
 
 from cnn import data
+from cnn.data import DataError
+from cnn.data.readers import EXTENSIONS
+from cnn.runs import logs
 from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
 
+BORDER_MARGIN = 0.25  # brightness by which a picture's border may lie outside of what the training images' borders have
+OUTPUTS = (".csv", ".json")
+
 
 class Prediction(NamedTuple):
-    """What a net says of one picture.
+    """A net's answer for one picture.
 
     Attributes:
-      path: of the picture.
-      class_name: of the most probable class.
-      probability: of it, from the softmax.
-      probabilities: of all classes, float32 [K].
+      path: path of the picture.
+      class_name: name of the most probable class.
+      probability: probability of that class, from the softmax.
+      probabilities: probabilities of all classes, float32 [K].
+      class_names: names of all classes.
+      border: brightness of the picture's border (`border_brightness`).
     """
 
     path: str
     class_name: str
     probability: float
     probabilities: np.ndarray
+    class_names: Sequence[str]
+    border: float
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The `count` most probable classes with their probabilities, best first; fewer if there are fewer."""
+        best = [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
+        return [(self.class_names[i], float(self.probabilities[i])) for i in best]
+
+
+def find_pictures(names: Sequence[str]) -> list[str]:
+    """Files that a command line names.
+
+    Args:
+      names: each a file, a folder (all PNG and JPEG files in it and in its folders, sorted by path), a pattern such as
+        "scans/*.png", or several of these separated by commas. A file whose own name has commas is found first.
+
+    Returns:
+      Paths.
+
+    Raises:
+      DataError: if a name stands for no file; says which.
+    """
+    paths = []
+    for name in names:
+        parts = name.split(",")
+        while parts:
+            # The longest run of parts that is a name: "a,b.png" where there is such a file, else "a".
+            runs = (",".join(parts[:length]) for length in range(len(parts), 0, -1))
+            length, files = next(((run.count(",") + 1, files) for run in runs if (files := _files(run))), (1, []))
+            if not files and parts[0]:
+                raise DataError(f"--images: there is no picture {parts[0]!r}; name files, folders or patterns")
+            paths += files
+            parts = parts[length:]
+    return paths
+
+
+def _files(name: str) -> list[str]:
+    """Files that one name stands for; none if there are none."""
+    if os.path.isdir(name):
+        found = [os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files]
+        return sorted(path for path in found if path.lower().endswith(EXTENSIONS))
+    return [name] if os.path.isfile(name) else sorted(path for path in glob.glob(name, recursive=True))
+
+
+def border_brightness(images: np.ndarray) -> np.ndarray:
+    """Mean brightness of the outermost pixels of each image.
+
+    Args:
+      images: uint8 [N, H, W, C].
+
+    Returns:
+      float64 [N], in units of the full range: 0 is black, 1 is white.
+    """
+    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    return np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1).mean(axis=1) / 255
 
 
 def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
@@ -32,8 +98,8 @@ def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`).
-      paths: of PNG or JPEG files of any size, with the polarity of the training images (digits and MNIST: bright
-        strokes on black).
+      paths: PNG or JPEG files of any size, with the polarity of the training images (digits and MNIST: bright strokes
+        on black).
 
     Returns:
       One `Prediction` for each path.
@@ -43,16 +109,105 @@ def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
       FloatingPointError: if the scores of a picture are not finite.
     """
     height, width, channels = run.image_shape
-    images = data.load_images(paths, (height, width), channels)
-    scores = evaluate.logits(run.net, run.variables, images, run.mean, run.std)
-    probabilities = np.asarray(jax.nn.softmax(scores, axis=1))
     predictions = []
-    for path, row in zip(paths, probabilities, strict=True):
-        if np.isnan(row).any():
-            raise FloatingPointError(
-                f"{path}: the net's scores are not finite, so that no class is the most probable; its training at step "
-                f"{run.step} had diverged: train again with a lower train.learning_rate"
-            )
-        best = int(row.argmax())
-        predictions.append(Prediction(path, run.class_names[best], float(row[best]), row))
+    for indices, count in data.batches(len(paths), min(len(paths), run.config.eval.batch_size)):
+        some = [paths[int(i)] for i in indices[:count]]
+        images = data.load_images(some, (height, width), channels)
+        filled = images[indices - indices[0]]  # the last batch as long as the others
+        scores = evaluate.logits(run.net, run.variables, filled, run.mean, run.std)
+        probabilities = np.asarray(jax.nn.softmax(scores, axis=1))[:count]
+        for path, row, border in zip(some, probabilities, border_brightness(images).tolist(), strict=True):
+            if np.isnan(row).any():
+                raise FloatingPointError(
+                    f"{path}: the net's scores are not finite, so that no class is the most probable; its training at "
+                    f"step {run.step} had diverged: train again with a lower train.learning_rate"
+                )
+            best = int(row.argmax())
+            predictions.append(Prediction(path, run.class_names[best], float(row[best]), row, run.class_names, border))
     return predictions
+
+
+def polarity_warning(run: Run, predictions: Sequence[Prediction]) -> str | None:
+    """Says which pictures look inverted beside the training images: dark on bright instead of bright on dark.
+
+    A picture counts if the brightness of its border lies outside that of nearly all training images by more than
+    `BORDER_MARGIN`. Photographs have borders of every brightness, and are never warned of.
+
+    Args:
+      run: the trained net; runs that were saved before data.json held the borders' brightness give no warning.
+      predictions: from `predict`.
+
+    Returns:
+      One line; None if nothing is to be said.
+    """
+    if run.border_brightness is None:
+        return None
+    low, high = run.border_brightness
+    odd = [p for p in predictions if not low - BORDER_MARGIN <= p.border <= high + BORDER_MARGIN]
+    if not odd:
+        return None
+    which = odd[0].path if len(odd) == 1 else f"{odd[0].path} and {len(odd) - 1} more"
+    return (
+        f"warning: {which}: the border has a brightness of {odd[0].border:.2f} (0: black, 1: white), that of the "
+        f"training images {low:.2f} to {high:.2f}; if the picture shows dark on bright where they show bright on dark, or the reverse, "
+        f"invert it"
+    )
+
+
+def how_pictures_are_seen(run: Run) -> str:
+    """One line on what of a picture is classified, and why a dense run can answer otherwise.
+
+    Args:
+      run: the trained net.
+
+    Returns:
+      The line.
+    """
+    height, width, _ = run.image_shape
+    return (
+        f"Each picture was resized until it just covers {height}x{width} pixels, and its centre classified; "
+        f"experiments.dense_eval leaves the picture's size and looks at every {height}x{width} window, and may answer "
+        f"otherwise."
+    )
+
+
+def write_predictions(path: str, predictions: Sequence[Prediction], top: int) -> None:
+    """Writes predictions to a file.
+
+    Args:
+      path: ends in .csv: a row for each picture: path, class, probability, then class_2, probability_2 and so on; or in
+        .json: a list of {"path", "classes": [{"class", "probability"}]}, best class first.
+      predictions: from `predict`.
+      top: classes for each picture.
+
+    Raises:
+      ValueError: if the file's name ends otherwise.
+    """
+    check_output(path)
+    if path.endswith(".json"):
+        rows = [
+            {"path": p.path, "classes": [{"class": name, "probability": value} for name, value in p.top(top)]}
+            for p in predictions
+        ]
+        logs.write_json(path, rows)
+        return
+    most = max((len(p.top(top)) for p in predictions), default=1)
+    numbered = ["" if place == 1 else f"_{place}" for place in range(1, most + 1)]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", *(f"{column}{number}" for number in numbered for column in ("class", "probability"))])
+        for p in predictions:
+            writer.writerow([p.path, *(cell for name, value in p.top(top) for cell in (name, f"{value:.6g}"))])
+
+
+def check_output(path: str) -> None:
+    """Raises for a file of predictions that would be neither a table nor JSON.
+
+    Args:
+      path: where predictions are to be written.
+
+    Raises:
+      ValueError: if it ends in neither .csv nor .json.
+    """
+    if not path.endswith(OUTPUTS):
+        raise ValueError(f"--output={path}: predictions are written to a .csv or a .json file")

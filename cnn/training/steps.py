@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from cnn import data, nets
-from cnn.data.augment import augment, misplace
+from cnn.data.augment import augment, shift_out_of_window
 from cnn.nets import Net
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options, jit_once
@@ -70,9 +70,23 @@ def total_steps(train: Config, num_examples: int) -> int:
     return total
 
 
-Stepped = tuple[State, jax.Array, jax.Array]  # state, mean loss, number right
-Step = Callable[[State, jax.Array, jax.Array], Stepped]
-RunSteps = Callable[[State, jax.Array, jax.Array, np.ndarray], tuple[State, np.ndarray, np.ndarray]]
+class StepResult(NamedTuple):
+    """What a step measures on its batch, before it changes the parameters.
+
+    Attributes:
+      loss: mean cross-entropy, nats, float32 scalar.
+      correct: examples that show their object and are classified right, int32 scalar.
+      shown: examples that show their object, int32 scalar: the whole batch, but for those that
+        `cnn.data.augment.shift_out_of_window` moved.
+    """
+
+    loss: Any
+    correct: Any
+    shown: Any
+
+
+Step = Callable[[State, jax.Array, jax.Array], tuple[State, StepResult]]
+RunSteps = Callable[[State, jax.Array, jax.Array, np.ndarray], tuple[State, StepResult]]
 
 
 def init_state(net: Net, optimizer: optax.GradientTransformation, image_shape: tuple[int, ...], seed: int) -> State:
@@ -99,25 +113,29 @@ def _init_optimizer(optimizer: optax.GradientTransformation, params: Any) -> Any
     return optimizer.init(params)
 
 
-def loss_and_correct(
+def measure(
     logits: jax.Array, labels: jax.Array, label_smoothing: float, missed: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Mean cross-entropy against smoothed labels, and the number right.
+) -> StepResult:
+    """Mean cross-entropy against smoothed labels, and how many examples are right.
 
     Args:
       logits: [N, K].
       labels: int32 [N].
       label_smoothing: probability mass spread evenly over all classes.
-      missed: bool [N], examples that do not show their object: their target is even over all classes. None: all show.
+      missed: bool [N], examples that do not show their object: their target is even over all classes, and they are
+        neither right nor wrong. None: all show it.
 
     Returns:
-      float32 scalar in nats, int32 scalar.
+      The `StepResult`.
     """
     logits = logits.astype(jnp.float32)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1]), label_smoothing)
+    right = logits.argmax(axis=1) == labels
+    shown = jnp.int32(len(labels))
     if missed is not None:
         targets = jnp.where(missed[:, None], 1 / logits.shape[1], targets)
-    return optax.softmax_cross_entropy(logits, targets).mean(), (logits.argmax(axis=1) == labels).sum()
+        right, shown = right & ~missed, (~missed).sum(dtype=jnp.int32)
+    return StepResult(optax.softmax_cross_entropy(logits, targets).mean(), right.sum(), shown)
 
 
 def make_step(
@@ -137,7 +155,7 @@ def make_step(
       std: likewise.
 
     Returns:
-      (state, uint8 images [B, H, W, C], int32 labels [B]) -> (state, mean loss, number right).
+      (state, uint8 images [B, H, W, C], int32 labels [B]) -> (state, `StepResult`).
 
     Raises:
       ValueError: for an unknown train.dtype.
@@ -146,17 +164,18 @@ def make_step(
         raise ValueError(f"train.dtype (={config.train.dtype!r}) must be one of {', '.join(DTYPES)}")
     options = config.augment.to_dict()
 
-    def step(state: State, images: jax.Array, labels: jax.Array) -> Stepped:
+    def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, StepResult]:
         # fold_in(key, step), not a split chain: the keys of a step do not depend on how the run got there.
         key = jax.random.fold_in(state.key, state.step)
-        augment_key, dropout_key, background_key = jax.random.split(key, 3)
+        augment_key, dropout_key, missed_key = jax.random.split(key, 3)
         x = augment(augment_key, images.astype(jnp.float32) / 255, **options)
         missed = None
-        if config.train.background:
-            x, missed = misplace(background_key, x, config.train.background)
+        missed_fraction = config.train.background  # the field's name is that of the first runs
+        if missed_fraction:
+            x, missed = shift_out_of_window(missed_key, x, missed_fraction)
         x = data.normalise(x, mean, std).astype(config.train.dtype)
 
-        def objective(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+        def objective(params: Any) -> tuple[jax.Array, tuple[Any, StepResult]]:
             logits, statistics = net.apply(
                 {"params": params, **state.statistics},
                 x,
@@ -164,13 +183,13 @@ def make_step(
                 rngs={"dropout": dropout_key},
                 mutable=list(state.statistics),
             )
-            loss, correct = loss_and_correct(logits, labels, config.train.label_smoothing, missed)
-            return loss, (dict(statistics), correct)
+            result = measure(logits, labels, config.train.label_smoothing, missed)
+            return result.loss, (dict(statistics), result)
 
-        (loss, (statistics, correct)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (_, (statistics, result)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(state.step + 1, params, statistics, optimizer_state, state.key), loss, correct
+        return State(state.step + 1, params, statistics, optimizer_state, state.key), result
 
     return step
 
@@ -184,69 +203,86 @@ def make_run_steps(
 ) -> RunSteps:
     """Many steps with no work on the host between them.
 
-    On an accelerator they are one call: a loop whose number of turns is an argument, not part of its shape, so that
-    it makes no difference to the compiled program, or to a result, where a run paused to log, save or stop. On CPU
-    they are one asynchronous call each: XLA runs convolutions inside a loop an order of magnitude slower there (123
-    against 1,420 images per second for `full_cnn`, on a busy machine; https://github.com/jax-ml/jax/issues/12868),
-    and a call costs little.
+    On an accelerator they are one call: a loop whose number of turns is an argument, not part of its shape. Where a run
+    pauses to log, save or stop then makes no difference to the compiled program or to a result. On CPU they are one
+    asynchronous call each: XLA runs convolutions inside a loop an order of magnitude slower there
+    (https://github.com/jax-ml/jax/issues/12868), and a call costs little.
 
     Args:
       step: from `make_step`.
       devices: over which batches are split.
       length: the most steps of one call.
-      looped: which of the two; None: by the devices.
+      looped: whether the steps of a call are one loop on the device; None: by the devices.
       options: for the compiler, from `Devices.compiler_options`.
 
     Returns:
-      (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, float32 losses [S], numbers right
-      [S]), for 1 <= S <= length.
+      (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, `StepResult` of NumPy arrays [S]),
+      for 1 <= S <= length.
     """
     everywhere, split = devices.everywhere, devices.split()
     jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere, compiler_options=dict(options or {}))
 
-    def pick(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array) -> Stepped:
+    def pick(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array) -> tuple[State, StepResult]:
         return step(state, *lax.with_sharding_constraint((images[indices], labels[indices]), split))
 
-    if looped is None:
-        looped = devices.platform != "cpu"
-    if not looped:
-        shardings = (everywhere, everywhere, everywhere, split)
-        one = jit(pick, in_shardings=shardings)
+    if devices.platform != "cpu" if looped is None else looped:
+        shardings = (everywhere, everywhere, everywhere, devices.split(1), everywhere)
+        return _in_one_call(jit(_loop(pick, length), in_shardings=shardings), length)
+    return _one_by_one(jit(pick, in_shardings=(everywhere, everywhere, everywhere, split)), devices)
 
-        def run_one_by_one(
-            state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray
-        ) -> tuple[State, np.ndarray, np.ndarray]:
-            outputs = []
-            for row in indices:
-                state, *output = one(state, images, labels, row)
-                if devices.count > 1:
-                    # Sums over CPU devices wait inside the threads that compute; steps queued behind each other can
-                    # take all threads for waiting, and none is left to reach what they wait for.
-                    jax.block_until_ready(output)
-                outputs.append(output)
-            losses, corrects = zip(*jax.device_get(outputs), strict=True)
-            return state, np.stack(losses), np.stack(corrects)
 
-        return run_one_by_one
+def _one_by_one(one: Any, devices: Devices) -> RunSteps:
+    """A call for each step; `one` is the compiled step."""
 
-    def loop(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array, count: jax.Array) -> Stepped:
-        def body(i: jax.Array, carry: Stepped) -> Stepped:
-            state, losses, corrects = carry
-            state, loss, correct = pick(state, images, labels, indices[i])
-            return state, losses.at[i].set(loss), corrects.at[i].set(correct)
+    def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
+        results = []
+        for row in indices:
+            state, result = one(state, images, labels, row)
+            if devices.count > 1:
+                # Sums over CPU devices wait inside the threads that compute; steps queued behind each other can take
+                # all threads for waiting, and none is left to reach what they wait for.
+                jax.block_until_ready(result)
+            results.append(result)
+        return state, stacked(results)
 
-        empty = jnp.zeros(length, jnp.float32), jnp.zeros(length, jnp.int32)
-        return lax.fori_loop(0, count, body, (state, *empty))
+    return run
 
-    shardings = (everywhere, everywhere, everywhere, devices.split(1), everywhere)
-    many = jit(loop, in_shardings=shardings)
 
-    def run_looped(
-        state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray
-    ) -> tuple[State, np.ndarray, np.ndarray]:
+def _loop(pick: Any, length: int) -> Any:
+    """A loop on the device over the first `count` rows of `length`; `pick` is a step on a row of indices."""
+
+    def loop(
+        state: State, images: jax.Array, labels: jax.Array, indices: jax.Array, count: jax.Array
+    ) -> tuple[State, StepResult]:
+        def body(i: jax.Array, carry: tuple[State, StepResult]) -> tuple[State, StepResult]:
+            state, result = pick(carry[0], images, labels, indices[i])
+            return state, jax.tree.map(lambda values, value: values.at[i].set(value), carry[1], result)
+
+        counts = jnp.zeros(length, jnp.int32)
+        return lax.fori_loop(0, count, body, (state, StepResult(jnp.zeros(length, jnp.float32), counts, counts)))
+
+    return loop
+
+
+def _in_one_call(many: Any, length: int) -> RunSteps:
+    """One call for all steps; `many` is the compiled loop."""
+
+    def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
         count = len(indices)
         padded = np.pad(indices, ((0, length - count), (0, 0)))
-        state, losses, corrects = many(state, images, labels, padded, np.int32(count))
-        return state, np.asarray(losses)[:count], np.asarray(corrects)[:count]
+        state, result = many(state, images, labels, padded, np.int32(count))
+        return state, StepResult(*(np.asarray(values)[:count] for values in result))
 
-    return run_looped
+    return run
+
+
+def stacked(results: Sequence[StepResult]) -> StepResult:
+    """Results of steps as arrays of NumPy; waits for all of them.
+
+    Args:
+      results: one for each step, still on the devices.
+
+    Returns:
+      A `StepResult` whose arrays have a leading axis of steps.
+    """
+    return StepResult(*(np.stack(values) for values in zip(*jax.device_get(results), strict=True)))

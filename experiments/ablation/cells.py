@@ -15,6 +15,7 @@ from cnn.runs import logs
 from cnn.runs.config import Config
 from cnn.runtime.devices import Devices
 from cnn.training import many_seeds
+from cnn.training.evaluate import score_split
 from experiments.ablation import study as study_lib
 from experiments.ablation.measures import Trained
 from experiments.ablation.study import Study
@@ -133,14 +134,14 @@ def _measure(
     job: Job, config: Config, dataset: data.Dataset, net: Any, run: many_seeds.SeedRun, devices: Devices
 ) -> dict[str, float]:
     """Every outcome of a seed."""
-    test = many_seeds.score(net, run.variables, config, dataset, "test", devices)
+    test = score_split(net, run.variables, config, dataset, "test", devices)
     values = {study_lib.TEST: test.accuracy, "test loss": test.loss}
     for measure in job.study.measures:
         values |= measure.function(Trained(net, run.variables, config, dataset, devices))
     return values
 
 
-def _draw(job: Job, found: many_seeds.Together, dataset: data.Dataset) -> dict[str, bytes]:
+def _draw(job: Job, found: many_seeds.TrainedSeeds, dataset: data.Dataset) -> dict[str, bytes]:
     """Kernels of the first layer and feature maps of the first test images, of the first seed."""
     variables = found.runs[0].variables
     drawn = {}

@@ -175,10 +175,10 @@ def test_errors_name_the_field_and_the_numbers(call, message):
         call(jax.random.key(0), pictures((2, 9, 7, 1)))
 
 
-def test_misplace_by_value():
+def test_shift_out_of_window_by_value():
     """Each moved image is the original shifted, zeros behind it, by at least a third of the window along one axis."""
     images = jax.random.uniform(jax.random.key(0), (64, 9, 12, 2), minval=0.1)
-    moved, missed = jax.jit(augment.misplace, static_argnums=2)(jax.random.key(1), images, 0.5)
+    moved, missed = jax.jit(augment.shift_out_of_window, static_argnums=2)(jax.random.key(1), images, 0.5)
     assert 16 < missed.sum() < 48  # binomial(64, 1/2): outside has a probability below 1e-4
     for before, after, is_moved in zip(np.asarray(images), np.asarray(moved), np.asarray(missed), strict=True):
         if not is_moved:
@@ -193,8 +193,8 @@ def test_misplace_by_value():
         ]
         assert places
         assert after.any() == any(abs(y) < 9 and abs(x) < 12 for y, x in places)
-    same, none = augment.misplace(jax.random.key(1), images, 0.0)
+    same, none = augment.shift_out_of_window(jax.random.key(1), images, 0.0)
     np.testing.assert_array_equal(same, images)
     assert not none.any()
     with pytest.raises(ValueError, match=r"fraction \(=1.5\) must be between 0 and 1"):
-        augment.misplace(jax.random.key(1), images, 1.5)
+        augment.shift_out_of_window(jax.random.key(1), images, 1.5)

@@ -17,6 +17,7 @@ from cnn import data
 from cnn.runs import logs
 from cnn.runtime.devices import Devices
 from cnn.training import many_seeds
+from cnn.training.evaluate import score_split
 from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST, Contrast, Series, Study
@@ -72,7 +73,7 @@ def test_numbers_are_those_of_training_the_cell_by_hand(finished):
     assert config.net.options.pool == "average" and config.train.steps == 6 and config.net.options.width == 8
     dataset = data.load(**config.data)
     found = many_seeds.train_seeds(config, dataset, [1])
-    score = many_seeds.score(found.net, found.runs[0].variables, config, dataset, "test")
+    score = score_split(found.net, found.runs[0].variables, config, dataset, "test")
     assert line["values"][TEST] == score.accuracy
     assert line["values"]["test loss"] == pytest.approx(score.loss, rel=1e-5)
 

@@ -16,8 +16,8 @@ devices = Devices()
 assert devices.count == 2
 net = nets.create("layer_pattern", 4, features=4, width=8, norm=True, dropout=0.3)
 state, run = make_pieces(config, net, False, devices)
-state, losses, _ = run(state, *devices.replicate((IMAGES, LABELS)), INDICES)
-np.savez(sys.argv[1], *[np.asarray(leaf) for leaf in jax.tree.leaves(numbers(state))], losses=losses)
+state, found = run(state, *devices.replicate((IMAGES, LABELS)), INDICES)
+np.savez(sys.argv[1], *[np.asarray(leaf) for leaf in jax.tree.leaves(numbers(state))], losses=found.loss)
 try:
     devices.per_device(33, "train.batch_size")
 except ValueError as error:

@@ -12,6 +12,7 @@ from cnn.runs import checkpoint, logs
 from cnn.runtime.devices import Devices
 from cnn.train import train_and_evaluate
 from cnn.training import many_seeds
+from cnn.training.evaluate import score_split
 from configs import smoke
 from tests.helpers import PROGRAMS, run_python
 
@@ -47,7 +48,7 @@ def test_a_seed_ends_where_the_main_job_ends(dataset, tmp_path):
     assert [point["epoch"] for point in run.curve] == [round(line["step"] * 32 / examples, 4) for line in lines]
     assert [point["validation_accuracy"] for point in run.curve] == [line["accuracy"] for line in lines]
     np.testing.assert_allclose([p["validation_loss"] for p in run.curve], [x["loss"] for x in lines], rtol=1e-4)
-    assert many_seeds.score(found.net, run.variables, config, dataset, "test").accuracy == result["test_accuracy"]
+    assert score_split(found.net, run.variables, config, dataset, "test").accuracy == result["test_accuracy"]
 
 
 def test_side_by_side_in_one_kernel_is_each_by_itself(dataset):

@@ -1,0 +1,179 @@
+"""The loop of training, for one seed or for several: steps, then a pause to write, to validate and to save."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import optax
+
+from cnn import data, geometry
+from cnn.data import Dataset
+from cnn.nets import Net
+from cnn.runs import checkpoint
+from cnn.runs.config import Config
+from cnn.runtime.devices import Devices
+from cnn.training import steps
+from cnn.training.evaluate import Metrics, score_split
+from cnn.training.optimizer import make_optimizer, make_schedule
+from cnn.training.steps import State, StepResult
+
+
+class Task(NamedTuple):
+    """What is trained; nothing of it changes in training, and nothing depends on the seed.
+
+    Attributes:
+      config: of the run; its seed is not read here.
+      dataset: all of `config.data`, loaded.
+      net: the classifier.
+      macs: multiply-adds of the net for one example.
+      total: length of training, steps.
+      schedule: learning rate by step.
+      optimizer: from `cnn.training.optimizer.make_optimizer`.
+    """
+
+    config: Config
+    dataset: Dataset
+    net: Net
+    macs: int
+    total: int
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between two evaluations on the validation split; 0 if `eval.every_epochs` is below half a step."""
+        return round(self.config.eval.every_epochs * len(self.dataset.train.labels) / self.config.train.batch_size)
+
+    def epochs(self, steps: int) -> float:
+        """How often each training example is drawn in a number of steps, on average."""
+        return steps * self.config.train.batch_size / len(self.dataset.train.labels)
+
+    def step(self) -> steps.Step:
+        """One step of training as a pure function (`cnn.training.steps.make_step`)."""
+        return steps.make_step(self.net, self.optimizer, self.config, self.dataset.mean, self.dataset.std)
+
+    def first_state(self, seed: int) -> State:
+        """The state before the first step, on the first device."""
+        return steps.init_state(self.net, self.optimizer, self.dataset.image_shape, seed)
+
+    def score(self, variables: Any, split: str, devices: Devices | None = None) -> Metrics:
+        """Metrics of the net on a split: "train", "validation" or "test"."""
+        return score_split(self.net, variables, self.config, self.dataset, split, devices)
+
+
+def make_task(config: Config, dataset: Dataset) -> Task:
+    """Makes the net, its schedule and its optimiser.
+
+    Args:
+      config: see `cnn.runs.defaults` for its fields.
+      dataset: all of `config.data`, loaded.
+
+    Returns:
+      The `Task`.
+
+    Raises:
+      ValueError: if a field is out of range.
+    """
+    net = checkpoint.make_net(config, dataset.num_classes)
+    total = steps.total_steps(config.train, len(dataset.train.labels))
+    schedule = make_schedule(config.train, total)
+    optimizer = make_optimizer(config.train, schedule, total_steps=total)
+    macs = geometry.table(net, dataset.image_shape).macs
+    return Task(config, dataset, net, macs, total, schedule, optimizer)
+
+
+class Program(NamedTuple):
+    """How steps are computed: one seed split over all devices, or several seeds spread over them.
+
+    Attributes:
+      seeds: what each net's order of examples, augmentation and dropout are drawn from.
+      advance: (state of all seeds, for each seed int32 indices [S, B]) -> (state, for each seed a `StepResult` of NumPy
+        arrays [S]); waits until the steps are done.
+      variables: (state of all seeds, number of a seed) -> that seed's variables.
+    """
+
+    seeds: Sequence[int]
+    advance: Callable[[State, list[np.ndarray]], tuple[State, Sequence[StepResult]]]
+    variables: Callable[[State, int], Any]
+
+
+class Pauses(NamedTuple):
+    """Where the loop pauses, in steps; at the last step it always does.
+
+    Attributes:
+      validate: between two evaluations on the validation split.
+      save: between two calls of `save`; None: none but the last.
+      write: the most steps between two pauses; None: as many as there are.
+    """
+
+    validate: int
+    save: int | None = None
+    write: int | None = None
+
+    def after(self, step: int, total: int) -> int:
+        """The first pause after a step."""
+        return min([total, *((step // every + 1) * every for every in self if every)])
+
+
+class Log(Protocol):
+    """Where one seed's numbers go."""
+
+    def steps(self, first: int, stop: int, result: StepResult, seconds: float) -> None:
+        """Takes what steps `first` up to `stop` measured, and the seconds that they took; may raise to end training."""
+
+    def validation(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics on the validation split after a step."""
+
+
+def train(
+    task: Task,
+    program: Program,
+    state: State,
+    pauses: Pauses,
+    logs: Sequence[Log],
+    *,
+    first: int = 0,
+    save: Callable[[int, State], None] | None = None,
+    devices: Devices | None = None,
+) -> State:
+    """Runs the steps that are left.
+
+    Args:
+      task: what is trained.
+      program: how steps are computed.
+      state: of all seeds, at step `first`; its arrays are reused (donated).
+      pauses: where the loop pauses.
+      logs: one for each seed.
+      first: number of steps done already.
+      save: called with the step and the state where checkpoints are due.
+      devices: for validation; None: all local devices.
+
+    Returns:
+      The state after the last step.
+    """
+    config, step = task.config, first
+    while step < task.total:
+        stop = pauses.after(step, task.total)
+        indices = [
+            data.batch_indices(
+                seed,
+                step,
+                batch_size=config.train.batch_size,
+                num_examples=len(task.dataset.train.labels),
+                steps=stop - step,
+            )
+            for seed in program.seeds
+        ]
+        start = time.monotonic()
+        state, results = program.advance(state, indices)
+        seconds = time.monotonic() - start
+        for log, result in zip(logs, results, strict=True):
+            log.steps(step, stop, result, seconds)
+        step = stop
+        if (step % pauses.validate == 0 or step == task.total) and len(task.dataset.validation.labels):
+            for i, log in enumerate(logs):
+                log.validation(step, task.score(program.variables(state, i), "validation", devices))
+        if save and (step == task.total or (pauses.save and step % pauses.save == 0)):
+            save(step, state)
+    return state

@@ -1,0 +1,118 @@
+"""Training of one seed in its workdir: batches split over all devices, metrics.jsonl, checkpoints, resuming."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnn.runs import logs
+from cnn.runs.checkpoint import Checkpoints
+from cnn.runtime.devices import Devices
+from cnn.training import loop, steps
+from cnn.training.evaluate import Metrics
+from cnn.training.loop import Task
+from cnn.training.steps import State, StepResult
+
+
+def first_state(task: Task, devices: Devices, checkpoints: Checkpoints) -> State:
+    """The latest checkpoint's state, or a new one.
+
+    Args:
+      task: what is trained.
+      devices: on all of which the state is.
+      checkpoints: of the run.
+
+    Returns:
+      The state.
+    """
+    state = devices.replicate(task.first_state(task.config.seed))
+    latest = checkpoints.latest_step()
+    if latest is None:
+        return state
+    saved = checkpoints.restore(latest, variables=state.variables, optimizer=state.optimizer)
+    params = saved["variables"].pop("params")
+    step = devices.replicate(jnp.asarray(latest, jnp.int32))
+    return State(step, params, saved["variables"], saved["optimizer"], state.key)
+
+
+def train(
+    task: Task, devices: Devices, state: State, writer: logs.MetricWriter, checkpoints: Checkpoints
+) -> tuple[State, float]:
+    """Runs the steps that are left.
+
+    Args:
+      task: what is trained.
+      devices: over which each batch is split.
+      state: from `first_state`.
+      writer: of metrics.jsonl.
+      checkpoints: of the run.
+
+    Returns:
+      The last state, and the seconds of training since the very first step.
+
+    Raises:
+      ValueError: if an interval is below one step.
+      FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
+    """
+    config, first = task.config, int(state.step)
+    intervals = {
+        "eval.every_epochs": task.validate_every,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "train.steps_per_dispatch": config.train.steps_per_dispatch,
+    }
+    for field, interval in intervals.items():
+        if interval < 1:
+            raise ValueError(f"{field} must be at least one step, is {interval}")
+    pauses = loop.Pauses(*intervals.values())
+    options = devices.compiler_options(task.macs)
+    run_steps = steps.make_run_steps(task.step(), devices, config.train.steps_per_dispatch, options=options)
+    images, labels = devices.replicate((task.dataset.train.images, task.dataset.train.labels))
+
+    def advance(state: State, indices: list[np.ndarray]) -> tuple[State, list[StepResult]]:
+        state, result = run_steps(state, images, labels, indices[0])
+        return state, [result]
+
+    def save(step: int, state: State) -> None:
+        # A copy: the next step reuses (donates) the arrays while the checkpoint is still being written.
+        checkpoints.save(step, *jax.tree.map(np.array, (state.variables, state.optimizer)))
+
+    program = loop.Program([config.seed], advance, lambda state, _: state.variables)
+    with logs.Progress(task.total, first, config.train.batch_size) as progress:
+        log = _RunLog(task.schedule, writer, progress)
+        state = loop.train(task, program, state, pauses, [log], first=first, save=save, devices=devices)
+    return state, log.seconds
+
+
+class _RunLog:
+    """Writes metrics.jsonl and shows progress; ends training where the loss is not finite."""
+
+    def __init__(self, schedule: optax.Schedule, writer: logs.MetricWriter, progress: logs.Progress) -> None:
+        self._schedule, self._writer, self._progress = schedule, writer, progress
+        self._start = time.monotonic() - writer.seconds_before
+        self.seconds = writer.seconds_before
+
+    def steps(self, first: int, stop: int, result: StepResult, seconds: float) -> None:
+        del seconds  # of the steps alone; a run's seconds include validation and checkpoints
+        bad = np.flatnonzero(~np.isfinite(result.loss))
+        if len(bad):
+            step = first + int(bad[0])
+            raise FloatingPointError(
+                f"the loss is {result.loss[bad[0]]} at step {step}, where the learning rate is {self._rate(step):g}; "
+                f"lower train.learning_rate, or set train.warmup or train.clip_norm"
+            )
+        self.seconds = round(time.monotonic() - self._start, 3)
+        values, shown = {"loss": float(result.loss.mean())}, int(result.shown.sum())
+        if shown:
+            values["accuracy"] = int(result.correct.sum()) / shown
+        images_per_second = self._progress.update(stop, values["loss"], values.get("accuracy"))
+        values |= {"learning_rate": self._rate(stop - 1), "images_per_second": round(images_per_second, 1)}
+        self._writer.write(stop, "train", {**values, "seconds": self.seconds})
+
+    def validation(self, step: int, metrics: Metrics) -> None:
+        self._writer.write(step, "validation", {**metrics.as_dict(), "seconds": self.seconds})
+        self._progress.note(f"step {step}: validation accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4f}")
+
+    def _rate(self, step: int) -> float:
+        return float(np.asarray(self._schedule(step)))

@@ -1,0 +1,124 @@
+"""Predictions of pictures: which files are meant, what is written, and what looks inverted."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn import data, nets
+from cnn.data import DataError
+from cnn.runs import defaults
+from cnn.runs.checkpoint import Run
+from cnn.training import predict
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def run():
+    net = nets.create("layer_pattern", 3, features=4, width=8)
+    config = defaults.get_config()
+    variables = nets.init(net, (8, 8, 1))
+    return Run(net, variables, config, (0.1,), (0.3,), NAMES, (8, 8, 1), "", 0, (0.0, 0.05))
+
+
+def save(path, pixels):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Three pictures in a folder, one of them deeper; one with commas in its name; a text file."""
+    rng = np.random.default_rng(0)
+    for name in ("one.png", "two, too.png", "deeper/three.JPG"):
+        save(tmp_path / "scans" / name, rng.integers(0, 256, (8, 8), np.uint8))
+    (tmp_path / "scans" / "notes.txt").write_text("no picture")
+    return tmp_path / "scans"
+
+
+def test_files_folders_patterns_and_names_with_commas(scans):
+    one, two, three = (str(scans / name) for name in ("one.png", "two, too.png", "deeper/three.JPG"))
+    assert predict.find_pictures([one]) == [one]
+    assert predict.find_pictures([f"{one},{three}"]) == [one, three]
+    assert predict.find_pictures([two]) == [two]
+    assert predict.find_pictures([f"{one},{two},{three}", one]) == [one, two, three, one]
+    assert predict.find_pictures([str(scans)]) == sorted([one, two, three])
+    assert predict.find_pictures([f"{scans}/*.png"]) == [one, two]
+    assert predict.find_pictures([f"{scans}/*.png,{three}"]) == [one, two, three]
+
+
+def test_a_name_without_a_picture_is_named(scans):
+    with pytest.raises(DataError, match="no picture 'gone.png'"):
+        predict.find_pictures([f"{scans}/one.png,gone.png"])
+    with pytest.raises(DataError, match=r"no picture '.*\*.gif'"):
+        predict.find_pictures([f"{scans}/*.gif"])
+
+
+def test_batches_of_pictures_are_the_pictures_one_by_one(run, scans):
+    paths = predict.find_pictures([str(scans)])
+    small = run._replace(config=defaults.get_config())
+    small.config.eval.batch_size = 2
+    for found, path in zip(predict.predict(small, paths), paths, strict=True):
+        (alone,) = predict.predict(run, [path])
+        assert found.path == path
+        np.testing.assert_allclose(found.probabilities, alone.probabilities, rtol=1e-5)
+
+
+def test_the_best_classes_come_first(run, scans):
+    (found,) = predict.predict(run, [str(scans / "one.png")])
+    top = found.top(2)
+    assert [name for name, _ in top] == [NAMES[i] for i in np.argsort(-found.probabilities)[:2]]
+    assert top[0] == (found.class_name, found.probability)
+    assert len(found.top(10)) == 3
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_predictions_in_a_file(run, scans, tmp_path, suffix):
+    predictions = predict.predict(run, predict.find_pictures([str(scans)]))
+    path = tmp_path / f"predictions{suffix}"
+    predict.write_predictions(str(path), predictions, top=2)
+    if suffix == ".json":
+        rows = [(row["path"], *(v for c in row["classes"] for v in c.values())) for row in json.loads(path.read_text())]
+    else:
+        header, *lines = csv.reader(path.open())
+        assert header == ["path", "class", "probability", "class_2", "probability_2"]
+        rows = [(line[0], line[1], float(line[2]), line[3], float(line[4])) for line in lines]
+    assert len(rows) == 3
+    for row, found in zip(rows, predictions, strict=True):
+        (first, one), (second, two) = found.top(2)
+        assert (row[0], row[1], row[3]) == (found.path, first, second)
+        np.testing.assert_allclose((row[2], row[4]), (one, two), rtol=1e-5)
+
+
+def test_another_suffix_is_refused():
+    with pytest.raises(ValueError, match=r"--output=a.txt: .*\.csv or a \.json"):
+        predict.check_output("a.txt")
+
+
+def test_dark_on_white_is_noticed_where_training_images_have_dark_borders(run, tmp_path):
+    white = np.full((8, 8), 255, np.uint8)
+    white[3:5, 3:5] = 0
+    paths = [save(tmp_path / "black.png", 255 - white), save(tmp_path / "white.png", white)]
+    predictions = predict.predict(run, paths)
+    assert predict.polarity_warning(run, predictions[:1]) is None
+    said = predict.polarity_warning(run, predictions)
+    assert said and "white.png: the border has a brightness of 1.00" in said and "0.00 to 0.05" in said
+    assert predict.polarity_warning(run._replace(border_brightness=(0.0, 1.0)), predictions) is None
+    assert predict.polarity_warning(run._replace(border_brightness=None), predictions) is None  # an old run
+
+
+def test_border_brightness_by_value():
+    images = np.zeros((2, 4, 5, 1), np.uint8)
+    images[0, 0] = 255  # top row: 5 pixels, of which 2 corners count for their columns too
+    images[1, 1:3, 1:4] = 255  # inside only
+    np.testing.assert_allclose(predict.border_brightness(images), [7 / 18, 0])
+
+
+def test_batches_fill_up_the_last():
+    found = [(indices.tolist(), count) for indices, count in data.batches(5, 2)]
+    assert found == [([0, 1], 2), ([2, 3], 2), ([4, 4], 1)]
+    assert list(data.batches(0, 2)) == []
