@@ -149,8 +149,8 @@ def polarity_warning(run: Run, predictions: Sequence[Prediction]) -> str | None:
     which = odd[0].path if len(odd) == 1 else f"{odd[0].path} and {len(odd) - 1} more"
     return (
         f"warning: {which}: the border has a brightness of {odd[0].border:.2f} (0: black, 1: white), that of the "
-        f"training images {low:.2f} to {high:.2f}; if the picture shows dark on bright where they show bright on dark, or the reverse, "
-        f"invert it"
+        f"training images {low:.2f} to {high:.2f}; if the picture shows dark on bright where they show bright on dark, "
+        f"or the reverse, invert it"
     )
 
 
