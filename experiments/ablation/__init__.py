@@ -1,1 +1,1 @@
-"""Ablation studies: one factor of a run is changed, and seeds say whether the result can be told from chance."""
+"""Ablation studies: one factor of a run is changed, and several seeds say whether its effect is significant."""

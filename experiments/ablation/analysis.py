@@ -68,14 +68,14 @@ def cells(study: Study, records: Sequence[dict[str, Any]], seeds: int) -> list[C
         if not lines:
             continue
         lines = dict(sorted(lines.items()))
-        outcomes = [outcome.name for outcome in study.outcomes]
-        values = {outcome: {seed: line["values"].get(outcome) for seed, line in lines.items()} for outcome in outcomes}
+        units = {outcome.name: outcome.unit for outcome in study.outcomes}
+        values = {outcome: {seed: line["values"].get(outcome) for seed, line in lines.items()} for outcome in units}
         finite = {key: list(each.values()) for key, each in values.items() if None not in each.values()}
         first = next(iter(lines.values()))
         found.append(
             Cell(
                 name,
-                {outcome: statistics.summarise(each) for outcome, each in finite.items()},
+                {outcome: _summary(each, units[outcome]) for outcome, each in finite.items()},
                 values,
                 {seed: line["curve"] for seed, line in lines.items()},
                 first["parameters"],
@@ -87,6 +87,12 @@ def cells(study: Study, records: Sequence[dict[str, Any]], seeds: int) -> list[C
             )
         )
     return found
+
+
+def _summary(values: Sequence[float], unit: str) -> Summary:
+    """Summary of an outcome; fractions lie within 0 and 1."""
+    summary = statistics.summarise(values)
+    return statistics.within(summary, 0, 1) if unit == "points" else summary
 
 
 def comparisons(study: Study, found: Sequence[Cell]) -> list[Comparison]:
@@ -109,9 +115,13 @@ def comparisons(study: Study, found: Sequence[Cell]) -> list[Comparison]:
         if shared and None not in (*columns[0], *columns[1]):
             pairs.append((contrast, columns))
     differences = statistics.compare([columns for _, columns in pairs])
+    bounded = [
+        statistics.within(difference, -1, 1) if outcomes[contrast.first[1]].unit == "points" else difference
+        for (contrast, _), difference in zip(pairs, differences, strict=True)
+    ]
     return [
         Comparison(contrast, outcomes[contrast.first[1]], difference, [a - b for a, b in zip(one, other, strict=True)])
-        for (contrast, (one, other)), difference in zip(pairs, differences, strict=True)
+        for (contrast, (one, other)), difference in zip(pairs, bounded, strict=True)
     ]
 
 

@@ -43,7 +43,7 @@ class EffectRow(NamedTuple):
 
 
 def effects_picture(path: str, rows: Sequence[EffectRow], title: str, unit: str = "points") -> None:
-    """Draws each cell's difference to the baseline with its 95 % interval; filled: told from zero after correction.
+    """Draws each cell's difference to the baseline with its 95 % interval; filled: significant after correction.
 
     Args:
       path: of the PNG to write.

@@ -1,7 +1,7 @@
-"""Whether a change can be told from chance: paired differences between seeds, corrected for how many are looked at.
+"""Whether a change is significant: paired differences between seeds, corrected for the number of comparisons.
 
-Every cell of a study is trained from the same seeds as its baseline, so that a cell's difference to the baseline is one
-number a seed, and what the seed does to both is no part of it. What is here is SciPy's t-test of those numbers, Holm's
+Every cell of a study is trained from the same seeds as its baseline. A cell's difference to the baseline is therefore
+one number for each seed, without the seed's effect on both. This module has SciPy's t-test of those numbers, Holm's
 correction over the cells of a study, which SciPy does not have, and sentences that claim no more than the numbers do.
 
 A seed whose training diverged has no number, and the functions refuse nan: what to do with it is a decision to be
@@ -11,14 +11,14 @@ written down, not a default.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-LEVEL = 0.95  # of intervals; what is below 1 - LEVEL counts as told from chance
-POWER = 0.8  # probability with which a `detectable` difference is found
+LEVEL = 0.95  # of intervals; a p-value below 1 - LEVEL counts as significant
+POWER = 0.8  # probability with which a true difference of `detectable` size gives a significant test
 ROUNDING = 64 * np.finfo(np.float64).eps  # of the largest number: a spread or a difference this small is no measurement
 
 
@@ -26,7 +26,7 @@ class Summary(NamedTuple):
     """Numbers of several seeds.
 
     Attributes:
-      n: how many.
+      n: number of seeds.
       mean: their mean; nan where n = 0.
       std: their sample standard deviation (n - 1); nan where n < 2.
       low, high: t-interval of the mean; nan where n < 2.
@@ -47,7 +47,7 @@ class Difference(NamedTuple):
       mean: of the differences; nan where n = 0.
       std: their sample standard deviation (n - 1); this and what follows: nan where n < 2.
       low, high: t-interval of the mean difference.
-      p: of the two-sided paired t-test that the mean difference is zero.
+      p: p-value of the two-sided paired t-test that the mean difference is zero.
       p_holm: p, corrected for all comparisons that were made with it.
       detectable: the true difference that this test would find with a probability of `POWER`, see `detectable`.
     """
@@ -60,6 +60,9 @@ class Difference(NamedTuple):
     p: float
     p_holm: float
     detectable: float
+
+
+Found = TypeVar("Found", Summary, Difference)
 
 
 def summarise(values: ArrayLike, level: float = LEVEL) -> Summary:
@@ -125,6 +128,26 @@ def paired(values: ArrayLike, baseline: ArrayLike, level: float = LEVEL) -> Diff
     mean = float(differences.mean()) if abs(differences.mean()) > rounding else 0.0
     std, p = float(differences.std(ddof=1)), float(test.pvalue)
     return Difference(n, mean, std, float(interval.low), float(interval.high), p, p, detectable(n, std, level))
+
+
+def within(found: Found, least: float, most: float) -> Found:
+    """Cuts an interval at the bounds of what is possible; few seeds have t-intervals that go beyond them.
+
+    The cut interval holds the true value as often as the whole one, as the value is never outside of the bounds.
+
+    Args:
+      found: numbers of several seeds, or their differences.
+      least, most: bounds of the mean: 0 and 1 for a fraction, -1 and 1 for the difference of two.
+
+    Returns:
+      The same numbers, with `low` and `high` within the bounds; nan stays nan.
+    """
+    return found._replace(low=max(found.low, least), high=min(found.high, most))
+
+
+def says_nothing(found: Summary | Difference, least: float, most: float) -> bool:
+    """Whether an interval covers all that is possible: n is too small to say anything of the mean."""
+    return found.low <= least and found.high >= most
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -241,6 +264,11 @@ def conclusion(
         return f"{name} against {baseline}: n = {n} allows no conclusion{seen}."
     if difference.std == 0 and mean == 0:
         return f"{name} equals {baseline}: the difference is exactly zero for each of n = {n} seeds."
+    if unit == "points" and says_nothing(difference, -1, 1):
+        return (
+            f"{name} against {baseline}: n = {n} is too small for a conclusion; the {percent} interval of the "
+            f"difference ({_quantity(mean, unit)}) covers everything from -100 to 100 points."
+        )
     better = mean > 0 if higher_is_better is not False else mean < 0
     words = ("lower", "higher") if higher_is_better is None else ("worse", "better")
     ordered = f"{name} is {words[better]} than {baseline} by {_quantity(abs(mean), unit)}"
@@ -261,10 +289,10 @@ def conclusion(
         )
     low, high = _number(difference.low, unit), _number(difference.high, unit)
     return (
-        f"{name} cannot be told from {baseline} at n = {n} (difference {_quantity(mean, unit)}, {percent} interval "
-        f"{low} to {high}, {corrected}): a true difference below {low} or above {_quantity(difference.high, unit)} "
-        f"would be surprising; one of {_quantity(difference.detectable, unit)} or more would have been found with "
-        f"{100 * POWER:g} % probability, before correction."
+        f"{name}: no significant difference from {baseline} at n = {n} (difference {_quantity(mean, unit)}, "
+        f"{percent} interval {low} to {high}, {corrected}): a true difference below {low} or above "
+        f"{_quantity(difference.high, unit)} would be surprising; one of {_quantity(difference.detectable, unit)} or "
+        f"more would have been found with {100 * POWER:g} % probability, before correction."
     )
 
 

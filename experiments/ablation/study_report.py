@@ -10,6 +10,8 @@ from experiments.ablation.analysis import Cell, Comparison
 from experiments.ablation.store import Store
 from experiments.ablation.study import TEST, Outcome, Study
 
+TOO_FEW = "n too small"  # instead of an interval that covers all that is possible
+
 
 class Asked(NamedTuple):
     """What the user asked for.
@@ -127,8 +129,18 @@ def _difference(comparison: Comparison) -> html.Cell:
     scale, digits = (100, ".2f") if unit == "points" else (1, ".3g")
     if found.n < 2:
         return html.Cell(f"{scale * found.mean:+{digits}}", found.mean)
-    text = f"{scale * found.mean:+{digits}} ({scale * found.low:+{digits}} to {scale * found.high:+{digits}})"
+    interval = f"{scale * found.low:+{digits}} to {scale * found.high:+{digits}}"
+    if unit == "points" and statistics.says_nothing(found, -1, 1):
+        interval = TOO_FEW
+    text = f"{scale * found.mean:+{digits}} ({interval})"
     return html.Cell(text, found.mean)
+
+
+def _accuracy_interval(summary: statistics.Summary) -> str:
+    """The interval of an accuracy, or that there are too few seeds for one."""
+    if statistics.says_nothing(summary, 0, 1):
+        return TOO_FEW
+    return f"{summary.low:.2%} to {summary.high:.2%}"
 
 
 def _p(value: float) -> html.Cell:
@@ -153,7 +165,7 @@ def _table(study: Study, found: Sequence[Cell], compared: Sequence[Comparison]) 
             summary.n,
             html.Cell(f"{summary.mean:.2%}", summary.mean),
             "–" if summary.n < 2 else html.Cell(f"{100 * summary.std:.2f}", summary.std),
-            "–" if summary.n < 2 else html.Cell(f"{summary.low:.2%} to {summary.high:.2%}", summary.low),
+            "–" if summary.n < 2 else html.Cell(_accuracy_interval(summary), summary.low),
             _difference(comparison) if comparison else no_difference,
             _p(comparison.difference.p_holm) if comparison else html.Cell("–"),
             html.Cell(f"{cell.parameters:,}", cell.parameters),
@@ -207,7 +219,8 @@ def _legend(lines: Sequence[Mapping[str, Any]], comparisons: int, seeds: int) ->
     shared = "the same order of examples" if one_size else "initial weights from one key, but other examples"
     tested = " or ".join(f"{count:,}" for count in sorted({line["test_examples"] for line in lines}))
     return (
-        f"Intervals are 95 % t-intervals over seeds, each by itself: of training again, not of drawing other pictures; "
+        f'Intervals are 95 % t-intervals over seeds, each by itself, cut at 0 and 100 % ("{TOO_FEW}": one that covers '
+        f"all between): of training again, not of drawing other pictures; "
         f"the {tested} test pictures and the training pictures are the same for all seeds. Differences are paired: the "
         f"same seed gives both sides {shared}; p is the paired t-test's, and Holm's over all {comparisons} "
         f"comparisons. Test accuracy was measured once, on the net that training ended with; with n = {seeds} the last "

@@ -108,6 +108,27 @@ def test_seeds_without_spread(n):
     assert better.std == better.p == better.p_holm == better.detectable == 0
 
 
+def test_intervals_of_fractions_end_at_their_bounds():
+    """Two seeds of 54 % and 80 %: the t-interval is -98 % to 232 %, of which 0 to 100 % is possible."""
+    whole = statistics.summarise([0.54, 0.80])
+    assert whole.low < -0.9 and whole.high > 2.3
+    cut = statistics.within(whole, 0, 1)
+    assert cut == whole._replace(low=0, high=1)
+    assert statistics.says_nothing(cut, 0, 1)
+    some = statistics.within(statistics.summarise([0.97, 0.99, 0.995]), 0, 1)
+    assert 0.9 < some.low < 0.98 and some.high == 1
+    assert not statistics.says_nothing(some, 0, 1)
+    one = statistics.within(statistics.summarise([0.5]), 0, 1)
+    assert math.isnan(one.low) and math.isnan(one.high) and not statistics.says_nothing(one, 0, 1)
+
+
+def test_too_few_seeds_allow_no_conclusion():
+    difference = statistics.within(statistics.paired([0.9, 0.5], [0.5, 0.7]), -1, 1)
+    assert (difference.low, difference.high) == (-1, 1)
+    said = statistics.conclusion("a", "b", difference)
+    assert said.startswith("a against b: n = 2 is too small for a conclusion; the 95 % interval")
+
+
 def test_rounding_is_no_spread_and_no_difference():
     # 0.1 + 0.2 is not 0.3, and 0.9 - 0.8 is not 0.8 - 0.7: neither says anything of the seeds.
     assert statistics.paired([0.1 + 0.2, 0.7], [0.3, 0.7]).p == 1
@@ -219,8 +240,9 @@ def test_conclusion_of_a_difference_that_is_there():
 
 def test_conclusion_of_a_difference_that_is_not():
     text = (
-        "n_max cannot be told from max at n = 6 (difference -0.10 points, 95 % interval -0.42 to 0.22, Holm-corrected "
-        "p 0.61): a true difference below -0.42 or above 0.22 points would be surprising; one of 0.35 points or more "
+        "n_max: no significant difference from max at n = 6 (difference -0.10 points, 95 % interval -0.42 to 0.22, "
+        "Holm-corrected p 0.61): a true difference below -0.42 or above 0.22 points would be surprising; one of "
+        "0.35 points or more "
         "would have been found with 80 % probability, before correction."
     )
     assert statistics.conclusion("n_max", "max", UNSURE) == text

@@ -84,7 +84,7 @@ def test_predictions_in_a_file(run, scans, tmp_path, suffix):
     if suffix == ".json":
         rows = [(row["path"], *(v for c in row["classes"] for v in c.values())) for row in json.loads(path.read_text())]
     else:
-        header, *lines = csv.reader(path.open())
+        header, *lines = csv.reader(path.read_text().splitlines())
         assert header == ["path", "class", "probability", "class_2", "probability_2"]
         rows = [(line[0], line[1], float(line[2]), line[3], float(line[4])) for line in lines]
     assert len(rows) == 3
