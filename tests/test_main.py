@@ -161,14 +161,10 @@ def test_options_of_the_net_and_absent_fields(tmp_path):
 
 def test_ctrl_c_says_where_the_run_stands(tmp_path):
     command = [sys.executable, "main.py", "--config=smoke", "--config.train.steps=1000000", f"--workdir={tmp_path}"]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # also where tests ignore it
-    )
+    # A process inherits that a signal is ignored, as it is where tests run in the background; not that it is handled.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, handler)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints" / "20").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -86,8 +86,8 @@ def layer_pattern(
       fc: hidden fully connected layers, K; 0 and up.
       features: maps of each block's convolutions; one number doubles from block to block up to 512.
       kernel: height and width of the kernels, pixels; one number, or one for each convolution of a block.
-      padding: of the convolutions: "same", "valid" or pixels.
-      width: of the hidden fully connected layers.
+      padding: padding of the convolutions: "same", "valid" or pixels.
+      width: features of each hidden fully connected layer.
       pool: how a block ends; one for all blocks, or one for each. "max", "average" and "n_max" are 2x2 pools; "conv"
         is a learned 2x2 convolution of stride 2 with as many maps, and its activation, in the pool's place; "stride"
         has no pool: the block's last convolution has stride 2; with None the map keeps its size. Pools and "conv" give
@@ -95,12 +95,11 @@ def layer_pattern(
         padding.
       activation: see `cnn.layers.ACTIVATIONS`.
       norm: None or False: none; "batch" (or True): batch normalisation between convolution and activation; "lrn":
-        local response normalisation after the activation, as in AlexNet. Of the blocks' convolutions, not of "conv"
-        pools.
-      dropout: rate after each hidden fully connected layer.
+        local response normalisation after the activation, as in AlexNet. "conv" pools are not normalised.
+      dropout: dropout rate after each hidden fully connected layer.
       flatten_order: "hwc", "chw" or "random", see `cnn.layers.Flatten`.
       padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean".
-      pool_n: of "n_max": how many of a window's four values are averaged.
+      pool_n: how many of a window's four values the pool "n_max" averages.
       head: "flatten": the fully connected layers see the whole last map; "global": its mean over height and width, so
         that the net takes images of any size that its blocks leave a pixel of.
       first: "bank": the first convolution is 5x5 and starts as `cnn.nets.textbook_kernels.bank` (the first block then
@@ -155,7 +154,7 @@ def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[A
 
 
 def _norms(norm: bool | str | None) -> tuple[list[Layer], list[Layer]]:
-    """What stands before and after the activation of a convolution."""
+    """Layers before and after the activation of a convolution."""
     kind = next((kind for kind, spelt in NORMS.items() if norm in spelt), None)
     if kind is None:
         raise ValueError(f"layer_pattern: unknown norm {norm!r}; norms: batch, lrn, or None")
@@ -203,8 +202,8 @@ def sharing_net(
         connected, with as many values as the convolution would have at `image_size`.
       features: maps of each layer.
       kernels: height and width of each layer's kernels, pixels.
-      stride: of all layers, pixels.
-      image_size: height and width of the images, pixels; looked at by "full" alone.
+      stride: stride of all layers, pixels.
+      image_size: height and width of the images, pixels; used by "full" only.
       activation: see `cnn.layers.ACTIVATIONS`.
 
     Returns:

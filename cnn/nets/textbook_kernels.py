@@ -1,4 +1,4 @@
-"""Known kernels, to look at and to start a net with: edges, blur, and what blur takes away."""
+"""Textbook kernels, to look at and to start a net with: edges, blur, and the picture minus its blur."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -72,7 +72,7 @@ def bank_init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.A
     Args:
       key: not used; initialisers are called with one.
       shape: (5, 5, channels, 6).
-      dtype: of the kernel.
+      dtype: data type of the kernel.
 
     Returns:
       The kernel.

@@ -17,10 +17,10 @@ from cnn.runtime.devices import Devices
 
 
 class Metrics(NamedTuple):
-    """What a split's examples add up to.
+    """Metrics of a net on the examples of a split.
 
     Attributes:
-      examples: how many there were.
+      examples: number of examples.
       accuracy: fraction whose largest score is the label's; an example with a NaN among its scores is never right.
       top5: fraction whose label is among the five largest scores; None with fewer than ten classes, where it says
         little.
@@ -49,7 +49,7 @@ class Metrics(NamedTuple):
 
 
 def rank(scores: Any, labels: Any) -> Any:
-    """How many classes stand before the label's: 0 is right, below 5 right among five.
+    """Number of classes ranked above the label: 0 is right, below 5 is right among the top five.
 
     Args:
       scores: [N, K], floating; an array of NumPy or of JAX.
@@ -117,11 +117,10 @@ def evaluate(
       net: the classifier.
       variables: its variables.
       split: images and labels.
-      mean: per channel, in units of the full range (see `cnn.data.Dataset`).
-      std: likewise.
-      batch_size: examples in one call to the devices; changes speed and memory, and of the result, in nets with wide
-        convolutions, the rounding (see `cnn.ops.winograd`).
-      dtype: of the net's activations; scores and sums are float32 and wider.
+      mean, std: mean and standard deviation of each channel, in units of the full range (see `cnn.data.Dataset`).
+      batch_size: examples in one call to the devices; changes speed and memory; in nets with wide convolutions also how
+        results are rounded (see `cnn.ops.winograd`).
+      dtype: data type of the net's activations; scores and sums are float32 and wider.
       devices: where to run; None: all local devices.
 
     Returns:
@@ -168,7 +167,7 @@ def score_split(
     Args:
       net: the classifier.
       variables: its variables.
-      config: of the run: eval.batch_size and train.dtype.
+      config: config of the run; eval.batch_size and train.dtype are read.
       dataset: with the constants that images are normalised by.
       split: "train", "validation" or "test".
       devices: where; None: all local devices.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from cnn import ops
 from cnn.data import Dataset
 from cnn.nets import Net
 from cnn.runs.config import Config
@@ -100,8 +101,12 @@ def train_seeds(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={list(seeds)}) must be different ones, at least one")
-    devices = devices or Devices()
-    task = loop.make_task(config, dataset)
+    with ops.use(config.train.get("ops", "fast")):
+        return _train_groups(loop.make_task(config, dataset), seeds, devices or Devices(), each)
+
+
+def _train_groups(task: Task, seeds: Sequence[int], devices: Devices, each: int | None) -> TrainedSeeds:
+    """Trains as many seeds at a time as `share` says, until all are trained."""
     # The options for all devices, even where a few seeds use only some: a seed's result must not depend on how many.
     options = devices.compiler_options(task.macs)
     count, each = share(devices, len(seeds), each)

@@ -19,7 +19,7 @@ def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
     Args:
       train: the config's `train` part: learning_rate, schedule, warmup (fraction of all steps, linear from 0),
         milestones and decay_factor ("step"). "cosine" falls from the peak at the end of the warm-up to 0.
-      total_steps: length of the run.
+      total_steps: length of the run, steps.
 
     Returns:
       step -> learning rate.
@@ -62,7 +62,7 @@ def kernel_mask(params: Any) -> Any:
 def make_optimizer(
     train: Config, schedule: optax.Schedule, *, total_steps: int | None = None
 ) -> optax.GradientTransformation:
-    """The optimiser.
+    """The optimiser that a config asks for.
 
     "sgd" and "adam" add L2 regularisation to the gradient, before momentum, as AlexNet and VGG do; "adamw" decays the
     weights apart from the gradient.
@@ -70,13 +70,13 @@ def make_optimizer(
     Frozen layers keep their parameters: nothing decays, no momentum gathers, and their gradients do not count in the
     norm that clip_norm bounds. From step `round(frozen_until * total_steps)` on they learn as the others do, at the
     run's learning rate, with an optimiser state that starts there. The running statistics of batch normalisation are
-    no parameters and go on.
+    no parameters and are still updated.
 
     Args:
       train: the config's `train` part: optimizer, momentum, weight_decay, clip_norm, frozen and frozen_until (absent
         in configs of older runs: nothing is frozen).
       schedule: step -> learning rate.
-      total_steps: length of the run; needed where layers are frozen for a part of it.
+      total_steps: length of the run, steps; needed if layers are frozen for a part of it.
 
     Returns:
       An Optax transformation. Its `init` raises a ValueError if a frozen layer is none of the net's with parameters.
@@ -113,7 +113,7 @@ def make_optimizer(
 
 
 def _rule(train: Config, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
-    """What makes a step of a gradient, clipped or not."""
+    """The transformations that turn a gradient, clipped or not, into a step."""
     if train.optimizer == "adamw":
         return [optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask)]
     l2 = [optax.add_decayed_weights(train.weight_decay, mask=kernel_mask)] if train.weight_decay else []

@@ -110,7 +110,7 @@ def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
     """
     height, width, channels = run.image_shape
     predictions = []
-    for indices, count in data.batches(len(paths), min(len(paths), run.config.eval.batch_size)):
+    for indices, count in data.batches(len(paths), max(1, min(len(paths), run.config.eval.batch_size))):
         some = [paths[int(i)] for i in indices[:count]]
         images = data.load_images(some, (height, width), channels)
         filled = images[indices - indices[0]]  # the last batch as long as the others

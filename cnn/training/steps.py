@@ -53,7 +53,7 @@ def total_steps(train: Config, num_examples: int) -> int:
 
     Args:
       train: the config's `train` part: epochs or steps, and batch_size.
-      num_examples: of the training split.
+      num_examples: size of the training split.
 
     Returns:
       The number of steps; a last part of an epoch counts as one step.
@@ -150,9 +150,8 @@ def make_step(
     Args:
       net: the classifier.
       optimizer: from `cnn.training.optimizer.make_optimizer`.
-      config: of the run: augment and train.
-      mean: per channel, in units of the full range.
-      std: likewise.
+      config: config of the run; its augment and train parts are read.
+      mean, std: mean and standard deviation of each channel, in units of the full range.
 
     Returns:
       (state, uint8 images [B, H, W, C], int32 labels [B]) -> (state, `StepResult`).
