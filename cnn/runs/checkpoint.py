@@ -3,9 +3,12 @@
 A checkpoint has two parts, "variables" and "optimizer": a net is used without reading its optimiser's state.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +59,8 @@ class Checkpoints:
             arguments = ocp.args.Composite(
                 variables=ocp.args.StandardSave(variables), optimizer=ocp.args.StandardSave(optimizer)
             )
-            self._manager.save(step, args=arguments)
+            with _uninterrupted():
+                self._manager.save(step, args=arguments)
 
     def restore(self, step: int, **parts: Any) -> dict[str, Any]:
         """Loads parts of a checkpoint.
@@ -78,8 +82,30 @@ class Checkpoints:
 
     def __exit__(self, *exception: object) -> None:
         """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with _uninterrupted():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keeps Ctrl-C until the end of the block; within it, it would leave threads that write a checkpoint to nobody."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C reaches the main thread alone, and only there can it be kept
+        return
+    pressed = False
+
+    def keep(*_: Any) -> None:
+        nonlocal pressed
+        pressed = True
+
+    handler = signal.signal(signal.SIGINT, keep)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler if handler is not None else signal.default_int_handler)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def latest_step(workdir: str) -> int | None:
