@@ -68,7 +68,10 @@ def usage_error(message: str) -> NoReturn:
 def _parse(argv: list[str]) -> list[str]:
     """For absl: parses the flags, the config's fields among them."""
     if any(argument in HELP for argument in argv[1:]):
-        print(help_text())
+        try:
+            print(help_text(), flush=True)
+        except BrokenPipeError:  # as of `--help | head`; nothing may be written when the process ends either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     try:
         argv = absl_flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
