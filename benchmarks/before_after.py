@@ -99,8 +99,8 @@ def main(argv: list[str]) -> None:
     results |= machine.last_facts()
     rows = []
     for name, case in results["cases"].items():
-        times = (f"{case[who]:.2f} ms" for who in ("other_ms", "this_ms"))
-        rows.append([name, *times, f"{case['ratio']:.3f}", f"{case['lowest']:.3f} to {case['highest']:.3f}"])
+        texts = (f"{case[who]:.2f} ms" for who in ("other_ms", "this_ms"))
+        rows.append([name, *texts, f"{case['ratio']:.3f}", f"{case['lowest']:.3f} to {case['highest']:.3f}"])
     table = markdown(["case", "other", "this", "ratio", "lowest to highest turn"], rows)
     text = f"# This checkout against commit {results['other']}\n\n{table}\n{machine.lines(results)}"
     print(text)
