@@ -10,18 +10,24 @@ import pytest
 # An array that broadcasts to a higher rank in silence is a bug in waiting: [N] + [N, 1] is [N, N].
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Every example compiles several programs. The same examples in every run of the checks; `thorough` looks further.
+# Every example compiles several programs, so the fast part takes few. The same ones in every run of the checks;
+# HYPOTHESIS_PROFILE=thorough looks further.
 _SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much, hypothesis.HealthCheck.data_too_large]
-hypothesis.settings.register_profile(
-    "checks", max_examples=25, deadline=None, derandomize=True, suppress_health_check=_SLOW
-)
-hypothesis.settings.register_profile("thorough", max_examples=250, deadline=None, suppress_health_check=_SLOW)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "checks"))
+for _name, _examples in (("fast", 6), ("everything", 25), ("thorough", 250)):
+    hypothesis.settings.register_profile(
+        _name, max_examples=_examples, deadline=None, derandomize=_name != "thorough", suppress_health_check=_SLOW
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`python -m pytest` runs the fast part of the tests, which is complete in kind; --everything runs all."""
     parser.addoption("--everything", action="store_true", help="also run the tests that are marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Takes as many examples of each property as the part that was asked for has time for."""
+    part = "everything" if config.getoption("--everything") else "fast"
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", part))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

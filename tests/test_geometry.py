@@ -25,6 +25,7 @@ from cnn.layers import (
     WindowLayer,
 )
 from cnn.windows import GeometryError
+from tests.made import shapes_of
 
 
 def params_of(name, shape, **options):
@@ -130,7 +131,7 @@ def test_table_agrees_with_what_init_and_apply_make(name):
     shape = SHAPES.get(name, (224, 224, 3) if name.startswith("vgg") else (32, 32, 3))
     table = geometry.table(net, shape)
     images = jnp.zeros((1, *shape))
-    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    variables = shapes_of(net, images.shape)
     made = {key: sum(leaf.size for leaf in jax.tree.leaves(own)) for key, own in variables["params"].items()}
     assert {row.name: row.params for row in table if row.params} == made
     assert table.params == sum(made.values())
@@ -154,7 +155,7 @@ def test_parameters_of_every_kind_of_layer():
         Dense(3),
     )
     shape = (14, 15, 4)
-    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros((1, *shape)))
+    variables = shapes_of(net, (1, *shape))
     expected = {name: sum(a.size for a in jax.tree.leaves(own)) for name, own in variables["params"].items()}
     assert {row.name: row.params for row in geometry.table(net, shape) if row.params} == expected
 
@@ -166,7 +167,7 @@ def test_multiply_adds_by_counting_products():
     for layer, row in zip(net.layers, geometry.table(net, shape), strict=True):
         if row.macs:
             x = jnp.ones((1, *shape))
-            params = jax.eval_shape(lambda layer=layer, x=x: layer.init(jax.random.key(0), x, train=False))["params"]
+            params = shapes_of(layer, x.shape)["params"]
             ones = {"kernel": jnp.ones(params["kernel"].shape), "bias": jnp.zeros(params["bias"].shape)}
             assert layer.apply({"params": ones}, x, train=False).sum() == row.macs
         shape = row.output_shape
@@ -194,7 +195,7 @@ def random_layers(seed, padded, gaps):
 def influences(net, size):
     """Which pixels change each output value: bool [h, w, H, W]."""
     image = jnp.ones((1, *size, 1))
-    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), image)
+    shapes = shapes_of(net, image.shape)
     variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), shapes)
     run = jax.jit(jax.jacrev(lambda image: net.apply(variables, image[None, :, :, None], train=False)[0, :, :, 0]))
     return np.asarray(run(image[0, :, :, 0])) > 0
@@ -355,7 +356,7 @@ def test_suggested_sizes_are_the_nearest():
 
 def test_trained_kernels_set_the_size():
     net = nets.create("qa_net")
-    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3)))
+    variables = shapes_of(net, (1, 32, 32, 3))
     message = r"fc1 \(dense\): its kernel takes 150 values, got 216, .* 36x36 pixels; nearest that do: 32x32 pixels$"
     with pytest.raises(GeometryError, match=message):
         geometry.table(net, (36, 36, 3), variables)

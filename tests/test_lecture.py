@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnn.layers import Conv
-from tests.layers.test_layers import apply
+from tests.made import apply
 from tests.reference import layers as reference
 
 

@@ -15,21 +15,12 @@ import pytest
 
 from cnn import nets
 from cnn.runs import checkpoint, logs
-from cnn.runtime.devices import Devices
 from cnn.train import train_and_evaluate
-from cnn.training import optimizer as optimizer_lib
 from cnn.training import steps
-from configs import default, smoke
+from configs import default
 from tests.helpers import PROGRAMS, run_python, start_python
-
-
-def small_config(**train):
-    config = smoke.get_config()
-    config.train.update({"steps": 12, "steps_per_dispatch": 5, **train})
-    config.net.options.update({"features": 4, "width": 8})
-    config.checkpoint.every_steps = 4
-    config.eval.every_epochs = 0.4
-    return config
+from tests.made import small_config
+from tests.training.pieces import IMAGES, INDICES, LABELS, make_pieces, numbers
 
 
 def leaves(workdir):
@@ -216,24 +207,6 @@ def test_loss_against_numpy():
         found = steps.measure(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), smoothing)
         np.testing.assert_allclose(found.loss, -(targets * log_softmax).sum(1).mean(), rtol=1e-5)
         assert (found.correct, found.shown) == ((logits.argmax(1) == labels).sum(), 9)
-
-
-def make_pieces(config, net, looped, devices=None):
-    optimizer = optimizer_lib.make_optimizer(config.train, optax.constant_schedule(config.train.learning_rate))
-    devices = devices or Devices()
-    state = devices.replicate(steps.init_state(net, optimizer, (8, 8, 1), config.seed))
-    step = steps.make_step(net, optimizer, config, (0.5,), (0.25,))
-    return state, steps.make_run_steps(step, devices, 6, looped=looped)
-
-
-def numbers(state):
-    """A state with its key as the integers behind it, which NumPy can hold."""
-    return state._replace(key=jax.random.key_data(state.key))
-
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
-LABELS = np.random.default_rng(1).integers(0, 4, 40).astype(np.int32)
-INDICES = np.random.default_rng(2).integers(0, 40, (5, 8)).astype(np.int32)
 
 
 def test_the_loop_on_the_device_takes_the_same_steps():

@@ -10,7 +10,8 @@ from benchmarks import comparison, contenders, timing
 from benchmarks.contenders import Problem
 from cnn import convert, dense, nets
 from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool
-from tests.reference.weights import random_variables as make
+from tests.made import draw
+from tests.made import random_variables as make
 
 REASON = "compares with PyTorch: python -m pip install -r requirements-peers.txt"
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason=REASON)
@@ -27,14 +28,10 @@ STRIDED = nets.net(
 UNPADDED = nets.net([Conv(4, 3), Activation("relu"), MaxPool(2)], [Conv(5, 2), MaxPool(2), Flatten(), Dense(3)])
 
 
-def draw(*shape):
-    return np.random.default_rng(3).normal(size=shape).astype(np.float32)
-
-
 def problem(stride, size=(28, 26), **limits):
     variables = make(UNPADDED, (12, 12), 2)
     limits = {"crop_macs": 10**12, "crop_windows": 10**6} | limits
-    return Problem(UNPADDED, variables, draw(*size, 2), (12, 12), stride, **limits)
+    return Problem(UNPADDED, variables, draw(3, (*size, 2)), (12, 12), stride, **limits)
 
 
 @needs_torch
@@ -53,7 +50,7 @@ def test_the_torch_net_is_ours(net, shape):
 
     from benchmarks.torch_nets import to_torch
 
-    variables, images = make(net, shape[:2], shape[2]), draw(3, *shape)
+    variables, images = make(net, shape[:2], shape[2]), draw(3, (3, *shape))
     module = to_torch(net, variables, shape)
     with torch.inference_mode():
         got = module(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
@@ -67,7 +64,7 @@ def test_the_converted_torch_net_is_ours():
 
     from benchmarks.torch_nets import to_torch
 
-    variables, images = make(UNPADDED, (12, 12), 2), draw(2, 24, 20, 2)
+    variables, images = make(UNPADDED, (12, 12), 2), draw(3, (2, 24, 20, 2))
     conv_net, conv_variables = convert.fc_to_conv(UNPADDED, variables, (12, 12, 2))
     module = to_torch(conv_net, conv_variables, (12, 12, 2))
     with torch.inference_mode():

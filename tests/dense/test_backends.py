@@ -5,7 +5,6 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import assume, given, note
@@ -15,6 +14,7 @@ from cnn import convert, dense, geometry, nets, windows
 from cnn.dense import backends
 from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool
 from cnn.windows import GeometryError
+from tests.made import random_variables
 from tests.reference import dense as reference
 
 # float32 sums of up to some hundred products in another order, relative to the largest score; see the issue's bound.
@@ -82,20 +82,6 @@ def cases(draw, padded=False):
     return net, tuple(window), image, draw(st.one_of(st.just(stride), st.tuples(st.integers(1, 9), st.integers(1, 9))))
 
 
-def variables_of(net, window, channels):
-    """Random variables, biases and running means too, so that a misplaced window cannot go unseen."""
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *window, channels)), train=False))
-    rng = np.random.default_rng(0)
-
-    def value(path, leaf):
-        fan_in = max(1, math.prod(leaf.shape[:-1]))
-        scale = 1 / math.sqrt(fan_in) if path[-1].key == "kernel" else 0.3
-        made = rng.normal(0, scale, leaf.shape)
-        return jnp.asarray(np.abs(made) + 0.5 if path[-1].key == "var" else made, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(value, shapes)
-
-
 def smallest_product(net, image_shape, grid, backend):
     """Rows of the smallest matrix product that a backend runs for one image: output pixels of a piece."""
     rows = []
@@ -123,7 +109,7 @@ def smallest_product(net, image_shape, grid, backend):
 def test_backends_equal_crops_and_each_other(case):
     net, window, image_shape, stride = case
     note(f"{net}: window {window}, image {image_shape}, stride {stride}")
-    variables = variables_of(net, window, image_shape[2])
+    variables = random_variables(net, window, image_shape[2])
     images = jnp.asarray(np.random.default_rng(1).normal(size=(1, *image_shape)), jnp.float32)
     maps = {
         name: dense.score_map(net, variables, images, window, stride, name, position_invariant=True)
@@ -151,7 +137,7 @@ def test_backends_of_padded_nets_equal_the_definition(case):
     """Context "image": padding beyond the image's border alone, position by position in NumPy."""
     net, window, image_shape, stride = case
     note(f"{net}: window {window}, image {image_shape}, stride {stride}")
-    variables = variables_of(net, window, image_shape[2])
+    variables = random_variables(net, window, image_shape[2])
     image = np.random.default_rng(1).normal(size=image_shape).astype(np.float32)
     grid = dense.plan_grid(net, image_shape, window, stride)
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (*window, image_shape[2]))

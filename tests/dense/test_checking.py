@@ -8,7 +8,7 @@ import pytest
 from cnn import dense, nets
 from cnn.layers import Activation, Conv, Dense, Flatten, Layer, MaxPool, NMaxPool
 from cnn.windows import GeometryError, Window
-from tests.reference.weights import random_variables
+from tests.made import random_variables
 
 WINDOW = (10, 10)
 

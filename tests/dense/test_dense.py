@@ -12,7 +12,7 @@ from cnn.dense import backends
 from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, LocallyConnected, MaxPool, NMaxPool
 from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError
-from tests.reference.weights import random_variables
+from tests.made import random_variables
 
 # Crops and passes sum the same float32 products in another order. The largest difference seen over these nets is about
 # 1e-6 of the largest logit; the bound is the contract's.
@@ -60,7 +60,13 @@ UNPADDED = [
     (nets.net([Conv(4, 3), MaxPool(2, rounding="floor"), Flatten(), Dense(3)]), (8, 11), 2, (2, 1, (1, 3))),
     (nets.net([Conv(4, 3), MaxPool(2), Conv(6, 3), AvgPool(None), Flatten(), Dense(3)]), (12, 14), 2, (2, 1, 3)),
 ]
-CASES = [(net, window, channels, stride) for net, window, channels, strides in UNPADDED for stride in strides]
+CASES = [
+    pytest.param(
+        net, window, channels, stride, marks=[pytest.mark.slow] * (net is OVERLAPPING and stride in (1, 5, 12))
+    )
+    for net, window, channels, strides in UNPADDED
+    for stride in strides
+]
 
 
 @pytest.mark.parametrize("net, window, channels, stride", CASES, ids=lambda value: str(value)[:24])

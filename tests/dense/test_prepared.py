@@ -6,7 +6,7 @@ import pytest
 from cnn import dense, geometry, nets
 from cnn.layers import Conv, Dense, Flatten, MaxPool
 from cnn.windows import GeometryError
-from tests.reference.weights import random_variables
+from tests.made import random_variables
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from cnn import data, dense, nets
 from cnn.dense import tiles
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
 from cnn.windows import GeometryError
-from tests.reference.weights import random_variables
+from tests.made import random_variables
 
 UNPADDED = nets.net([Conv(8, 3), Activation("relu"), MaxPool(2), Conv(10, 3), Flatten("chw"), Dense(4)])
 PADDED = nets.net(

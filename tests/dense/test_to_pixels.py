@@ -8,12 +8,9 @@ import pytest
 from cnn import dense, nets
 from cnn.dense import to_pixels
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
+from tests.made import draw
+from tests.made import random_variables as make
 from tests.reference.grids import boxes_of, grid_of, spans
-from tests.reference.weights import random_variables as make
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def same(got, wanted):
@@ -69,7 +66,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_heat_map_against_loops(name, method):
     rows, columns, size = LAYOUTS[name]
-    scores = draw(len(rows), len(columns), 2)
+    scores = draw(0, (len(rows), len(columns), 2))
     grid = grid_of(rows, columns)
     got = to_pixels.heat_map(scores, grid, (*size, 3), method)
     for k in range(2):
@@ -92,7 +89,7 @@ def test_heat_map_of_one_pixel_cells_is_the_scores():
 
 
 def test_heat_map_keeps_a_nan_to_itself():
-    scores = draw(3, 3)
+    scores = draw(0, (3, 3))
     scores[1, 1] = np.nan
     got = to_pixels.heat_map(scores, grid_of(spans(3, 4, 4), spans(3, 4, 4)), (12, 12))
     assert np.isnan(got).sum() == 16 and np.isnan(got[4:8, 4:8]).all()
@@ -112,7 +109,7 @@ def test_heat_map_refuses_what_does_not_fit():
 def test_a_map_carries_its_grid_also_where_every_box_is_cut():
     """Padded windows as large as nearly all of the image: cut boxes would not tell how far apart they are."""
     net = nets.net([Conv(4, 3, padding=1), MaxPool(2), Conv(5, 3, padding=1), Flatten(), Dense(3)])
-    found = dense.score_map(net, make(net, (8, 8), 1), jnp.asarray(draw(1, 10, 10, 1)), (8, 8), 1)
+    found = dense.score_map(net, make(net, (8, 8), 1), jnp.asarray(draw(0, (1, 10, 10, 1))), (8, 8), 1)
     assert found.boxes[1, 1].tolist() == found.boxes[0, 0].tolist() or found.boxes[1, 1].tolist() == [0, 0, 10, 10]
     assert (found.grid.stride, found.grid.size, found.grid.window) == ((1, 1), (3, 3), (8, 8))
     assert found.grid.offset == (-3, -3) and found.grid.seen == (14, 14)
@@ -129,7 +126,7 @@ def a_map(scores, boxes):
 
 
 def test_best_boxes_against_loops():
-    scores, boxes = 5 * draw(3, 4, 5, 6), boxes_of(spans(4, 9, 2), spans(5, 7, 3))
+    scores, boxes = 5 * draw(0, (3, 4, 5, 6)), boxes_of(spans(4, 9, 2), spans(5, 7, 3))
     exponentials = np.exp(scores.astype(np.float64))
     values = {"logits": scores, "probabilities": exponentials / exponentials.sum(-1, keepdims=True)}
     for over, these in values.items():
@@ -172,7 +169,7 @@ def test_best_boxes_says_what_it_takes():
 def test_class_map_against_loops(window, stride, size):
     rows = spans((size[0] - window[0]) // stride + 1, window[0], stride)
     columns = spans((size[1] - window[1]) // stride + 1, window[1], stride)
-    scores = draw(len(rows), len(columns), 4)
+    scores = draw(0, (len(rows), len(columns), 4))
     got = to_pixels.class_map(scores, grid_of(rows, columns), (*size, 3))
     assert got.dtype == np.int32 and got.shape == size
     for y in range(size[0]):
@@ -190,7 +187,7 @@ def test_class_map_at_stride_one_is_the_centred_crops_class():
     """By the definition: cut out the window around a pixel, classify it."""
     net = nets.net([Conv(4, 3), Activation("tanh"), MaxPool(2), Flatten(), Dense(3)])
     for window in ((8, 8), (10, 8)):
-        variables, image = make(net, window, 2), jnp.asarray(draw(1, 15, 13, 2))
+        variables, image = make(net, window, 2), jnp.asarray(draw(0, (1, 15, 13, 2)))
         classify = jax.jit(lambda crop, variables=variables: net.apply(variables, crop, train=False).argmax())
         found = dense.score_map(net, variables, image, window, 1)
         got = to_pixels.class_map(np.asarray(found.scores[0]), found.grid, image.shape[1:])
@@ -224,7 +221,7 @@ PADDED = nets.net([Conv(6, 3, padding=1), Activation("tanh"), MaxPool(2), Conv(6
 def seen(net, variables, window, stride, size, backend, context):
     """Which of all pixels change which score: bool [H * W, h, w]; and the boxes."""
     count = size[0] * size[1]
-    images = np.repeat(draw(1, *size, 1), 2 * count + 1, axis=0)  # the last stays as it is
+    images = np.repeat(draw(0, (1, *size, 1)), 2 * count + 1, axis=0)  # the last stays as it is
     rows, columns = np.divmod(np.arange(count), size[1])
     images[np.arange(count), rows, columns] += 5
     images[count + np.arange(count), rows, columns] -= 5  # a maximum hears of one of the two

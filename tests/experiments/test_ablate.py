@@ -20,26 +20,10 @@ from cnn.training import many_seeds
 from cnn.training.evaluate import score_split
 from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report
 from experiments.ablation import study as study_lib
-from experiments.ablation.study import TEST, Contrast, Series, Study
+from experiments.ablation.study import TEST, Contrast
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
+from tests.experiments.small_study import SMALL, small_study
 from tests.helpers import PROGRAMS, ROOT, run_python
-
-SMALL = {"train.steps": 6, "net.options.features": 4, "net.options.width": 8}
-
-
-def small_study(**fields):
-    given = {
-        "question": "Does <it> matter?",
-        "cells": {"max": {}, "average": {"net.options.pool": "average"}},
-        "baseline": "max",
-        "base": "configs/smoke.py",
-        "measures": (measures.shifted(1), measures.feature_distance(1, images=50)),
-        "compared": (TEST, "feature distance 1 px"),
-        "contrasts": (Contrast(("max", TEST), ("max", "shifted 1 px")),),
-        "series": (Series("shift, pixels", "accuracy", {0: TEST, 1: "shifted 1 px"}),),
-        "tune": {"train.learning_rate": (1e-4, 0.02)},
-    }
-    return Study(**{**given, **fields})
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +119,7 @@ def results_but_for_time(workdir):
     return [{key: value for key, value in line.items() if key not in times} for line in lines(workdir)]
 
 
+@pytest.mark.slow
 def test_killed_half_way_and_started_again(tmp_path):
     """SIGKILL after the first cell: the second start runs the others, and ends in the same results."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -284,6 +269,7 @@ def test_a_diverged_seed_is_told_and_counts(tmp_path):
     assert "NaN" not in (tmp_path / "results.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_ray_runs_the_same_cells(finished, tmp_path):
     if importlib.util.find_spec("ray") is None:
         pytest.skip("runs cells on a local Ray cluster: python -m pip install -r requirements-ray.txt")

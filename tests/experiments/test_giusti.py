@@ -10,7 +10,7 @@ from cnn import nets
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 from experiments import giusti_table as giusti
 from tests.helpers import run_python
-from tests.reference.weights import random_variables
+from tests.made import random_variables
 
 
 def test_the_papers_figures_are_reproduced():

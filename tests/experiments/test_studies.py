@@ -5,7 +5,7 @@ import pytest
 from experiments.ablation import runner
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST, Contrast, Outcome
-from tests.experiments.test_ablate import small_study
+from tests.experiments.small_study import small_study
 
 
 def test_who_sets_epochs_takes_steps_away_and_the_other_way_round():

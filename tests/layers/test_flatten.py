@@ -7,7 +7,7 @@ from cnn import layers
 from cnn.layers import Flatten
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.windows import GeometryError
-from tests.layers.test_layers import apply, draw
+from tests.made import apply, draw
 from tests.reference import layers as reference
 
 

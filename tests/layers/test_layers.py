@@ -12,16 +12,9 @@ import pytest
 
 from cnn import layers
 from cnn.layers import LRN, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool, NMaxPool
+from tests.made import apply, draw, shapes_of
 from tests.reference import layers as reference
 from tests.reference.cases import CONVOLUTIONS, LOCAL, POOLS
-
-
-def draw(seed, shape, shift=0.0):
-    return (np.random.default_rng(seed).normal(size=shape) + shift).astype(np.float32)
-
-
-def apply(layer, params, x):
-    return jax.jit(lambda params, x: layer.apply({"params": params}, x, train=False))(params, x)
 
 
 def assert_close(actual, expected):
@@ -207,7 +200,7 @@ def spread(shape):
 
 def draw_variables(layer, shape):
     """Random float32 variables as `init` would shape them; positive, as one of them is a variance."""
-    shapes = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, train=False), jnp.zeros(shape))
+    shapes = shapes_of(layer, shape)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
     return jax.tree.map(lambda leaf: np.abs(draw(7, leaf.shape)) + np.float32(0.1), shapes)
 

@@ -22,16 +22,13 @@ from cnn.layers import (
     MaxPool,
     NMaxPool,
 )
+from tests.made import draw, shapes_of
 from tests.reference.cases import CONVOLUTIONS, LOCAL, POOLS
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch: python -m pip install -r requirements-peers.txt")
 functional = torch.nn.functional
 
 TORCH_PADDING = {"zero": "constant", "edge": "replicate", "reflect": "reflect"}
-
-
-def draw(seed, shape, shift=0.0):
-    return (np.random.default_rng(seed).normal(size=shape) + shift).astype(np.float32)
 
 
 def to_torch(array):
@@ -280,7 +277,7 @@ SMALL_ALEXNET = nets.net(
 )
 def test_whole_net(net, shape):
     x, labels = draw(0, shape), np.arange(shape[0])
-    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), x)["params"]
+    shapes = shapes_of(net, x.shape)["params"]
     # Scaled as He et al. do, so that the values keep their size from layer to layer.
     params = jax.tree.map(lambda a: draw(1, a.shape) * np.float32(np.sqrt(2 / max(1, np.prod(a.shape[:-1])))), shapes)
 

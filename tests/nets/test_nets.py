@@ -8,6 +8,7 @@ import pytest
 from cnn import geometry, nets
 from cnn.layers import Activation, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool
 from cnn.windows import GeometryError
+from tests.made import draw, random_variables, shapes_of
 
 # name, options, input shape, parameters, number of classes; the first of each name is the net as published.
 COUNTS = [
@@ -37,23 +38,6 @@ COUNTS = [
 LARGE = ("alexnet", "vgg11", "vgg13", "vgg16", "vgg19")
 
 
-def draw(seed, shape):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def init(net, shape):
-    """Variables; "rbg" random bits compile five times as fast as the default ones."""
-    run = jax.jit(lambda key: net.init(key, jnp.zeros((1, *shape)), train=False))
-    return run(jax.random.key(0, impl="rbg"))
-
-
-def cheap_init(net, shape):
-    """Variables of a large net, scaled as `init` scales them, without compiling a random number generator for each."""
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))
-    scale = {a.shape: (2 / np.prod(a.shape[:-1])) ** 0.5 for a in jax.tree.leaves(shapes) if a.ndim > 1}
-    return jax.tree.map(lambda a: draw(0, a.shape) * scale.get(a.shape, 0.0), shapes)
-
-
 def loss_function(net, images, labels):
     """(params, the rest) -> mean cross-entropy, in training mode."""
 
@@ -75,7 +59,7 @@ def test_counts_and_logits(name, options, shape, count, classes):
     net = nets.create(name, **options)
     assert geometry.table(net, shape).params == count
     images = jnp.zeros((3, *shape))
-    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    variables = shapes_of(net, images.shape)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
     logits = jax.eval_shape(lambda v, x: net.apply(v, x, train=False), variables, images)
     assert logits.shape == (3, classes) and logits.dtype == jnp.float32
@@ -99,7 +83,7 @@ def test_counts_and_logits(name, options, shape, count, classes):
 )
 def test_a_step_lowers_the_loss(name, options, shape):
     net = nets.create(name, **options)
-    variables = (cheap_init if name in LARGE else init)(net, shape)
+    variables = random_variables(net, shape[:2], shape[2])
     rest = {key: value for key, value in variables.items() if key != "params"}
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == geometry.table(net, shape).params
     loss = loss_function(net, draw(0, (4, *shape)), jnp.arange(4) % 2)
@@ -120,6 +104,7 @@ def test_a_step_lowers_the_loss(name, options, shape):
 POOLS = [MaxPool(2), MaxPool(4, stride=2), NMaxPool(2, n=2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS, ids=["side by side", "overlapping", "n largest"])
 def test_compiled_gradients_are_those_of_one_operation_at_a_time(pool):
     """XLA computes some values in two places, and rounds them in two ways; a gradient that takes them for equal is NaN.
@@ -128,7 +113,7 @@ def test_compiled_gradients_are_those_of_one_operation_at_a_time(pool):
     """
     convolution = [Conv(8, 3, padding="same"), BatchNorm(), Activation("relu")]
     net = nets.net(*convolution, *convolution, pool, Flatten(), Dense(2))
-    variables = init(net, (12, 12, 3))
+    variables = random_variables(net, (12, 12), 3)
     params, rest = variables["params"], {key: value for key, value in variables.items() if key != "params"}
     gradient = jax.grad(loss_function(net, draw(0, (4, 12, 12, 3)), jnp.arange(4) % 2))
     compiled = jax.jit(gradient)(params, rest)
@@ -143,7 +128,7 @@ def test_a_step_of_a_large_net_has_the_right_shapes(name):
     net = nets.create(name)
     side = 227 if name == "alexnet" else 224
     images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
-    variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    variables = shapes_of(net, images.shape)
     value, gradients = jax.eval_shape(
         lambda params, x: jax.value_and_grad(loss_function(net, x, jnp.zeros(2, int)))(params, {}),
         variables["params"],
@@ -238,7 +223,7 @@ def test_unknown_names_and_options():
 
 def test_images_that_are_refused():
     net = nets.create("qa_net")
-    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
+    variables = shapes_of(net, (1, 32, 32, 3))
     variables = jax.tree.map(lambda a: jnp.zeros(a.shape), variables)
     with pytest.raises(TypeError, match="images are uint8; the net takes floating images, normalised as in training"):
         net.apply(variables, jnp.zeros((1, 32, 32, 3), jnp.uint8), train=False)
@@ -252,7 +237,7 @@ def test_images_that_are_refused():
 
 def test_activations_give_every_stage():
     net = nets.create("qa_net")
-    variables, images = init(net, (32, 32, 3)), draw(0, (2, 32, 32, 3))
+    variables, images = random_variables(net, (32, 32), 3), draw(0, (2, 32, 32, 3))
     logits, stages = net.apply(variables, images, train=False, method="activations")
     assert list(stages) == ["conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten1", "fc1", "relu3", "fc2"]
     np.testing.assert_array_equal(logits, stages["fc2"])
@@ -267,17 +252,17 @@ def test_names():
     net = nets.net([Conv(2, 3), Activation("tanh"), MaxPool(2, name="shrink")], Conv(2, 3), Activation(), Flatten())
     names = ["conv1", "tanh1", "shrink", "conv2", "relu1", "flatten1"]
     assert [layer.name for layer in net.layers] == names
-    assert set(init(net, (10, 10, 1))["params"]) == {"conv1", "conv2"}
+    assert set(random_variables(net, (10, 10), 1)["params"]) == {"conv1", "conv2"}
     with pytest.raises(ValueError, match="layers share a name: c, conv1; give each its own"):
         nets.net(Conv(2, name="c"), Conv(2), Conv(2, name="conv1"), Conv(2, name="c"))
     unnamed = nets.Net((Conv(2, 3), Activation(), Flatten(), Dense(3)))
-    assert set(init(unnamed, (5, 5, 1))["params"]) == {"layers_0", "layers_3"}
+    assert set(random_variables(unnamed, (5, 5), 1)["params"]) == {"layers_0", "layers_3"}
     assert [row.name for row in geometry.table(unnamed, (5, 5, 1))] == [f"layers_{i}" for i in range(4)]
 
 
 def test_same_layer_twice_gets_two_names_and_two_sets_of_parameters():
     conv = Conv(2, 3)
-    params = init(nets.net(conv, conv), (7, 7, 2))["params"]
+    params = random_variables(nets.net(conv, conv), (7, 7), 2)["params"]
     assert set(params) == {"conv1", "conv2"}
     assert (params["conv1"]["kernel"] != params["conv2"]["kernel"]).any()
 
@@ -295,7 +280,7 @@ def stages_of(order, params, images):
 
 
 def test_flattening_orders_are_permutations_of_each_other():
-    images, params = draw(0, (4, 32, 32, 3)), init(nets.create("qa_net"), (32, 32, 3))["params"]
+    images, params = draw(0, (4, 32, 32, 3)), random_variables(nets.create("qa_net"), (32, 32), 3)["params"]
     other, order = permuted(params)
     hwc, chw = stages_of("hwc", params, images), stages_of("chw", other, images)
     assert (hwc["flatten1"] != chw["flatten1"]).any()
@@ -317,7 +302,7 @@ def test_flattening_orders_agree_to_the_bit_where_sums_are_exact():
     # Whole numbers below 2^24 add up without rounding, in any order.
     random = np.random.default_rng(0)
     images = jnp.asarray(random.integers(0, 4, size=(4, 32, 32, 3)), jnp.float32)
-    shapes = jax.eval_shape(lambda: nets.create("qa_net").init(jax.random.key(0), images, train=False))["params"]
+    shapes = shapes_of(nets.create("qa_net"), images.shape)["params"]
     params = jax.tree.map(lambda a: jnp.asarray(random.integers(-1, 2, size=a.shape), jnp.float32), shapes)
     other, _ = permuted(params)
     hwc, chw = stages_of("hwc", params, images), stages_of("chw", other, images)

@@ -21,17 +21,8 @@ from cnn.layers import (
 )
 from cnn.nets import textbook_kernels
 from cnn.windows import GeometryError
+from tests.made import draw, random_variables
 from tests.reference import layers as reference
-
-
-def draw(seed, shape):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def init(net, shape):
-    """Variables with every value random, so that no bias hides at zero."""
-    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros((1, *shape)))
-    return jax.tree.map(lambda leaf: jnp.abs(draw(leaf.size, leaf.shape)) ** 0.5 / leaf.size**0.4, shapes)
 
 
 def sizes(net, shape, kinds=("conv", "max pool", "average pool", "n-max pool")):
@@ -130,7 +121,7 @@ def test_parameters(name):
     options, count = COUNTS[name]
     net = nets.create("layer_pattern", **{"features": 4, "fc": 0, **options})
     assert geometry.table(net, (13, 13, 1)).params == count
-    assert sum(leaf.size for leaf in jax.tree.leaves(init(net, (13, 13, 1))["params"])) == count
+    assert sum(leaf.size for leaf in jax.tree.leaves(random_variables(net, (13, 13), 1)["params"])) == count
 
 
 @pytest.mark.parametrize(
@@ -164,7 +155,7 @@ def test_sizes(size):
 def test_where_a_strided_same_convolution_looks(size):
     """Against the NumPy reference: an even size is padded at the bottom and right only, an odd one all round."""
     net = nets.layer_pattern(blocks=1, features=2, pool="stride")
-    variables, images = init(net, (size, size, 1)), draw(0, (2, size, size, 1))
+    variables, images = random_variables(net, (size, size), 1), draw(0, (2, size, size, 1))
     found = net.apply(variables, images, train=False, method="activations")[1]["conv1"]
     padding = ((0, 1), (0, 1)) if size % 2 == 0 else ((1, 1), (1, 1))
     own = variables["params"]["conv1"]
@@ -176,7 +167,7 @@ def test_padding_mode_reaches_every_convolution():
     images, logits = draw(0, (2, 8, 9, 2)), {}
     for mode in ("zero", "edge", "reflect", "mean"):
         net = nets.layer_pattern(blocks=2, features=3, width=5, padding_mode=mode)
-        variables = init(net, (8, 9, 2))
+        variables = random_variables(net, (8, 9), 2)
         logits[mode], stages = net.apply(variables, images, train=False, method="activations")
         x = images
         for conv, pool in (("conv1", "pool1"), ("conv2", "pool2")):
@@ -192,14 +183,14 @@ def test_the_n_largest_of_a_window_are_averaged():
     images = draw(0, (2, 7, 8, 3))
     for n in (1, 2, 3, 4):
         net = nets.layer_pattern(convs=0, blocks=1, fc=0, pool="n_max", pool_n=n)
-        pooled = net.apply(init(net, (7, 8, 3)), images, train=False, method="activations")[1]["pool1"]
+        pooled = net.apply(random_variables(net, (7, 8), 3), images, train=False, method="activations")[1]["pool1"]
         windows = np.asarray(images)[:, :6].reshape(2, 3, 2, 4, 2, 3).transpose(0, 1, 3, 5, 2, 4).reshape(2, 3, 4, 3, 4)
         np.testing.assert_allclose(pooled, np.sort(windows)[..., -n:].mean(axis=-1), atol=1e-6)
 
 
 def test_a_global_head_takes_any_size_and_is_the_mean_of_the_map():
     net = nets.layer_pattern(features=4, fc=0, head="global")
-    variables = init(net, (16, 16, 3))
+    variables = random_variables(net, (16, 16), 3)
     for height, width in ((16, 16), (31, 22), (4, 5)):
         images = draw(0, (2, height, width, 3))
         logits, stages = net.apply(variables, images, train=False, method="activations")
@@ -208,7 +199,7 @@ def test_a_global_head_takes_any_size_and_is_the_mean_of_the_map():
         np.testing.assert_allclose(logits, mean @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"]), atol=1e-5)
     flat = nets.layer_pattern(features=4, fc=0)
     with pytest.raises(GeometryError, match="fc1 .*its kernel takes 128 values, got 280"):
-        flat.apply(init(flat, (16, 16, 3)), draw(0, (2, 31, 22, 3)), train=False)
+        flat.apply(random_variables(flat, (16, 16), 3), draw(0, (2, 31, 22, 3)), train=False)
 
 
 def test_the_first_convolution_starts_as_the_bank():
@@ -257,7 +248,7 @@ def test_lists_are_as_good_as_tuples():
 )
 def test_converted_patterns_give_the_logits(options):
     net, shape = nets.layer_pattern(**{"features": 4, "width": 9, **options}), (15, 14, 2)
-    variables, images = init(net, shape), draw(0, (3, *shape))
+    variables, images = random_variables(net, shape[:2], shape[2]), draw(0, (3, *shape))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, shape)
     expected = np.asarray(net.apply(variables, images, train=False))
     scores = conv_net.apply(conv_variables, images, train=False)[:, 0, 0]
@@ -291,7 +282,7 @@ def test_the_three_are_one_function_with_equal_kernels():
     """Shared kernels copied to each place, or written as a matrix, give the same logits."""
     built = {sharing: nets.create("sharing_net", sharing=sharing, image_size=16) for sharing in ROWS}
     shape, images = (16, 16, 2), draw(0, (3, 16, 16, 2))
-    params = init(built["shared"], shape)["params"]
+    params = random_variables(built["shared"], shape[:2], shape[2])["params"]
     local, full, seen = {"fc1": params["fc1"]}, {"fc3": params["fc1"]}, shape
     for i, layer in enumerate(x for x in built["shared"].layers if isinstance(x, Conv)):
         own, size = params[f"conv{i + 1}"], layer.output_shape(seen)

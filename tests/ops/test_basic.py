@@ -5,10 +5,7 @@ import numpy as np
 import pytest
 
 from cnn.ops import basic
-
-
-def draw(seed, shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+from tests.made import draw
 
 
 @pytest.mark.parametrize("mode", basic.PADDING_MODES)

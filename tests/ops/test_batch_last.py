@@ -11,6 +11,7 @@ from cnn.layers.pointwise import ACTIVATIONS, BatchNorm
 from cnn.ops import batch_last
 from cnn.windows import Window
 from tests.helpers import PROGRAMS, run_python
+from tests.made import draw
 
 POOLS = {
     "max": lambda x: ops.max_pool(x, Window((2, 2), (2, 2)), (3, 4)),
@@ -21,10 +22,6 @@ POOLS = {
     "sum, dilated": lambda x: ops.sum_pool(x, Window((2, 2), (1, 2), dilation=(2, 3)), (4, 3)),
 }
 FUNCTIONS = POOLS | {name: ACTIVATIONS[name] for name in ("relu", "tanh", "gelu")}
-
-
-def draw(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def weights_of(images):
@@ -44,7 +41,7 @@ def with_gradients(function, *arguments):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_batch_equals_its_images(name):
     # Few images stay in the usual layout: each by itself is the plain form.
-    images = np.round(draw(0, 18, 6, 9, 3), 1)  # with ties
+    images = np.round(draw(0, (18, 6, 9, 3)), 1)  # with ties
     assert batch_last.is_faster(images.shape) and not batch_last.is_faster(images[:1].shape)
     batch = with_gradients(FUNCTIONS[name], images)
     single = [with_gradients(FUNCTIONS[name], image[None]) for image in images]
@@ -54,7 +51,7 @@ def test_a_batch_equals_its_images(name):
 
 
 def test_a_bias_and_its_gradient():
-    images, bias = draw(0, 16, 5, 4, 8), draw(1, 8)
+    images, bias = draw(0, (16, 5, 4, 8)), draw(1, (8,))
     y, of_images, of_bias = with_gradients(ops.add_bias, images, bias)
     np.testing.assert_array_equal(y, images + bias)
     weights = weights_of(y)
@@ -70,7 +67,7 @@ def test_a_bias_and_its_gradient():
 def test_what_must_be_position_invariant_has_the_same_bits_in_any_batch(kernel_shape, otherwise):
     # A tile among others and the image by itself agree to the bit. In batch-last layout the compiler joins other
     # products to sums, with one rounding for the two.
-    images, kernel, window = draw(0, 40, 12, 11, kernel_shape[2]), draw(1, *kernel_shape), Window(kernel_shape[:2])
+    images, kernel, window = draw(0, (40, 12, 11, kernel_shape[2])), draw(1, kernel_shape), Window(kernel_shape[:2])
     shapes = ops.shapes_of(images.shape, kernel.shape, window, position_invariant=False)
     assert ops.algorithm_for(shapes).name == otherwise
     convolve = jax.jit(lambda x: ops.convolution(x, kernel, window))
@@ -78,7 +75,7 @@ def test_what_must_be_position_invariant_has_the_same_bits_in_any_batch(kernel_s
 
 
 def test_there_and_back():
-    images = draw(0, 20, 3, 4, 2)
+    images = draw(0, (20, 3, 4, 2))
     laid_out = batch_last.to_batch_last(images)
     np.testing.assert_array_equal(laid_out, images.transpose(3, 1, 2, 0))
     np.testing.assert_array_equal(batch_last.from_batch_last(laid_out), images)
@@ -101,7 +98,7 @@ def test_a_vector_is_no_image():
 @pytest.mark.parametrize("train", [True, False])
 def test_batch_norm_in_batch_last_layout_is_flax_own(train):
     """Output, gradients and running statistics are the same, under the same names, in either layout."""
-    images, shift, scale, mean, var = draw(0, 18, 6, 9, 3), *(draw(seed, 3) for seed in range(1, 5))
+    images, shift, scale, mean, var = draw(0, (18, 6, 9, 3)), *(draw(seed, (3,)) for seed in range(1, 5))
     variables = {"params": {"scale": 1 + scale, "bias": shift}, "batch_stats": {"mean": mean, "var": 1 + np.abs(var)}}
     plain = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
     ours = BatchNorm()

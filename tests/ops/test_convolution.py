@@ -8,10 +8,7 @@ from jax import lax
 
 from cnn import ops
 from cnn.windows import Window
-
-
-def draw(seed, shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+from tests.made import draw
 
 
 def plain(images, kernel, window, groups=1):

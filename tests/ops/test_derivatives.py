@@ -23,7 +23,7 @@ from cnn.layers import (
     SumPool,
 )
 from cnn.windows import Window
-from tests.reference.weights import random_variables
+from tests.made import random_variables
 
 LAYERS = {
     "conv, direct in batch-last layout": ((16, 9, 8, 2), [Conv(3, 3)]),
@@ -135,7 +135,8 @@ def test_layers(name):
     check(nets.net(*before, *layers), shape)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "qa_net")) for n in NETS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
 def test_nets(name):
     check(*NETS[name])
 

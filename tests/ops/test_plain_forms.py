@@ -25,7 +25,7 @@ def losses(name):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the algorithms are for CPU; elsewhere XLA's own are used")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "lenet5")) for n in CASES])
 def test_loss_curves_agree(name, monkeypatch):
     fast = losses(name)
     monkeypatch.setattr(Devices, "compiler_options", lambda *_: {})

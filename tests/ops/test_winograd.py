@@ -12,13 +12,9 @@ from cnn import convert, geometry, nets, ops
 from cnn.layers import Conv, Dense, Flatten
 from cnn.ops import winograd
 from cnn.windows import Window
-from tests.reference.weights import random_variables
+from tests.made import draw, random_variables, shapes_of
 
 SAME = ((1, 1), (1, 1))
-
-
-def draw(seed, shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def plain64(images, kernel, padding):
@@ -92,7 +88,7 @@ def test_workspace_is_xlas(shape, features, padding):
     """Against the compiler's own count: never less, and at most half as much again."""
     layer = Conv(features, 3, padding=padding)
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    variables = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, train=False), images)
+    variables = shapes_of(layer, images.shape)
     compiled = jax.jit(lambda v, x: layer.apply(v, x, train=False)).lower(variables, images).compile()
     found = compiled.memory_analysis().temp_size_in_bytes
     assert found <= 4 * layer.workspace(shape[1:], shape[0]) <= 1.5 * found

@@ -6,7 +6,7 @@ import sys
 
 from cnn.train import train_and_evaluate
 from cnn.training import steps
-from tests.test_train import small_config
+from tests.made import small_config
 
 make_step, count = steps.make_run_steps, 0
 

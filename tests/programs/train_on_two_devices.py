@@ -8,7 +8,7 @@ import numpy as np
 from cnn import nets
 from cnn.runtime.devices import Devices
 from configs import default
-from tests.test_train import IMAGES, INDICES, LABELS, make_pieces, numbers
+from tests.training.pieces import IMAGES, INDICES, LABELS, make_pieces, numbers
 
 config = default.get_config()
 config.augment.pad = 1

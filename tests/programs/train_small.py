@@ -3,7 +3,7 @@
 import sys
 
 from cnn.train import train_and_evaluate
-from tests.test_train import small_config
+from tests.made import small_config
 
 train_and_evaluate(small_config(), sys.argv[1])
 sys.exit("tensorflow" in sys.modules)

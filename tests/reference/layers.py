@@ -118,9 +118,10 @@ def batch_moments(x):
 
 def batch_norm(x, mean, variance, scale, bias, epsilon):
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, channel by channel."""
-    out = np.zeros(np.shape(x))
-    for c in range(out.shape[-1]):
-        normal = (np.asarray(x, np.float64)[..., c] - mean[c]) / math.sqrt(variance[c] + epsilon)
+    x = np.asarray(x, np.float64)
+    out = np.zeros_like(x)
+    for c in range(x.shape[-1]):
+        normal = (x[..., c] - mean[c]) / math.sqrt(variance[c] + epsilon)
         out[..., c] = normal * scale[c] + bias[c]
     return out
 

@@ -15,6 +15,7 @@ from cnn import nets
 from cnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
 from cnn.nets import net as make
 from cnn.reports import figure, net_pictures
+from tests.made import random_variables
 from tests.reference import layers as reference
 from tests.reports.test_run_pictures import read
 
@@ -44,21 +45,7 @@ def small_net(classes=3):
         [Conv(12, 2), Activation("tanh"), Flatten(), Dense(classes)],
     )
     images = np.random.default_rng(1).integers(0, 256, (2, 8, 10, 3)).astype(np.uint8)
-    return net, variables_of(net, images.shape), images
-
-
-def variables_of(net, shape):
-    """Variables drawn by NumPy, which is quicker than compiling `net.init`; running variances are 2, means 0.2."""
-    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros(shape))
-    rng = np.random.default_rng(0)
-    fixed = {"['var']": 2.0, "['mean']": 0.2}
-
-    def draw(path, leaf):
-        value = fixed.get(str(path[-1]))
-        values = rng.normal(0, 0.2, leaf.shape) if value is None else np.full(leaf.shape, value)
-        return jnp.asarray(values, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return net, random_variables(net, images.shape[1:3], images.shape[3]), images
 
 
 def drawn_images(page):
@@ -71,10 +58,10 @@ def test_first_kernel_is_the_first_convolutions():
     found = net_pictures.first_kernel(net, variables)
     assert np.array_equal(found, variables["params"]["conv1"]["kernel"]) and found.shape == (3, 3, 3, 4)
     late = make([BatchNorm(), Activation("relu"), Conv(2, 1), Conv(1, 1)])
-    variables = variables_of(late, (1, 4, 4, 5))
+    variables = random_variables(late, (4, 4), 5)
     assert np.array_equal(net_pictures.first_kernel(late, variables), variables["params"]["conv1"]["kernel"])
     grouped = make([Conv(6, 1, groups=2)])
-    variables = variables_of(grouped, (1, 4, 4, 4))
+    variables = random_variables(grouped, (4, 4), 4)
     assert net_pictures.first_kernel(grouped, variables).shape == (1, 1, 2, 6)
 
 
@@ -88,7 +75,7 @@ def test_first_kernel_is_the_first_convolutions():
 )
 def test_a_net_without_a_first_convolution_has_no_first_kernel(layers):
     net = make(layers)
-    variables = variables_of(net, (1, 4, 4, 3))
+    variables = random_variables(net, (4, 4), 3)
     assert net_pictures.first_kernel(net, variables) is None
 
 
@@ -265,7 +252,7 @@ def test_a_diverged_net_is_drawn_and_said_to_be_one(tmp_path, pages):
 def test_the_registrys_nets_can_be_drawn(tmp_path, name, size, classes):
     net = nets.create(name, classes)
     images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(np.uint8)
-    variables = variables_of(net, images.shape)
+    variables = random_variables(net, images.shape[1:3], images.shape[3])
     net_pictures.feature_maps_picture(str(tmp_path / "maps.png"), net, variables, images, MEAN, STD)
     read(tmp_path / "maps.png")
     net_pictures.kernels_picture(str(tmp_path / "kernels.png"), net_pictures.first_kernel(net, variables))
@@ -275,7 +262,7 @@ def test_the_registrys_nets_can_be_drawn(tmp_path, name, size, classes):
 def test_a_net_without_maps_shows_image_and_probabilities(tmp_path, pages):
     net = make([Flatten(), Dense(3)])
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 1)).astype(np.uint8)
-    variables = variables_of(net, images.shape)
+    variables = random_variables(net, images.shape[1:3], images.shape[3])
     net_pictures.feature_maps_picture(str(tmp_path / "maps.png"), net, variables, images, [0.5], [0.5])
     read(tmp_path / "maps.png")
     assert len(drawn_images(pages[0])) == len(bars(pages[0])) == 2

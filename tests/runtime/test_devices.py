@@ -15,6 +15,7 @@ from cnn.runtime import compiler
 from cnn.runtime.compiler import LARGE_NET, jit_net, jit_once
 from cnn.runtime.devices import Devices
 from tests.helpers import PROGRAMS, run_python
+from tests.made import shapes_of
 
 
 @pytest.mark.parametrize("count, batch, expected", [(3, 48, 3), (0, 17, 1), (0, 8, 1)])
@@ -97,7 +98,7 @@ def test_vectors_are_wide():
 def test_pools_hand_no_products_to_ynnpack():
     # A sum or maximum over windows that it computes may take along the fully connected layers that follow.
     net = nets.create("full_cnn", 10)
-    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False))
+    variables = shapes_of(net, (1, 28, 28, 1))
     classify = jax.jit(functools.partial(net.apply, train=False), compiler_options=Devices(1).compiler_options(1))
     program = classify.lower(variables, jnp.zeros((8, 28, 28, 1))).compile().as_text()
     called = re.findall(r"calls=%([\w.]+),[^\n]*__ynn_fusion", program)

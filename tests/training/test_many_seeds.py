@@ -13,21 +13,13 @@ from cnn.runtime.devices import Devices
 from cnn.train import train_and_evaluate
 from cnn.training import many_seeds
 from cnn.training.evaluate import score_split
-from configs import smoke
 from tests.helpers import PROGRAMS, run_python
-
-
-def small_config(**train):
-    config = smoke.get_config()
-    config.train.update({"steps": 12, **train})
-    config.net.options.update({"features": 4, "width": 8, "dropout": 0.3, "norm": True})
-    config.eval.every_epochs = 0.4
-    return config
+from tests.made import regularised_config
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return data.load(**small_config().data)
+    return data.load(**regularised_config().data)
 
 
 def assert_close(one, other, **tolerance):
@@ -36,8 +28,8 @@ def assert_close(one, other, **tolerance):
 
 def test_a_seed_ends_where_the_main_job_ends(dataset, tmp_path):
     """Order, augmentation, dropout, batch statistics, schedule: all of them the same."""
-    found = many_seeds.train_seeds(small_config(), dataset, [3], Devices(1))
-    config = small_config()
+    found = many_seeds.train_seeds(regularised_config(), dataset, [3], Devices(1))
+    config = regularised_config()
     config.seed = 3
     result = train_and_evaluate(config, str(tmp_path))
     (run,) = found.runs
@@ -53,8 +45,8 @@ def test_a_seed_ends_where_the_main_job_ends(dataset, tmp_path):
 
 def test_side_by_side_in_one_kernel_is_each_by_itself(dataset):
     """`vmap` over seeds, as on accelerators, against one seed at a time."""
-    one = many_seeds.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), each=1)
-    other = many_seeds.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), each=3)
+    one = many_seeds.train_seeds(regularised_config(), dataset, [0, 1, 2], Devices(1), each=1)
+    other = many_seeds.train_seeds(regularised_config(), dataset, [0, 1, 2], Devices(1), each=3)
     for a, b in zip(one.runs, other.runs, strict=True):
         assert a.seed == b.seed
         # Grouped convolutions sum in another order: rounding, twelve steps of it.
@@ -70,7 +62,7 @@ def test_spread_over_two_devices(dataset, tmp_path):
     done = run_python(PROGRAMS / "seeds_on_two_devices.py", path, JAX_NUM_CPU_DEVICES=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[0, 1, 2] 2"
-    runs = many_seeds.train_seeds(small_config(), dataset, [0, 1, 2], Devices(1), each=1).runs
+    runs = many_seeds.train_seeds(regularised_config(), dataset, [0, 1, 2], Devices(1), each=1).runs
     two = np.load(path)
     leaves = [leaf for run in runs for leaf in jax.tree.leaves(run.variables)]
     assert len(leaves) == len(two.files)
@@ -80,7 +72,7 @@ def test_spread_over_two_devices(dataset, tmp_path):
 
 
 def test_costs_are_those_of_one_seed(dataset):
-    config = small_config(steps=3)
+    config = regularised_config(steps=3)
     one = many_seeds.train_seeds(config, dataset, [0], Devices(1), each=1)
     other = many_seeds.train_seeds(config, dataset, [0, 1, 2, 3], Devices(1), each=4)
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(one.runs[0].variables["params"]))
@@ -91,15 +83,15 @@ def test_costs_are_those_of_one_seed(dataset):
 
 
 def test_a_diverged_seed_is_named_and_the_others_go_on(dataset):
-    found = many_seeds.train_seeds(small_config(learning_rate=1e30), dataset, [0, 1], Devices(1))
+    found = many_seeds.train_seeds(regularised_config(learning_rate=1e30), dataset, [0, 1], Devices(1))
     assert [run.diverged is not None and run.diverged < 12 for run in found.runs] == [True, True]
-    assert many_seeds.train_seeds(small_config(), dataset, [0], Devices(1)).runs[0].diverged is None
+    assert many_seeds.train_seeds(regularised_config(), dataset, [0], Devices(1)).runs[0].diverged is None
 
 
 def test_nothing_held_out(dataset):
     empty = Split(dataset.validation.images[:0], dataset.validation.labels[:0])
     found = many_seeds.train_seeds(
-        small_config(steps=3), dataclasses.replace(dataset, validation=empty), [0], Devices(1)
+        regularised_config(steps=3), dataclasses.replace(dataset, validation=empty), [0], Devices(1)
     )
     assert set(found.runs[0].curve[-1]) == {"epoch", "train_loss"}
 
@@ -107,7 +99,7 @@ def test_nothing_held_out(dataset):
 @pytest.mark.parametrize("seeds", [[], [1, 1]])
 def test_seeds_must_differ(dataset, seeds):
     with pytest.raises(ValueError, match=r"seeds .* must be different"):
-        many_seeds.train_seeds(small_config(), dataset, seeds, Devices(1))
+        many_seeds.train_seeds(regularised_config(), dataset, seeds, Devices(1))
 
 
 @pytest.mark.parametrize(
