@@ -19,14 +19,14 @@ flags.adopt_module_key_flags(options)
 OTHER = flags.DEFINE_string("other", None, "Folder of the other checkout, such as a clone at an earlier commit.")
 CASES = {
     **{f"train {name}": f"train {name}" for name in ("full_cnn28", "full_cnn32", "qa_net", "lenet5", "vgg11")},
-    "dense VGG-16, 384x384": "dense vgg16 384 384 3 224 0 1",
-    "dense VGG-16, 384x384, half stride": "dense vgg16 384 384 3 224 16 1",
-    "dense qa_net, 512x512": "dense qa_net 512 512 3 32 0 1",
-    "dense qa_net, 512x512, stride 1": "dense qa_net 512 512 3 32 1 1",
-    "dense full_cnn, 4 of 256x256": "dense full_cnn 256 256 1 28 0 4",
-    "dense giusti_n4, 512x512, stride 1": "dense giusti_n4 512 512 1 95 1 1",
+    "dense VGG-16 384x384": "dense vgg16 384 384 3 224 0 1",
+    "dense VGG-16 384x384 half stride": "dense vgg16 384 384 3 224 16 1",
+    "dense qa_net 512x512": "dense qa_net 512 512 3 32 0 1",
+    "dense qa_net 512x512 stride 1": "dense qa_net 512 512 3 32 1 1",
+    "dense full_cnn 4x256x256": "dense full_cnn 256 256 1 28 0 4",
+    "dense giusti_n4 512x512 stride 1": "dense giusti_n4 512 512 1 95 1 1",
 }
-SMOKE = {"dense qa_net, 40x36": "dense qa_net 40 36 3 32 1 1"}
+SMOKE = {"dense qa_net 40x36": "dense qa_net 40 36 3 32 1 1"}
 
 
 class Contender:
