@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 
 from cnn.commands import program
+from cnn.runtime import byte_sizes
 
 SIZE = flags.DEFINE_integer("size", 32768, "Height and width of the image, pixels.", lower_bound=64)
 NET = flags.DEFINE_string("net", "qa_net", "Of the registry; its weights are random.")
@@ -126,13 +127,10 @@ def run_child(image: str, target: str) -> dict[str, Any]:
     """
     from cnn import dense
     from cnn.dense import stream
-    from cnn.reports import image_report
 
     net, variables = make_net()
     window = (WINDOW.value, WINDOW.value)
-    options: dict[str, Any] = dict(
-        window=window, mean=MEAN, std=STD, memory_limit=image_report.parse_bytes(MEMORY.value)
-    )
+    options: dict[str, Any] = dict(window=window, mean=MEAN, std=STD, memory_limit=byte_sizes.parse_bytes(MEMORY.value))
     start = peak_bytes()
     if CHILD.value == "stream":
         with compilations() as compiled:
@@ -245,9 +243,7 @@ def child(name: str, **environment: str) -> dict[str, Any]:
 
 def main() -> None:
     """Makes the image, streams it, measures, writes."""
-    from cnn.reports import image_report
-
-    image_report.parse_bytes(MEMORY.value)
+    byte_sizes.parse_bytes(MEMORY.value)  # a wrong number is an error before the image is made
     image = os.path.join(WORKDIR.value, f"image_{SIZE.value}_{SEED.value}.zarr")
     target = os.path.join(WORKDIR.value, f"map_{NET.value}_{SIZE.value}_{SEED.value}.zarr")
     if CHILD.value:
@@ -262,7 +258,7 @@ def main() -> None:
     summary = {
         "net": NET.value,
         "size": SIZE.value,
-        "memory_limit_bytes": image_report.parse_bytes(MEMORY.value),
+        "memory_limit_bytes": byte_sizes.parse_bytes(MEMORY.value),
         "seed": SEED.value,
         "image_seconds": made,
         "stream": result,

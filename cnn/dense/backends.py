@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.dense import lattice, passes
+from cnn.dense import fragments, lattice, passes
 from cnn.dense.grid import Grid
 from cnn.dense.passes import Schedule, Variables
 from cnn.dense.prepared import PreparedNet
@@ -78,7 +78,7 @@ def _routes(
     if backend == "atrous":
         routes = [(0, lattice.dilated(axis, 0, stride, size, clip), slice(None))]
     elif backend == "mpf":
-        routes = [(0, lattice.fragmented(axis, stride, size, clip), slice(None))]
+        routes = [(0, fragments.fragmented(axis, stride, size, clip), slice(None))]
     else:
         routes = []
         # Places i * stride share a pass when they agree modulo the native stride: every `period`-th of them.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import data
-from cnn.dense import blocks, lattice, passes
+from cnn.dense import blocks, fragments, lattice, passes
 from cnn.dense.backends import fixed_padding, plan_passes, run_backend
 from cnn.dense.blocks import Cut, Tile
 from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
@@ -211,7 +211,7 @@ def _padded_pass(
         if backend == "atrous":
             routes.append(lattice.dilated(axis, 0, grid.stride[i], outputs[i], clip=False))
         else:
-            routes.append(lattice.fragmented(axis, grid.stride[i], outputs[i], clip=False))
+            routes.append(fragments.fragmented(axis, grid.stride[i], outputs[i], clip=False))
     before = (-routes[0].first, -routes[1].first)
     # Limits are those of the image in hand, given when it runs; without them all images share a program.
     vertical, horizontal = (
