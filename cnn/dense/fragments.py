@@ -124,9 +124,8 @@ def _groups_in_image(slide: Slide, split: _Split, index: int, length: int, lengt
     groups = []
     for j, fragments in split.runs:
         first = min(split.starts[f] for f in fragments) + j * slide.spacing
-        fits = min(
-            length, (split.limit - first) // split.spacing + 1
-        )  # output values whose positions do not exceed the limit
+        # How many output values have positions that do not exceed the limit.
+        fits = min(length, (split.limit - first) // split.spacing + 1)
         if fits < 1:
             raise GeometryError(ONLY_PADDING.format(index=index))
         start = j - slide.low
