@@ -20,29 +20,29 @@ from cnn.training import loop, one_seed
 from cnn.training.evaluate import Metrics
 from cnn.training.predict import border_brightness
 
-PICTURED = 2  # test images whose feature maps are drawn, each of another class
+PICTURED = 2  # number of test images whose feature maps are drawn, each of another class
 
 
 def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = None) -> dict[str, Any]:
     """Trains a net as a config says, evaluates it on the test split, and writes everything to a directory.
 
-    A run that was stopped and is started again in its directory goes on from its last checkpoint, and ends as if it had
-    never been stopped. A finished run is left as it is; only if fields of evaluation were changed is it evaluated anew.
+    A run that was stopped and is started again in its directory continues from its last checkpoint, and ends as if it
+    had never been stopped. A finished run is not changed; it is only evaluated anew if fields of evaluation changed.
 
     Args:
-      config: see `cnn.runs.defaults` for its fields.
-      workdir: directory of the run; made if missing. Receives config.json, data.json (normalisation constants, class
-        names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html.
-      dataset: the data, such as `cnn.data.from_arrays` makes; None: loaded as the config says. A run on a data set that
-        was given cannot load it again: `--mode=evaluate` says so, everything else works.
+      config: config of the run; `cnn.runs.defaults` lists its fields.
+      workdir: directory of the run; made if missing. The run writes config.json, data.json (normalisation constants,
+        class names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html to it.
+      dataset: the data, for example from `cnn.data.from_arrays`; None: they are loaded as the config says. A data set
+        that is passed here is not saved, so that `--mode=evaluate` cannot be used on the run; everything else can.
 
     Returns:
-      What result.json holds: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
+      The contents of result.json: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
       numbers, parameters, multiply_adds, seconds of training, seed, versions, device, commit.
 
     Raises:
       ValueError: if a field is out of range, or the directory holds a run with another config.
-      FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
+      FloatingPointError: if the loss becomes infinite or NaN; names the step and the learning rate.
     """
     if dataset is not None:
         config = config.copy_and_resolve_references()
@@ -61,7 +61,7 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
 
 def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any]:
     """Trains, evaluates and reports, with the operations that the config asks for."""
-    environment = logs.environment()  # now: the commit that is running, whatever is checked out when it ends
+    environment = logs.environment()  # at the start: another commit may be checked out when the run ends
     dataset = dataset or data.load(**config.data)
     task = loop.make_task(config, dataset)
     table = geometry.table(task.net, dataset.image_shape)
