@@ -110,13 +110,13 @@ def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any
 
 
 def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any] | None:
-    """The result of a run that is complete in its directory and would come out the same; else None."""
-    # The page is written last: a run that was stopped before it goes on.
+    """The result of a run that is complete in its directory and has the same config and data; otherwise None."""
+    # report.html is written last: without it the run was stopped before its end, and is continued.
     if not all(os.path.exists(os.path.join(workdir, name)) for name in ("config.json", "result.json", "report.html")):
         return None
     with open(os.path.join(workdir, "result.json")) as file:
         result = json.load(file)
-    if dataset is not None:  # given in memory, where the config does not say what it holds
+    if dataset is not None:  # a data set in memory, which the config does not describe
         with open(os.path.join(workdir, "data.json")) as file:
             if json.load(file) != json.loads(json.dumps(_facts(dataset))):
                 return None
@@ -125,12 +125,12 @@ def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str
 
 
 def _where(workdir: str) -> str:
-    """The last lines on the terminal: where to look."""
+    """The last lines that are printed: the paths of report and run."""
     return f"report: {os.path.join(workdir, 'report.html')}\neverything of the run: {workdir}"
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
-    """The content of data.json: what using the net needs to know of its data."""
+    """The contents of data.json: the facts about the data that are needed to use the net."""
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     border = np.quantile(border_brightness(dataset.train.images), (0.005, 0.995))
     return {
@@ -145,7 +145,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _check_dense(task: loop.Task, variables: Any) -> None:
-    """Tries a net of the user's own densely before it is trained for the first time; says how that went."""
+    """Checks the dense evaluation of a user-defined net before its training begins, and prints the result."""
     height, width, channels = task.dataset.image_shape
     name = own_code.short(task.config.net.name)
     try:
@@ -153,12 +153,12 @@ def _check_dense(task: loop.Task, variables: Any) -> None:
         print(
             f"{name}: score maps by every backend agree with crops (dense.check, {report.difference:.0e})", flush=True
         )
-    except ValueError as error:  # GeometryError among them; such a net may still be meant for windows alone
+    except ValueError as error:  # a GeometryError too; such a net may still be used on windows
         print(f"warning: {name} must not be run densely, training goes on: {error}", file=sys.stderr, flush=True)
 
 
 def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
-    """The pictures of a run: how well it does, and what its net has learned."""
+    """Draws the pictures of a run: confusion matrix, curves, first kernels and feature maps."""
     dataset, split = task.dataset, task.dataset.test
     confusion, curves, kernels, features = (
         os.path.join(workdir, f"{name}.png") for name in ("confusion", "curves", "kernels", "features")
