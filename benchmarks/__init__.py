@@ -1,1 +1,1 @@
-"""Speed and memory, measured: one command each, results in `benchmarks/results/`."""
+"""Measurements of speed and memory, one command each; their results are in `benchmarks/results/`."""

@@ -1,8 +1,8 @@
 """Two checkouts of the project side by side: `python -m benchmarks.before_after --other=CHECKOUT`; see README.md.
 
-One process for each checkout, which take turns, so that whatever else the machine does befalls both: the steps of
-training of `benchmarks.train` and whole-image score maps. A ratio is this checkout's time by the other's, in one turn.
-Writes before_after.json and before_after.md to --output.
+One process for each checkout runs the training steps of `benchmarks.train` and score maps of whole images. The
+processes take turns, so that other work on the machine slows both alike. A ratio is this checkout's time divided by the
+other's in the same turn. Writes before_after.json and before_after.md to --output.
 """
 
 import os
@@ -30,26 +30,26 @@ SMOKE = {"dense qa_net 40x36": "dense qa_net 40 36 3 32 1 1"}
 
 
 class Contender:
-    """A process that runs a checkout's code, and times a case when it is asked to."""
+    """A process that runs the code of one checkout and times cases on request."""
 
     def __init__(self, folder: str) -> None:
-        """Starts it.
+        """Starts the process.
 
         Args:
-          folder: of the checkout.
+          folder: path of the checkout.
         """
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "before_after_contender.py")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process: Any = subprocess.Popen([sys.executable, script, os.path.abspath(folder)], **pipes)
 
     def seconds(self, case: str) -> float:
-        """Times a case; the first time compiles it too.
+        """Times a case; the first call of a case also compiles it.
 
         Args:
           case: a value of `CASES`.
 
         Returns:
-          Seconds of a step, or of a map.
+          Time of one training step, or of one score map, seconds.
 
         Raises:
           ChildProcessError: if the process ended.
@@ -62,13 +62,13 @@ class Contender:
         raise ChildProcessError(f"case {case!r} failed; what it said stands above")
 
     def stop(self) -> None:
-        """Ends it."""
+        """Ends the process."""
         self._process.stdin.close()
         self._process.wait()
 
 
 def main(argv: list[str]) -> None:
-    """Runs the cases, writes and prints."""
+    """Runs the cases, writes the results and prints them."""
     if len(argv) > 1 or not OTHER.value:
         raise app.UsageError("--other=CHECKOUT is missing: a clone of the project at another commit")
     logging.set_verbosity(logging.WARNING)
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
         for turn in range((2 if options.SMOKE.value else options.ROUNDS.value) + 1):
             for who in ("other", "this") if turn % 2 else ("this", "other"):
                 times[who].append(contenders[who].seconds(cases[name]))
-        other, this = times["other"][1:], times["this"][1:]  # the first turn compiles
+        other, this = times["other"][1:], times["this"][1:]  # without the first turn, which compiles
         ratios = sorted(b / a for a, b in zip(other, this, strict=True))
         results["cases"][name] = {
             "other_ms": 1e3 * statistics.median(other),
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> None:
 
 
 def _commit(folder: str) -> str:
-    """The commit of a checkout."""
+    """The hash of the commit of a checkout."""
     command = ["git", "-C", folder, "rev-parse", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

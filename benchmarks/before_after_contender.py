@@ -1,6 +1,7 @@
-"""The process that `benchmarks.before_after` starts for a checkout: reads cases from its input, answers with seconds.
+"""The process that `benchmarks.before_after` starts for a checkout: reads cases from its input, and prints their times.
 
-It uses what checkouts of different ages have in common, and nothing of the checkout that it is a file of.
+It uses only functions that old and new checkouts have in common, and imports nothing from the checkout that it belongs
+to.
 """
 
 import os
@@ -13,13 +14,13 @@ SECONDS = 1.0  # about how long a turn takes
 
 
 def main(folder: str) -> None:
-    """Answers each line of the input with a line "seconds NUMBER".
+    """Prints a line "seconds NUMBER" for each case that it reads, one on each line of its input.
 
     Args:
-      folder: of the checkout whose code runs.
+      folder: path of the checkout whose code is run.
     """
     os.chdir(folder)
-    sys.path[0] = folder  # instead of the folder of this file
+    sys.path[0] = folder  # in place of the folder of this file
     import jax
     import numpy as np
 
@@ -44,14 +45,14 @@ def main(folder: str) -> None:
 
 
 def _training(case: str) -> Callable[[int], Any]:
-    """Steps of training, so many in a call."""
+    """A function that takes a given number of training steps."""
     from benchmarks import training
 
     return training.ours(training.problem_of(training.CASES[case]), most_steps=10_000)
 
 
 def _dense(jax: Any, np: Any, name: str, *numbers: str) -> Callable[[int], Any]:
-    """Whole-image score maps, so many in a call."""
+    """A function that computes a given number of score maps of whole images."""
     from cnn import dense, nets
 
     height, width, channels, window, stride, count = map(int, numbers)

@@ -1,4 +1,4 @@
-"""The cases of `benchmarks.dense`: who takes part, whether they agree, what was measured, and the report."""
+"""The cases of `benchmarks.dense`: the contenders, whether their scores agree, their measurements, and the report."""
 
 import importlib.util
 import statistics
@@ -13,19 +13,20 @@ from cnn import nets, windows
 from cnn.dense.backends import BACKENDS
 from cnn.reports import markdown
 
-TOLERANCE = 1e-4  # of the largest logit, between libraries
+TOLERANCE = 1e-4  # largest difference between libraries, as a fraction of the largest logit
 NATIVE = "ours: one pass, native stride"
 
 
 class Case(NamedTuple):
-    """What is computed.
+    """A score map that all contenders compute.
 
     Attributes:
-      net: a name in the registry.
-      options: of `nets.create`.
-      window, stride: pixels.
-      image: (height, width, channels), pixels.
-      about: a line for the report.
+      net: name of a net in the registry.
+      options: further arguments of `nets.create`.
+      window: height and width of the net's window, pixels.
+      stride: distance between windows along both axes, pixels.
+      image: (height, width, channels) of the image, pixels.
+      about: description of the case in the report.
     """
 
     net: str
@@ -37,11 +38,9 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "vgg16_native": Case("vgg16", {}, 224, 32, (384, 384, 3), "VGG-16, 384x384, its own stride: 36 windows"),
-    "vgg16_16": Case("vgg16", {}, 224, 16, (384, 384, 3), "VGG-16, 384x384, half its stride: 121 windows"),
-    "qa_native": Case(
-        "qa_net", {}, 32, 4, (512, 512, 3), "small unpadded net, 512x512, its own stride: 14,641 windows"
-    ),
+    "vgg16_native": Case("vgg16", {}, 224, 32, (384, 384, 3), "VGG-16, 384x384, native stride: 36 windows"),
+    "vgg16_16": Case("vgg16", {}, 224, 16, (384, 384, 3), "VGG-16, 384x384, half the native stride: 121 windows"),
+    "qa_native": Case("qa_net", {}, 32, 4, (512, 512, 3), "small unpadded net, 512x512, native stride: 14,641 windows"),
     "qa_1": Case("qa_net", {}, 32, 1, (512, 512, 3), "small unpadded net, 512x512, stride 1: 231,361 windows"),
     "giusti": Case("giusti_n4", {}, 95, 1, (606, 606, 1), "giusti_n4, every pixel of 512x512 with its mirrored border"),
 }
@@ -59,11 +58,12 @@ def problem_of(case: Case, crop_macs: int, crop_windows: int) -> Problem:
     """Draws weights and an image.
 
     Args:
-      case: what is computed.
-      crop_macs, crop_windows: see `Problem`.
+      case: the net, image and windows.
+      crop_macs: most multiply-adds for classifying windows one by one, see `Problem`.
+      crop_windows: most windows for it, see `Problem`.
 
     Returns:
-      A `Problem`; the same numbers every time.
+      A `Problem`, with the same numbers in every call.
     """
     net = nets.create(case.net, **case.options)
     image = np.random.default_rng(0).normal(size=case.image).astype(np.float32)
@@ -73,14 +73,14 @@ def problem_of(case: Case, crop_macs: int, crop_windows: int) -> Problem:
 
 
 def gather(problem: Problem, compiled: bool) -> tuple[dict[str, Contender], dict[str, str]]:
-    """All contenders for a map.
+    """All contenders for a score map.
 
     Args:
-      problem: what to compute.
-      compiled: whether PyTorch's compiler takes part, at the native stride.
+      problem: the score map to compute.
+      compiled: whether PyTorch with its compiler is a contender, at the native stride.
 
     Returns:
-      Contenders by name, and for each that is left out the reason.
+      The contenders by name, and the reason for each one that is left out.
     """
     found = {OURS + backend: contenders.ours(problem, backend) for backend in BACKENDS}
     absent: dict[str, str] = {}
@@ -103,38 +103,38 @@ def gather(problem: Problem, compiled: bool) -> tuple[dict[str, Contender], dict
 
 
 def attempt(name: str, run: Callable[[], Any], absent: dict[str, str]) -> Any:
-    """What a contender gives; PyTorch's compiler may fail, which ends no benchmark.
+    """Runs a contender; an error of PyTorch's compiler is noted and does not end the benchmark.
 
     Args:
-      name: of the contender.
-      run: the contender.
-      absent: takes the compiled one, should it fail, with the reason.
+      name: name of the contender.
+      run: function that runs the contender.
+      absent: reasons by name; receives the compiled contender if it fails.
 
     Returns:
-      What `run` returns; None for one that failed.
+      The value that `run` returns; None if the compiled contender failed.
     """
     try:
         return run()
     except Exception as error:
         if name != COMPILED:
             raise
-        first_line = str(error).partition("\n")[0]  # of an error without a text, too
+        first_line = str(error).partition("\n")[0]  # works for an error without a text, too
         absent[name] = f"{type(error).__name__}: {first_line[:100]}"
         return None
 
 
 def check(found: dict[str, Contender], absent: dict[str, str]) -> dict[str, float]:
-    """Compares the contenders' scores, each with the first of its context.
+    """Compares the scores of each contender with those of the first contender of the same context.
 
     Args:
-      found: contenders by name; loses the compiled one, should its compiler fail.
-      absent: takes it then, with the reason.
+      found: contenders by name; the compiled one is removed if its compiler fails.
+      absent: reasons by name; receives the compiled contender if it fails.
 
     Returns:
-      The largest difference of each, as a fraction of the largest logit.
+      The largest difference of each contender by name, as a fraction of the largest logit.
 
     Raises:
-      ArithmeticError: if it is more than `TOLERANCE`.
+      ArithmeticError: if a difference exceeds `TOLERANCE`.
     """
     references: dict[str, np.ndarray] = {}
     differences = {}
@@ -156,21 +156,22 @@ def check(found: dict[str, Contender], absent: dict[str, str]) -> dict[str, floa
 def rows_of(
     problem: Problem, found: Mapping[str, Contender], times: Mapping[str, list[float | None]]
 ) -> list[dict[str, Any]]:
-    """What was measured of each contender.
+    """The measurements of each contender.
 
     Args:
-      problem: what was computed.
+      problem: the score map that was computed.
       found: contenders by name.
-      times: theirs, from `timing.alternate`.
+      times: seconds of each contender in each round by name, from `timing.alternate`.
 
     Returns:
-      For each a dict: name, milliseconds for the whole map (median, min, max), rounds, rows timed and in all,
-      multiply_adds, gflops, and ratios, each the median of quotients within rounds: `speedup` (crops' time by its own),
-      `predicted` (the same of multiply-adds), `reached` (speedup by predicted, for ours), `to_torch` (its time by the
-      faster PyTorch's), `monai_to_it` (MONAI's time by its own), `to_native` (its time by that of one pass at native
-      stride; beside it the same of multiply-adds).
+      A dict for each contender: name, milliseconds for the whole map (median, fastest, slowest), rounds, number of rows
+      that were timed and of all rows, context, multiply_adds, gflops, and ratios, each the median of quotients within
+      rounds: `speedup` (time of crops divided by its time), `predicted` (the same of multiply-adds), `reached` (speedup
+      divided by predicted, for ours), `to_torch` (its time divided by that of the faster PyTorch), `monai_to_it` (time
+      of MONAI divided by its time), `to_native` and `to_native_predicted` (its time, and its multiply-adds, divided by
+      those of one pass at the native stride).
     """
-    # Rows that were not computed would have cost as much as those that were.
+    # Each row of the map is assumed to take the same time, whether it was computed or not.
     whole = {
         name: [seconds and seconds * _rows(problem, name) / one.rows for seconds in times[name]]
         for name, one in found.items()
@@ -209,7 +210,7 @@ def rows_of(
 
 
 def _rows(problem: Problem, name: str) -> int:
-    """Rows of the map that a contender stands for."""
+    """Number of rows of a contender's whole map."""
     grid = problem.grid
     return windows.count(problem.image.shape[0], grid.window[0], grid.native[0]) if name == NATIVE else grid.size[0]
 
@@ -218,10 +219,10 @@ def text(results: Mapping[str, Any]) -> str:
     """The report as Markdown.
 
     Args:
-      results: what dense.json holds.
+      results: the contents of dense.json.
 
     Returns:
-      A table for each case, and where it was measured.
+      A table for each case, and the facts about the machine.
     """
     headers = ["contender", "ms", "GFLOP/s", "faster than crops", "predicted", "reached", "time / PyTorch"]
     headers += ["faster than MONAI", "time / native pass", "predicted", "rows timed", "rounds"]

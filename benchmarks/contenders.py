@@ -1,7 +1,7 @@
 """Ways to compute one score map: our backends, PyTorch with the same weights, MONAI's sliding windows.
 
-Each is a function without arguments that returns the scores [h, w, K] of one image when they are there. One that would
-take minutes computes the upper rows of the map alone, and says how many.
+Each is a function without arguments that computes the scores [h, w, K] of one image and returns when they are ready. A
+contender that would take minutes computes only the upper rows of the map; `Contender.rows` is their number.
 """
 
 import math
@@ -16,7 +16,7 @@ from cnn import convert, dense, geometry
 from cnn.dense import Grid
 from cnn.nets import Net
 
-MONAI_BATCH_BYTES = 64 * 2**20  # of the largest activation of one batch of windows
+MONAI_BATCH_BYTES = 64 * 2**20  # largest activation of one batch of windows
 OURS, TORCH, COMPILED, MONAI = "ours: ", "PyTorch", "PyTorch, compiled", "MONAI sliding windows"
 
 
@@ -24,12 +24,13 @@ class Problem(NamedTuple):
     """A score map to compute.
 
     Attributes:
-      net, variables: the classifier.
-      image: float32 [H, W, C].
-      window: (height, width), pixels.
-      stride: (vertical, horizontal), pixels.
-      crop_macs: most multiply-adds that a contender who classifies windows one by one may spend.
-      crop_windows: and most windows.
+      net: the classifier.
+      variables: its variables.
+      image: float32 [H, W, C], normalised.
+      window: (height, width) of the net's window, pixels.
+      stride: distance between windows, (vertical, horizontal), pixels.
+      crop_macs: most multiply-adds of a contender that classifies windows one by one.
+      crop_windows: most windows of such a contender.
     """
 
     net: Net
@@ -50,11 +51,11 @@ class Contender(NamedTuple):
     """One way to compute the map.
 
     Attributes:
-      run: returns scores [rows, w, K].
+      run: function that returns the scores [rows, w, K].
       macs: multiply-adds for the whole map.
-      context: "crop", "image", "both" as in `dense.ScoreMap`, or "shifted": each shifted pass pads the border of its
-        own part of the image, so that nothing else has the same numbers.
-      rows: rows of the map that it computes.
+      context: "crop", "image" or "both" as in `dense.ScoreMap`; or "shifted": each shifted pass pads the border of its
+        part of the image, so that no other contender gives the same scores.
+      rows: number of rows of the map that it computes.
     """
 
     run: Callable[[], Any]
@@ -64,11 +65,11 @@ class Contender(NamedTuple):
 
 
 def ours(problem: Problem, backend: str) -> Contender:
-    """`dense.score_map` by one backend; "crops" by rows where the whole map is too much.
+    """`dense.score_map` by one backend; "crops" computes only the upper rows if the whole map would take too long.
 
     Args:
-      problem: what to compute.
-      backend: of `dense.score_map`.
+      problem: the score map to compute.
+      backend: name of a backend of `dense.score_map`.
 
     Returns:
       A `Contender`.
@@ -86,10 +87,10 @@ def ours(problem: Problem, backend: str) -> Contender:
 
 
 def native_pass(problem: Problem) -> Contender:
-    """One pass at the native stride: what a finer map is compared with.
+    """One pass at the native stride, with which the time of a finer map is compared.
 
     Args:
-      problem: what to compute; its stride is not used.
+      problem: the score map to compute; its stride is not used.
 
     Returns:
       A `Contender` with fewer scores than the others.
@@ -102,11 +103,11 @@ def pytorch(problem: Problem, compiled: bool = False) -> Contender:
     """The converted net in PyTorch, eager or compiled, channels_last, in inference mode; finer strides by shifts.
 
     Args:
-      problem: what to compute.
-      compiled: by `torch.compile`.
+      problem: the score map to compute.
+      compiled: whether to use `torch.compile`.
 
     Returns:
-      A `Contender`. PyTorch's first call may fail where there is no compiler.
+      A `Contender`. With `compiled`, its first call may fail on machines without a C++ compiler.
     """
     import torch
 
@@ -126,7 +127,7 @@ def pytorch(problem: Problem, compiled: bool = False) -> Contender:
         for top, height, rows in passes[0]:
             for left, width, columns in passes[1]:
                 part = module(image[:, :, top : top + height, left : left + width])
-                # Strides that are no divisor of the net's leave scores out.
+                # A stride that does not divide the native stride needs only some scores of a pass.
                 part = part[:, :, :: rows[2], :: columns[2]]
                 if part.shape[2:] == grid.size:
                     return part[0].permute(1, 2, 0)
@@ -149,16 +150,16 @@ def pytorch(problem: Problem, compiled: bool = False) -> Contender:
 def monai(problem: Problem) -> Contender:
     """`monai.inferers.sliding_window_inference` with the PyTorch classifier as its predictor.
 
-    The function is made for segmentation: it adds what the predictor returns for a window to that window's part of the
-    output and divides by how often each part was covered. A classifier's scores would be blurred so; so they are
-    kept as they come, in the order of the windows, and the predictor returns a single zero for each window, which is
-    the cheapest that the function can be given to blend. Windows are cut, batched and blended by MONAI.
+    MONAI's function is made for segmentation: it adds the predictor's output for a window to that window's part of the
+    result, and divides each part by the number of windows that cover it. This would blur the scores of a classifier.
+    Therefore the predictor stores the scores in the order of the windows, and returns a single zero for each window,
+    the cheapest output that MONAI can blend. MONAI cuts, batches and blends the windows.
 
     Args:
-      problem: what to compute.
+      problem: the score map to compute.
 
     Returns:
-      A `Contender`, of as many rows as it can do.
+      A `Contender` for as many rows as `crop_macs` and `crop_windows` allow.
     """
     import torch
     from monai.inferers.utils import sliding_window_inference
@@ -171,7 +172,7 @@ def monai(problem: Problem) -> Contender:
     image = _torch_image(_strip(problem, rows))
     table = geometry.table(problem.net, (*problem.window, channels))
     batch = max(1, MONAI_BATCH_BYTES // (4 * max(math.prod(row.output_shape) for row in table)))
-    # MONAI takes int(window * (1 - overlap)) for the stride; the half pixel keeps rounding from losing one.
+    # MONAI's stride is int(window * (1 - overlap)); half a pixel is added so that rounding does not lose one.
     overlap = [1 - (s + 0.5) / w for s, w in zip(problem.stride, problem.window, strict=True)]
 
     @torch.inference_mode()
@@ -196,14 +197,14 @@ def _context(problem: Problem, backend: str) -> str:
 
 
 def _affordable_rows(problem: Problem, macs: int, windows: int) -> int:
-    """Rows of windows, classified one by one, that stay within both."""
+    """Number of rows of windows, classified one by one, that stay within both limits."""
     grid = problem.grid
     each = geometry.table(problem.net, (*problem.window, problem.image.shape[2])).macs
     return max(1, min(grid.size[0], macs // (each * grid.size[1]), windows // grid.size[1]))
 
 
 def _strip(problem: Problem, rows: int) -> np.ndarray:
-    """The pixels that the first rows of windows see: MONAI would add windows for those that are left over."""
+    """The pixels that the first `rows` rows of windows cover; MONAI would add windows for any further pixels."""
     grid = problem.grid
     height, width = ((n - 1) * s + w for n, s, w in zip((rows, grid.size[1]), grid.stride, grid.window, strict=True))
     return problem.image[:height, :width]
@@ -216,7 +217,7 @@ def _torch_image(image: np.ndarray) -> Any:
 
 
 def _shifts(grid: Grid, axis: int) -> list[tuple[int, int, Sequence[int]]]:
-    """Along one axis, for each pass: first pixel, pixels, and (first, every) in the map, every of the pass's scores."""
+    """Each pass along one axis: first pixel, number of pixels, (first score, step in the map, step in the pass)."""
     native, stride = grid.native[axis], grid.stride[axis]
     period = native // math.gcd(native, stride)
     step = stride * period // native

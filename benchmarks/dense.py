@@ -1,7 +1,7 @@
 """Dense evaluation side by side with PyTorch, MONAI and crops: `python -m benchmarks.dense`; see README.md.
 
-All contenders of a case have the same weights and the same image, are checked against each other, and take turns in one
-process. Writes dense.json and dense.md to --output.
+All contenders of a case have the same weights and the same image. Their scores are compared, and they are timed in turn
+in one process. Writes dense.json and dense.md to --output.
 """
 
 import gc
@@ -20,7 +20,7 @@ CROP_WINDOWS = flags.DEFINE_integer("crop_windows", 20000, "Windows that MONAI m
 
 
 def main() -> None:
-    """Runs the cases, writes and prints."""
+    """Runs the cases, writes the results and prints them."""
     process.keep_memory()
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
     names = options.names(cases)
@@ -35,7 +35,7 @@ def main() -> None:
         rows = [row | {"difference": differences[row["name"]]} for row in comparison.rows_of(problem, found, times)]
         results["cases"][name] = {"about": cases[name].about, "rows": rows, "absent": absent}
         del problem, found
-        gc.collect()  # weights of half a gigabyte, several times over
+        gc.collect()  # several copies of weights of half a gigabyte
     results |= machine.last_facts()
     table = comparison.text(results)
     print(table)

@@ -1,7 +1,8 @@
 """VGG-16's forward pass side by side with PyTorch: `python -m benchmarks.forward`; see README.md.
 
-Batches of 224x224 as a classifier, and larger images through the converted net. All contenders of a case have the same
-weights and images, must agree, and take turns in one process. Writes forward.json and forward.md to --output.
+Batches of 224x224 images are classified, and larger images are run through the converted net. All contenders of a case
+have the same weights and images, must give the same scores, and take turns in one process. Writes forward.json and
+forward.md to --output.
 """
 
 import gc
@@ -18,7 +19,7 @@ flags.adopt_module_key_flags(options)
 
 
 def main() -> None:
-    """Runs the cases, writes and prints."""
+    """Runs the cases, writes the results and prints them."""
     process.keep_memory()
     cases = comparison.SMOKE_CASES if options.SMOKE.value else comparison.CASES
     names = options.names(cases)
@@ -28,9 +29,9 @@ def main() -> None:
         rate = results["matrix_product_gflops"]
         case = comparison.measure(cases[name], options.DTYPE.value, options.COMPILE.value, rounds, rate)
         results["cases"][name] = case
-        told = [f"{row['name']} {row['milliseconds']:,.1f} ms" for row in case["rows"]]
-        print(f"{name}: {', '.join(told)}", flush=True)
-        gc.collect()  # weights of half a gigabyte, several times over
+        times = [f"{row['name']} {row['milliseconds']:,.1f} ms" for row in case["rows"]]
+        print(f"{name}: {', '.join(times)}", flush=True)
+        gc.collect()  # several copies of weights of half a gigabyte
     results |= machine.last_facts()
     table = comparison.text(results)
     print(table)

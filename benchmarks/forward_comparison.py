@@ -1,4 +1,4 @@
-"""The cases of `benchmarks.forward`: who takes part, whether they agree, what was measured, and the report."""
+"""The cases of `benchmarks.forward`: the contenders, whether they agree, their measurements, and the report."""
 
 import functools
 import importlib.util
@@ -17,20 +17,20 @@ from cnn.nets import Net
 from cnn.reports import markdown
 from cnn.runtime.devices import Devices
 
-OURS, FREE = "ours", "ours, not uniform"
-# Of the largest logit. In bfloat16, whose numbers are 2^-8 apart, each of 16 layers rounds its output.
+OURS, FREE = "ours", "ours, not position-invariant"
+# Largest difference as a fraction of the largest logit. In bfloat16 each of 16 layers rounds its output to 8 bits.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
 class Case(NamedTuple):
-    """What is computed.
+    """A batch of images and a net.
 
     Attributes:
-      count: images in a batch.
-      size: their height and width, pixels; larger than the net's window, they go through the converted net.
-      net: name, as for `cnn.nets.create`.
-      window: height and width that the classifier takes, pixels.
-      options: of the net.
+      count: number of images in the batch.
+      size: height and width of the images, pixels; images larger than the window are run through the converted net.
+      net: name of a registered net (`cnn.nets.create`).
+      window: height and width of the classifier's input, pixels.
+      options: further arguments of the net.
     """
 
     count: int
@@ -49,12 +49,12 @@ def problem_of(case: Case) -> tuple[dict[str, Net], Any, np.ndarray]:
     """Draws weights and images.
 
     Args:
-      case: what is computed.
+      case: the batch and the net.
 
     Returns:
-      Our nets by name: the classifier; or, if the images are larger than its window, the converted net whose map rounds
-      alike everywhere, and the one whose map does not; their variables; images, float32 [N, H, W, 3]. The same numbers
-      every time.
+      Our nets by name, which are the classifier or, if the images are larger than its window, the converted net with
+      position-invariant convolutions and the one without; their variables; and the images, float32 [N, H, W, 3]. The
+      numbers are the same in every call.
     """
     net = nets.create(case.net, **case.options)
     window = (case.window, case.window, 3)
@@ -62,20 +62,20 @@ def problem_of(case: Case) -> tuple[dict[str, Net], Any, np.ndarray]:
     images = np.random.default_rng(0).normal(size=(case.count, case.size, case.size, 3)).astype(np.float32)
     if case.size == case.window:
         return {OURS: net}, variables, images
-    uniform, variables = convert.fc_to_conv(net, variables, window)
-    return {OURS: uniform, FREE: convert.convolutional(net, window, position_invariant=False)}, variables, images
+    invariant, variables = convert.fc_to_conv(net, variables, window)
+    return {OURS: invariant, FREE: convert.convolutional(net, window, position_invariant=False)}, variables, images
 
 
 def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-    """All who take part, from images in the device's memory to scores in the device's memory.
+    """All contenders; each reads images from the device's memory and leaves the scores there.
 
     Args:
-      case: what is computed.
-      dtype: of weights, activations and products.
-      compiled: whether PyTorch's compiler takes part.
+      case: the batch and the net.
+      dtype: dtype of weights, activations and products.
+      compiled: whether PyTorch with its compiler is a contender.
 
     Returns:
-      Functions by name that give scores [N, K] or [N, h, w, K], and for each that is left out the reason.
+      Functions by name that return scores [N, K] or [N, h, w, K], and the reason for each contender that is left out.
     """
     own, variables, images = problem_of(case)
     arguments = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (variables, images))
@@ -117,18 +117,18 @@ def contenders(case: Case, dtype: str, compiled: bool) -> tuple[dict[str, Callab
 
 
 def check(found: dict[str, Callable[[], Any]], absent: dict[str, str], tolerance: float) -> dict[str, float]:
-    """Compares all scores with ours.
+    """Compares the scores of all contenders with ours.
 
     Args:
-      found: contenders by name; loses the compiled one, should its compiler fail.
-      absent: takes it then, with the reason.
-      tolerance: the most that scores may differ, of the largest logit.
+      found: contenders by name; the compiled one is removed if its compiler fails.
+      absent: reasons by name; receives the compiled contender if it fails.
+      tolerance: largest difference allowed, as a fraction of the largest logit.
 
     Returns:
-      The largest difference of each, of the largest logit.
+      The largest difference of each contender by name, as a fraction of the largest logit.
 
     Raises:
-      ArithmeticError: if it is more.
+      ArithmeticError: if a difference exceeds the tolerance.
     """
     reference = np.asarray(found[OURS](), np.float32)
     differences = {}
@@ -148,16 +148,16 @@ def measure(case: Case, dtype: str, compiled: bool, rounds: int, matrix_gflops: 
     """Times all contenders in turn.
 
     Args:
-      case: what is computed.
-      dtype: of weights, activations and products.
-      compiled: whether `torch.compile` takes part.
-      rounds: turns of each.
-      matrix_gflops: from `machine.matrix_product_gflops`.
+      case: the batch and the net.
+      dtype: dtype of weights, activations and products.
+      compiled: whether `torch.compile` is a contender.
+      rounds: number of turns of each contender.
+      matrix_gflops: rate of the machine in matrix products, GFLOP/s, from `machine.matrix_product_gflops`.
 
     Returns:
-      `rows`, for each contender: name, milliseconds (median; fastest, slowest), gflops, `of_matrix` (gflops by
-      matrix_gflops), difference, and for ours `to_torch`: the median over rounds of its time by the faster PyTorch's;
-      and `absent`.
+      The fields of the case; `rows`, for each contender: name, milliseconds (median; fastest, slowest), gflops,
+      `of_matrix` (gflops divided by matrix_gflops), difference, and for ours `to_torch`: the median over rounds of its
+      time divided by that of the faster PyTorch; and `absent`, the reasons for contenders that are left out.
     """
     found, absent = contenders(case, dtype, compiled)
     differences = check(found, absent, TOLERANCE[dtype])
@@ -189,10 +189,10 @@ def text(results: Mapping[str, Any]) -> str:
     """The report as Markdown.
 
     Args:
-      results: what forward.json holds.
+      results: the contents of forward.json.
 
     Returns:
-      One table, and where it was measured.
+      One table, and the facts about the machine.
     """
     headers = ["net", "images", "contender", "ms", "fastest to slowest", "GFLOP/s", "of a matrix product"]
     cells, notes = [], []

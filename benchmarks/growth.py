@@ -1,4 +1,4 @@
-"""The series of `benchmarks.scaling`: what is run at which sizes, exponents, and the report."""
+"""The series of `benchmarks.scaling`: what is run at which sizes, the exponents, and the report."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +20,10 @@ class Point(NamedTuple):
     """One size of a series.
 
     Attributes:
-      size: what grows.
-      run: does the work.
-      flops: operations in convolutions and fully connected layers, two for each multiply-add.
-      memory: bytes of temporary arrays and results, as XLA plans them; None: not known.
+      size: the quantity that grows, for example the number of pixels.
+      run: function that does the work.
+      flops: number of operations in convolutions and fully connected layers, two for each multiply-add.
+      memory: memory that XLA plans for temporary arrays and results, bytes; None: not known.
     """
 
     size: int
@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 
 def _planned(macs: int, function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], int]:
-    """A call compiled for one device, and the bytes that it needs beside its arguments."""
+    """A call compiled for one device, and the memory that it needs beside its arguments, bytes."""
     compiled = jax.jit(function, compiler_options=Devices(1).compiler_options(macs)).lower(*arguments).compile()
     analysis: Any = compiled.memory_analysis()
     memory = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
@@ -44,10 +44,10 @@ def batch(sizes: Sequence[int]) -> list[Point]:
     """Training steps of `full_cnn` on 28x28x1 with batches of several sizes, on one device.
 
     Args:
-      sizes: examples in a batch.
+      sizes: numbers of examples in a batch.
 
     Returns:
-      A point for each.
+      One point for each size.
     """
     points = []
     for size in sizes:
@@ -72,10 +72,10 @@ def pixels(sizes: Sequence[int]) -> list[Point]:
     """The dense pass of a converted `full_cnn` (32x32x3) over square images.
 
     Args:
-      sizes: pixels in an image; squares.
+      sizes: numbers of pixels in an image, squares of whole numbers.
 
     Returns:
-      A point for each.
+      One point for each size.
     """
     net, variables = _converted("full_cnn", (32, 32, 3), num_classes=10)
     points = []
@@ -92,10 +92,10 @@ def pixels_stride1(sizes: Sequence[int]) -> list[Point]:
     """A score for every window of a square image: `qa_net` (32x32x3) at stride 1.
 
     Args:
-      sizes: pixels in an image; squares.
+      sizes: numbers of pixels in an image, squares of whole numbers.
 
     Returns:
-      A point for each.
+      One point for each size.
     """
     net = nets.create("qa_net")
     variables = nets.init(net, (32, 32, 3))
@@ -117,11 +117,11 @@ def classes(sizes: Sequence[int], side: int = 256) -> list[Point]:
     """The dense pass of a converted `vgg11` (64x64x3) over an image, with several numbers of classes.
 
     Args:
-      sizes: classes.
+      sizes: numbers of classes.
       side: height and width of the image, pixels.
 
     Returns:
-      A point for each.
+      One point for each size.
     """
     points = []
     for size in sizes:
@@ -137,10 +137,10 @@ def devices(counts: Sequence[int]) -> list[Point]:
     """Training steps of `full_cnn` on 28x28x1, 128 examples split over several devices.
 
     Args:
-      counts: devices.
+      counts: numbers of devices.
 
     Returns:
-      A point for each.
+      One point for each size.
     """
     case = training.CASES["full_cnn28"]
     problem = training.problem_of(case)
@@ -156,11 +156,11 @@ def fitted_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
     """The exponent of c * size ** exponent that fits best, by least squares of logarithms.
 
     Args:
-      sizes: at least two different ones.
-      values: of each.
+      sizes: at least two different sizes.
+      values: the value at each size, for example seconds.
 
     Returns:
-      The exponent: 1 is linear.
+      The exponent; 1 is linear growth.
     """
     return float(np.polyfit(np.log(np.asarray(sizes, float)), np.log(np.asarray(values, float)), 1)[0])
 
@@ -187,16 +187,16 @@ SMOKE_SIZES: dict[str, tuple[int, ...]] = {
 
 
 def measure(name: str, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Times a series, all sizes in turn.
+    """Times all sizes of a series in turn.
 
     Args:
-      name: in `SERIES`.
-      sizes: what grows.
-      rounds: turns of each size.
+      name: name of the series in `SERIES`.
+      sizes: the sizes to run.
+      rounds: number of turns of each size.
 
     Returns:
-      `about`; `rows` with size, milliseconds (median), gflops, memory in bytes; and `time_exponent` and
-      `memory_exponent`, None where memory is not known.
+      `about`, the series in words; `rows` with size, milliseconds (median), gflops, memory in bytes; and
+      `time_exponent` and `memory_exponent`, which is None if memory is not known.
     """
     make, about = SERIES[name]
     points = make(sizes)
@@ -220,10 +220,10 @@ def text(results: Mapping[str, Any]) -> str:
     """The report as Markdown.
 
     Args:
-      results: what scaling.json holds.
+      results: the contents of scaling.json.
 
     Returns:
-      A table for each series, its exponents, and where it was measured.
+      A table for each series, its exponents, and the facts about the machine.
     """
     parts = ["# How time and memory grow\n"]
     for name, case in results["cases"].items():

@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on: its own rate in matrix products, its load, and the files results go to."""
+"""The machine that a benchmark ran on: its rate in matrix products, its load, and the files of results."""
 
 import importlib.util
 import os
@@ -14,19 +14,19 @@ import jax.numpy as jnp
 from cnn.runs import logs
 from cnn.runtime.devices import Devices
 
-MATRIX = 2048  # rows and columns of the product that the machine's rate is taken from
+MATRIX = 2048  # rows and columns of the matrices by which the machine's rate is measured
 PEERS = ("torch", "monai")
 
 
 def matrix_product_gflops(seconds: float = 1.0, dtype: str = "float32") -> float:
-    """The machine's own rate in large matrix products, over all local devices.
+    """The rate of the machine in large matrix products, over all local devices.
 
     Args:
-      seconds: how long to measure.
-      dtype: of the matrices.
+      seconds: duration of the measurement, seconds.
+      dtype: dtype of the matrices.
 
     Returns:
-      The median of runs, in 1e9 operations a second, two for each multiply-add.
+      The median rate, in 1e9 operations per second, two for each multiply-add.
     """
     devices = Devices()
     rows = jax.device_put(jnp.ones((MATRIX * devices.count, MATRIX), dtype), devices.split())
@@ -42,22 +42,22 @@ def matrix_product_gflops(seconds: float = 1.0, dtype: str = "float32") -> float
 
 
 def first_facts(dtype: str = "float32") -> dict[str, Any]:
-    """What to note before anything is measured.
+    """The facts about the machine that are noted before a benchmark.
 
     Args:
-      dtype: of the matrices, see `matrix_product_gflops`.
+      dtype: dtype of the matrices in `matrix_product_gflops`.
 
     Returns:
-      load_before and matrix_product_gflops.
+      load_before (load average) and matrix_product_gflops.
     """
     return {"load_before": os.getloadavg()[0], "matrix_product_gflops": matrix_product_gflops(dtype=dtype)}
 
 
 def last_facts() -> dict[str, Any]:
-    """What to note when all is measured.
+    """The facts that are noted after a benchmark.
 
     Returns:
-      Versions, those of peers among them, device, command, commit, threads of PyTorch, load_after.
+      Versions of all packages, PyTorch and MONAI included, device, command, commit, threads of PyTorch, load_after.
     """
     facts = logs.environment()
     facts["packages"] |= {name: metadata.version(name) for name in PEERS if importlib.util.find_spec(name)}
@@ -69,35 +69,35 @@ def last_facts() -> dict[str, Any]:
 
 
 def lines(results: Mapping[str, Any]) -> str:
-    """Where the results were measured, for the end of a report.
+    """The facts about machine and versions, for the end of a report.
 
     Args:
-      results: holds what `first_facts` and `last_facts` gave.
+      results: the results of a benchmark, which include those of `first_facts` and `last_facts`.
 
     Returns:
       A list in Markdown.
     """
     packages = ", ".join(f"{name} {version}" for name, version in results["packages"].items())
-    told = [
+    facts = [
         f"command `{results['command']}`, device {results['device']}, python {results['python']}, {packages}",
         f"load average: {results['load_before']:.2f} before (of others), {results['load_after']:.2f} after (with ours)",
         f"commit {results['commit']}",
     ]
     if "torch_threads" in results:
-        told.insert(1, f"PyTorch threads: {results['torch_threads']}")
+        facts.insert(1, f"PyTorch threads: {results['torch_threads']}")
     if "matrix_product_gflops" in results:
         rate = f"{results['matrix_product_gflops']:.0f} GFLOP/s"
-        told.insert(0, f"matrix products of {MATRIX} rows and columns on this machine: {rate}")
-    return "".join(f"- {line}\n" for line in told)
+        facts.insert(0, f"matrix products of {MATRIX} rows and columns on this machine: {rate}")
+    return "".join(f"- {line}\n" for line in facts)
 
 
 def write(folder: str, stem: str, results: Mapping[str, Any], text: str) -> None:
     """Writes a benchmark's results.
 
     Args:
-      folder: made if missing.
-      stem: STEM.json and STEM.md are written.
-      results: everything that was measured.
+      folder: directory to write to; made if missing.
+      stem: name of the files STEM.json and STEM.md.
+      results: all measurements and facts.
       text: the report, Markdown.
     """
     os.makedirs(folder, exist_ok=True)
@@ -110,11 +110,11 @@ def chosen(wanted: Sequence[str], cases: Mapping[str, Any]) -> list[str]:
     """The names of cases to run.
 
     Args:
-      wanted: names asked for; none: all.
-      cases: by name.
+      wanted: names of the cases asked for; empty: all.
+      cases: all cases by name.
 
     Returns:
-      Names.
+      Names of the cases to run.
 
     Raises:
       ValueError: if a name is unknown.

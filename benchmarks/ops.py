@@ -1,7 +1,7 @@
 """Every threshold of `cnn.ops`, measured on the machine at hand: `python -m benchmarks.ops`; see README.md.
 
-Each CPU algorithm takes turns with XLA's own, at shapes on both sides of the rule that decides on it. Writes ops.json
-and ops.md to --output; a rule that the machine at hand contradicts is marked there.
+Each CPU algorithm and XLA's own are timed in turn, at shapes on both sides of the rule that chooses between them.
+Writes ops.json and ops.md to --output, in which rules that are wrong on this machine are marked.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ flags.adopt_module_key_flags(options)
 
 
 def main(argv: list[str]) -> None:
-    """Runs the cases, writes and prints."""
+    """Runs the cases, writes the results and prints them."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags look like --case='extra row'")
     logging.set_verbosity(logging.WARNING)

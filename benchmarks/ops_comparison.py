@@ -1,4 +1,4 @@
-"""Each CPU algorithm of `cnn.ops` against XLA's own, at shapes on both sides of the threshold that decides on it."""
+"""Each CPU algorithm of `cnn.ops` against XLA's own, at shapes on both sides of the threshold of its rule."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -17,17 +17,17 @@ from cnn.reports.markdown import markdown
 from cnn.runtime.compiler import jit_net
 from cnn.windows import Window, output_size
 
-NOISE = 0.05  # a ratio this near to one is no disagreement with the rule
+NOISE = 0.05  # ratios that differ less than this from 1 agree with every rule
 
 
 class Case(NamedTuple):
     """One algorithm at one shape.
 
     Attributes:
-      threshold: the rule that is tried, in words.
-      what: "forward", "images gradient", "kernel gradient", "pool" or "pool gradient".
-      algorithm: the record's name; for pools "batch_last" or "own gradient".
-      shapes: of the convolution; of a pool, its kernel is (height, width, C, C).
+      threshold: the rule that is tested, in words.
+      what: what is computed: "forward", "images gradient", "kernel gradient", "pool" or "pool gradient".
+      algorithm: name of the algorithm's record; for pools "batch_last" or "own gradient".
+      shapes: shapes of the convolution or of the pool, whose kernel is given as (height, width, C, C).
     """
 
     threshold: str
@@ -39,7 +39,7 @@ class Case(NamedTuple):
 def _conv(
     images: tuple[int, int, int, int], kernel: tuple[int, int, int], padding: int = 0, invariant: bool = True
 ) -> Shapes:
-    """(N, H, W, C), (kernel size, C, K)."""
+    """The shapes of a convolution from images (N, H, W, C) and kernel (height and width, C, K)."""
     size, channels, features = kernel
     amounts = ((padding, padding), (padding, padding))
     window = Window((size, size), padding=amounts)
@@ -135,13 +135,14 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     """Times an algorithm and XLA's own in turn.
 
     Args:
-      case: what is timed.
-      rounds: turns of each.
+      case: the algorithm and shapes.
+      rounds: number of turns of each.
 
     Returns:
-      threshold, what, algorithm, images, kernel; `xla` and `own`, milliseconds; `ratio`, the median over turns of the
-      algorithm's time by XLA's, `lowest` and `highest`; `used`, whether the rule has it used; `agrees`, whether the
-      ratio says so too; `difference`, the largest of the two outputs by the largest value.
+      threshold, what, algorithm, images, kernel; `xla` and `own`, median times in milliseconds; `ratio`, the median
+      over turns of the algorithm's time divided by XLA's, with `lowest` and `highest`; `used`, whether the rule chooses
+      the algorithm; `agrees`, whether the ratio supports that; `difference`, the largest difference of the two outputs
+      as a fraction of the largest value.
     """
     functions, arguments = _contenders(case)
     outputs = {name: np.asarray(function(*arguments), np.float64) for name, function in functions.items()}
@@ -170,10 +171,10 @@ def is_used(case: Case) -> bool:
     """Whether the library uses the algorithm at these shapes.
 
     Args:
-      case: what is timed.
+      case: the algorithm and shapes.
 
     Returns:
-      Whether its record is the one that is chosen.
+      Whether the rules choose its record.
     """
     if case.what == "forward":
         return ops.algorithm_for(case.shapes).name == case.algorithm
@@ -210,7 +211,7 @@ def _wait(function: Callable[..., jax.Array], arguments: tuple[jax.Array, ...]) 
 
 
 def _contenders(case: Case) -> tuple[dict[str, Callable[..., jax.Array]], tuple[jax.Array, ...]]:
-    """XLA's own and the algorithm, as compiled functions of the same arrays, and the arrays."""
+    """XLA's own and the algorithm as compiled functions of the same arrays, and these arrays."""
     shapes, rng = case.shapes, np.random.default_rng(0)
 
     def draw(*shape: int) -> jax.Array:
@@ -233,7 +234,7 @@ def _contenders(case: Case) -> tuple[dict[str, Callable[..., jax.Array]], tuple[
         bias = draw(shapes.kernel[3])
 
         def layer(forward: choice.Forward) -> Callable[..., jax.Array]:
-            # With the bias and the activation that follow, which XLA may compute in the same loop.
+            # Bias and activation are included, because XLA may compute them in the same loop.
             return of(lambda i, k: jnp.maximum(forward(i, k, shapes) + bias[None, None, None], 0))
 
         return {"xla": layer(choice.xla), "own": layer(found.forward)}, (images, kernel)

@@ -1,7 +1,7 @@
 """How time and memory grow: `python -m benchmarks.scaling`; see README.md.
 
-With the batch, with the image, with the number of classes and with devices. Fits time = c * size ** exponent to each
-series, and the same to memory. Writes scaling.json and scaling.md to --output.
+Time and memory are measured for growing batches, images, numbers of classes and numbers of devices, and c * size **
+exponent is fitted to each series. Writes scaling.json and scaling.md to --output.
 """
 
 import gc
@@ -18,7 +18,7 @@ flags.adopt_module_key_flags(options)
 
 
 def main() -> None:
-    """Runs the series, writes and prints."""
+    """Runs the series, writes the results and prints them."""
     names = options.names(growth.SERIES)
     keep_memory()
     use_cpu_devices(0, training.BATCH)

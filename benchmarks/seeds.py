@@ -1,6 +1,7 @@
 """Ways to train several seeds of one net: `python -m benchmarks.seeds`; see README.md.
 
-One after another, one on each device, or side by side in each kernel. Writes seeds.json and seeds.md to --output.
+The seeds are trained one after another, one on each device, or side by side in each kernel. Writes seeds.json and
+seeds.md to --output.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ flags.adopt_module_key_flags(options)
 
 
 def main() -> None:
-    """Runs the cases, writes and prints."""
+    """Runs the cases, writes the results and prints them."""
     cases = seeds_comparison.SMOKE if options.SMOKE.value else seeds_comparison.CASES
     keep_memory()
     use_cpu_devices(0, max(case.batch for case in cases.values()))

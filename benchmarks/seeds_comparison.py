@@ -1,4 +1,4 @@
-"""Ways to train several seeds of one net, timed in turn: what `cnn.training.many_seeds` chooses between."""
+"""Ways to train several seeds of one net, timed in turn; `cnn.training.many_seeds` chooses between them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,17 +22,17 @@ CASES = {
 SMOKE = {"ablation": Case("layer_pattern", (8, 8, 1), {"features": 2, "width": 4}, batch=16)}
 IN_TURN, IN_TURN_ALONE = "one after another, on all devices", "one after another, on one device"
 SPREAD, VMAP = "one on each device", "side by side in each kernel, on one device"
-STEPS = 20  # of a turn
+STEPS = 20  # training steps in a turn
 
 
 def ways(case: Case) -> dict[str, Callable[[], Any]]:
-    """A function for each way, that takes `STEPS` steps with as many seeds as there are devices, at least two.
+    """A function for each way; it takes `STEPS` training steps with as many seeds as there are devices, at least two.
 
     Args:
-      case: what to train.
+      case: the net and batch to train.
 
     Returns:
-      The functions by name; without those that one device makes the same.
+      The functions by name; with one device, without the ways that need several.
     """
     problem = training.problem_of(case)
     everywhere, alone = Devices(), Devices(1)
@@ -75,12 +75,12 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     """Times the ways in turn.
 
     Args:
-      case: what to train.
-      rounds: turns of each.
+      case: the net and batch to train.
+      rounds: number of turns of each way.
 
     Returns:
-      {"seeds", "batch", "ways": {name: {"ms": of one step of one seed, median, "by_spread": median over turns of its
-      time by that of one seed on each device}}}.
+      {"seeds", "batch", "ways": {name: {"ms", "by_spread"}}}: the median time of one step of one seed in milliseconds,
+      and the median over turns of this time divided by that of one seed on each device.
     """
     runs = ways(case)
     taken = timing.alternate(runs, rounds)
@@ -103,7 +103,7 @@ def text(results: Mapping[str, Any]) -> str:
     """The report.
 
     Args:
-      results: cases and machine facts.
+      results: the cases, and the facts about the machine.
 
     Returns:
       Markdown.

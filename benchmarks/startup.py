@@ -1,7 +1,7 @@
-"""How long until something happens: `python -m benchmarks.startup`; see README.md.
+"""The time until a command responds: `python -m benchmarks.startup`; see README.md.
 
-Times whole commands in fresh processes, in turn: imports, `--help`, and `main.py` until its first training step, with
-an empty compilation cache and with a full one. Writes startup.json and startup.md to --output.
+Times whole commands in new processes, in turn: imports, `--help`, and `main.py` until its first training step, with an
+empty and with a full compilation cache. Writes startup.json and startup.md to --output.
 """
 
 import os
@@ -17,11 +17,11 @@ from benchmarks.startup_times import COLD, HELP, IMPORTS, WARM, command_seconds,
 from cnn.commands import program
 
 flags.adopt_module_key_flags(options)
-CONFIG = flags.DEFINE_string("config", "configs/digits.py", "The run whose first step is waited for.")
+CONFIG = flags.DEFINE_string("config", "configs/digits.py", "Config of the run whose first training step is timed.")
 
 
 def main() -> None:
-    """Times, writes and prints."""
+    """Times the commands, writes the results and prints them."""
     results: dict[str, Any] = {"config": CONFIG.value, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as full:
         runs: dict[str, Callable[[], float]] = {
@@ -37,7 +37,7 @@ def main() -> None:
             cold,
             lambda: first_step_seconds(CONFIG.value, full),
         )
-        for run in runs.values():  # once without counting: files are in the system's memory then, and `full` is full
+        for run in runs.values():  # not timed: brings files into the system's memory, and fills the folder `full`
             run()
         taken: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(1 if options.SMOKE.value else options.ROUNDS.value):

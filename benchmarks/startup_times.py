@@ -1,4 +1,4 @@
-"""What `benchmarks.startup` times, each in a process of its own, and the report."""
+"""The commands that `benchmarks.startup` times, each in a process of its own, and the report."""
 
 import os
 import statistics
@@ -18,22 +18,22 @@ IMPORTS = {
     "import cnn.train": "import cnn.train",
 }
 HELP, COLD, WARM = "main.py --help", "first step, empty cache", "first step, full cache"
-LONGEST = 300  # seconds until the first step, then something is wrong
+LONGEST = 300  # seconds until the first step, after which the benchmark fails
 
 
 def first_step_seconds(config: str, cache: str) -> float:
-    """Starts `main.py` and waits until its log has the first training step; ends it then.
+    """Starts `main.py`, waits until its log has the first training step, and ends it.
 
     Args:
       config: path of a config.
-      cache: folder of compiled programs.
+      cache: folder of compiled programs (`--compilation_cache`).
 
     Returns:
-      Seconds since the process was started.
+      Time since the process was started, seconds.
 
     Raises:
-      RuntimeError: if it ends without a step; with its last words.
-      TimeoutError: if there is none after `LONGEST` seconds.
+      RuntimeError: if the process ends without a step; holds the end of its output.
+      TimeoutError: if there is no step after `LONGEST` seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         log, said = os.path.join(folder, "run", "metrics.jsonl"), os.path.join(folder, "said")
@@ -63,10 +63,11 @@ def command_seconds(*command: str) -> float:
       *command: program and arguments.
 
     Returns:
-      Seconds.
+      Duration of the command, seconds.
 
     Raises:
-      RuntimeError: if it fails; with its last words. Absl's --help ends with 1, which is no failure.
+      RuntimeError: if the command fails; holds the end of its error output. Absl's --help ends with status 1, which is
+        not a failure.
     """
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -80,10 +81,10 @@ def text(results: Mapping[str, Any]) -> str:
     """The report as Markdown.
 
     Args:
-      results: what startup.json holds.
+      results: the contents of startup.json.
 
     Returns:
-      One table, and where it was measured.
+      One table, and the facts about the machine.
     """
     rows = []
     for name, taken in results["seconds"].items():

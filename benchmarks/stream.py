@@ -1,9 +1,10 @@
 """An image that does not fit in memory, streamed: `python -m benchmarks.stream --size=32768`.
 
-Makes a uint8 zarr of size x size x 3 (once), streams a net's score map of it at the native stride in a fresh
-process, and measures that process's peak memory, its throughput, that of the same net, backend and tile on an image
-that fits in memory, what was compiled, and the difference of a sample of scores from crops. Writes stream_SIZE.json and
-.md to benchmarks/results/. A stream that was stopped goes on; its numbers are then of the rest.
+Makes a uint8 zarr array of size x size x 3 (once), and streams a net's score map of it at the native stride in a new
+process. Measures the peak memory and throughput of that process, the throughput of the same net, backend and tiles on
+an image that fits in memory, what was compiled, and the difference of a sample of scores from crops. Writes
+stream_SIZE.json and .md to --output. A stream that was stopped is continued; the measurements are then those of the
+rest.
 """
 
 import contextlib
@@ -23,34 +24,39 @@ import numpy as np
 from absl import flags
 
 from cnn.commands import program
+from cnn.runtime import byte_sizes
 
 SIZE = flags.DEFINE_integer("size", 32768, "Height and width of the image, pixels.", lower_bound=64)
-NET = flags.DEFINE_string("net", "qa_net", "Of the registry; its weights are random.")
+NET = flags.DEFINE_string("net", "qa_net", "Name of a registered net; its weights are random.")
 WINDOW = flags.DEFINE_integer("window", 32, "Height and width of the net's window, pixels.", lower_bound=1)
-MEMORY = flags.DEFINE_string("memory", "2GB", "Limit of the stream: a number and MB, GB, MiB or GiB.")
-WORKDIR = flags.DEFINE_string("workdir", "runs/stream", "Where the image and the map lie; the disk must hold both.")
-OUTPUT = flags.DEFINE_string("output", os.path.join("benchmarks", "results"), "Where to write the results.")
+MEMORY = flags.DEFINE_string("memory", "2GB", "Memory limit of the stream: a number and MB, GB, MiB or GiB.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/stream", "Directory of image and map; the disk must hold both.")
+OUTPUT = flags.DEFINE_string("output", os.path.join("benchmarks", "results"), "Directory of the results.")
 SMALL = flags.DEFINE_integer(
-    "small", 4096, "Least height and width of the image that fits in memory; whole tiles fill it.", lower_bound=64
+    "small", 4096, "Least height and width of the small image, which holds whole tiles, pixels.", lower_bound=64
 )
-REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Of the small one; the median counts.", lower_bound=1)
-SAMPLE = flags.DEFINE_integer("sample", 1000, "Scores compared with crops.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Of the image, the weights and the sample.", lower_bound=0)
-CHILD = flags.DEFINE_enum("child", None, ["stream", "small"], "What the fresh processes do; for this command itself.")
+REPETITIONS = flags.DEFINE_integer(
+    "repetitions", 5, "Number of streams of the small image; the median is reported.", lower_bound=1
+)
+SAMPLE = flags.DEFINE_integer("sample", 1000, "Number of scores that are compared with crops.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the image, the weights and the sample.", lower_bound=0)
+CHILD = flags.DEFINE_enum(
+    "child", None, ["stream", "small"], "Part of the benchmark that a new process runs; set by this command."
+)
 
 CHUNK = 1024  # pixels along each axis of a chunk of the image
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def random_pixels(height: int, width: int, seed: int, y: int, x: int) -> np.ndarray:
-    """A part of an image without end: smooth random content plus noise; a pure function of its place and the seed.
+    """A part of an unlimited image: smooth random content plus noise; depends on its place and the seed only.
 
     Args:
-      height: of the part, pixels.
-      width: of the part, pixels.
-      seed: of the image.
-      y: place of the part among parts, rows.
-      x: place among parts, columns.
+      height: height of the part, pixels.
+      width: width of the part, pixels.
+      seed: seed of the image.
+      y: index of the part among the rows of parts.
+      x: index of the part among the columns of parts.
 
     Returns:
       uint8 [height, width, 3].
@@ -70,13 +76,13 @@ def random_pixels(height: int, width: int, seed: int, y: int, x: int) -> np.ndar
 
 
 def random_zarr(path: str, height: int, width: int, seed: int) -> None:
-    """Writes an image of any size, chunk by chunk; one that is finished already is left as it is.
+    """Writes an image of any size chunk by chunk, unless it was finished before.
 
     Args:
-      path: of the zarr (version 3), uint8 [height, width, 3].
-      height: pixels.
-      width: pixels.
-      seed: the same seed gives the same image.
+      path: path of the zarr array (version 3), uint8 [height, width, 3].
+      height: height of the image, pixels.
+      width: width of the image, pixels.
+      seed: seed of the image.
     """
     import tensorstore
 
@@ -103,7 +109,7 @@ def random_zarr(path: str, height: int, width: int, seed: int) -> None:
 
 
 def make_net() -> tuple[Any, Any]:
-    """The net and random weights.
+    """Makes the net with random weights.
 
     Returns:
       The net and its variables.
@@ -115,24 +121,21 @@ def make_net() -> tuple[Any, Any]:
 
 
 def run_child(image: str, target: str) -> dict[str, Any]:
-    """Streams in this process, or times the small image, and says what it took.
+    """Streams the large image or times the small one in this process, whichever --child asks for.
 
     Args:
       image: path of the large image.
       target: path of its map.
 
     Returns:
-      Numbers by name.
+      Measurements by name.
     """
     from cnn import dense
     from cnn.dense import stream
-    from cnn.reports import image_report
 
     net, variables = make_net()
     window = (WINDOW.value, WINDOW.value)
-    options: dict[str, Any] = dict(
-        window=window, mean=MEAN, std=STD, memory_limit=image_report.parse_bytes(MEMORY.value)
-    )
+    options: dict[str, Any] = dict(window=window, mean=MEAN, std=STD, memory_limit=byte_sizes.parse_bytes(MEMORY.value))
     start = peak_bytes()
     if CHILD.value == "stream":
         with compilations() as compiled:
@@ -144,7 +147,7 @@ def run_child(image: str, target: str) -> dict[str, Any]:
             "peak_bytes": peak_bytes(),
         }
     table = json.loads(os.environ["STREAM_RESULT"])
-    # Whole tiles, as scores that a tile computes beyond the map are not kept, and would count against few tiles most.
+    # The small image holds whole tiles: with few tiles, computing scores beyond the map would lower its speed too much.
     tiles = [-(-SMALL.value // (n * s)) for n, s in zip(table["outputs"], table["stride"], strict=True)]
     height, width = (
         WINDOW.value + (count * n - 1) * s for count, n, s in zip(tiles, table["outputs"], table["stride"], strict=True)
@@ -160,10 +163,10 @@ def run_child(image: str, target: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def compilations() -> Iterator[dict[str, float]]:
-    """Notes what JAX compiles.
+    """Records what JAX compiles.
 
     Yields:
-      A dict that fills: from the name of each function, with a number if it is compiled again, to seconds.
+      A dict that receives the seconds of each compilation by name of the function, numbered if it is compiled again.
     """
     import jax
 
@@ -193,25 +196,25 @@ def compilations() -> Iterator[dict[str, float]]:
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far.
+    """Peak resident memory of this process so far.
 
     Returns:
-      Bytes.
+      Memory, bytes.
     """
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def compare(image: str, target: str, result: dict[str, Any]) -> float:
-    """Compares a random sample of the map with crops, cut out and classified by themselves.
+    """Compares a random sample of the map with windows that are cut out and classified by themselves.
 
     Args:
       image: path of the image.
       target: path of the map.
-      result: of the stream.
+      result: measurements of the stream, from `run_child`.
 
     Returns:
-      The largest difference, relative to the largest score of the sample.
+      The largest difference, as a fraction of the largest score of the sample.
     """
     from cnn import data, dense
     from cnn.dense.streaming.source_and_sink import open_source
@@ -229,14 +232,14 @@ def compare(image: str, target: str, result: dict[str, Any]) -> float:
 
 
 def child(name: str, **environment: str) -> dict[str, Any]:
-    """Runs a part of the benchmark in a fresh process.
+    """Runs a part of the benchmark in a new process.
 
     Args:
       name: "stream" or "small".
-      environment: variables for it.
+      **environment: further environment variables of the process.
 
     Returns:
-      What it measured.
+      Measurements by name.
     """
     command = [sys.executable, "-m", "benchmarks.stream", *sys.argv[1:], f"--child={name}"]
     done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
@@ -244,10 +247,8 @@ def child(name: str, **environment: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Makes the image, streams it, measures, writes."""
-    from cnn.reports import image_report
-
-    image_report.parse_bytes(MEMORY.value)
+    """Makes the image, streams it, and writes the measurements."""
+    byte_sizes.parse_bytes(MEMORY.value)  # a wrong number is an error before the image is made
     image = os.path.join(WORKDIR.value, f"image_{SIZE.value}_{SEED.value}.zarr")
     target = os.path.join(WORKDIR.value, f"map_{NET.value}_{SIZE.value}_{SEED.value}.zarr")
     if CHILD.value:
@@ -262,7 +263,7 @@ def main() -> None:
     summary = {
         "net": NET.value,
         "size": SIZE.value,
-        "memory_limit_bytes": image_report.parse_bytes(MEMORY.value),
+        "memory_limit_bytes": byte_sizes.parse_bytes(MEMORY.value),
         "seed": SEED.value,
         "image_seconds": made,
         "stream": result,
@@ -274,10 +275,10 @@ def main() -> None:
 
 
 def write(summary: dict[str, Any]) -> None:
-    """Writes the JSON and the table.
+    """Writes the measurements as JSON and as a table.
 
     Args:
-      summary: of the benchmark.
+      summary: all measurements of the benchmark; receives the environment.
     """
     from cnn.reports import markdown
     from cnn.runs import logs
@@ -308,7 +309,7 @@ def write(summary: dict[str, Any]) -> None:
         ],
     ]
     packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
-    text = f"# Streaming `{NET.value}` at its own stride\n\n{markdown.markdown(['what', 'measured'], rows)}\n"
+    text = f"# Streaming `{NET.value}` at the native stride\n\n{markdown.markdown(['what', 'measured'], rows)}\n"
     text += f"`{where['command']}`; {where['device']}, python {where['python']}, {packages}; commit {where['commit']}\n"
     os.makedirs(OUTPUT.value, exist_ok=True)
     logs.write_json(os.path.join(OUTPUT.value, f"stream_{SIZE.value}.json"), summary)

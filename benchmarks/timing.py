@@ -1,11 +1,11 @@
-"""Times of several ways to do one thing, taken in turn, so that whatever else the machine does befalls all of them."""
+"""Times of several ways to do one thing, taken in turn, so that other work on the machine slows all of them alike."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-QUICK_SECONDS = 0.2  # a call faster than this is repeated within a round, up to as long
+QUICK_SECONDS = 0.2  # a faster call is repeated within a round for about this time
 MOST_REPEATS = 20
 
 
@@ -15,15 +15,15 @@ def alternate(
     """Times functions in turn: A B C A B C ...
 
     Args:
-      runs: by name, a function that returns when its work is done.
-      rounds: turns for each.
-      slow_seconds: a function that takes longer than this has only `slow_rounds` turns.
-      slow_rounds: at least 1.
+      runs: functions by name, each of which returns when its work is done.
+      rounds: number of turns of each function.
+      slow_seconds: a function that takes longer than this has only `slow_rounds` turns, seconds.
+      slow_rounds: number of turns of a slow function, at least 1.
 
     Returns:
-      Seconds of each in each round, by name; None in a round that it sat out as too slow. A function faster than
-      `QUICK_SECONDS` is called several times in a turn, the median counts. The first two calls of each, of which the
-      first may compile, are not among the rounds.
+      Seconds of each function in each round, by name; None for rounds in which a slow function has no turn. A function
+      faster than `QUICK_SECONDS` is called several times in a turn, and the median is taken. Two calls of each function
+      precede the rounds, because the first may compile.
     """
     warm = {}
     for name, run in runs.items():
@@ -47,33 +47,33 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def median(values: Sequence[float | None]) -> float:
-    """The median of the rounds that were taken.
+    """The median over the rounds in which a function had a turn.
 
     Args:
-      values: seconds, None where a round was sat out.
+      values: seconds in each round; None for a round without a turn.
 
     Returns:
-      Seconds.
+      Median time, seconds.
 
     Raises:
-      statistics.StatisticsError: if there are none.
+      statistics.StatisticsError: if there is no such round.
     """
     return statistics.median(value for value in values if value is not None)
 
 
 def median_ratio(slow: Sequence[float | None], fast: Sequence[float | None]) -> float:
-    """The median over rounds of one time over another: each quotient from one round, taken side by side.
+    """The median over rounds of the quotient of two times, each quotient from times of the same round.
 
     Args:
-      slow: seconds in each round, the numerator.
-      fast: the denominator, of the same rounds.
+      slow: seconds in each round, the numerators; None for a round without a turn.
+      fast: seconds in the same rounds, the denominators.
 
     Returns:
-      The ratio, over the rounds that both took.
+      The median ratio, over the rounds in which both have a time.
 
     Raises:
-      statistics.StatisticsError: if there are none.
-      ValueError: if the two have not the same number of rounds.
+      statistics.StatisticsError: if there is no such round.
+      ValueError: if the numbers of rounds differ.
     """
     pairs = zip(slow, fast, strict=True)
     return statistics.median(a / b for a, b in pairs if a is not None and b is not None)

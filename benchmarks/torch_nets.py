@@ -1,4 +1,4 @@
-"""Our nets in PyTorch with the same weights, to time and to compare with."""
+"""Our nets as PyTorch modules with the same weights, to compare scores and times."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,22 +45,22 @@ def to_torch(
     """A net, classifier or fully convolutional, as PyTorch modules with copies of its weights.
 
     Args:
-      net: of Conv, MaxPool, AvgPool, LRN, BatchNorm, Activation, Dropout, Flatten and Dense.
+      net: a net of Conv, MaxPool, AvgPool, LRN, BatchNorm, Activation, Dropout, Flatten and Dense layers.
       variables: its variables.
-      image_shape: (height, width, channels) of an image that it takes, pixels; paddings are resolved for it.
-      training: whether weights are to be trained and dropout drops.
+      image_shape: (height, width, channels) of the images, pixels; padding "same" is computed for this size.
+      training: whether the module is for training: weights have gradients, and dropout drops.
 
     Returns:
-      A module in evaluation mode, or in training mode, channels_last: float32 [N, C, H, W] -> [N, K] or [N, K, h, w].
+      A module with memory format channels_last: float32 [N, C, H, W] -> [N, K] or [N, K, h, w].
 
     Raises:
-      TypeError: naming the layer, if PyTorch has no module that does the same.
+      TypeError: if PyTorch has no module that does the same as a layer; names the layer.
       GeometryError: if the image shape does not fit the net.
     """
     params, statistics = variables["params"], variables.get("batch_stats", {})
     modules: list[torch.nn.Module] = []
     shape: Shape = tuple(image_shape)
-    flattened: tuple[Shape, str] | None = None  # what Flatten saw, and its order, until a Dense takes it
+    flattened: tuple[Shape, str] | None = None  # shape and order of a flattened map, until a Dense uses it
     for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
         own = params.get(row.name, {})
         if isinstance(layer, Conv):
@@ -101,7 +101,7 @@ def _convolution(layer: Conv, own: Mapping[str, Any], shape: Shape) -> list[torc
         window.dilation,
         layer.groups,
         layer.use_bias,
-        device="meta",  # no weights are drawn: ours follow
+        device="meta",  # no random weights are made; ours are set below
     )
     conv.weight = torch.nn.Parameter(_tensor(own["kernel"]).permute(3, 2, 0, 1).contiguous())
     if layer.use_bias:
@@ -111,7 +111,7 @@ def _convolution(layer: Conv, own: Mapping[str, Any], shape: Shape) -> list[torc
 
 def _linear(layer: Dense, own: Mapping[str, Any], flattened: tuple[Shape, str] | None) -> torch.nn.Linear:
     weight = _tensor(own["kernel"])
-    if flattened:  # in any order; PyTorch flattens map by map
+    if flattened:  # PyTorch flattens map by map, whatever the order of our Flatten
         order = flatten_permutation(flattened[1], flattened[0])
         weight = weight if order is None else weight[np.argsort(order)]
         weight = weight.reshape(*flattened[0], -1).permute(2, 0, 1, 3).reshape(len(weight), -1)

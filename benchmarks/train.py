@@ -1,7 +1,7 @@
 """Training side by side with PyTorch: `python -m benchmarks.train`; see README.md.
 
-All contenders of a case begin with the same weights, see the same batches, must have the same first losses, and take
-turns in one process. Writes train.json and train.md to --output.
+All contenders of a case begin with the same weights, are trained on the same batches, must have the same first losses,
+and take turns in one process. Writes train.json and train.md to --output.
 """
 
 import gc
@@ -13,12 +13,12 @@ from benchmarks import options
 from cnn.commands import program
 
 flags.adopt_module_key_flags(options)
-SECONDS = flags.DEFINE_float("seconds", 2.0, "About how long a turn takes.")
-CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 1, "As for main.py: 0 is one for each core.")
+SECONDS = flags.DEFINE_float("seconds", 2.0, "Approximate duration of a turn, seconds.")
+CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 1, "Number of devices that the CPU counts as; 0: one for each core.")
 
 
 def main() -> None:
-    """Runs the cases, writes and prints."""
+    """Runs the cases, writes the results and prints them."""
     from benchmarks import machine, training, training_comparison
     from cnn.runtime import process
 

@@ -18,18 +18,18 @@ from configs import default
 
 BATCH = 128
 EXAMPLES = 2048  # images that batches are drawn from
-MEAN, STD = 0.5, 0.25  # that images are normalised with
+MEAN, STD = 0.5, 0.25  # with which images are normalised, fractions of the full range
 
 
 class Case(NamedTuple):
     """A net to train.
 
     Attributes:
-      net: name, as for `cnn.nets.create`.
-      image: (height, width, channels), pixels.
-      options: of the net.
-      batch: examples in a step.
-      learning_rate: small enough for a loss that does not jump about, or contenders could not be compared.
+      net: name of a registered net (`cnn.nets.create`).
+      image: (height, width, channels) of the images, pixels.
+      options: further arguments of the net.
+      batch: number of examples in a step.
+      learning_rate: constant learning rate, small enough for a smooth loss, so that contenders can be compared.
     """
 
     net: str
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     learning_rate: float = 0.001
 
 
-Run = Callable[[int], np.ndarray]  # number of steps -> their mean losses; goes on from where it was
+Run = Callable[[int], np.ndarray]  # takes a number of further training steps; returns the mean loss of each
 
 
 class Problem(NamedTuple):
@@ -47,10 +47,11 @@ class Problem(NamedTuple):
 
     Attributes:
       net: the classifier.
-      config: of the run.
-      params: its first weights.
-      images, labels: uint8 [EXAMPLES, H, W, C], int32 [EXAMPLES].
-      order: int32 [steps, batch], the examples of each step; used again from the start when it ends.
+      config: config of the run.
+      params: the initial weights.
+      images: uint8 [EXAMPLES, H, W, C].
+      labels: class of each image, int32 [EXAMPLES].
+      order: indices of the examples of each step, int32 [steps, batch]; used again from the start when it ends.
     """
 
     net: Net
@@ -64,8 +65,8 @@ class Problem(NamedTuple):
         """Indices of the next steps' examples.
 
         Args:
-          done: steps so far.
-          count: steps to come.
+          done: number of steps that were taken.
+          count: number of steps to come.
 
         Returns:
           int32 [count, batch].
@@ -78,7 +79,8 @@ CASES = {
     "full_cnn32": Case("full_cnn", (32, 32, 3)),
     "qa_net": Case("qa_net", (32, 32, 3)),
     "lenet5": Case("lenet5", (32, 32, 1)),
-    "vgg11": Case("vgg11", (64, 64, 3), {"dropout": 0.0}, learning_rate=1e-4),  # no dropout: the same losses in all
+    # Without dropout, so that all contenders have the same losses.
+    "vgg11": Case("vgg11", (64, 64, 3), {"dropout": 0.0}, learning_rate=1e-4),
 }
 SMOKE_CASES = {"qa_net": Case("qa_net", (32, 32, 3), batch=32)}
 
@@ -87,11 +89,11 @@ def problem_of(case: Case, dtype: str = "float32") -> Problem:
     """Draws weights, images and their order.
 
     Args:
-      case: what is trained.
-      dtype: of our net's activations and products.
+      case: the net and batch to train.
+      dtype: dtype of our net's activations and products.
 
     Returns:
-      A `Problem`; the same numbers every time.
+      A `Problem`, with the same numbers in every call.
     """
     config: Any = default.get_config()
     config.train.batch_size, config.train.steps, config.train.dtype = case.batch, 10**6, dtype
@@ -109,7 +111,7 @@ def optimizer_of(config: Any) -> Any:
     """The optimizer of a run.
 
     Args:
-      config: of the run.
+      config: config of the run.
 
     Returns:
       An `optax.GradientTransformation`.
@@ -121,9 +123,9 @@ def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> R
     """`cnn.training.steps`, as `main.py` trains.
 
     Args:
-      problem: what to train.
-      most_steps: of one run.
-      devices: that batches are split over; None: all local ones.
+      problem: the net, weights and examples.
+      most_steps: largest number of steps in one call.
+      devices: the devices that batches are split over; None: all local devices.
 
     Returns:
       A `Run`.
@@ -147,14 +149,14 @@ def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> R
 
 
 def input_seconds(problem: Problem, steps_at_once: int = 50) -> float:
-    """What the input of a step takes by itself: drawing its examples, gathering and normalising them.
+    """The time of a step's input alone: drawing its examples, gathering and normalising them.
 
     Args:
-      problem: what to train.
-      steps_at_once: whose examples are drawn together.
+      problem: the net, weights and examples.
+      steps_at_once: number of steps whose examples are drawn together.
 
     Returns:
-      Seconds for one step, the median of nine.
+      Time for one step, median of nine measurements, seconds.
     """
     devices = Devices()
     images, labels = devices.replicate((problem.images, problem.labels))
@@ -179,12 +181,12 @@ def pytorch(problem: Problem, compiled: bool = False, device: str = "cpu") -> Ru
     """PyTorch's own loop: channels_last, SGD with momentum, fused; eager or with forward and backward compiled.
 
     Args:
-      problem: what to train; with config.train.dtype "bfloat16" the forward pass runs under autocast.
-      compiled: by `torch.compile`.
+      problem: the net, weights and examples; with config.train.dtype "bfloat16" the forward pass runs under autocast.
+      compiled: whether to use `torch.compile`.
       device: "cpu" or "cuda".
 
     Returns:
-      A `Run`, whose first call may fail where there is no compiler.
+      A `Run`. With `compiled`, its first call may fail on machines without a C++ compiler.
     """
     import torch
 
@@ -221,15 +223,15 @@ def pytorch(problem: Problem, compiled: bool = False, device: str = "cpu") -> Ru
 
 
 def flops_per_example(net: Net, image_shape: Sequence[int]) -> int:
-    """Operations of one example's training step in convolutions and fully connected layers.
+    """Number of operations of a training step for one example in convolutions and fully connected layers.
 
     Args:
       net: the classifier.
       image_shape: (height, width, channels), pixels.
 
     Returns:
-      Two for each multiply-add of the forward pass, the gradient of the weights and that of the inputs, which the
-      first layer does without.
+      Two operations for each multiply-add of the forward pass, of the gradient of the weights, and of the gradient of
+      the inputs, which the first layer does not need.
     """
     macs = [row.macs for row in geometry.table(net, image_shape)]
     first = next(count for count in macs if count)

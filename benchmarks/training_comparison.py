@@ -1,4 +1,4 @@
-"""Training measured: contenders' first losses compared, their turns timed, the table written."""
+"""The measurements of `benchmarks.train`: first losses of the contenders are compared, and their turns are timed."""
 
 import importlib.util
 import statistics
@@ -13,8 +13,9 @@ from benchmarks import machine, timing
 from benchmarks.training import Problem, Run, flops_per_example, input_seconds, ours, pytorch
 from cnn.reports import markdown
 
-CHECKED = 3  # first steps whose losses must agree
-# Of a loss: sums in another order, in float32 and over few steps 1e-6; bfloat16 rounds every activation by up to 4e-3.
+CHECKED = 3  # number of first steps whose losses must agree
+# Largest relative difference of a loss. Sums in another order give 1e-6 in float32; bfloat16 rounds activations by
+# 4e-3.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 OURS, TORCH, COMPILED = "ours", "PyTorch", "PyTorch, compiled"
 
@@ -25,20 +26,20 @@ def measure(
     """Compares the contenders' first losses, and times them in turn.
 
     Args:
-      problem: what to train.
-      rounds: turns of each.
-      seconds: of a turn, about.
-      compiled: whether `torch.compile` takes part.
-      matrix_gflops: from `machine.matrix_product_gflops`.
+      problem: the net, weights and examples.
+      rounds: number of turns of each contender.
+      seconds: approximate duration of a turn, seconds.
+      compiled: whether `torch.compile` is a contender.
+      matrix_gflops: rate of the machine in matrix products, GFLOP/s, from `machine.matrix_product_gflops`.
 
     Returns:
-      For each contender a dict: name, images_per_second (median; `slowest` and `fastest` turn), gflops, `of_matrix`
-      (gflops by matrix_gflops), first losses, and for ours `input_share` (the part of a step that its input would take
-      by itself) and `to_torch` (the median over turns of its rate by the faster PyTorch's); and for each that is left
-      out the reason.
+      A dict for each contender: name, images_per_second (median; `slowest` and `fastest` turn), gflops, `of_matrix`
+      (gflops divided by matrix_gflops), first losses, and for ours `input_share` (the time of a step's input alone as a
+      fraction of the step) and `to_torch` (the median over turns of its rate divided by that of the faster PyTorch);
+      and the reason for each contender that is left out.
 
     Raises:
-      ArithmeticError: if first losses differ.
+      ArithmeticError: if the first losses differ.
     """
     makers: dict[str, Callable[[], Run]] = {OURS: lambda: ours(problem, most_steps=10_000)}
     absent: dict[str, str] = {}
@@ -99,10 +100,10 @@ def text(results: Mapping[str, Any]) -> str:
     """The report as Markdown.
 
     Args:
-      results: what train.json holds.
+      results: the contents of train.json.
 
     Returns:
-      One table, and where it was measured.
+      One table, and the facts about the machine.
     """
     headers = ["net", "images", "contender", "images / s", "slowest to fastest turn", "GFLOP/s", "of a matrix product"]
     cells, notes = [], []

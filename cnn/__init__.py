@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr__` opens the same doors
+if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` imports the same modules
     from cnn import convert, data, dense, geometry, layers, nets, ops, train, windows
     from cnn.runs import checkpoint
 

@@ -29,7 +29,7 @@ from cnn.nets import Net
 from cnn.windows import GeometryError, shape_text
 
 MATRIX_LIMIT_BYTES = 2 * 2**30
-SLIDING_FIELDS = ("stride", "padding", "dilation", "rounding")  # what dense evaluation replaces in a layer
+SLIDING_FIELDS = ("stride", "padding", "dilation", "rounding")  # fields that dense evaluation replaces in a layer
 
 
 class Conversion(NamedTuple):
@@ -37,21 +37,21 @@ class Conversion(NamedTuple):
 
     Attributes:
       net: the convolutional net.
-      views: for each fully connected layer, by name: the (height, width, channels) map that it sees as a convolution,
-        and the order in which that map was flattened.
+      views: for each fully connected layer, by name, the (height, width, channels) of the map that it sees as a
+        convolution, and the order in which that map was flattened.
     """
 
     net: Net
     views: Mapping[str, tuple[Shape, str]]
 
     def variables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The convolutional net's variables: the classifier's, with fully connected kernels laid out as images.
+        """The convolutional net's variables: the classifier's, with fully connected kernels in the shape of images.
 
         Args:
-          variables: the classifier's.
+          variables: the classifier's variables.
 
         Returns:
-          The same numbers under the same names.
+          Variables with the same numbers under the same names.
         """
         params = dict(variables["params"])
         for name, (seen, order) in self.views.items():
@@ -64,8 +64,8 @@ def fc_to_conv(
 ) -> tuple[Net, dict[str, Any]]:
     """Turns a classifier into a fully convolutional net that gives the same scores.
 
-    Flatten goes away; the first fully connected layer becomes a convolution as large as the map it saw, every later
-    one a 1x1 convolution; everything else, and every parameter's name, stays.
+    Flatten is removed; the first fully connected layer becomes a convolution whose kernel is as large as the map that
+    it saw, and every later one a 1x1 convolution. All other layers, and the names of all parameters, stay the same.
 
     Args:
       net: a net with a Flatten followed by fully connected layers. In a net without them only global pools change:
@@ -73,8 +73,8 @@ def fc_to_conv(
       variables: its variables.
       image_shape: (height, width, channels) that the net was trained on, pixels.
       position_invariant: whether the map of a part of an image must be, to the bit, a part of the image's map. If not,
-        convolutions may take faster algorithms that round differently from place to place: within 1e-5 of the largest
-        logit all the same (`cnn.ops.convolution`).
+        convolutions may use faster algorithms whose rounding depends on the position; scores are still exact within
+        1e-5 of the largest logit (`cnn.ops.convolution`).
 
     Returns:
       The convolutional net and its variables. On images of `image_shape` it gives [N, 1, 1, K], the logits; on larger
@@ -89,32 +89,32 @@ def fc_to_conv(
 
 
 def convolutional(net: Net, image_shape: Sequence[int], position_invariant: bool = True) -> Net:
-    """The structure of `fc_to_conv` without its variables: the net with convolutions for fully connected layers.
+    """The net of `fc_to_conv` without its variables: convolutions take the place of fully connected layers.
 
     Args:
       net: the classifier.
       image_shape: (height, width, channels) that it is trained on, pixels.
-      position_invariant: for all convolutions, see `fc_to_conv`.
+      position_invariant: whether all convolutions round in the same way at every position, see `fc_to_conv`.
 
     Returns:
       The convolutional net.
 
     Raises:
-      GeometryError: as `fc_to_conv`.
+      GeometryError: if the image shape does not fit the net, or a layer cannot be slid over a larger image.
     """
     return plan(net, geometry.table(net, image_shape), position_invariant).net
 
 
 def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Conversion:
-    """How `fc_to_conv` converts a net whose geometry is known already.
+    """Plans the conversion of a net whose geometry is known already.
 
     Args:
       net: the classifier.
       table: its geometry for the images that it is trained on (`cnn.geometry.table`).
-      position_invariant: for all convolutions, see `fc_to_conv`.
+      position_invariant: whether all convolutions round in the same way at every position, see `fc_to_conv`.
 
     Returns:
-      The convolutional net, and what its variables need.
+      The convolutional net, and how its variables follow from the classifier's.
 
     Raises:
       GeometryError: if a layer cannot be slid over a larger image.
@@ -127,7 +127,7 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
             kernel = views[row.name][0][:2]
             layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init)
         elif isinstance(layer, Pool) and layer.kernel is None:
-            layer = layer.clone(kernel=shape[:2], stride=1)  # "the whole image" is the window's, not the larger one's
+            layer = layer.clone(kernel=shape[:2], stride=1)  # it pools what was the whole image in training: a window
         if isinstance(layer, Conv):
             layer = layer.clone(position_invariant=position_invariant)
         if not isinstance(layer, Flatten):
@@ -137,7 +137,7 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
 
 
 def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]]:
-    """`Conversion.views`; refuses layers that cannot slide."""
+    """The `views` of a `Conversion`; raises `GeometryError` for a layer that cannot slide."""
     views: dict[str, tuple[Shape, str]] = {}
     shape = table.input_shape
     flattened: tuple[Shape, str] | None = None  # the map that Flatten saw and its order, until a Dense takes it
@@ -166,7 +166,7 @@ def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]
 
 
 def _check_slides(row: geometry.Row, layer: Layer) -> None:
-    """Refuses layers of one's own that mix pixels in a way that cannot be run at another stride and dilation."""
+    """Refuses user-defined layers that mix pixels and cannot be run with another stride and dilation."""
     if not layer.mixes_pixels or isinstance(layer, Flatten | Dense):
         return
     missing = [name for name in SLIDING_FIELDS if name not in type(layer).__dataclass_fields__]
@@ -189,13 +189,13 @@ def _spatial_kernel(kernel: jax.Array, seen: Shape, order: str) -> jax.Array:
 def conv_to_fc(
     layer: Conv, layer_variables: Mapping[str, Any], input_shape: Sequence[int]
 ) -> tuple[jax.Array, jax.Array]:
-    """Writes a convolution as the fully connected layer that it is: one large, mostly zero matrix.
+    """Writes a convolution as a fully connected layer, which it is: one large matrix, mostly of zeros.
 
-    Any stride, padding (all modes are linear), dilation and groups.
+    The layer may have any stride, dilation, groups and padding (all padding modes are linear).
 
     Args:
       layer: the convolution.
-      layer_variables: its own variables, {"kernel": ..., "bias": ...} or {"params": {...}}.
+      layer_variables: the layer's variables, {"kernel": ..., "bias": ...} or {"params": {...}}.
       input_shape: (height, width, channels) of the layer's input.
 
     Returns:
@@ -218,7 +218,7 @@ def conv_to_fc(
             f"{columns:,}, {4 * rows * columns / 2**30:.1f} GiB; more than {MATRIX_LIMIT_BYTES / 2**30:.1f} GiB "
             f"(convert.MATRIX_LIMIT_BYTES). Take a smaller input"
         )
-    # A linear map's matrix is what it does to each unit vector: row p is the response to pixel p alone.
+    # The rows of a linear map's matrix are its values at the unit vectors: row p is the response to pixel p alone.
     plain = layer.clone(use_bias=False, position_invariant=True)
     respond = jax.jit(lambda pixels: plain.apply({"params": {"kernel": params["kernel"]}}, pixels, train=False))
     block = max(1, min(rows, 2**24 // max(rows, columns)))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from cnn.layers import Dense, Flatten, Layer, Shape
 from cnn.windows import GeometryError, Pair, shape_text
 
-SEARCH_RADIUS = 256  # how far from a size that does not fit to look for sizes that do, pixels
+SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
 TERMINAL = 80  # columns that a printed table tries to stay within
 
 
@@ -24,8 +24,8 @@ class Row(NamedTuple):
       params: number of trained parameters.
       macs: multiply-adds for one image.
       receptive_field: size of the box of pixels that one output value sees.
-      stride: distance between the boxes of neighbouring output values (the total stride so far).
-      offset: where the box of the first output value starts; negative where it reaches into padding.
+      stride: distance between the boxes of neighbouring output values: the product of the strides up to this layer.
+      offset: pixel at which the box of the first output value starts; negative if the box reaches into padding.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _pair_text(pair: Pair, between: str) -> str:
 
 
 def layer_names(layers: Sequence[Layer]) -> list[str]:
-    """Names of the layers as they stand in the parameter tree."""
+    """Names of the layers, which are their keys in the parameter tree."""
     return [layer.name or f"layers_{i}" for i, layer in enumerate(layers)]
 
 
@@ -125,7 +125,7 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
       A `Table` of `Row`s.
 
     Raises:
-      GeometryError: naming the layer, the numbers, and the nearest image sizes that do, if a size does not divide, a
+      GeometryError: naming the layer, the numbers, and the nearest image sizes that fit, if a size does not divide, a
         kernel is larger than its input, groups do not divide, a stride is 0, or a Dense has the wrong size; or if a
         layer does not say whether it mixes pixels (`cnn.layers.Layer`).
     """
@@ -185,7 +185,7 @@ def _fits(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> b
 
 
 def _dense_inputs(layers: Sequence[Layer], variables: Mapping[str, Any] | None) -> dict[str, int]:
-    """How many values each trained Dense takes, by name."""
+    """Number of input values of each trained Dense, by name."""
     params = (variables or {}).get("params", {})
     names = layer_names(layers)
     return {
@@ -196,7 +196,7 @@ def _dense_inputs(layers: Sequence[Layer], variables: Mapping[str, Any] | None) 
 
 
 def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> Iterator[Row]:
-    """Pushes a shape and its receptive field through the layers."""
+    """Follows a shape and its receptive field through the layers."""
     field, stride, offset = (1, 1), (1, 1), (0, 0)
     for name, layer in zip(layer_names(layers), layers, strict=True):
         if layer.name is None:
@@ -219,7 +219,7 @@ def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> I
 
 
 def _check_declaration(layer: Layer) -> None:
-    """Refuses layers that do not say whether they mix pixels, or say that they do and not over which window."""
+    """Refuses layers that do not declare whether they mix pixels, or that mix pixels and declare no window."""
     if layer.mixes_pixels is None:
         raise UndeclaredError(
             f"{layer.label}: does not say whether it mixes pixels. Set mixes_pixels = False in class "

@@ -16,24 +16,24 @@ def prepare(name: str, data_dir: str, manual_dir: str = "") -> str:
     """Downloads a set and writes it as array_record, which is read without TensorFlow.
 
     Args:
-      name: TFDS's name of the set, "mnist" or "imagenette/160px-v2".
-      data_dir: where TFDS keeps prepared sets.
-      manual_dir: where files that were downloaded by hand lie, under the names that TFDS gives them.
+      name: name of the set in TFDS, such as "mnist" or "imagenette/160px-v2".
+      data_dir: directory of prepared sets.
+      manual_dir: directory of files that were downloaded by hand, under the names that TFDS gives them; "": none.
 
     Returns:
-      The directory of the prepared set; if it was there before, it is left as it is.
+      The directory of the prepared set; a set that was prepared before is not changed.
 
     Raises:
-      Whatever TFDS raises: an unknown name, no network, no room on the disk.
+      Exception: whatever TFDS raises, for example for an unknown name, without a network, or on a full disk.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
 
-    # TFDS's 10 tries take 204 s to say that there is no network.
+    # The 10 tries of TFDS take minutes until the error without a network.
     downloader.MAX_RETRIES = 3
     builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    # Of its own: TFDS finds what is extracted by file name alone, so in a directory that two sets share,
-    # fashion_mnist is given mnist's files, which have the same names.
+    # Each set has a directory of its own: TFDS looks up extracted files by name only, so that in a shared directory
+    # fashion_mnist would get the files of mnist, which have the same names.
     extracted = os.path.join(data_dir, "downloads", "extracted", builder.info.full_name.replace("/", "-"))
     config = tfds.download.DownloadConfig(extract_dir=extracted, manual_dir=manual_dir or None, try_download_gcs=False)
     builder.download_and_prepare(
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line.
 
     Args:
-      argv: arguments, without the program's name; None for the process's own.
+      argv: arguments without the program's name; None: those of the process.
 
     Returns:
       0, or 1 after one line on standard error that says what failed.
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     data_dir = args.data_dir or os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
     try:
         where = prepare(args.name, os.path.abspath(os.path.expanduser(data_dir)), args.manual_dir)
-    except Exception as error:  # of many kinds; the message matters, not the traceback
+    except Exception as error:  # TFDS raises many kinds; the message is enough, without the traceback
         print(f"cnn.prepare: {args.name} was not prepared: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(f"{args.name} is prepared in {where}")

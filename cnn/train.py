@@ -20,29 +20,29 @@ from cnn.training import loop, one_seed
 from cnn.training.evaluate import Metrics
 from cnn.training.predict import border_brightness
 
-PICTURED = 2  # test images whose feature maps are drawn, each of another class
+PICTURED = 2  # number of test images whose feature maps are drawn, each of another class
 
 
 def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = None) -> dict[str, Any]:
     """Trains a net as a config says, evaluates it on the test split, and writes everything to a directory.
 
-    A run that was stopped and is started again in its directory goes on from its last checkpoint, and ends as if it had
-    never been stopped. A finished run is left as it is; only if fields of evaluation were changed is it evaluated anew.
+    A run that was stopped and is started again in its directory continues from its last checkpoint, and ends as if it
+    had never been stopped. A finished run is not changed; it is only evaluated anew if fields of evaluation changed.
 
     Args:
-      config: see `cnn.runs.defaults` for its fields.
-      workdir: directory of the run; made if missing. Receives config.json, data.json (normalisation constants, class
-        names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html.
-      dataset: the data, such as `cnn.data.from_arrays` makes; None: loaded as the config says. A run on a data set that
-        was given cannot load it again: `--mode=evaluate` says so, everything else works.
+      config: config of the run; `cnn.runs.defaults` lists its fields.
+      workdir: directory of the run; made if missing. The run writes config.json, data.json (normalisation constants,
+        class names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html to it.
+      dataset: the data, for example from `cnn.data.from_arrays`; None: they are loaded as the config says. A data set
+        that is passed here is not saved, so that `--mode=evaluate` cannot be used on the run; everything else can.
 
     Returns:
-      What result.json holds: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
+      The contents of result.json: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
       numbers, parameters, multiply_adds, seconds of training, seed, versions, device, commit.
 
     Raises:
       ValueError: if a field is out of range, or the directory holds a run with another config.
-      FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
+      FloatingPointError: if the loss becomes infinite or NaN; names the step and the learning rate.
     """
     if dataset is not None:
         config = config.copy_and_resolve_references()
@@ -61,7 +61,7 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
 
 def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any]:
     """Trains, evaluates and reports, with the operations that the config asks for."""
-    environment = logs.environment()  # now: the commit that is running, whatever is checked out when it ends
+    environment = logs.environment()  # at the start: another commit may be checked out when the run ends
     dataset = dataset or data.load(**config.data)
     task = loop.make_task(config, dataset)
     table = geometry.table(task.net, dataset.image_shape)
@@ -110,13 +110,13 @@ def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any
 
 
 def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any] | None:
-    """The result of a run that is complete in its directory and would come out the same; else None."""
-    # The page is written last: a run that was stopped before it goes on.
+    """The result of a run that is complete in its directory and has the same config and data; otherwise None."""
+    # report.html is written last: without it the run was stopped before its end, and is continued.
     if not all(os.path.exists(os.path.join(workdir, name)) for name in ("config.json", "result.json", "report.html")):
         return None
     with open(os.path.join(workdir, "result.json")) as file:
         result = json.load(file)
-    if dataset is not None:  # given in memory, where the config does not say what it holds
+    if dataset is not None:  # a data set in memory, which the config does not describe
         with open(os.path.join(workdir, "data.json")) as file:
             if json.load(file) != json.loads(json.dumps(_facts(dataset))):
                 return None
@@ -125,12 +125,12 @@ def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str
 
 
 def _where(workdir: str) -> str:
-    """The last lines on the terminal: where to look."""
+    """The last lines that are printed: the paths of report and run."""
     return f"report: {os.path.join(workdir, 'report.html')}\neverything of the run: {workdir}"
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
-    """The content of data.json: what using the net needs to know of its data."""
+    """The contents of data.json: the facts about the data that are needed to use the net."""
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     border = np.quantile(border_brightness(dataset.train.images), (0.005, 0.995))
     return {
@@ -145,7 +145,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _check_dense(task: loop.Task, variables: Any) -> None:
-    """Tries a net of the user's own densely before it is trained for the first time; says how that went."""
+    """Checks the dense evaluation of a user-defined net before its training begins, and prints the result."""
     height, width, channels = task.dataset.image_shape
     name = own_code.short(task.config.net.name)
     try:
@@ -153,12 +153,12 @@ def _check_dense(task: loop.Task, variables: Any) -> None:
         print(
             f"{name}: score maps by every backend agree with crops (dense.check, {report.difference:.0e})", flush=True
         )
-    except ValueError as error:  # GeometryError among them; such a net may still be meant for windows alone
+    except ValueError as error:  # a GeometryError too; such a net may still be used on windows
         print(f"warning: {name} must not be run densely, training goes on: {error}", file=sys.stderr, flush=True)
 
 
 def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
-    """The pictures of a run: how well it does, and what its net has learned."""
+    """Draws the pictures of a run: confusion matrix, curves, first kernels and feature maps."""
     dataset, split = task.dataset, task.dataset.test
     confusion, curves, kernels, features = (
         os.path.join(workdir, f"{name}.png") for name in ("confusion", "curves", "kernels", "features")

@@ -70,7 +70,7 @@ def as_pair(value: int | Sequence[int], what: str, layer: str, minimum: int = 1)
 
 
 def _two(value: Any) -> tuple[Any, ...]:
-    """A sequence as it is, anything else for both axes (or both sides)."""
+    """A sequence unchanged; any other value twice, for both axes (or both sides)."""
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
 
 
@@ -80,9 +80,9 @@ def resolve_padding(
     """Turns a padding as written in a net into pixels on each side.
 
     Args:
-      padding: "valid" (none), "same" (output = ceil(input / stride), the odd pixel at the bottom and right; a window
-        smaller than its stride gets none, and leaves pixels unseen that `output_size` must be told to drop), one
-        number for all sides, two (vertical, horizontal), or ((top, bottom), (left, right)).
+      padding: "valid" (none), "same" (output = ceil(input / stride), an odd pixel at the bottom and right; a window
+        smaller than its stride gets none and may leave pixels unseen, which needs rounding "floor" in `output_size`),
+        one number for all sides, two (vertical, horizontal), or ((top, bottom), (left, right)); pixels.
       size: height and width of the input, pixels.
       kernel: height and width of the window.
       stride: vertical and horizontal step.
@@ -118,16 +118,16 @@ def output_size(size: Pair, window: Window, rounding: str, layer: str) -> Pair:
 
     Args:
       size: height and width of the input, pixels.
-      window: what slides over it.
+      window: the window that slides over it.
       rounding: "exact" (a remainder is an error), "floor" (pixels left over are not seen), or "ceil" (a last window
-        may hang over the edge, as long as it starts inside the input or its low padding; PyTorch's rule).
+        may hang over the edge if it starts inside the input or the padding before it; PyTorch's rule).
       layer: name of the layer, for the error.
 
     Returns:
       Height and width of the output.
 
     Raises:
-      GeometryError: if a window is larger than the padded input, or a size does not divide and must.
+      GeometryError: if a window is larger than the padded input, or, with "exact", a size does not divide.
     """
     if rounding not in ("exact", "floor", "ceil"):
         raise GeometryError(f"{layer}: rounding (={rounding!r}) must be 'exact', 'floor' or 'ceil'")

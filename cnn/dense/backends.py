@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.dense import lattice, passes
+from cnn.dense import fragments, lattice, passes
 from cnn.dense.grid import Grid
 from cnn.dense.passes import Schedule, Variables
 from cnn.dense.prepared import PreparedNet
@@ -19,7 +19,7 @@ from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair
 
 BACKENDS = ("crops", "shift", "atrous", "mpf")
-# The largest activation of one batch of crops. On CPU one that stays in the cache is faster than a large one.
+# Largest activation in a batch of crops, bytes. On CPU a batch whose activations stay in the cache is fastest.
 CROP_BATCH_BYTES = {"cpu": 2 * 2**20}
 CROP_BATCH_BYTES_ELSEWHERE = 64 * 2**20
 
@@ -28,9 +28,9 @@ class Pass(NamedTuple):
     """One pass of the converted net.
 
     Attributes:
-      schedule: how the converted net runs.
-      corner: first pixel (y, x) that it reads.
-      rows, columns: where its scores stand in the map.
+      schedule: how each layer of the converted net runs.
+      corner: first pixel (y, x) of the image that the pass reads.
+      rows, columns: the rows and columns of the map that hold its scores.
     """
 
     schedule: Schedule
@@ -45,12 +45,12 @@ def plan_passes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
     Args:
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
-      grid: the map's, from `cnn.dense.grid`.
+      grid: where the windows of the map lie.
       backend: "shift", "atrous" or "mpf".
 
     Returns:
-      One pass for "atrous" and "mpf"; for "shift" one for each pair of remainders of the windows' places modulo the
-      native stride.
+      One pass for "atrous" and "mpf". For "shift" one pass for each pair of remainders, vertical and horizontal, that
+      the windows' positions have modulo the native stride.
 
     Raises:
       GeometryError: if a layer cannot slide.
@@ -74,33 +74,33 @@ def _plan_passes(prepared: PreparedNet, size: Pair, grid: Grid, backend: str) ->
 def _routes(
     axis: lattice.Axis, stride: int, size: int, native: int, backend: str, clip: bool
 ) -> list[tuple[int, lattice.Route, slice]]:
-    """The runs along one axis: first pixel, route from there, and where the scores stand."""
+    """The runs along one axis: the first pixel, the route from there, and the places of the scores in the map."""
     if backend == "atrous":
         routes = [(0, lattice.dilated(axis, 0, stride, size, clip), slice(None))]
     elif backend == "mpf":
-        routes = [(0, lattice.fragmented(axis, stride, size, clip), slice(None))]
+        routes = [(0, fragments.fragmented(axis, stride, size, clip), slice(None))]
     else:
         routes = []
-        # Places i * stride share a pass when they agree modulo the native stride: every `period`-th of them.
+        # Windows at positions that are equal modulo the native stride share a pass: every `period`-th window.
         period = native // math.gcd(native, stride)
         for first in range(min(period, size)):
             count = -(-(size - first) // period)
             start = first * stride
-            # Without padding all passes of one size are the same program, at another place of the image.
+            # Without padding, passes of one size are the same program, run on different parts of the image.
             route = lattice.dilated(axis, start if clip else 0, stride * period, count, clip)
             routes.append((0 if clip else start, route, slice(first, None, period)))
     return [(start + route.first, route._replace(first=0), put) for start, route, put in routes]
 
 
 def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
-    """The layer whose padding is not zeros, so that only whole passes of the net are defined; None if there is none.
+    """Looks for a layer whose padding is not zeros; a net with one can only be run in whole passes over the image.
 
     Args:
       prepared: the classifier and its window.
-      grid: the map's.
+      grid: where the windows of the map lie.
 
     Returns:
-      The layer's label, or None.
+      The label of the first such layer, or None.
 
     Raises:
       GeometryError: if the map's stride is not a multiple of the native stride, so that it is not one whole pass.
@@ -122,9 +122,9 @@ def run_backend(prepared: PreparedNet, variables: Variables, images: jax.Array, 
 
     Args:
       prepared: the classifier and its window.
-      variables: the classifier's.
-      images: [N, H, W, C], floating.
-      grid: the map's.
+      variables: the classifier's variables.
+      images: floating [N, H, W, C], normalised as in training.
+      grid: where the windows of the map lie.
       backend: one of `BACKENDS`.
 
     Returns:
@@ -153,7 +153,10 @@ def run_backend(prepared: PreparedNet, variables: Variables, images: jax.Array, 
 def run_pass(
     prepared: PreparedNet, schedule: Schedule, variables: Variables, images: jax.Array, y: int, x: int
 ) -> jax.Array:
-    """One pass; its place is traced, so that all passes of one schedule share a compilation."""
+    """One pass over the part of the images that starts at pixel (y, x): [N, *schedule.count, K].
+
+    The pixel is a traced argument, so that all passes of one schedule share a compilation.
+    """
     count, height, width, channels = images.shape
     beyond = [max(0, n - m) for n, m in zip(schedule.extent, (height, width), strict=True)]
     images = jnp.pad(images, ((0, 0), (0, beyond[0]), (0, beyond[1]), (0, 0)))
@@ -163,7 +166,7 @@ def run_pass(
 
 @functools.partial(jit_net, static_argnums=(0, 1))
 def _whole(prepared: PreparedNet, grid: Grid, variables: Variables, images: jax.Array) -> jax.Array:
-    """One plain pass over the whole image, sizes that do not divide rounded down, and the wanted scores of it."""
+    """The wanted scores of one pass over the whole image, in which sizes that do not divide are rounded down."""
     layers = [
         layer.clone(rounding="floor") if isinstance(layer, WindowLayer) and layer.rounding == "exact" else layer
         for layer in prepared.converted.net.layers
@@ -174,13 +177,13 @@ def _whole(prepared: PreparedNet, grid: Grid, variables: Variables, images: jax.
 
 
 def crop_batch(prepared: PreparedNet) -> int:
-    """Windows in one batch of the "crops" backend.
+    """Number of windows in one batch of the "crops" backend.
 
     Args:
       prepared: the classifier and its window.
 
     Returns:
-      As many as keep the largest activation under `CROP_BATCH_BYTES`.
+      The number with which the largest activation stays below the limit of the platform (`CROP_BATCH_BYTES`).
     """
     largest = 4 * max(math.prod(row.output_shape) for row in prepared.table)
     limit = CROP_BATCH_BYTES.get(jax.default_backend(), CROP_BATCH_BYTES_ELSEWHERE)
@@ -188,7 +191,7 @@ def crop_batch(prepared: PreparedNet) -> int:
 
 
 def _crops(prepared: PreparedNet, variables: Variables, images: jax.Array, grid: Grid) -> jax.Array:
-    """The net on every window, in batches: slow and obviously right."""
+    """Scores of every window, cut out and classified in batches: slow and obviously right."""
     count = images.shape[0] * grid.size[0] * grid.size[1]
     batch = min(count, crop_batch(prepared))
     n, i, j = np.unravel_index(np.arange(-(-count // batch) * batch) % count, (images.shape[0], *grid.size))
@@ -203,7 +206,7 @@ def _crops(prepared: PreparedNet, variables: Variables, images: jax.Array, grid:
 
 @functools.partial(jit_net, static_argnums=(0, 1))
 def run_crops(net: Net, window: Pair, variables: Variables, images: jax.Array, corners: jax.Array) -> jax.Array:
-    """The net on windows whose (image, y, x) are given: [B, 3] -> [B, K]."""
+    """Scores [B, K] of the windows at `corners`, int [B, 3]: index of the image, and first pixel (y, x)."""
 
     def cut(corner: jax.Array) -> jax.Array:
         n, y, x = corner

@@ -15,11 +15,11 @@ class Block(NamedTuple):
     """One tile along one axis.
 
     Attributes:
-      first: first pixel of the tile's input; negative where that begins before the image.
-      read: the pixels of the image that the tile sees.
-      place: where they stand in the tile's input; the rest of it lies beyond the image's border and is zero.
-      keep: the tile's scores that are kept.
-      write: where they stand in the map.
+      first: position of the tile's input in the image, pixels; negative if the input begins before the image.
+      read: the pixels of the image that the tile reads.
+      place: where these pixels lie in the tile's input; the rest of the input lies beyond the image and is zero.
+      keep: the scores of the tile that are kept.
+      write: where these scores lie in the map.
     """
 
     first: int
@@ -41,27 +41,27 @@ class Tile(NamedTuple):
 
     @property
     def corner(self) -> Pair:
-        """First pixel (y, x) of the tile's input; may lie outside the image."""
+        """Position (y, x) of the tile's input in the image, pixels; may lie outside the image."""
         return self.rows.first, self.columns.first
 
     @property
     def read(self) -> tuple[slice, slice]:
-        """The part of the image that the tile sees."""
+        """The part of the image that the tile reads."""
         return self.rows.read, self.columns.read
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Where that part stands in the tile's input."""
+        """Where that part lies in the tile's input."""
         return self.rows.place, self.columns.place
 
     @property
     def keep(self) -> tuple[slice, slice]:
-        """The tile's scores that are kept."""
+        """The scores of the tile that are kept."""
         return self.rows.keep, self.columns.keep
 
     @property
     def write(self) -> tuple[slice, slice]:
-        """Where they stand in the map."""
+        """Where these scores lie in the map."""
         return self.rows.write, self.columns.write
 
 
@@ -69,12 +69,12 @@ class Cut(NamedTuple):
     """How one axis of a map is cut.
 
     Attributes:
-      pixels: length of the image.
-      scores: length of the map.
-      outputs: scores of a tile.
-      extent: pixels that a tile reads.
-      before: pixels that it reads before its first window.
-      stride: distance between scores, pixels.
+      pixels: length of the image, pixels.
+      scores: length of the map, scores.
+      outputs: length of a tile's output, scores.
+      extent: length of a tile's input, pixels.
+      before: number of pixels that a tile reads before its first window.
+      stride: distance between neighbouring scores, pixels.
     """
 
     pixels: int
@@ -93,7 +93,7 @@ class Cut(NamedTuple):
         """Cuts the map, or a part of it, into tiles; the last keeps what is left.
 
         Args:
-          part: scores of the map; None: all.
+          part: the scores of the map to cut; None: all.
 
         Returns:
           The blocks in order.
@@ -109,15 +109,15 @@ class Cut(NamedTuple):
 
 
 def overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
-    """The part of an array that a stretch covers, where the stretch may begin before the array and end behind it.
+    """The part of an array that a range of indices covers; the range may begin before the array and end behind it.
 
     Args:
-      first: start of the stretch, counted from the start of the array.
-      length: length of the stretch.
+      first: first index of the range; may be negative.
+      length: number of indices in the range.
       size: length of the array.
 
     Returns:
-      The part as a slice of the array, and as a slice of the stretch; both empty if they do not meet.
+      The part as a slice of the array, and as a slice of the range; both are empty if the two do not overlap.
     """
     start = min(max(first, 0), size)
     stop = max(start, min(first + length, size))
@@ -128,8 +128,8 @@ def product(cuts: Sequence[Cut], within: Tile | None = None) -> Iterator[Tile]:
     """All tiles of a map, row by row.
 
     Args:
-      cuts: how rows are cut, and how columns are.
-      within: a tile of another cut of the same map: only what it writes is cut; None: the whole map.
+      cuts: how rows and how columns of the map are cut.
+      within: a tile of another cut of the same map: only the scores that it writes are cut; None: the whole map.
 
     Returns:
       An iterator of tiles.

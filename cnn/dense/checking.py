@@ -1,7 +1,8 @@
 """Whether dense evaluation of a net is right: every backend against crops, on random images, in one call.
 
-A net of one's own is evaluated densely by what its layers say of themselves: which window they slide, or that they do
-not mix pixels. A layer that says so wrongly gives wrong maps without an error. `check` finds out, by value.
+Dense evaluation relies on what the layers of a net declare: the window that they slide, or that they do not mix pixels.
+A user-defined layer with a wrong declaration gives wrong maps without an error. `check` detects this by comparing
+values.
 """
 
 import functools
@@ -21,21 +22,23 @@ from cnn.layers import Layer
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, shape_text
 
-TOLERANCE = 1e-4  # part of the largest logit: ten times the promise, which rounding in very deep nets may exceed
-MOST_MACS = 2 * 10**11  # multiply-adds for one backend's map; strides at which it takes more are left out
-FINEST = 8  # largest native stride of nets that are tried at stride 1; others at half of it
-CHANGE = 3.0  # added to a pixel, in standard deviations of a layer's input, to see which outputs change
+# As a fraction of the largest logit: ten times what `score_map` promises, which very deep nets may exceed by rounding.
+TOLERANCE = 1e-4
+MOST_MACS = 2 * 10**11  # most multiply-adds of one backend's map; strides that need more are left out
+FINEST = 8  # pixels; nets with a native stride up to this are tried at stride 1, others at half their native stride
+CHANGE = 3.0  # standard deviations of a layer's input; added to a pixel to see which outputs change
 
 
 class Agreement(NamedTuple):
     """How well one backend agrees with its reference on one image.
 
     Attributes:
-      backend, context: as in `cnn.dense.ScoreMap`.
+      backend: name of the backend, one of `cnn.dense.backends.BACKENDS`.
+      context: what windows see beyond their border, "crop", "image" or "both" (`cnn.dense.ScoreMap`).
       image_size: (height, width) of the image, pixels.
       stride: distance between windows, (vertical, horizontal), pixels.
       scores: number of scores that were compared.
-      difference: largest difference, as a part of the largest logit.
+      difference: largest difference, as a fraction of the largest logit.
     """
 
     backend: str
@@ -50,7 +53,7 @@ class CheckReport(tuple[Agreement, ...]):
     """One `Agreement` for each comparison; prints as a table.
 
     Attributes:
-      left_out: comparisons that were not made, with the reason.
+      left_out: comparisons that were not made, each with its reason.
     """
 
     left_out: tuple[str, ...]
@@ -62,7 +65,7 @@ class CheckReport(tuple[Agreement, ...]):
 
     @property
     def difference(self) -> float:
-        """The largest difference of all, as a part of the largest logit."""
+        """The largest difference of all, as a fraction of the largest logit."""
         return max(one.difference for one in self)
 
     def __str__(self) -> str:
@@ -79,12 +82,12 @@ class _Case(NamedTuple):
     """One image and stride, and the scores that a map of it must have.
 
     Attributes:
-      context: the map's.
-      backends: those that compute the context.
-      images: [1, H, W, C].
-      grid: the map's.
-      truth: scores [h, w, K].
-      known: which of them are known, bool [h, w]; the others are compared among the backends.
+      context: context of the map, "crop", "image" or "both".
+      backends: the backends that compute this context.
+      images: random values, float32 [1, H, W, C].
+      grid: where the windows of the map lie.
+      truth: reference scores, float32 [h, w, K].
+      known: which of the reference scores are known, bool [h, w]; the others are compared among the backends.
     """
 
     context: str
@@ -107,20 +110,20 @@ def check(
 ) -> CheckReport:
     """Compares every backend of `score_map` with crops, on random images of several sizes, at several strides.
 
-    Context "crop" (and "both") is compared with the net on windows cut out one by one; context "image" with the
-    converted net run plainly on the whole image, and on parts of it that are cut out with all the surroundings that a
-    window sees. Layers of one's own (from outside `cnn.layers`) are tried first: a pixel is changed, and only outputs
-    whose declared window covers it may change.
+    Context "crop" (and "both") is compared with windows that are cut out and classified one by one. Context "image" is
+    compared with passes of the converted net over the whole image, and over parts of it that hold everything that one
+    window sees. User-defined layers (from outside `cnn.layers`) are tested first: one pixel is changed, and only
+    outputs whose declared window covers it may change.
 
     Args:
       net: a classifier.
       variables: its variables.
       window: (height, width) that it was trained on, pixels.
-      channels: channels of its images; None: as many as its first layer's kernel takes.
+      channels: number of channels of its images; None: as many as the kernel of its first layer takes.
       strides: distances between windows to try, pixels; None: the native stride, a finer one, and one that neither
         divides nor is divided by it.
       seed: seed of the random images.
-      tolerance: the largest difference allowed, as a part of the largest logit.
+      tolerance: the largest difference allowed, as a fraction of the largest logit.
 
     Returns:
       A `CheckReport`.
@@ -149,7 +152,7 @@ def check(
 
 
 def _strides(native: Pair) -> list[Pair]:
-    """The native stride, a finer one, and one beside it that neither divides nor is divided; each once."""
+    """The native stride, a finer one, and a slightly larger one that usually does not divide; without repeats."""
     finer = (1, 1) if max(native) <= FINEST else (max(1, native[0] // 2), max(1, native[1] // 2))
     return list(dict.fromkeys([native, finer, (native[0] + 1, native[1] + 2)]))
 
@@ -157,7 +160,7 @@ def _strides(native: Pair) -> list[Pair]:
 def _cases(
     prepared: PreparedNet, variables: Mapping[str, Any], stride: Any, rng: np.random.Generator, left_out: list[str]
 ) -> Iterator[_Case]:
-    """What is compared at one stride: windows by themselves, and for a padded net windows within their image."""
+    """The cases at one stride: windows cut out of the image and, for a padded net, windows within the image."""
     window, channels = prepared.window, prepared.channels
     pair = lay_grid(prepared, window, stride).stride
     size = (window[0] + 2 * pair[0] + 1, window[1] + pair[1])  # 3 x 2 windows, and a row of pixels left over
@@ -193,9 +196,9 @@ def _crops(prepared: PreparedNet, variables: Mapping[str, Any], images: jax.Arra
 
 
 def _surroundings(prepared: PreparedNet) -> tuple[Pair, Pair]:
-    """Size of a part of an image that holds all that one window sees, and where in it the window starts, pixels.
+    """Size of a part of an image that holds everything that one window sees, and the window's position in it, pixels.
 
-    The start is a multiple of the native stride: a plain pass over the part has a score there.
+    The position is a multiple of the native stride, so that one pass over the part has a score there.
     """
     last = prepared.table[-1]
     sizes, starts = [], []
@@ -203,7 +206,7 @@ def _surroundings(prepared: PreparedNet) -> tuple[Pair, Pair]:
         native, window = prepared.native_stride[axis], prepared.window[axis]
         start = -(-max(0, -last.offset[axis]) // native) * native
         after = max(0, last.offset[axis] + last.receptive_field[axis] - window)
-        # One pixel more along rows than a whole pass needs, where the stride allows it.
+        # One row of pixels more than the pass needs, if the stride allows it, to test sizes that do not divide.
         sizes.append(start + window + -(-after // native) * native + (axis == 0 and native > 1))
         starts.append(start)
     return (sizes[0], sizes[1]), (starts[0], starts[1])
@@ -212,10 +215,10 @@ def _surroundings(prepared: PreparedNet) -> tuple[Pair, Pair]:
 def _in_image(
     prepared: PreparedNet, variables: Mapping[str, Any], images: jax.Array, grid: Grid, part: Pair, before: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores [h, w, K] of windows within their image, by plain passes alone, and which of them these tell.
+    """Reference scores [h, w, K] of windows within their image, and which of them are known, bool [h, w].
 
-    A pass over the whole image tells those at multiples of the native stride, a pass over a part those whose
-    surroundings lie within the image.
+    One pass over the whole image gives the scores at multiples of the native stride. A pass over a part gives the score
+    of a window of which everything that it sees lies within the image.
     """
     conv_net, conv_variables = prepared.converted.net, prepared.converted.variables(variables)
     floored = Net(
@@ -238,7 +241,8 @@ def _in_image(
         if min(top, left) >= 0 and top + part[0] <= pixels.shape[0] and left + part[1] <= pixels.shape[1]:
             cuts.append(pixels[top : top + part[0], left : left + part[1]])
             places.append((i, j))
-    for place, cut in zip(places[:4], cuts[:4], strict=True):  # a few are enough; the others are compared in `_compare`
+    # A few are enough: `_compare` compares the others among the backends.
+    for place, cut in zip(places[:4], cuts[:4], strict=True):
         scores = np.asarray(run(cut[None]))[0]
         truth[place], known[place] = scores[before[0] // grid.native[0], before[1] // grid.native[1]], True
     return truth, known
@@ -247,7 +251,7 @@ def _in_image(
 def _compare(
     prepared: PreparedNet, variables: Mapping[str, Any], case: _Case, tolerance: float, left_out: list[str]
 ) -> Iterator[Agreement]:
-    """Every backend against the known scores, and against the first backend where none are known."""
+    """Compares every backend with the known scores, and with the first backend where the score is not known."""
     truth, known, reference = (
         case.truth.copy(),
         case.known.copy(),
@@ -283,7 +287,7 @@ def _asked(case: _Case) -> str | None:
 
 
 def _check_layers(prepared: PreparedNet, variables: Mapping[str, Any], rng: np.random.Generator) -> None:
-    """Changes a pixel of the input of each layer of one's own: outputs whose window does not cover it must not change.
+    """Changes a pixel of each user-defined layer's input: outputs whose window does not cover it must not change.
 
     Raises:
       GeometryError: naming the layer, the pixel and the output.
@@ -305,7 +309,7 @@ def _check_layer(
     images = np.repeat(rng.normal(size=(1, *shape)).astype(np.float32), 2 * len(pixels) + 1, axis=0)
     for n, (y, x) in enumerate(pixels):
         images[2 * n + 1, y, x] += CHANGE
-        images[2 * n + 2, y, x] -= CHANGE  # a maximum shows one of the two
+        images[2 * n + 2, y, x] -= CHANGE  # a maximum changes with only one of the two
     outputs = np.asarray(layer.apply(weights, jnp.asarray(images), train=False))
     changed = np.abs(outputs[1:] - outputs[:1]).max(axis=-1) > 1e-6 * np.abs(outputs).max()
     window = layer.window(shape)
@@ -327,6 +331,6 @@ def _check_layer(
 
 
 def _covers(pixel: int, count: int, stride: int, extent: int, low: int) -> np.ndarray:
-    """Which of `count` windows along an axis cover a pixel: bool [count]."""
+    """Which of `count` windows along an axis cover a pixel, bool [count]."""
     first = np.arange(count) * stride - low
     return (first <= pixel) & (pixel < first + extent)

@@ -1,4 +1,4 @@
-"""What a score map will cost, layer by layer, before it is computed; and which backend is cheapest."""
+"""The predicted cost of a score map, layer by layer and before it is computed, and the cheapest backend."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,17 @@ from cnn.nets import Net
 from cnn.windows import Pair, shape_text
 
 VALUE_BYTES = 4  # float32
-MACS_PER_BYTE = 10.0  # what moving a byte costs, as so many multiply-adds
+MACS_PER_BYTE = 10.0  # the cost of moving a byte, in multiply-adds
 
 
 class LayerCost(NamedTuple):
-    """One layer's part of a score map.
+    """The cost of one layer in a score map.
 
     Attributes:
-      name, kind: the layer's.
-      macs: multiply-adds for one image's map.
-      bytes: what it reads, writes and needs in between, at once.
+      name: name of the layer.
+      kind: kind of the layer, such as "conv".
+      macs: multiply-adds for the map of one image.
+      bytes: memory for its input, output and temporary values together, bytes.
     """
 
     name: str
@@ -49,7 +50,7 @@ def multiply_adds(net: Net, image_shape: Sequence[int], grid: Grid, backend: str
 
 
 def layer_costs(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str) -> list[LayerCost]:
-    """What each layer of the classifier costs in one image's score map.
+    """The cost of each layer of the classifier in the score map of one image.
 
     Args:
       prepared: the classifier and its window.
@@ -85,11 +86,11 @@ def layer_costs(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
 
 
 def schedule_costs(schedule: Schedule, channels: int) -> list[LayerCost]:
-    """What each layer of one pass costs.
+    """The cost of each layer in one pass.
 
     Args:
-      schedule: the pass.
-      channels: channels of the images.
+      schedule: how each layer runs in the pass.
+      channels: number of channels of the images.
 
     Returns:
       One `LayerCost` for each layer.
@@ -101,41 +102,41 @@ def schedule_costs(schedule: Schedule, channels: int) -> list[LayerCost]:
 
 
 def schedule_bytes(schedule: Schedule, channels: int) -> int:
-    """Predicted peak of one pass beside the parameters: the pixels, the largest layer, and the scores.
+    """Predicted peak memory of one pass beside the parameters: its pixels, and the layer that needs most.
 
     Args:
-      schedule: the pass.
-      channels: channels of the images.
+      schedule: how each layer runs in the pass.
+      channels: number of channels of the images.
 
     Returns:
-      Bytes.
+      Peak memory, bytes.
     """
     costs = schedule_costs(schedule, channels)
     return VALUE_BYTES * math.prod(schedule.extent) * channels + max(cost.bytes for cost in costs)
 
 
 def backend_bytes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str, images: int = 1) -> int:
-    """Predicted peak of a score map beside the parameters: pixels, the largest layer, and the scores twice.
+    """Predicted peak memory of a score map beside the parameters: pixels and scores twice, and the largest layer.
 
     Args:
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
       grid: from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
-      images: how many at once.
+      images: number of images that are computed at once.
 
     Returns:
-      Bytes. Crops run in batches, so that only their pixels and scores grow with the images.
+      Peak memory, bytes. Crops run in batches, so that only their pixels and scores grow with the number of images.
     """
     layer = max(cost.bytes for cost in layer_costs(prepared, image_shape, grid, backend))
     classes = prepared.table[-1].output_shape[-1]
-    scores = 2 * grid.size[0] * grid.size[1] * classes  # a pass's own, and their places in the map
+    scores = 2 * grid.size[0] * grid.size[1] * classes  # those of a pass, and those of the whole map
     pixels = 2 * math.prod(image_shape)  # the image, and the part that a pass reads
     return images * VALUE_BYTES * (scores + pixels) + layer * (1 if backend == "crops" else images)
 
 
 def cost(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str) -> float:
-    """Cost of a map for comparing backends: multiply-adds, and what moving values costs, as so many multiply-adds.
+    """Cost of a map, for comparing backends: its multiply-adds, and `MACS_PER_BYTE` for each byte that is moved.
 
     Args:
       prepared: the classifier and its window.
@@ -144,7 +145,7 @@ def cost(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend:
       backend: "crops", "shift", "atrous" or "mpf".
 
     Returns:
-      Multiply-adds.
+      The cost, in multiply-adds.
     """
     total = 0.0
     if backend == "crops":
@@ -174,14 +175,14 @@ def cheapest(
       image_shape: (height, width, channels), pixels.
       grid: from `plan_grid`.
       context: "crop", "image" or "both".
-      memory_limit: bytes that a run may take beside the parameters; None: no limit.
-      images: how many at once.
+      memory_limit: bytes that the computation may take beside the parameters; None: no limit.
+      images: number of images that are computed at once.
 
     Returns:
       "crops", "shift", "atrous" or "mpf".
 
     Raises:
-      MemoryError: if none stays under the limit.
+      MemoryError: if no backend stays under the limit.
     """
     able = {"crop": ("crops",), "image": BACKENDS[1:], "both": BACKENDS}[context]
     needs = {name: backend_bytes(prepared, image_shape, grid, name, images) for name in able}
@@ -197,16 +198,16 @@ def cheapest(
 
 
 class BackendPlan(NamedTuple):
-    """One backend's part of a plan.
+    """The predicted cost of a score map by one backend.
 
     Attributes:
-      backend: its name.
-      context: "crop", "image" or "both".
-      layers: multiply-adds and bytes, layer by layer.
-      macs: multiply-adds for one image's map.
-      peak_bytes: predicted peak beside the parameters.
-      map_size: scores, (height, width).
-      fits: whether it stays under the memory limit.
+      backend: name of the backend.
+      context: what windows see beyond their border: "crop", "image" or "both".
+      layers: multiply-adds and bytes of each layer.
+      macs: multiply-adds for the map of one image.
+      peak_bytes: predicted peak memory beside the parameters, bytes.
+      map_size: (height, width) of the map, scores.
+      fits: whether the backend stays under the memory limit.
     """
 
     backend: str
@@ -222,7 +223,7 @@ class Plan(tuple[BackendPlan, ...]):
     """One `BackendPlan` for each backend; prints as a table.
 
     Attributes:
-      chosen: what "auto" takes; None if nothing stays under the memory limit.
+      chosen: the backend that "auto" uses; None if none stays under the memory limit.
     """
 
     chosen: str | None
@@ -233,7 +234,7 @@ class Plan(tuple[BackendPlan, ...]):
         return plan
 
     def __getitem__(self, key: Any) -> Any:
-        """Plan by position, or by the backend's name."""
+        """A `BackendPlan` by position, or by the name of its backend."""
         if isinstance(key, str):
             for one in self:
                 if one.backend == key:
@@ -270,16 +271,17 @@ def plan(
     context: str | None = None,
     images: int = 1,
 ) -> Plan:
-    """Predicts what each backend's score map costs.
+    """Predicts the cost of a score map by each backend.
 
     Args:
       net: the classifier.
       image_shape: (height, width, channels), pixels.
       stride: distance between windows, pixels; None: the native stride.
-      memory_limit: bytes that a run may take beside the parameters; None: no limit.
+      memory_limit: bytes that the computation may take beside the parameters; None: no limit.
       window: (height, width) that the net was trained on, pixels.
-      context: what "auto" must compute, "crop" or "image"; None: "image". The same for a net without padding.
-      images: how many at once; the bytes are for all of them, the multiply-adds for one.
+      context: the context that "auto" must compute, "crop" or "image"; None: "image". In a net without padding the two
+        are the same.
+      images: number of images that are computed at once; bytes are those of all images, multiply-adds those of one.
 
     Returns:
       A `Plan`.

@@ -17,12 +17,12 @@ class Grid(NamedTuple):
     Attributes:
       window: height and width of a window, pixels.
       stride: distance between neighbouring windows, pixels.
-      size: windows along each axis.
-      native: native stride of the net, the distance between the scores of one pass, pixels.
-      offset: where the pixels that a score sees start, counted from the start of its window; negative if it sees
-        pixels before its window (context "image" of a padded net).
-      seen: height and width of the pixels that a score sees, before they are cut at the image's border; None: those of
-        the window.
+      size: number of windows along each axis.
+      native: native stride of the net: the distance between neighbouring scores of one pass of it, pixels.
+      offset: first pixel that a score sees, relative to the first pixel of its window; negative if it sees pixels
+        before its window (context "image" of a padded net).
+      seen: height and width of the box of pixels that a score sees, before the box is cut at the image's border; None:
+        the size of the window.
     """
 
     window: Pair
@@ -76,15 +76,15 @@ class Grid(NamedTuple):
 
 
 def native_stride(net: Net, window: Sequence[int], channels: int) -> Pair:
-    """Native stride of a net: the distance between neighbouring scores of one pass of the converted net.
+    """The native stride of a net: the distance between neighbouring scores of one pass of the converted net.
 
     Args:
       net: the classifier.
       window: (height, width) that it was trained on, pixels.
-      channels: channels of its images.
+      channels: number of channels of its images.
 
     Returns:
-      (vertical, horizontal), pixels.
+      (vertical, horizontal) stride, pixels.
 
     Raises:
       GeometryError: if the window does not fit the net.
@@ -93,12 +93,12 @@ def native_stride(net: Net, window: Sequence[int], channels: int) -> Pair:
 
 
 def has_padding(net: Net, window: Sequence[int], channels: int) -> bool:
-    """Whether a window cut out by itself sees padding anywhere (also under a ceil-mode pool that hangs over).
+    """Whether a window that is cut out by itself sees padding in any layer (also beyond the edge of a "ceil" pool).
 
     Args:
       net: the classifier.
       window: (height, width) that it was trained on, pixels.
-      channels: channels of its images.
+      channels: number of channels of its images.
 
     Returns:
       True if "crop" and "image" context differ.
@@ -110,7 +110,7 @@ def has_padding(net: Net, window: Sequence[int], channels: int) -> bool:
 
 
 def plan_grid(net: Net, image_shape: Sequence[int], window: Sequence[int], stride: int | Sequence[int] | None) -> Grid:
-    """Lays the windows out: the first at (0, 0), then every `stride` pixels as long as they fit.
+    """Places the windows: the first at pixel (0, 0), the others every `stride` pixels as long as they fit.
 
     Args:
       net: the classifier.
@@ -119,7 +119,7 @@ def plan_grid(net: Net, image_shape: Sequence[int], window: Sequence[int], strid
       stride: distance between windows, one number or (vertical, horizontal), pixels; None: the native stride.
 
     Returns:
-      A `Grid`. Pixels beyond the last window are not seen; the boxes say which are.
+      A `Grid`. Pixels beyond the last window are not seen.
 
     Raises:
       GeometryError: if the window does not fit the net or is larger than the image, or the stride is below 1.
@@ -168,7 +168,7 @@ def boxes(net: Net, image_shape: Sequence[int], grid: Grid, context: str) -> np.
 
 
 def with_sight(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, context: str) -> Grid:
-    """A grid that knows which pixels its scores see.
+    """Adds to a grid which pixels its scores see.
 
     Args:
       prepared: the classifier and its window.
@@ -177,12 +177,12 @@ def with_sight(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, co
       context: "crop", "image" or "both".
 
     Returns:
-      The grid with `offset` and `seen`: receptive fields; under "crop" and "both" cut at the window, beyond which a
-      score sees nothing.
+      The grid with `offset` and `seen` set to the receptive field of a score. With "crop" and "both" the field is cut
+      at the window, because a score sees nothing beyond it.
     """
     last = prepared.table[-1]
     if context == "image":
-        # "same" padding of a strided layer depends on the size: the image's, not the window's.
+        # "same" padding of a strided layer depends on the size of its input: here the image, not the window.
         vertical, horizontal = prepared.axes(image_shape)
         return grid._replace(offset=(vertical.offset, horizontal.offset), seen=last.receptive_field)
     ends = [min(o + f, n) for o, f, n in zip(last.offset, last.receptive_field, grid.window, strict=True)]

@@ -1,4 +1,4 @@
-"""Score maps of images of different sizes, by one program."""
+"""Score maps of images of different sizes, computed by one compiled program."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from cnn.dense.prepared import prepare
 from cnn.nets import Net
 from cnn.windows import GeometryError
 
-MOST_OUTPUTS = 128  # scores of a tile along each axis by default
+MOST_OUTPUTS = 128  # most scores of a tile along each axis, by default
 
 
 def score_maps(
@@ -28,26 +28,29 @@ def score_maps(
     context: str | None = None,
     tile: int | Sequence[int] | None = None,
 ) -> list[ScoreMap]:
-    """Class scores of every window of images of different sizes, compiled once and not once for each size.
+    """Class scores of every window of images of different sizes; one program is compiled, not one for each size.
 
     Every image is cut into tiles of one shape (`cnn.dense.tiles`); a small image is a part of one tile.
 
     Args:
       net: a classifier.
       variables: its variables.
-      images: each [H, W, C], floating, normalised as in training.
+      images: floating [H, W, C] each, normalised as in training; the sizes may differ.
       window: (height, width) that the net was trained on, pixels.
       stride: distance between windows, pixels; None: the native stride.
-      backend, context: as `cnn.dense.score_map` takes them; "auto" is decided once, for one tile.
-      tile: scores of a tile along each axis; None: as many as the largest map has, at most `MOST_OUTPUTS`.
+      backend: "auto", "crops", "shift", "atrous" or "mpf" (see `cnn.dense.score_map`); "auto" is decided once, for one
+        tile.
+      context: "crop" or "image" (see `cnn.dense.score_map`); None: the context that the backend computes.
+      tile: number of scores of a tile along each axis, one number or (vertical, horizontal); None: as many as the
+        largest map has, at most `MOST_OUTPUTS`.
 
     Returns:
-      One `ScoreMap` for each image, N = 1; equal to `score_map(..., position_invariant=True)` of the image alone, to
-      the bit if its map has at least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
+      One `ScoreMap` for each image, with N = 1. It equals `score_map(..., position_invariant=True)` of the image, to
+      the bit if the map has at least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
 
     Raises:
-      ValueError: if there are no images, or for backend and context as `score_map`.
-      GeometryError: as `score_map`, naming the image.
+      ValueError: if there are no images, or backend or context are unknown or do not fit each other.
+      GeometryError: naming the image, if it does not fit the window and stride, or a layer cannot slide.
     """
     if not len(images):
         raise ValueError("score_maps: there are no images")
@@ -75,7 +78,7 @@ def score_maps(
 
 
 def _by_tiles(variables: Variables, image: np.ndarray, tiling: tiles.Tiling) -> np.ndarray:
-    """The map of one image: [h, w, K]."""
+    """The map [h, w, K] of one image [H, W, C]."""
     running = []
     for tile in tiling.tiles():
         pixels = np.zeros((*tiling.extent, image.shape[2]), image.dtype)

@@ -1,20 +1,21 @@
 """Score maps: a classifier's score at every position of an image larger than its window.
 
-**Which numbers.** In a net without padding, the score of a window depends on the window's pixels alone, and every
-backend gives the numbers of cutting out every window (`crops`). In a padded net a window cut out by itself sees padding
-at its own border where a pass over the image sees the neighbouring pixels. Both are sound, and different:
-`ScoreMap.context` says which a map holds.
+**Context: which scores a map holds.** In a net without padding, the score of a window depends on the window's pixels
+only, and every backend gives the scores of windows that are cut out one by one ("crops"). In a padded net, a window
+that is cut out sees padding at its own border, where a pass over the image sees the neighbouring pixels. These are two
+different measurements, and `ScoreMap.context` says which of them a map holds:
 
-- "crop": each window is padded by itself. Equal to crops by definition; computed as crops.
-- "image": padding lies beyond the image's border and nowhere else: what one pass of the converted net gives at its
-  native stride, and what the VGG paper calls dense. "shift", "atrous" and "mpf" give the same numbers, at every stride.
-- "both": the net has no padding, the two are the same.
+- "crop": each window is padded by itself. The scores are those of crops by definition, and are computed as crops.
+- "image": padding lies beyond the image's border only. These are the scores of one pass of the converted net at its
+  native stride, which the VGG paper calls dense. "shift", "atrous" and "mpf" give the same scores, at every stride.
+- "both": the net has no padding, so that the two are the same.
 
-**How exactly.** By default, within 1e-5 of the largest logit: convolutions take whichever algorithm is fastest for
-their shapes, and round by it. With `position_invariant=True` a score is rounded in the same way wherever it stands: the
-map of a part of an image is, to the bit, a part of the image's map, and `cnn.dense.stream` and `cnn.dense.score_maps`,
-which cut images into tiles and always compute in this way, give the same bits. (Maps, or tiles, of few scores are the
-exception: matrix products of few rows are summed in another order, see `cnn.dense.tiles.LEAST_OUTPUTS`.)
+**Accuracy.** By default scores are exact within 1e-5 of the largest logit: convolutions use whichever algorithm is
+fastest for their shapes, and its rounding. With `position_invariant=True` every score is rounded in the same way at
+every position: the map of a part of an image is, to the bit, a part of the image's map. `cnn.dense.stream` and
+`cnn.dense.score_maps`, which cut images into tiles, always compute in this way and give the same bits. Maps or tiles of
+few scores are an exception, because matrix products of few rows are summed in another order (see
+`cnn.dense.tiles.LEAST_OUTPUTS`).
 
 Source: Sermanet et al., "OverFeat" (2013); Simonyan, Zisserman (2014), section 3.2; Giusti et al. (2013).
 """
@@ -39,15 +40,15 @@ CONTEXTS = ("crop", "image")
 
 
 class ScoreMap(NamedTuple):
-    """Scores of all windows of some images; prints in one line.
+    """The scores of all windows of one or more images of one size; prints in one line.
 
     Attributes:
-      scores: class scores (logits), [N, h, w, K].
-      boxes: pixel box (y0, x0, y1, x1) that each score saw, y1 and x1 exclusive; int [h, w, 4].
-      context: what a window saw beyond its own border: "crop" (the net's padding), "image" (the image around it, and
+      scores: class scores (logits), floating [N, h, w, K].
+      boxes: box of pixels (y0, x0, y1, x1) that each score depends on, y1 and x1 exclusive; int64 [h, w, 4].
+      context: what a window sees beyond its own border: "crop" (the net's padding), "image" (the image around it, and
         padding only at the image's border), or "both" (nothing: the net has no padding, the two are the same).
-      backend: how it was computed.
-      grid: where the windows lie: window, stride, and what each score saw before it was cut at the image's border.
+      backend: name of the backend that computed the map: "crops", "shift", "atrous" or "mpf".
+      grid: where the windows lie: window, stride, and the boxes before they are cut at the image's border.
     """
 
     scores: jax.Array
@@ -66,18 +67,19 @@ class ScoreMap(NamedTuple):
 
 
 def resolve_context(padded: bool, backend: str, context: str | None) -> str:
-    """Which context a map has.
+    """Decides which context a map has.
 
     Args:
       padded: whether the net has padding.
-      backend: as the caller asked for it.
-      context: as the caller asked for it; None: what the backend computes, "image" for "auto".
+      backend: the backend that the caller asked for: "auto" or one of `BACKENDS`.
+      context: the context that the caller asked for: "crop", "image", or None for the one that the backend computes
+        ("image" for "auto").
 
     Returns:
       "both" for a net without padding, otherwise "crop" or "image".
 
     Raises:
-      ValueError: for an unknown backend or context, or a backend that computes the other context.
+      ValueError: if backend or context are unknown, or the backend computes the other context.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; backends: auto, {', '.join(BACKENDS)}")
@@ -113,24 +115,25 @@ def score_map(
     Args:
       net: a classifier; fully connected layers are converted as needed.
       variables: its variables.
-      images: [N, H, W, C], floating, normalised as in training.
+      images: floating [N, H, W, C], normalised as in training.
       window: (height, width) that the net was trained on, pixels.
       stride: distance between windows, one number or (vertical, horizontal), pixels, at least 1; None: the native
         stride.
       backend: "crops" cuts out every window and runs the net on it; "shift" runs the converted net once for each
-        offset that the stride needs and interleaves the maps; "atrous" runs it once with pools and convolutions
-        dilated; "mpf" runs it once on max-pooling fragments; "auto" takes the cheapest of those that compute the
-        context, by `cnn.dense.cost`.
-      context: "crop" or "image" (see above); None: what the backend computes, "image" for "auto".
-      memory_limit: for "auto", bytes that a run may take beside the parameters; None: no limit.
-      position_invariant: round every score in the same way wherever it stands (see above). Slower; the map then equals
-        that of `stream` and `score_maps`, and that of any part of the image, to the bit.
+        offset that the stride needs and interleaves the maps; "atrous" runs it once with dilated pools and
+        convolutions; "mpf" runs it once on max-pooling fragments; "auto" uses the one of least predicted cost
+        (`cnn.dense.cost`) among those that compute the context.
+      context: "crop" or "image" (see the module's docstring); None: the context that the backend computes, "image" for
+        "auto".
+      memory_limit: bytes that the computation may take beside the parameters, which "auto" observes; None: no limit.
+      position_invariant: whether every score is rounded in the same way at every position. This is slower; the map then
+        equals, to the bit, those of `stream` and `score_maps`, and its parts are the maps of parts of the image.
 
     Returns:
       A `ScoreMap`.
 
     Raises:
-      ValueError: for an unknown backend or context, or if the two do not go together.
+      ValueError: if backend or context are unknown, or the backend does not compute the context.
       GeometryError: if the window, stride, image and trained kernels do not fit each other, or a layer cannot slide.
       MemoryError: if no backend stays under the memory limit.
     """
@@ -157,7 +160,7 @@ def _resolve(
     memory_limit: int | None,
     count: int,
 ) -> tuple[Grid, str, str]:
-    """Where the windows lie, which context the map has, and the backend that computes it; once for each shape."""
+    """The grid, the context and the backend of a map; kept, so that they are computed once for each image shape."""
     grid = lay_grid(prepared, image_shape, stride)
     context = resolve_context(prepared.padded, backend, context)
     if backend == "auto":
@@ -166,17 +169,18 @@ def _resolve(
 
 
 def average(scores: jax.Array, over: str = "probabilities") -> jax.Array:
-    """One score for each class from a map of them.
+    """Averages the scores of a map to one score for each class.
 
     Args:
-      scores: class scores (logits), [N, ..., K].
-      over: "probabilities" (mean of the softmax), "logits" (mean), or "max" (each class's largest logit).
+      scores: class scores (logits), floating [N, ..., K].
+      over: "probabilities" (mean of the softmax), "logits" (mean of the logits), or "max" (largest logit of each
+        class).
 
     Returns:
-      [N, K] in float32: mean probabilities, mean logits, or largest logits.
+      float32 [N, K]: mean probabilities, mean logits, or largest logits.
 
     Raises:
-      ValueError: for another `over`.
+      ValueError: if `over` is unknown.
     """
     scores = jnp.asarray(scores).astype(jnp.float32)
     flat = scores.reshape(scores.shape[0], -1, scores.shape[-1])

@@ -1,4 +1,4 @@
-"""One pass of a converted net by a schedule: dilated, on fragments, or plain (see `cnn.dense.lattice`)."""
+"""One pass of a converted net by a schedule: dilated, on fragments, or as the net is (see `cnn.dense.lattice`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,11 +17,11 @@ Variables = Mapping[str, Any]
 
 
 class Schedule(NamedTuple):
-    """How a converted net runs along both axes; hashable, so that it can be compiled for.
+    """How each layer of a converted net runs along both axes; hashable, so that it can be a static argument of jit.
 
     Attributes:
-      net: from `cnn.convert.convolutional`.
-      vertical, horizontal: from `cnn.dense.lattice`.
+      net: the fully convolutional net, from `cnn.convert.convolutional`.
+      vertical, horizontal: the routes along both axes, from `cnn.dense.lattice` or `cnn.dense.fragments`.
     """
 
     net: Net
@@ -30,21 +30,21 @@ class Schedule(NamedTuple):
 
     @property
     def extent(self) -> Pair:
-        """Pixels that are read, (height, width)."""
+        """(height, width) of the part of the image that is read, pixels."""
         return self.vertical.length, self.horizontal.length
 
     @property
     def count(self) -> Pair:
-        """Scores that come out, (height, width)."""
+        """(height, width) of the map that is computed, scores."""
         return self.vertical.count, self.horizontal.count
 
 
 class Placement(NamedTuple):
-    """Where a pass lies in its image, known only when it runs.
+    """Where a pass lies in its image; a traced argument, so that one program serves all places and image sizes.
 
     Attributes:
-      corner: pixel that position 0 of the schedule stands for, int32 [2].
-      limits: largest real position of each layer's input, int32 [layers, 2], pixels of the image.
+      corner: position in the image of the schedule's position 0, pixels, int32 [2].
+      limits: largest position of each layer's input that depends on the image, pixels, int32 [layers, 2].
     """
 
     corner: Any
@@ -52,13 +52,15 @@ class Placement(NamedTuple):
 
 
 class LayerWork(NamedTuple):
-    """What one layer does in a pass over one image.
+    """The work of one layer in a pass over one image.
 
     Attributes:
-      name, kind: the layer's.
-      macs: multiply-adds.
-      inputs, outputs: values that it reads and writes.
-      workspace: values that it needs in between.
+      name: name of the layer.
+      kind: kind of the layer, such as "conv".
+      macs: number of multiply-adds.
+      inputs: number of values that it reads.
+      outputs: number of values that it writes.
+      workspace: number of temporary values.
     """
 
     name: str
@@ -73,16 +75,16 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, placement: 
     """Runs one pass.
 
     Args:
-      schedule: what to run.
-      variables: the converted net's (`cnn.convert.fc_to_conv`).
-      images: [N, *schedule.extent, C], floating.
-      placement: where the pass lies in its image; None: its first position is the image's first pixel.
+      schedule: how each layer runs.
+      variables: the converted net's variables (`cnn.convert.fc_to_conv`).
+      images: the pixels that are read, floating [N, *schedule.extent, C].
+      placement: where the pass lies in its image; None: position 0 is the image's first pixel.
 
     Returns:
       Scores [N, *schedule.count, K].
 
     Raises:
-      GeometryError: if an N-max pool would have to leave out values beyond the image's border.
+      GeometryError: if an N-max pool would have to ignore values beyond the image's border.
     """
     x = images[None, None]  # (Fy, Fx, N, H, W, C)
     for index, (layer, name, vertical, horizontal) in enumerate(_layer_steps(schedule)):
@@ -99,11 +101,11 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, placement: 
 
 
 def work(schedule: Schedule, channels: int) -> list[LayerWork]:
-    """What each layer of a pass does, without running it.
+    """The work of each layer in a pass, without running it.
 
     Args:
-      schedule: the pass.
-      channels: channels of the images.
+      schedule: how each layer runs in the pass.
+      channels: number of channels of the images.
 
     Returns:
       One `LayerWork` for each layer, for one image.
@@ -137,7 +139,7 @@ def work(schedule: Schedule, channels: int) -> list[LayerWork]:
 
 
 def _layer_steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
-    """Each layer as it is run, its name, and its two steps."""
+    """Each layer with the stride and dilation of its steps, its name, and its vertical and horizontal step."""
     layers = schedule.net.layers
     names = geometry.layer_names(layers)
     for layer, name, down, across in zip(
@@ -149,7 +151,7 @@ def _layer_steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
 
 
 def _with_spacing(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
-    """A layer with another stride and dilation; each group brings its own padding."""
+    """A layer with another stride and dilation, and without padding: each group has padding of its own."""
     fields: dict[str, Any] = {"stride": stride, "dilation": dilation, "rounding": "exact", "padding": "valid"}
     if isinstance(layer, Conv):
         fields["padding_mode"] = "zero"
@@ -157,13 +159,13 @@ def _with_spacing(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
 
 
 def _apply(layer: Layer, variables: Variables, x: jax.Array) -> jax.Array:
-    """A layer on all fragments as one batch."""
+    """Applies a layer to all fragments [Fy, Fx, N, h, w, C] as one batch."""
     y: Any = layer.apply(variables, x.reshape(-1, *x.shape[3:]), train=False)
     return y.reshape(*x.shape[:3], *y.shape[1:])
 
 
 def _take(x: jax.Array, fragments: tuple[int, ...], axis: int) -> jax.Array:
-    """Some fragments, without a copy where they are all of them in order, or stand in a row."""
+    """Selects fragments; without a copy if they are all fragments in order, and by a slice if they are consecutive."""
     if fragments == tuple(range(x.shape[axis])):
         return x
     first, last = fragments[0], fragments[-1]
@@ -173,7 +175,7 @@ def _take(x: jax.Array, fragments: tuple[int, ...], axis: int) -> jax.Array:
 
 
 def _windowed(layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Group], across: Sequence[Group]) -> Any:
-    """A layer with a window on all its groups: [Fy, Fx, N, h, w, C] -> [Fy', Fx', N, h', w', C']."""
+    """Applies a layer with a window to all its groups: [Fy, Fx, N, h, w, C] -> [Fy', Fx', N, h', w', C']."""
     rows = []
     for top in down:
         strip = jax.lax.slice_in_dim(_take(x, top.fragments, 0), top.start, top.stop, axis=3)
@@ -189,7 +191,7 @@ def _windowed(layer: Layer, variables: Variables, x: jax.Array, down: Sequence[G
 
 
 def _valid(down: Mask | None, across: Mask | None, placement: Placement | None, index: int) -> Any:
-    """Which values of a layer's input are real: [Fy, Fx, 1, h, w, 1] or one that broadcasts to it; None: all."""
+    """Which values of a layer's input lie in the image: bool, broadcasts to [Fy, Fx, 1, h, w, 1]; None: all."""
     parts = []
     for axis, mask in enumerate((down, across)):
         if mask is None:
@@ -209,7 +211,7 @@ def _valid(down: Mask | None, across: Mask | None, placement: Placement | None, 
 def _masked(
     layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Group], across: Sequence[Group], valid: Any
 ) -> jax.Array:
-    """`_windowed`, values that are not valid being padding: zeros for a convolution, absent for a pool."""
+    """`_windowed` with invalid values taken as padding: as zeros by a convolution, ignored by a pool."""
     if valid is None:
         return _windowed(layer, variables, x, down, across)
     if not isinstance(layer, Pool):
@@ -223,7 +225,7 @@ def _masked(
         add = SumPool(layer.kernel, layer.stride, dilation=layer.dilation)
         real = jnp.broadcast_to(valid, (*x.shape[:2], 1, *x.shape[3:5], 1)).astype(x.dtype)
         total = _windowed(add, {}, jnp.where(valid, x, 0), down, across)
-        return total / jnp.maximum(_windowed(add, {}, real, down, across), 1)  # no pixel counts beyond the border
+        return total / jnp.maximum(_windowed(add, {}, real, down, across), 1)  # pixels beyond the border do not count
     y = _windowed(layer, variables, jnp.where(valid, x, -jnp.inf), down, across)
-    # No score is made of a window that lies wholly beyond the border; but -inf times 0 would be NaN in those that are.
+    # No kept score depends on a window wholly beyond the border; its -inf is replaced so that it cannot become NaN.
     return jnp.where(jnp.isneginf(y), 0, y)

@@ -1,7 +1,7 @@
-"""A classifier made ready for dense evaluation: what net, window and channels alone decide, computed once.
+"""A classifier prepared for dense evaluation: everything that depends on net, window and channels only, computed once.
 
-Everything in this package is handed a `PreparedNet` instead of deriving native stride, padding and the converted net
-anew. `prepare` keeps the latest ones, so that the second score map of a net starts at once.
+The functions of this package take a `PreparedNet`, so that native stride, padding and the converted net are derived in
+one place. `prepare` keeps the latest ones, so that the second score map of a net starts at once.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ class PreparedNet:
     Attributes:
       net: the classifier.
       window: (height, width) that it was trained on, pixels.
-      channels: channels of its images.
-      position_invariant: whether the converted net rounds every score in the same way wherever it stands, so that the
+      channels: number of channels of its images.
+      position_invariant: whether the converted net rounds every score in the same way at every position, so that the
         map of a part of an image is, to the bit, a part of the image's map (see `cnn.convert.fc_to_conv`).
     """
 
@@ -47,12 +47,12 @@ class PreparedNet:
 
     @property
     def native_stride(self) -> Pair:
-        """Distance between neighbouring scores of one pass of the converted net, pixels."""
+        """The native stride: the distance between neighbouring scores of one pass of the converted net, pixels."""
         return self.table[-1].stride
 
     @functools.cached_property
     def padded(self) -> bool:
-        """Whether a window cut out by itself sees padding anywhere (also under a ceil-mode pool that hangs over)."""
+        """Whether a window that is cut out by itself sees padding in any layer (or the edge of a "ceil" pool)."""
         shape: tuple[int, ...] = self.image_shape
         for layer, row in zip(self.net.layers, self.table, strict=True):
             if len(shape) == 3 and len(row.output_shape) == 3:
@@ -66,7 +66,7 @@ class PreparedNet:
 
     @functools.cached_property
     def converted(self) -> convert.Conversion:
-        """The converted net, and how the variables follow; raises `GeometryError` if a layer cannot slide."""
+        """The converted net and how its variables are made; raises `GeometryError` if a layer cannot slide."""
         return convert.plan(self.net, self.table, self.position_invariant)
 
     @functools.cached_property
@@ -78,7 +78,7 @@ class PreparedNet:
         """Where the values of every layer lie in an image (`cnn.dense.lattice.axes`).
 
         Args:
-          image_shape: (height, width, channels), pixels.
+          image_shape: (height, width, channels) of the image, pixels.
 
         Returns:
           The vertical and the horizontal axis.
@@ -86,25 +86,25 @@ class PreparedNet:
         return _axes(self, (int(image_shape[0]), int(image_shape[1])))
 
     def check_variables(self, variables: Variables) -> None:
-        """Makes sure that trained kernels belong to this window.
+        """Checks that trained kernels belong to this window.
 
         Args:
-          variables: the classifier's.
+          variables: the classifier's variables.
 
         Raises:
-          GeometryError: naming the layer and the window that it was trained on, if they do not.
+          GeometryError: if they do not; names the layer and the window that it was trained on.
         """
         geometry.table(self.net, self.image_shape, variables)
 
 
 def prepare(net: Net, window: int | Sequence[int], channels: int, position_invariant: bool = False) -> PreparedNet:
-    """Makes a classifier ready for dense evaluation.
+    """Prepares a classifier for dense evaluation.
 
     Args:
       net: the classifier.
       window: (height, width) that it was trained on, pixels.
-      channels: channels of its images.
-      position_invariant: see `PreparedNet`.
+      channels: number of channels of its images.
+      position_invariant: whether every score is rounded in the same way at every position, see `PreparedNet`.
 
     Returns:
       The `PreparedNet`; the same object for the same arguments.
@@ -117,14 +117,14 @@ def prepare(net: Net, window: int | Sequence[int], channels: int, position_invar
 
 
 def input_channels(net: Net, variables: Variables) -> int | None:
-    """Channels of the images that a net takes.
+    """Number of channels of the images that a net takes.
 
     Args:
       net: the classifier.
       variables: its variables.
 
     Returns:
-      As many as the kernel of its first layer with parameters takes; None if that is not a convolution.
+      The number that the kernel of its first layer with parameters takes; None if that layer is not a convolution.
     """
     params = variables.get("params", {})
     for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):

@@ -1,9 +1,10 @@
-"""Score maps in tiles of one shape: images of any size by one program, every tile equal to its place in the map.
+"""Score maps in tiles of one shape: one program for images of any size, whose tiles equal their part of the whole map.
 
-A tile is a block of scores together with the pixels that they see (`cnn.dense.blocks`). A tile at the far border
-computes scores beyond the map, which are dropped; the pixels that it reads beyond the image are zeros. In a net without
-padding a tile is an image of its own. In a padded net (context "image") a tile reads as far around itself as its scores
-see, and what lies beyond the image's border is masked in every layer, as padding is: the border of a tile never shows.
+A tile is a block of scores together with the pixels that they depend on (`cnn.dense.blocks`). A tile at the lower or
+right border computes scores beyond the map, which are dropped; the pixels that it reads beyond the image are zeros. In
+a net without padding a tile is run like an image of its own. In a padded net (context "image") a tile also reads the
+pixels around its windows that its scores see, and in every layer the values beyond the image's border are replaced by
+padding. So the scores do not depend on where the borders of tiles lie.
 """
 
 import functools
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import data
-from cnn.dense import blocks, lattice, passes
+from cnn.dense import blocks, fragments, lattice, passes
 from cnn.dense.backends import fixed_padding, plan_passes, run_backend
 from cnn.dense.blocks import Cut, Tile
 from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
@@ -27,8 +28,8 @@ from cnn.dense.prepared import PreparedNet
 from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
-# Scores of a tile along each axis: XLA sums a product of few rows (fewer than 64 to 144, by its shape) in another
-# order on CPU, and a small tile wastes its overlap.
+# Fewest scores of a tile along each axis. On CPU XLA sums a matrix product of few rows (fewer than 64 to 144, which
+# depends on its shape) in another order, and a small tile computes its overlap with others for few scores.
 LEAST_OUTPUTS = 16
 _SEVERAL_RUNS = ("crops", "shift")  # backends that run a tile in more than one program
 
@@ -40,10 +41,12 @@ class Tiling(NamedTuple):
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
       grid: where the windows of the whole map lie.
-      outputs: scores of one tile, (rows, columns).
-      extent: pixels that a tile reads, (height, width).
-      before: pixels that it reads before its first window, (vertical, horizontal); 0 in a net without padding.
-      backend, context: how it is computed, as in `cnn.dense.ScoreMap`.
+      outputs: (rows, columns) of scores of one tile.
+      extent: (height, width) of the pixels that a tile reads.
+      before: number of pixels (vertical, horizontal) that a tile reads before its first window; 0 in a net without
+        padding.
+      backend: name of the backend that computes a tile: "crops", "shift", "atrous" or "mpf".
+      context: what windows see beyond their border: "crop", "image" or "both" (`cnn.dense.ScoreMap`).
     """
 
     prepared: PreparedNet
@@ -67,7 +70,7 @@ class Tiling(NamedTuple):
 
     @property
     def counts(self) -> Pair:
-        """Tiles along each axis."""
+        """Number of tiles along each axis, (vertical, horizontal)."""
         rows, columns = self.cuts
         return rows.count, columns.count
 
@@ -75,7 +78,7 @@ class Tiling(NamedTuple):
         """The tiles, row by row.
 
         Args:
-          within: a tile of another tiling of the same map: only the part that it writes is cut; None: the whole map.
+          within: a tile of another tiling of the same map: only the scores that it writes are cut; None: the whole map.
 
         Returns:
           An iterator of tiles.
@@ -84,7 +87,7 @@ class Tiling(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """What tiles are wanted for, before their size is known."""
+    """What is asked of a tiling before the size of its tiles is chosen."""
 
     prepared: PreparedNet
     image_shape: tuple[int, int, int]
@@ -93,16 +96,16 @@ class _Order(NamedTuple):
     context: str
 
     def period(self, axis: int) -> int:
-        """Scores after which windows stand at the same place within the native stride again."""
+        """Number of scores after which the positions of windows repeat modulo the native stride."""
         return self.grid.native[axis] // math.gcd(self.grid.native[axis], self.grid.stride[axis])
 
     def parts(self, axis: int) -> int:
-        """Parts that a tile is run in, one for each remainder modulo the native stride; each must be large enough."""
+        """Number of parts that a tile is run in, one for each remainder of the positions modulo the native stride."""
         in_parts = self.backend == "shift" or self.grid.native[axis] % self.grid.stride[axis]
         return self.period(axis) if in_parts else 1
 
     def tiling(self, asked: Sequence[int], fixed: bool = False) -> Tiling:
-        """Tiles of at least so many scores (see `plan_tiles`)."""
+        """A tiling whose tiles have at least `asked` scores along each axis (see `plan_tiles`)."""
         sizes = [max(n, LEAST_OUTPUTS * self.parts(axis)) for axis, n in enumerate(asked)]
         if not fixed:
             sizes = [min(n, m) for n, m in zip(sizes, self.grid.size, strict=True)]
@@ -125,24 +128,27 @@ def plan_tiles(
     """Chooses the tiles of a map.
 
     Args:
-      prepared: the classifier and its window; tiles are equal to their places in the map, to the bit, only if it is
-        position-invariant.
+      prepared: the classifier and its window. Only if it is position-invariant are tiles equal, to the bit, to their
+        part of the whole map.
       image_shape: (height, width, channels), pixels.
       stride: distance between scores, pixels; None: the native stride.
-      backend, context: as `cnn.dense.score_map` takes them.
-      outputs: scores of a tile along each axis, rounded up to whole periods of the stride, at least `LEAST_OUTPUTS`
-        (for each part, where a tile is run in parts) and not more than the map has; None: as many as the memory limit
-        allows.
-      memory_limit: bytes that one tile's run may take beside the parameters; None: one tile for the whole map.
-      itemsize: bytes of a value of the source, which a tile's pixels hold too.
-      fixed: keep `outputs` even if the map has fewer, so that images of all sizes share one program.
+      backend: "auto", "crops", "shift", "atrous" or "mpf" (see `cnn.dense.score_map`).
+      outputs: number of scores of a tile along each axis, one number or (rows, columns). It is raised to at least
+        `LEAST_OUTPUTS` (for each part, if a tile is run in parts), limited to the size of the map, and rounded up to
+        whole periods of the stride. None: as many as the memory limit allows.
+      memory_limit: bytes that the computation of one tile may take beside the parameters; None: no limit, one tile for
+        the whole map.
+      context: "crop" or "image" (see `cnn.dense.score_map`); None: the context that the backend computes.
+      itemsize: bytes of one value of the source image, of which a tile's pixels are held too.
+      fixed: whether to keep `outputs` even if the map has fewer scores, so that images of all sizes share one program.
 
     Returns:
       A `Tiling`.
 
     Raises:
-      ValueError: for an unknown backend or context, or if the two do not go together.
-      GeometryError: if window, stride and image do not fit, a layer cannot slide, or padding of a tile is not defined.
+      ValueError: if backend or context are unknown, or the backend does not compute the context.
+      GeometryError: if window, stride and image do not fit each other, a layer cannot slide, or, in context "image", a
+        layer's padding is not zeros.
       MemoryError: if the smallest tile needs more than the memory limit.
     """
     height, width, channels = (int(n) for n in image_shape)
@@ -186,14 +192,15 @@ def _largest(order: _Order, memory_limit: int, itemsize: int) -> Tiling:
 
 
 def _resolved(order: _Order, outputs: Pair) -> Tiling:
-    """Tiles of a given size; "auto" becomes the backend that is cheapest for one."""
+    """A tiling with tiles of a given size; "auto" is replaced by the backend that is cheapest for one tile."""
     prepared, grid, backend, context = order.prepared, order.grid, order.backend, order.context
     alone = grid._replace(size=outputs)
     if backend == "auto":
         backend = cheapest(prepared, (*alone.extent, order.image_shape[2]), alone, context)
     whole_passes = all(s % n == 0 for s, n in zip(grid.stride, grid.native, strict=True))
     if backend == "shift" and (context == "image" or whole_passes):
-        # The same numbers: one pass if there is only one, and on a masked tile each shift would repeat the margin.
+        # "atrous" gives the same scores. With whole passes there is only one shift; in context "image" every shift
+        # would read the pixels around the tile again.
         backend = "atrous"
     extent, before = alone.extent, (0, 0)
     if context == "image":
@@ -205,15 +212,15 @@ def _resolved(order: _Order, outputs: Pair) -> Tiling:
 def _padded_pass(
     prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str, outputs: Pair
 ) -> tuple[Schedule, Pair]:
-    """The pass over a tile of a padded net, and how many pixels it reads before its first window."""
+    """The pass over a tile of a padded net, and the number of pixels that it reads before its first window."""
     routes = []
     for i, axis in enumerate(prepared.axes(image_shape)):
         if backend == "atrous":
             routes.append(lattice.dilated(axis, 0, grid.stride[i], outputs[i], clip=False))
         else:
-            routes.append(lattice.fragmented(axis, grid.stride[i], outputs[i], clip=False))
+            routes.append(fragments.fragmented(axis, grid.stride[i], outputs[i], clip=False))
     before = (-routes[0].first, -routes[1].first)
-    # Limits are those of the image in hand, given when it runs; without them all images share a program.
+    # The limits depend on the image and are passed when the tile is run, so that all images share one program.
     vertical, horizontal = (
         route._replace(
             first=0,
@@ -227,13 +234,13 @@ def _padded_pass(
 
 
 def tile_bytes(tiling: Tiling) -> int:
-    """Predicted peak of one tile's run: its pixels as floats, activations and scores, beside the parameters.
+    """Predicted peak memory of computing one tile beside the parameters: pixels as floats, activations and scores.
 
     Args:
-      tiling: from `plan_tiles`.
+      tiling: the tiles, from `plan_tiles`.
 
     Returns:
-      Bytes.
+      Peak memory, bytes.
     """
     channels = tiling.image_shape[2]
     if tiling.context == "image":
@@ -250,25 +257,25 @@ def run_tile(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> jax.Array:
-    """Scores of one tile; asynchronous, on the device where the pixels are.
+    """Computes the scores of one tile on the device that holds its pixels; returns before they are ready.
 
     Args:
-      tiling: from `plan_tiles`.
-      variables: the classifier's, on the same device.
-      pixels: [*tiling.extent, C], the tile's input; floating and normalised, or with `mean` and `std` as
-        `cnn.data.normalise` takes them.
-      corner: first pixel of the tile's input (`Tile.corner`).
-      mean, std: mean and standard deviation of the training images, [C], or None.
+      tiling: the tiles, from `plan_tiles`.
+      variables: the classifier's variables, on the same device.
+      pixels: the tile's input, [*tiling.extent, C]: floating and normalised; or, with `mean` and `std`, uint8 or
+        floating as `cnn.data.normalise` takes it.
+      corner: position (y, x) of the tile's input in the image, pixels (`Tile.corner`).
+      mean, std: mean and standard deviation of the training images, [C]; None if the pixels are normalised.
 
     Returns:
-      [*tiling.outputs, K]. One compilation serves all tiles of a shape, at every place of images of any size.
+      Scores [*tiling.outputs, K]. One compilation serves all tiles of a shape, at every place of images of any size.
     """
     table = None
     if mean is not None and std is not None:
         if pixels.dtype == jnp.uint8 and tiling.backend not in _SEVERAL_RUNS:
             table = normalised_bytes(tuple(map(float, mean)), tuple(map(float, std)))
         else:
-            # By itself, not as a part of the pass: fused into it, values are rounded by where they stand in a tile.
+            # Not inside the compiled pass: fused with it, the rounding of a value depends on its place in the tile.
             pixels = data.normalise(pixels, mean, std)
     if tiling.backend in _SEVERAL_RUNS:
         grid = tiling.grid._replace(size=tiling.outputs)
@@ -281,10 +288,10 @@ def run_tile(
 
 @functools.lru_cache(maxsize=64)
 def normalised_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """What `cnn.data.normalise` makes of each byte; unlike arithmetic, a table rounds alike wherever a pixel stands.
+    """`cnn.data.normalise` of each of the 256 byte values; unlike arithmetic, a table rounds every pixel alike.
 
     Args:
-      mean, std: mean and standard deviation of the training images, [C].
+      mean, std: mean and standard deviation of the training images, C numbers each.
 
     Returns:
       float32 [256, C].
@@ -304,7 +311,7 @@ def _schedule(tiling: Tiling) -> Schedule:
 
 @functools.lru_cache(maxsize=64)
 def _limits(tiling: Tiling) -> np.ndarray:
-    """Largest real position of each layer's input, int32 [layers, 2]."""
+    """Largest position of each layer's input that depends on the image, pixels, int32 [layers, 2]."""
     both = tiling.prepared.axes(tiling.image_shape)
     return np.array([[slide.limit for slide in axis.slides] for axis in both], np.int32).T
 
@@ -318,7 +325,7 @@ def run_schedule(
     table: jax.Array | None,
     placement: Placement | None,
 ) -> jax.Array:
-    """One tile; its place and its image's size, if it needs them, are traced."""
+    """Scores of one tile [*tiling.outputs, K]; its place and its image's size, if needed, are traced arguments."""
     if table is not None:
         channels = pixels.shape[2]
         flat = pixels.astype(jnp.int32) * channels + np.arange(channels, dtype=np.int32)[None, None]

@@ -1,8 +1,8 @@
 """From score maps to pixels: heat maps as large as the image, the best box of each image, a class for each pixel.
 
-All functions are NumPy, pure, and work on one image's map [h, w] or [h, w, K], except `best_boxes`, which takes a whole
-`ScoreMap`. A score belongs to the centre of the pixels that it saw, before they were cut at the image's border: the
-map's grid tells where that is.
+All functions are pure functions of NumPy arrays and take the map of one image, [h, w] or [h, w, K], except
+`best_boxes`, which takes a whole `ScoreMap`. The place of a score is the centre of the box of pixels that it saw,
+before the box was cut at the image's border; the map's grid defines it.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ class Best(NamedTuple):
     """The best window of each image.
 
     Attributes:
-      boxes: (y0, x0, y1, x1), pixels, y1 and x1 exclusive; int [N, 4].
-      classes: the class whose score it is, int [N].
-      scores: logits or probabilities, float32 [N].
+      boxes: box of pixels (y0, x0, y1, x1) that the best score saw, y1 and x1 exclusive; int [N, 4].
+      classes: class of the best score, int [N].
+      scores: the best score, a logit or a probability, float32 [N].
     """
 
     boxes: np.ndarray
@@ -34,24 +34,25 @@ class Best(NamedTuple):
 def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method: str = "cells") -> np.ndarray:
     """Scores upsampled to the size of the image, each at the centre of the pixels that it saw.
 
-    Each score has a cell around its centre, as large as the distance between neighbouring windows, so that cells tile
-    the image without gaps; a pixel belongs to a cell if its centre lies in it (upper and left edges count as inside).
-    Along an axis with a single score the cell is all that the score saw. At stride 1 each pixel has the score of the
-    window centred on it; of the two middle pixels of an even window the first.
+    Each score has a cell around its centre, as large as the distance between neighbouring windows, so that the cells
+    have no gaps between them; a pixel belongs to a cell if its centre lies in it (upper and left edges count as
+    inside). Along an axis with a single score, the cell is everything that the score saw. At stride 1 each pixel has
+    the score of the window that is centred on it; a window of even size counts as centred on the first of its two
+    middle pixels.
 
     Args:
-      scores: [h, w] or [h, w, K], one or K numbers for each window.
+      scores: one or K numbers for each window, [h, w] or [h, w, K].
       grid: where the windows lie (`ScoreMap.grid`).
       image_shape: (H, W, ...), pixels.
-      method: "cells" gives a pixel its cell's score; "bilinear" interpolates between the four centres around it, and
-        between the border of the cells and the outermost centres holds the outermost value.
+      method: "cells" gives a pixel the score of its cell; "bilinear" interpolates between the four centres around it,
+        and takes the outermost score for pixels beyond the outermost centres.
 
     Returns:
       float32 [H, W] or [H, W, K]; NaN where no cell covers a pixel, the same pixels for both methods.
 
     Raises:
       TypeError: if `grid` is not a `Grid`.
-      ValueError: for an unknown method, or if the scores are not those of the grid.
+      ValueError: if the method is unknown, or the scores do not have the size of the grid.
     """
     if not isinstance(grid, Grid):
         raise TypeError("heat_map takes the grid of a map (ScoreMap.grid, or dense.plan_grid), not boxes")
@@ -73,20 +74,20 @@ def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method:
             first, second, weight = _neighbours(grid, axis, image_shape[axis])
             weight = np.expand_dims(weight, tuple(range(1, result.ndim - axis)))
             spread = result.take(first, axis) * (1 - weight) + result.take(second, axis) * weight
-        # Set rather than multiplied: a NaN among the scores stays where it is.
+        # Set, not multiplied, so that a NaN among the scores does not spread.
         spread[(slice(None),) * axis + (~seen,)] = np.nan
         result = spread
     return result
 
 
 def _twice_centre(grid: Grid, axis: int) -> int:
-    """Twice the centre of what the first score of an axis saw, in pixel edges: a whole number."""
+    """Twice the centre, in pixels, of what the first score of an axis saw; a whole number, as centres may be halves."""
     first, end = grid.spans(axis)
     return int(first[0] + end[0])
 
 
 def _cells(grid: Grid, axis: int, size: int) -> np.ndarray:
-    """Which cell each of `size` pixels lies in, -1: none. In whole numbers, so that no pixel falls between cells."""
+    """The cell of each of `size` pixels, -1 for none; in whole numbers, so that no pixel falls between two cells."""
     pixels = np.arange(size)
     if grid.size[axis] == 1:
         first, end = grid.spans(axis)
@@ -97,7 +98,7 @@ def _cells(grid: Grid, axis: int, size: int) -> np.ndarray:
 
 
 def _neighbours(grid: Grid, axis: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel the scores whose centres lie around it, and the weight of the second, float32 0 to 1."""
+    """For each pixel the scores whose centres lie around it, and the weight of the second, float32 in [0, 1]."""
     last = grid.size[axis] - 1
     place = (2 * np.arange(size) + 1 - _twice_centre(grid, axis)) / (2 * grid.stride[axis])
     place = np.clip(place, 0, last)
@@ -110,15 +111,15 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
 
     Args:
       score_map: scores [N, h, w, K] and boxes [h, w, 4] of N images.
-      class_index: whose score counts; None: all classes', the largest wins.
-      over: "logits", or "probabilities" (the softmax over a window's classes). They may choose different windows.
+      class_index: the class whose scores are compared; None: those of all classes.
+      over: "logits", or "probabilities" (the softmax over a window's classes). The two may choose different windows.
 
     Returns:
       A `Best`; of equal scores the first in reading order, then the lowest class. Probabilities are compared by their
-      logarithm, which tells those apart that all round to 1.
+      logarithms, which still differ where several probabilities round to 1.
 
     Raises:
-      ValueError: for another `over`, or a class that the map does not have.
+      ValueError: if `over` is unknown, or the map does not have the class.
     """
     if over not in ("logits", "probabilities"):
         raise ValueError(f"best_boxes: over (={over!r}) must be 'logits' or 'probabilities'")
@@ -142,13 +143,13 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, exact also where they round to 1 (the largest term, exp(0), is left to log1p).
+    """Logarithms of probabilities, exact also where a probability rounds to 1, as log1p adds the largest term, exp(0).
 
     Args:
-      scores: class scores [..., K], float64.
+      scores: class scores (logits), float64 [..., K].
 
     Returns:
-      Their softmax's logarithm [..., K].
+      Logarithm of their softmax, float64 [..., K].
     """
     shifted = scores - scores.max(axis=-1, keepdims=True)
     others = np.exp(shifted)
@@ -157,10 +158,10 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.ndarray:
-    """A class for each pixel: that of the window centred on it, or of the nearest one at strides above 1.
+    """A class for each pixel: that of the window centred on it or, at strides above 1, of the nearest window.
 
-    The middle pixel of a window of n pixels is its pixel (n - 1) // 2: of the two middle pixels of an even window the
-    upper, and left, one. Between two windows equally near, the later one counts, as in `heat_map`.
+    The middle pixel of a window of n pixels is its pixel (n - 1) // 2: of the two middle pixels of a window of even
+    size, the upper and the left one. Of two windows that are equally near, the later one counts, as in `heat_map`.
 
     Args:
       scores: class scores (logits) of a whole map, [h, w, K].
@@ -173,7 +174,7 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
 
     Raises:
       TypeError: if `grid` is not a `Grid`.
-      ValueError: if the scores are not those of the grid, or the grid is that of a larger image.
+      ValueError: if the scores do not have the size of the grid, or the grid belongs to a larger image.
     """
     if not isinstance(grid, Grid):
         raise TypeError("class_map takes the grid of a map (ScoreMap.grid, or dense.plan_grid), not boxes")
@@ -192,7 +193,7 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
                 f"{shape_text(image_shape[:2])}; scores must be those of a whole map of this image"
             )
         start = np.arange(size) - (window - 1) // 2  # where the window centred on a pixel starts
-        # From centre to centre: an even window's centre is the edge between its two middle pixels.
+        # Distances are measured between centres: that of a window of even size lies between its two middle pixels.
         nearest = np.clip((2 * np.arange(size) + 1 - window + stride) // (2 * stride), 0, last)
         classes = classes.take(nearest, axis)
         classes[(slice(None),) * axis + ((start < 0) | (start > size - window),)] = -1

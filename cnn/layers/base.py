@@ -12,12 +12,12 @@ Shape = tuple[int, ...]
 class Layer(nn.Module):
     """Base of all layers; by default one that keeps the shape and has no parameters.
 
-    A layer of one's own says whether it mixes pixels. If every output pixel depends on the input pixel at its own place
-    alone, it sets `mixes_pixels = False`. If not, it derives from `cnn.layers.WindowLayer` and returns its window from
-    `window`. Receptive fields and dense evaluation rest on it; `cnn.dense.check` tests it.
+    A user-defined layer declares whether it mixes pixels. If every output pixel depends only on the input pixel at the
+    same place, it sets `mixes_pixels = False`. If not, it derives from `cnn.layers.WindowLayer` and returns its window
+    from `window`. Receptive fields and dense evaluation rely on this declaration; `cnn.dense.check` tests it.
     """
 
-    mixes_pixels: ClassVar[bool | None] = None  # None: not said
+    mixes_pixels: ClassVar[bool | None] = None  # None: not declared
     kind: ClassVar[str] = "layer"
     symbol: ClassVar[str] = ""  # how the layer is written in a pattern such as [CONV -> RELU -> POOL]*2 -> FC
 
@@ -43,10 +43,10 @@ class Layer(nn.Module):
 
     @nn.nowrap
     def pattern_symbol(self) -> str:
-        """How the layer is written in a layer pattern; empty: not written."""
+        """How the layer is written in a layer pattern; empty: patterns leave it out."""
         return self.symbol
 
     @property
     def label(self) -> str:
-        """Name for messages."""
+        """Name and kind of the layer, for error messages."""
         return f"{self.name or 'unnamed'} ({self.kind})"

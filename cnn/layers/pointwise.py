@@ -1,4 +1,4 @@
-"""Layers that look at one pixel at a time (activations, normalisation, dropout), Flatten, and Dense."""
+"""Layers that treat each pixel by itself (activations, normalisation, dropout), Flatten, and Dense."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Activation(Layer):
-    """A non-linearity, value by value; `function` is one of `ACTIVATIONS`."""
+    """A non-linearity, applied to each value; `function` is one of `ACTIVATIONS`."""
 
     function: str = "relu"
     mixes_pixels: ClassVar[bool | None] = False
@@ -57,8 +57,8 @@ class LRN(Layer):
     """Local response normalisation over neighbouring channels; the defaults are the paper's.
 
     Attributes:
-      size, k, alpha, beta: see `cnn.ops.local_response_norm`. Caffe's and PyTorch's alpha is `size` times as
-        large.
+      size, k, alpha, beta: see `cnn.ops.local_response_norm`. In Caffe and PyTorch the same layer has an alpha that is
+        `size` times as large.
 
     Source: Krizhevsky, Sutskever, Hinton (2012), section 3.3.
     """
@@ -150,13 +150,13 @@ class Dropout(Layer):
 
 
 FLATTEN_ORDERS = ("hwc", "chw", "random")
-SHUFFLE_SEED = 1998  # of order "random"; a trained net depends on it
+SHUFFLE_SEED = 1998  # seed of the order "random"; trained nets depend on it
 
 
 def flatten_permutation(order: str, shape: Shape) -> np.ndarray | None:
-    """Where each value of a flattened image stands in channel-last order.
+    """The position, in channel-last order, of each value of a flattened image.
 
-    "random" is one fixed permutation of "hwc" for each number of values: a ranking of the raw output of NumPy's Philox
+    "random" is one fixed permutation for each number of values: the ranking of the raw output of NumPy's Philox
     generator under the key (SHUFFLE_SEED, number of values), a stream that NumPy's documentation promises to keep.
 
     Args:
@@ -164,7 +164,7 @@ def flatten_permutation(order: str, shape: Shape) -> np.ndarray | None:
       shape: (height, width, channels).
 
     Returns:
-      int64 [H * W * C], such that `flat == hwc[permutation]`; None for "hwc", where nothing moves.
+      int64 [H * W * C], such that `flat == hwc[permutation]`; None for "hwc", whose permutation is the identity.
 
     Raises:
       GeometryError: for an unknown order.
@@ -223,8 +223,8 @@ class Dense(Layer):
 
     Attributes:
       features: number of output values.
-      inputs: number of input values it insists on; None: whatever it first sees.
-      use_bias: add one bias for each output value.
+      inputs: number of input values, another number is an error; None: the number that the first input has.
+      use_bias: whether to add one bias for each output value.
     """
 
     features: int = 1

@@ -14,7 +14,7 @@ from cnn.windows import GeometryError, Padding, Pair, Window, as_pair, output_si
 
 
 class WindowLayer(Layer):
-    """Base of layers with a sliding window; its fields are one number or (vertical, horizontal), in pixels."""
+    """Base of layers with a sliding window, whose sizes are one number or (vertical, horizontal), in pixels."""
 
     mixes_pixels: ClassVar[bool | None] = True
 
@@ -44,17 +44,17 @@ def _hw(shape: Shape) -> Pair:
 
 
 class Conv(WindowLayer):
-    """Convolution (cross-correlation, as in all nets) with bias; kernel [kh, kw, C / groups, features].
+    """Convolution (cross-correlation, as usual in nets) with bias; kernel [kh, kw, C / groups, features].
 
     Attributes:
       features: number of kernels, and of output channels.
       kernel, stride, dilation: one number or (vertical, horizontal), pixels.
       padding: "valid", "same", or pixels (see `cnn.windows.resolve_padding`).
-      padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
+      padding_mode: how the padding is filled: "zero", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
       groups: channels are split into this many groups that do not see each other (AlexNet's two half-nets).
-      use_bias: add one bias for each feature map.
-      position_invariant: whether an output must be rounded in the same way wherever it stands and in any batch, as
-        tiles of one score map need it (`cnn.convert` sets it). Otherwise faster algorithms may be used, which agree
+      use_bias: whether to add one bias for each feature map.
+      position_invariant: whether an output must be rounded in the same way at every position and in any batch, as
+        the tiles of one score map require (`cnn.convert` sets it). If not, faster algorithms may be used, which agree
         within 1e-6 (`cnn.ops.choice`).
       rounding: "exact" makes a size that does not divide an error, as the formula (W - F + 2P) / S + 1 demands;
         "floor" leaves the last pixels unseen.
@@ -126,7 +126,7 @@ class Conv(WindowLayer):
 
     @nn.nowrap
     def workspace(self, input_shape: Shape, images: int = 1) -> int:
-        """Values held beside input and output of a batch of so many images (`cnn.ops.workspace`)."""
+        """Number of temporary values for a batch of `images`, beside input and output (`cnn.ops.workspace`)."""
         kernel, window = self.kernel_shape(input_shape), self.window(input_shape)
         return ops.workspace((images, *input_shape), kernel, window, self.groups, self.position_invariant)
 
@@ -149,7 +149,8 @@ class Conv(WindowLayer):
 class LocallyConnected(WindowLayer):
     """A convolution whose kernels are not shared: every output pixel has its own kernel and bias.
 
-    For images with a fixed, centred structure (faces). Cannot be slid over larger images. Zero padding.
+    Made for images with a fixed, centred structure, such as faces. Its padding is zeros. It cannot be slid over larger
+    images, because each kernel belongs to one place.
     """
 
     features: int = 1
@@ -185,7 +186,7 @@ class LocallyConnected(WindowLayer):
 
     @nn.nowrap
     def macs(self, input_shape: Shape) -> int:
-        """Multiply-adds, as many as the shared convolution has."""
+        """Multiply-adds, as many as those of a convolution with shared kernels."""
         return math.prod(self.kernel_shape(input_shape))
 
     @nn.compact
@@ -204,10 +205,10 @@ class LocallyConnected(WindowLayer):
 
 
 def _patches(images: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """What each place sees, as matrices with one column for each image: [H', W', C * kh * kw, N], channel by channel.
+    """The values under each window, [H', W', C * kh * kw, N], channel by channel: a matrix of columns for each place.
 
-    Strided slices: on two CPU cores the gradient of `sharing_net`'s two locally connected layers (128 images) takes
-    1.4 ms, and 12.5 ms by `lax.conv_general_dilated_patches`, a convolution with kernels of ones and zeros.
+    Strided slices instead of `lax.conv_general_dilated_patches`, which is a convolution with kernels of ones and zeros
+    and several times slower on CPUs.
     """
     padded = ops.pad(images, window.padding, "zero")
     count, height, width, channels = padded.shape
@@ -223,7 +224,7 @@ class Pool(WindowLayer):
     Attributes:
       kernel, stride, dilation: one number or (vertical, horizontal), pixels. `kernel` None: the whole image (global
         pooling); `stride` None: as large as the window (no overlap).
-      padding: as in `Conv`; padded pixels never count.
+      padding: "valid", "same", or pixels (see `cnn.windows.resolve_padding`); padded pixels never count.
       rounding: "exact" (a size that does not divide is an error), "floor" or "ceil" (see `windows.output_size`).
     """
 
@@ -241,8 +242,8 @@ class Pool(WindowLayer):
 
     @nn.nowrap
     def window(self, input_shape: Shape) -> Window:
-        """The window that slides over the input."""
-        # None: the whole image (a shape that is no image goes on as it is, to the error that says so).
+        """The window that slides over the input; with kernel None, the whole input (global pooling)."""
+        # An input that is not [H, W, C] passes `_hw` and is reported by `_window`.
         if self.kernel is None:
             return self._window(input_shape, _hw(input_shape), 1, "valid", 1)
         stride = self.kernel if self.stride is None else self.stride
@@ -295,7 +296,7 @@ class SumPool(Pool):
 
 
 class NMaxPool(Pool):
-    """Mean of the n largest values in each window: n = 1 is max pooling, n = all is average ops."""
+    """Mean of the n largest values in each window: n = 1 is max pooling, n = all of them is average pooling."""
 
     n: int = 2
     kind: ClassVar[str] = "n-max pool"

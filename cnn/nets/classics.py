@@ -65,8 +65,8 @@ def alexnet(
 ) -> Net:
     """AlexNet of 2012 on 227x227 RGB images; 60,965,224 parameters.
 
-    Two half-nets (groups) in the second, fourth and fifth convolution, LRN after the first two, overlapping pools.
-    The paper says 224, which does not divide; 227 gives its 55x55x96.
+    The second, fourth and fifth convolution have two groups, LRN follows the first two, and the pools overlap. The
+    paper says 224 pixels, which does not divide; 227 gives the 55x55x96 values of its first layer.
 
     Source: Krizhevsky, Sutskever, Hinton (2012), section 3.5.
     """

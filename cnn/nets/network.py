@@ -40,16 +40,16 @@ class Net(nn.Module):
         return self.activations(images, train=train)[0]
 
     def activations(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Class scores of images, and what every layer gave on the way.
+        """Class scores of images, and the output of every layer.
 
         Use it as `net.apply(variables, images, train=False, method="activations")`.
 
         Args:
           images: [N, H, W, C], floating.
-          train: as in `__call__`.
+          train: whether dropout drops and batch normalisation uses the batch's statistics.
 
         Returns:
-          The logits, and a dict from layer name to its output.
+          The logits [N, K], and a dict from the name of each layer to its output.
 
         Raises:
           TypeError: if the images are not floating.
@@ -62,7 +62,7 @@ class Net(nn.Module):
             )
         if images.ndim != 4:
             raise TypeError(f"images have shape {images.shape}; the net takes [N, H, W, C], one image is images[None]")
-        # Raises with the layer's name, the numbers and the sizes that do, where Flax would show two shapes.
+        # Its error names the layer, the numbers and the sizes that fit; Flax's own would show two shapes.
         geometry.table(self.layers, images.shape[1:], None if self.is_initializing() else self.variables)
         stages = {}
         x = images
@@ -75,7 +75,7 @@ class Net(nn.Module):
 
 
 def _fold(symbols: list[str]) -> list[str]:
-    """Writes repeats as [A -> B]*n, shortest units first; a unit of several layers starts at one with weights."""
+    """Writes repeats as [A -> B]*n, shortest units first; a unit of several layers begins with a layer with weights."""
     for length in range(1, len(symbols) // 2 + 1):
         folded, start = [], 0
         while start < len(symbols):
@@ -98,7 +98,7 @@ def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Names the unnamed layers by kind and count: conv1, relu1, pool1, conv2, ...
 
     Args:
-      layers: layers, some perhaps named already.
+      layers: layers with or without names.
 
     Returns:
       The same layers, each with a name of its own.
@@ -125,7 +125,7 @@ def net(*layers: Layer | Sequence[Layer]) -> Net:
     """Builds a net from layers, or lists of layers, and names those without a name.
 
     Args:
-      *layers: layers in order; a list stands for its members.
+      *layers: layers in order, or lists of layers, which are joined.
 
     Returns:
       A `Net`.

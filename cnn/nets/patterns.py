@@ -1,4 +1,4 @@
-"""Nets written as patterns, with the options that a study varies, and the parts that all nets share."""
+"""Nets written as layer patterns, with the options that the studies vary, and parts that several nets share."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ SHARINGS = ("shared", "local", "full")
 
 
 def pool_class(name: str) -> Any:
-    """The pool that an option names.
+    """The class of the pooling layer that an option names.
 
     Args:
       name: one of `POOLS`.
@@ -98,10 +98,10 @@ def layer_pattern(
         local response normalisation after the activation, as in AlexNet. "conv" pools are not normalised.
       dropout: dropout rate after each hidden fully connected layer.
       flatten_order: "hwc", "chw" or "random", see `cnn.layers.Flatten`.
-      padding_mode: what the padding holds: "zero", "edge", "reflect" or "mean".
+      padding_mode: how the padding is filled: "zero", "edge", "reflect" or "mean".
       pool_n: how many of a window's four values the pool "n_max" averages.
-      head: "flatten": the fully connected layers see the whole last map; "global": its mean over height and width, so
-        that the net takes images of any size that its blocks leave a pixel of.
+      head: "flatten": the fully connected layers see the whole last map; "global": they see its mean over height and
+        width, so that the net takes images of any size of which the blocks leave at least one pixel.
       first: "bank": the first convolution is 5x5 and starts as `cnn.nets.textbook_kernels.bank` (the first block then
         has 6 maps); None: it starts as all others.
 
@@ -109,8 +109,8 @@ def layer_pattern(
       A `Net` whose `str()` is the pattern.
 
     Raises:
-      ValueError: if a count is negative, an option is unknown or names another number of blocks or convolutions, or
-        there is no convolution to stride or to start.
+      ValueError: if a count is negative, an option is unknown or is a list whose length is not the number of blocks or
+        convolutions, or `pool` or `first` needs a convolution and there is none.
     """
     for what, count in (("convs", convs), ("blocks", blocks), ("fc", fc)):
         if count < 0:
@@ -145,7 +145,7 @@ def layer_pattern(
 
 
 def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[Any]:
-    """One value for all, or one for each."""
+    """`count` values, from one value for all or a list with one for each."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return [value] * count
     if len(value) != count:
@@ -154,7 +154,7 @@ def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[A
 
 
 def _norms(norm: bool | str | None) -> tuple[list[Layer], list[Layer]]:
-    """Layers before and after the activation of a convolution."""
+    """The normalisation layers before and after the activation of a convolution."""
     kind = next((kind for kind, spelt in NORMS.items() if norm in spelt), None)
     if kind is None:
         raise ValueError(f"layer_pattern: unknown norm {norm!r}; norms: batch, lrn, or None")
@@ -191,15 +191,15 @@ def sharing_net(
     image_size: int = 28,
     activation: str = "relu",
 ) -> Net:
-    """Unpadded strided layers whose kernels are shared by all places, or belong to one, or see the whole image.
+    """Two unpadded strided layers: convolutional, locally connected or fully connected, of the same width.
 
-    The three nets have the same number of values in every layer. On 28x28x1 the first layer has 1,352 (13x13x8), of
-    136, 22,984 or 1,061,320 parameters.
+    The three nets have the same number of values in every layer. On 28x28x1 images the first layer has 1,352 values
+    (13x13x8); it has 136 parameters as a convolution, 22,984 locally connected and 1,061,320 fully connected.
 
     Args:
       num_classes: number of outputs.
-      sharing: "shared": convolutions; "local": locally connected, each place has kernels of its own; "full": fully
-        connected, with as many values as the convolution would have at `image_size`.
+      sharing: "shared": convolutions; "local": locally connected layers, with kernels of their own for each place;
+        "full": fully connected layers, with as many values as the convolutions would have at `image_size`.
       features: maps of each layer.
       kernels: height and width of each layer's kernels, pixels.
       stride: stride of all layers, pixels.
@@ -210,7 +210,7 @@ def sharing_net(
       A `Net`.
 
     Raises:
-      ValueError: for an unknown sharing, or another number of kernels than of features.
+      ValueError: if `sharing` is unknown, or `kernels` and `features` differ in length.
       GeometryError: if the layers do not fit `image_size`, for "full".
     """
     if sharing not in SHARINGS:

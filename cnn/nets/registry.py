@@ -38,7 +38,8 @@ def create(name: str, num_classes: int | None = None, **options: Any) -> Net:
     Args:
       name: one of `names()`, or a function of the user's own: "my_nets.py:my_net" or "package.module:function". Such a
         file is executed; the function takes `num_classes` and any options, and returns a `Net`.
-      num_classes: number of outputs; None: the function's own default, for a registered net the published number.
+      num_classes: number of outputs; None: the function's own default, which is the published number for a registered
+        net.
       **options: further arguments of the net, such as dropout=0.5.
 
     Returns:
@@ -74,7 +75,7 @@ def create(name: str, num_classes: int | None = None, **options: Any) -> Net:
 
 
 def _own(build: Callable[..., Any], name: str, options: dict[str, Any]) -> Net:
-    """Calls a function of the user's own; what fails in it is said with its line."""
+    """Calls a function of the user's own; an error in it is reported with its file and line."""
     try:
         built = build(**options)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Textbook kernels, to look at and to start a net with: edges, blur, and the picture minus its blur."""
+"""Textbook kernels, to draw and to initialise a net with: edges, blur, and the picture minus its blur."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,13 +42,13 @@ def bank(size: int = BANK_SIZE) -> np.ndarray:
     blur are scaled to its L2 norm, 70 / 256, so that none outweighs another.
 
     Args:
-      size: height and width, odd, 5 at least; larger ones have zeros around.
+      size: height and width, pixels, odd and at least 5; sizes above 5 have a border of zeros.
 
     Returns:
       float32 [size, size, 6].
 
     Raises:
-      ValueError: for another size.
+      ValueError: if the size is even or below 5.
     """
     if size < BANK_SIZE or size % 2 == 0:
         raise ValueError(f"kernels.bank: size (={size}) must be odd and at least {BANK_SIZE}, as large as its blur")
@@ -64,13 +64,13 @@ def bank(size: int = BANK_SIZE) -> np.ndarray:
 
 
 def bank_init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-    """Starts a convolution as `bank`: a `kernel_init` for `cnn.layers.Conv`.
+    """Initialises a convolution with `bank`: a `kernel_init` for `cnn.layers.Conv`.
 
     Every input channel gets the same kernels, divided by the number of channels: the responses are those of the mean
     channel.
 
     Args:
-      key: not used; initialisers are called with one.
+      key: ignored; Flax passes a key to every initialiser.
       shape: (5, 5, channels, 6).
       dtype: data type of the kernel.
 
@@ -78,7 +78,7 @@ def bank_init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.A
       The kernel.
 
     Raises:
-      ValueError: if the layer's kernel is not 5x5, or it has not 6 features.
+      ValueError: if the layer's kernel is not 5x5, or its number of features is not 6.
     """
     height, width, channels, features = shape
     if (height, width, features) != (BANK_SIZE, BANK_SIZE, BANK_FEATURES):

@@ -1,8 +1,8 @@
 """Array functions under the layers: convolutions, pools, products, padding, normalisation. Images are [N, H, W, C].
 
-This is the one door to the algorithms that are faster than XLA's own on CPU. Layers call these functions and know
-nothing of algorithms and memory layouts. `plain` switches to XLA's own forms, `algorithm_for` says what is used for a
-convolution, and `python -m benchmarks.ops` measures whether the choice is right on the machine at hand.
+All algorithms that are faster than XLA's own on CPU are behind these functions: layers call them and know nothing of
+algorithms and memory layouts. `plain` switches to XLA's own forms, `algorithm_for` returns the algorithm of a
+convolution, and `python -m benchmarks.ops` measures whether the choices are right on the machine at hand.
 """
 
 from cnn.ops.basic import PADDING_MODES, local_response_norm, pad, product, tap

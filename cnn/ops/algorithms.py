@@ -1,6 +1,6 @@
 """A convolution computed as a sum or as a matrix product: the array functions behind the records of `choice`.
 
-All take a window with zero padding, any stride and dilation where nothing else is said, and no groups.
+All use zero padding and have no groups. They take any stride and dilation unless their docstring says otherwise.
 """
 
 import functools
@@ -21,16 +21,16 @@ def direct(images: jax.Array, kernel: jax.Array, window: Window, axis: int = 3, 
     """Convolution as a sum of shifted images, one for each kernel position and channel, each times one weight.
 
     XLA:CPU compiles a sum, with the bias and the activation that follow, into one loop, whose vector instructions run
-    along the innermost axis longer than one. That is the features, if there are many and they are summed together; the
-    batch, in batch-last layout; else the columns, of one feature at a time, because a sum with few features innermost
-    is several times slower. Features one by one take longer to compile, but their concatenation also keeps XLA from
-    computing the sum again for every pixel of the pooling window that follows.
+    along the innermost axis longer than one. That axis is the features, if there are many and they are summed together;
+    the batch, in batch-last layout; and otherwise the columns of one feature at a time, because a sum with few features
+    innermost is several times slower. Summing features one by one takes longer to compile, but their concatenation also
+    keeps XLA from computing the sum again for every pixel of a pooling window that follows.
 
     Args:
       images: [N, H, W, C], or [C, H, W, N] in batch-last layout.
       kernel: [kernel height, kernel width, C, K].
       window: kernel, stride, padding and dilation.
-      axis: where the channels are: 3, or 0 in batch-last layout.
+      axis: number of the axis of channels: 3, or 0 in batch-last layout.
       together: whether all features are one sum; in batch-last layout they always are.
 
     Returns:
@@ -41,7 +41,7 @@ def direct(images: jax.Array, kernel: jax.Array, window: Window, axis: int = 3, 
     size = counts(images.shape[1:3], window.extent, window.stride)
     height, width, channels, features = kernel.shape
     places = list(itertools.product(range(height), range(width)))
-    # lax's own operations, and each channel sliced once: tracing takes a third of the time of operators and indices.
+    # Operations of lax, and each channel sliced once: tracing is faster than with operators and indices.
     layers = [lax.slice_in_dim(images, channel, channel + 1, axis=axis) for channel in range(channels)]
     taps = [[lax.squeeze(tap(layer, place, size, window), [axis]) for place in places] for layer in layers]
     count = features if together or axis == 0 else 1
@@ -57,7 +57,7 @@ def direct(images: jax.Array, kernel: jax.Array, window: Window, axis: int = 3, 
 
     outputs = []
     for feature in range(0, features, count):
-        sums = []  # one for each channel: longer chains of additions wait for one another, at half the speed
+        sums = []  # one for each channel: a single long chain of additions is slower, as each waits for the one before
         for channel in range(channels):
             terms = [weighted(x, feature, channel, at) for x, at in zip(taps[channel], places, strict=True)]
             sums.append(functools.reduce(lax.add, terms))
@@ -94,7 +94,7 @@ def images_gradient_batch_last(
       [N, H, W, C].
     """
     gradient = to_batch_last(gradient)
-    widths = [(0, 0, 0)]  # low, high, between pixels: as far apart as the windows that the gradients belong to
+    widths = [(0, 0, 0)]  # (low, high, between): gradients lie as far apart as the windows that they belong to
     for axis in range(2):
         low = window.extent[axis] - 1 - window.padding[axis][0]
         apart = (gradient.shape[1 + axis] - 1) * window.stride[axis] + 1
@@ -108,14 +108,14 @@ def images_gradient_batch_last(
 def kernel_gradient_batch_last(images: jax.Array, gradient: jax.Array, window: Window) -> jax.Array:
     """The gradient of a convolution's kernel, in batch-last layout, for a stride and a dilation of one.
 
-    It is XLA's convolution of the images with the output's gradient. Both are first cut into groups of neighbouring
-    columns that count as channels, because XLA:CPU gathers the patches of such a convolution once for each output, and
-    there are fewer outputs this way. Products of columns that are no kernel position apart are computed and not used.
+    This is XLA's convolution of the images with the output's gradient. Both are first cut into groups of neighbouring
+    columns that are used as channels: XLA:CPU gathers the patches of such a convolution once for each output, and with
+    the groups there are fewer outputs. Products of columns whose distance is no kernel position are computed, not used.
 
     Args:
       images: [N, H, W, C].
       gradient: [N, H', W', K], the gradient of the output.
-      window: its kernel and padding are used.
+      window: the window of the convolution, of which kernel and padding are used.
 
     Returns:
       [kernel height, kernel width, C, K].
@@ -124,7 +124,7 @@ def kernel_gradient_batch_last(images: jax.Array, gradient: jax.Array, window: W
     features, _, columns, _ = gradient.shape
     channels, width = images.shape[0], window.kernel[1]
     group = columns_at_once(columns)
-    seen = -(-(group + width - 1) // group)  # groups of image columns that one group of gradient columns sees
+    seen = -(-(group + width - 1) // group)  # groups of image columns for one group of gradient columns
     groups = columns // group
     (top, bottom), (left, _) = window.padding
     right = (groups + seen - 1) * group - images.shape[2] - left
@@ -135,7 +135,7 @@ def kernel_gradient_batch_last(images: jax.Array, gradient: jax.Array, window: W
         cut = array.reshape(channels, height, width // group, group, count).transpose(0, 3, 1, 2, 4)
         return cut.reshape(channels * group, height, width // group, count)
 
-    numbers = ("NHWC", "OHWI", "NHWC")  # the channels are the batch, the images the channels
+    numbers = ("NHWC", "OHWI", "NHWC")  # channels take the place of the batch, and images that of the channels
     products = lax.conv_general_dilated(
         columns_as_channels(images), columns_as_channels(gradient), (1, 1), "VALID", dimension_numbers=numbers
     ).reshape(channels, group, -1, seen, features, group)
@@ -146,14 +146,14 @@ def kernel_gradient_batch_last(images: jax.Array, gradient: jax.Array, window: W
 
 
 def columns_at_once(columns: int) -> int:
-    """How many neighbouring columns are computed together: a number near four that divides them all."""
+    """Number of neighbouring columns that are computed together: near four, and a divisor of all columns."""
     return next((group for group in (4, 5, 3, 2) if columns % group == 0), 1)
 
 
 def _wide_patches(images: jax.Array, window: Window) -> jax.Array:
-    """What groups of neighbouring columns see: their patches overlap, and are taken as one wide patch.
+    """The patches of groups of neighbouring columns; those of one group overlap, and are taken as one wide patch.
 
-    That is half the values of all patches. Horizontally for a stride and a dilation of one.
+    This holds about half as many values as separate patches. The horizontal stride and dilation must be one.
 
     Returns:
       [N, H', groups, values], one value for each (kernel row, column of the wide patch, channel).
@@ -175,9 +175,9 @@ def _wide_patches(images: jax.Array, window: Window) -> jax.Array:
 def im2col_columns(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Convolution as one product of the patches of groups of columns and the kernel, once for each column of a group.
 
-    Half of the products are with zeros; the patches are half as many, and are those that the kernel's gradient needs.
-    A pixel that is not finite makes its whole group not finite, because zero times infinity is not a number.
-    Horizontally for a stride and a dilation of one.
+    Half of the products are with zeros, but the patches hold half as many values, and the kernel's gradient needs the
+    same patches. A pixel that is not finite makes its whole group not finite, because zero times infinity is not a
+    number. The horizontal stride and dilation must be one.
 
     Args:
       images: [N, H, W, C].
@@ -201,7 +201,7 @@ def im2col_columns(images: jax.Array, kernel: jax.Array, window: Window) -> jax.
 def kernel_gradient_im2col_columns(images: jax.Array, gradient: jax.Array, window: Window) -> jax.Array:
     """The gradient of a kernel with few channels, as one product of the patches of groups of columns.
 
-    Horizontally for a stride and a dilation of one.
+    The horizontal stride and dilation must be one.
 
     Args:
       images: [N, H, W, C].
@@ -214,7 +214,7 @@ def kernel_gradient_im2col_columns(images: jax.Array, gradient: jax.Array, windo
     patches = _wide_patches(images, window)
     channels, (height, width) = images.shape[3], window.kernel
     group, features = gradient.shape[2] // patches.shape[2], gradient.shape[3]
-    # Both are [N, H', groups, values]; summed over all axes but the last, in the order in which they lie in memory.
+    # Both are [N, H', groups, values], and are summed over all axes but the last, in their order in memory.
     products = lax.dot_general(
         patches.reshape(-1, patches.shape[3]), gradient.reshape(-1, group * features), (((0,), (0,)), ((), ()))
     ).reshape(height, group + width - 1, channels, group, features)
@@ -269,7 +269,7 @@ def im2col(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     rows, columns = counts(images.shape[1:3], window.extent, window.stride)
     across = Window((1, window.kernel[1]), (1, window.stride[1]), dilation=(1, window.dilation[1]))
     down = Window((window.kernel[0], 1), (window.stride[0], 1), dilation=(window.dilation[0], 1))
-    # First the pixels of one kernel row side by side, once for all kernel rows: fewer and longer pieces to copy.
+    # First the pixels of one kernel row side by side, for all kernel rows at once: fewer and longer pieces to copy.
     shifted = [tap(images, (0, j), (images.shape[1], columns), across) for j in range(window.kernel[1])]
     images = jnp.concatenate(shifted, axis=3)
     patches = jnp.concatenate([tap(images, (i, 0), (rows, columns), down) for i in range(window.kernel[0])], axis=3)

@@ -40,7 +40,7 @@ def tap(images: jax.Array, position: Pair, size: tuple[int, ...], window: Window
       images: [N, H, W, C], already padded.
       position: (i, j) within the kernel.
       size: height and width of the output.
-      window: stride and dilation are used.
+      window: the sliding window, of which stride and dilation are used.
 
     Returns:
       [N, *size, C], same dtype.
@@ -50,14 +50,14 @@ def tap(images: jax.Array, position: Pair, size: tuple[int, ...], window: Window
     return lax.slice(images, (0, *start, 0), (images.shape[0], *stop, images.shape[3]), (1, *window.stride, 1))
 
 
-LARGE_KERNEL = 2**20  # weights; algorithms that are worth their price for large kernels alone start here
+LARGE_KERNEL = 2**20  # weights; some algorithms are faster for kernels of at least this size only
 
 
 def product(values: jax.Array, kernel: jax.Array) -> jax.Array:
     """Matrix product of a fully connected layer.
 
-    The gradient of a large kernel is written to come out as the kernel lies in memory, [M, K]. JAX's own comes out
-    [K, M], is summed over devices like that, and is read across its rows where the kernel is updated.
+    The gradient of a large kernel is computed in the kernel's own memory layout, [M, K]. JAX's gradient has the layout
+    [K, M]; it is summed over devices in that layout, and the update of the kernel must read it across its rows.
 
     Args:
       values: [N, M], floating.
@@ -73,7 +73,7 @@ _large_product = jax.custom_jvp(jnp.matmul)
 
 
 def _large_product_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
-    """The gradients that the tangent's transposes give lie in memory like what they are gradients of."""
+    """Output and tangent; the tangent's transposes give gradients in the memory layout of their arrays."""
     values, kernel = primals
 
     def of_values(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -97,13 +97,13 @@ _large_product.defjvp(_large_product_jvp, symbolic_zeros=True)
 def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, beta: float) -> jax.Array:
     """Divides each channel by (k + alpha * sum of the squares of `size` neighbouring channels) ** beta.
 
-    Computed in float32 whatever the input, as squares and powers lose too much in half precision.
+    It is computed in float32 for every input dtype, because squares and powers lose too much in half precision.
 
     Args:
       images: [N, H, W, C], floating.
       size: number of neighbouring channels, the channel itself in the middle (an even size has one more below).
       k: constant that keeps the divisor from zero.
-      alpha: weight of the sum of squares. PyTorch and Caffe divide theirs by `size`; the paper, and this, do not.
+      alpha: weight of the sum of squares. PyTorch and Caffe divide it by `size`; the paper and this function do not.
       beta: exponent.
 
     Returns:
@@ -118,7 +118,7 @@ def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, be
     channels = x.shape[-1]
     total = functools.reduce(jnp.add, [lax.slice_in_dim(squares, i, i + channels, axis=3) for i in range(size)])
     divisor = k + alpha * total
-    if beta == 0.75 and not is_plain():  # the paper's: two roots are cheaper than a power, whose gradient is another
+    if beta == 0.75 and not is_plain():  # the paper's exponent: two roots are cheaper than a power and its gradient
         root = lax.rsqrt(divisor)
         return (x * (root * jnp.sqrt(root))).astype(images.dtype)
     return (x * divisor**-beta).astype(images.dtype)

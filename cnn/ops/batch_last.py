@@ -1,9 +1,9 @@
 """Batches of images with few channels in batch-last layout, [C, H, W, N]: the batch is the contiguous axis in memory.
 
-In [N, H, W, C] with three channels the contiguous axis has three values, and what slides or pools over an image must
-shuffle vector registers. In batch-last layout one vector register holds one pixel and channel of 8 or 16 images.
+In [N, H, W, C] with three channels the contiguous axis has three values, and convolutions and pools must shuffle vector
+registers. In batch-last layout one vector register holds the same pixel and channel of 8 or 16 images.
 
-Functions that look at height and width alone (axes 1 and 2 of both layouts) work in both.
+Functions that act on height and width alone (axes 1 and 2 of both layouts) work in both.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ LEAST_IMAGES = 16
 
 
 def is_faster(images_shape: Sequence[int]) -> bool:
-    """Whether batch-last is the faster layout on CPU: few channels, images enough to fill vectors, and one device.
+    """Whether batch-last is the faster layout on CPU: few channels, enough images to fill vectors, and one device.
 
-    XLA's partitioner does not know a constraint on the layout: where a batch is split over several CPU devices it
-    gathers the whole batch on each of them. Within `jax.shard_map` each device has images of its own, and nothing is
-    gathered. Measured by `python -m benchmarks.ops`.
+    XLA's partitioner does not support a constraint on the layout: where a batch is split over several CPU devices, it
+    gathers the whole batch on each of them. Within `jax.shard_map` each device has its own images, and nothing is
+    gathered. benchmarks/results/ops.md has the measurements.
 
     Args:
       images_shape: (N, H, W, C).
@@ -37,9 +37,9 @@ def is_faster(images_shape: Sequence[int]) -> bool:
     return jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
-@jax.jit  # outside of any other jit a constraint on the layout takes JAX's own arrays only
+@jax.jit  # needed: outside of jit a constraint on the layout accepts JAX's own arrays only
 def to_batch_last(images: jax.Array) -> jax.Array:
-    """Lays a batch out batch-last, in memory too; free where it lies in memory like this already.
+    """Converts a batch to batch-last layout, in memory too; costs nothing if it has this layout in memory already.
 
     Args:
       images: [N, H, W, C].
@@ -51,7 +51,7 @@ def to_batch_last(images: jax.Array) -> jax.Array:
 
 
 def from_batch_last(images: jax.Array) -> jax.Array:
-    """The batch in the usual order of axes; whoever reads it decides how it lies in memory.
+    """Converts a batch back to the usual order of axes; the operation that reads it decides its layout in memory.
 
     Args:
       images: [C, H, W, N].
@@ -63,7 +63,7 @@ def from_batch_last(images: jax.Array) -> jax.Array:
 
 
 def in_batch_last(function: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    """Applies a function of height and width in batch-last layout where that is faster, and as usual elsewhere.
+    """Applies a function of height and width, in batch-last layout where that is faster and in the usual one elsewhere.
 
     Args:
       function: [any, H, W, any] -> [any, H', W', any], with the outer axes unchanged.
@@ -85,7 +85,7 @@ def add_bias(values: jax.Array, bias: jax.Array) -> jax.Array:
 
     Args:
       values: [N, ...], floating.
-      bias: of the shape of the last axes of the values.
+      bias: floating; its shape is that of the last axes of `values`, such as [C] for values [N, H, W, C].
 
     Returns:
       [N, ...], in the values' dtype.
@@ -106,8 +106,8 @@ class Arrangement(NamedTuple):
     """How a layer that works channel by channel should arrange its images.
 
     Attributes:
-      channel_axis: where the channels are once the images are arranged.
-      arrange, restore: there and back; both keep the values.
+      channel_axis: number of the axis of channels of the arranged images.
+      arrange, restore: functions that change images to the arrangement and back; both keep all values.
     """
 
     channel_axis: int
@@ -116,10 +116,10 @@ class Arrangement(NamedTuple):
 
 
 def arrangement(images_shape: Sequence[int]) -> Arrangement:
-    """The arrangement that is faster for images of a shape, on the platform that is in use.
+    """The faster arrangement for images of a given shape, on the platform in use.
 
-    Batch normalisation between layers that work in batch-last layout stays in it: converting there costs four
-    transposes in a step of training.
+    Batch normalisation between layers that work in batch-last layout stays in that layout: converting the images before
+    and after it would cost four transposes in each training step.
 
     Args:
       images_shape: (N, H, W, C), or any other shape.

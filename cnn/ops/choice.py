@@ -25,14 +25,14 @@ class Forward(Protocol):
 
 
 class Algorithm(NamedTuple):
-    """A way to compute a convolution, but for rounding the same values as XLA's.
+    """A way to compute a convolution; its values are those of XLA's convolution up to rounding.
 
     Attributes:
-      name: what tables and tests call it.
-      applies: whether it is to be used for the shapes, if no record before it is.
+      name: its name in tables and tests.
+      applies: whether it is used for the given shapes, unless an earlier record applies.
       forward: images, kernel, shapes -> the output.
-      everywhere: whether it is used on every platform; else on CPU alone.
-      workspace: how many values it holds beside input and output, for the whole batch.
+      everywhere: whether it is used on every platform; if not, on CPU only.
+      workspace: number of values that it holds beside input and output, for the whole batch.
     """
 
     name: str
@@ -56,9 +56,9 @@ def xla(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
 
 
 def extra_row(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
-    """XLA's convolution, of images with one more row of windows if they are not padded and have several channels.
+    """XLA's convolution; unpadded images with several channels get padding for one more row of windows.
 
-    XLA:CPU runs a convolution without any padding slower than one with some; the outputs of that row are dropped.
+    XLA:CPU runs a convolution with padding faster than one without; the outputs of the additional row are dropped.
     """
     if not shapes.unpadded or shapes.kernel[2] == 1:
         return xla(images, kernel, shapes)
@@ -69,31 +69,31 @@ def extra_row(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array
 
 
 def pad_channels(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
-    """XLA's convolution with channels of zeros up to a multiple of four."""
+    """XLA's convolution, with channels of zeros added up to a multiple of four."""
     more = -images.shape[3] % 4
     images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, more)))
     return extra_row(images, jnp.pad(kernel, ((0, 0), (0, 0), (0, more), (0, 0))), shapes)
 
 
 def _product(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
-    """One matrix product over the channels."""
+    """A 1x1 convolution as one matrix product over the channels."""
     pixels = images[:, :: shapes.window.stride[0], :: shapes.window.stride[1]]
     return lax.dot_general(pixels, kernel[0, 0], (((3,), (0,)), ((), ())))
 
 
 def _whole(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
-    """A fully connected layer."""
+    """A convolution whose kernel covers the whole image, as a fully connected layer."""
     flat = product(images.reshape(images.shape[0], -1), kernel.reshape(-1, kernel.shape[-1]))
     return flat.reshape(images.shape[0], 1, 1, -1)
 
 
 def windowed(function: Callable[..., jax.Array], **options: bool) -> Forward:
-    """A record's forward function from one that takes the window alone."""
+    """The forward function of a record, from a function that takes the window in place of all shapes."""
     return lambda images, kernel, shapes: function(images, kernel, shapes.window, **options)
 
 
 def _im2col_workspace(shapes: Shapes) -> int:
-    """Patches, taken apart and joined."""
+    """The values of all patches, twice: as slices, and joined."""
     size = [n + sum(padding) for n, padding in zip(shapes.images[1:3], shapes.window.padding, strict=True)]
     outputs = math.prod(counts(size, shapes.window.extent, shapes.window.stride))
     return 2 * shapes.images[0] * outputs * math.prod(shapes.kernel[:3])
@@ -149,7 +149,7 @@ def algorithm_for(shapes: Shapes) -> Algorithm:
     """The algorithm of a convolution: the first record that applies.
 
     Args:
-      shapes: of the convolution.
+      shapes: the shapes, window and groups of the convolution.
 
     Returns:
       The record.

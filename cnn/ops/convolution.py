@@ -1,7 +1,7 @@
 """Convolution, computed by the algorithm that is fastest for its shapes; images are [N, H, W, C] throughout.
 
-`convolution` is the entry; which algorithm computes it, and which its gradients, is said by the records of
-`cnn.ops.choice`. All give the same values but for rounding.
+`convolution` is the entry. The records of `cnn.ops.choice` decide which algorithm computes it, and those of
+`cnn.ops.gradients` which algorithms compute its gradients. All give the same values up to rounding.
 """
 
 import functools
@@ -34,20 +34,21 @@ def convolution(
       kernel: [kernel height, kernel width, C / groups, K], same dtype.
       window: kernel, stride, padding and dilation.
       groups: the channels are split into this many groups that do not see each other.
-      position_invariant: whether a value must be rounded in the same way wherever it stands, in an image of any size
-        and in any batch (`cnn.ops.shapes.Shapes`).
+      position_invariant: whether a value must be rounded in the same way at every position, in images of any size and
+        in any batch (`cnn.ops.shapes.Shapes`).
 
     Returns:
       [N, H', W', K], same dtype.
     """
-    # Winograd's sums of sums need the digits of single precision.
+    # Winograd's algorithm, which this rules out, adds sums of sums: half precision would lose too many digits.
     position_invariant = position_invariant or images.dtype != jnp.float32
     shapes = shapes_of(images.shape, kernel.shape, window, groups, position_invariant)
     if is_plain():
         return xla(images, kernel, shapes)
     algorithm = algorithm_for(shapes)
     if kernel.shape[-1] == 1 and algorithm.name in ("product", "im2col"):
-        # XLA's product with a vector sums the last rows in another order than the others; twice the vector does not.
+        # XLA sums the last rows of a product with a vector in another order than the other rows; with two equal columns
+        # in place of the vector it does not.
         return convolution(images, jnp.concatenate([kernel, kernel], axis=3), window)[..., :1]
     if algorithm.everywhere:
         return algorithm.forward(images, kernel, shapes)
@@ -63,24 +64,24 @@ def workspace(
     groups: int = 1,
     position_invariant: bool = True,
 ) -> int:
-    """Values that a float32 `convolution` holds beside input and output, on CPU.
+    """Number of values that a float32 `convolution` holds on CPU beside input and output.
 
     Args:
       images_shape: (N, H, W, C).
       kernel_shape: (kernel height, kernel width, C / groups, K).
       window: kernel, stride, padding and dilation.
       groups: how many groups of channels there are.
-      position_invariant: as for `convolution`.
+      position_invariant: whether values must be rounded in the same way at every position.
 
     Returns:
-      Their number, for the whole batch.
+      Number of values, for the whole batch.
     """
     shapes = shapes_of(images_shape, kernel_shape, window, groups, position_invariant)
     return 0 if is_plain() else algorithm_for(shapes).workspace(shapes)
 
 
 def _on_cpu(forward: Forward, images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
-    """A forward function on CPU, XLA's convolution elsewhere."""
+    """The given forward function on CPU, and XLA's convolution on other platforms."""
     if forward is xla:
         return xla(images, kernel, shapes)
     cpu, default = (functools.partial(function, shapes=shapes) for function in (forward, xla))
@@ -94,7 +95,7 @@ def _with_own_gradients(images: jax.Array, kernel: jax.Array, shapes: Shapes) ->
 
 
 def _jvp(shapes: Shapes, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
-    """The output as training computes it; its tangent is a convolution of each input's tangent with the other input."""
+    """The output as training computes it, and its tangent: each input's tangent convolved with the other input."""
     images, kernel = primals
     output = _on_cpu(training_forward(shapes, images.dtype), images, kernel, shapes)
     found = gradients_for(shapes)

@@ -1,6 +1,6 @@
 """Which algorithms compute the gradients of a convolution on CPU: records, of which the first that applies is used.
 
-The output, where a gradient is taken, may be computed otherwise than outside of one (`training_forward`).
+Where a gradient is taken, the output may be computed by another algorithm than at inference (`training_forward`).
 """
 
 import functools
@@ -14,7 +14,7 @@ from cnn.ops import algorithms, batch_last, winograd
 from cnn.ops.choice import Forward, algorithm_for, extra_row, pad_channels, windowed
 from cnn.ops.shapes import Shapes
 
-BATCH_PARTS = 4  # that "split_batch" splits a batch into
+BATCH_PARTS = 4  # number of parts that "split_batch" splits a batch into
 LEAST_IN_PART = 16  # images
 
 Compute = Callable[[jax.Array, jax.Array, Shapes], jax.Array]
@@ -23,12 +23,12 @@ Compute = Callable[[jax.Array, jax.Array, Shapes], jax.Array]
 def training_forward(shapes: Shapes, dtype: jnp.dtype) -> Forward:
     """How the output is computed where a gradient is taken.
 
-    XLA merges the loop of "direct_wide" into each loop that reads it. Training reads it several times, and would
-    compute it again each time; so training uses a product for several columns at once, or XLA's convolution.
+    XLA merges the loop of "direct_wide" into each loop that reads its output. Training reads the output several times
+    and would compute it again each time. Therefore training uses one product for several columns, or XLA's convolution.
 
     Args:
-      shapes: of the convolution.
-      dtype: of its values.
+      shapes: the shapes, window and groups of the convolution.
+      dtype: dtype of images and kernel.
 
     Returns:
       The forward function.
@@ -45,8 +45,8 @@ class Gradient(NamedTuple):
     """A way to compute the gradient of a convolution's images, or of its kernel, on CPU.
 
     Attributes:
-      name: what tables and tests call it.
-      applies: whether it is to be used for the shapes, if no record before it is.
+      name: its name in tables and tests.
+      applies: whether it is used for the given shapes, unless an earlier record applies.
       compute: (kernel, output's gradient, shapes) -> images' gradient, or (images, output's gradient, shapes) ->
         kernel's gradient.
     """
@@ -57,7 +57,7 @@ class Gradient(NamedTuple):
 
 
 def _images_gradient_of(forward: Forward) -> Compute:
-    """The images' gradient that follows from a forward function."""
+    """The gradient of the images as the transpose of a forward function."""
 
     def compute(kernel: jax.Array, gradient: jax.Array, shapes: Shapes) -> jax.Array:
         images = jax.ShapeDtypeStruct(shapes.images, kernel.dtype)
@@ -67,7 +67,7 @@ def _images_gradient_of(forward: Forward) -> Compute:
 
 
 def _kernel_gradient_of(forward: Forward) -> Compute:
-    """The kernel's gradient that follows from a forward function."""
+    """The gradient of the kernel as the transpose of a forward function."""
 
     def compute(images: jax.Array, gradient: jax.Array, shapes: Shapes) -> jax.Array:
         kernel = jax.ShapeDtypeStruct(shapes.kernel, images.dtype)
@@ -77,7 +77,7 @@ def _kernel_gradient_of(forward: Forward) -> Compute:
 
 
 def _split_batch(images: jax.Array, gradient: jax.Array, shapes: Shapes) -> jax.Array:
-    """The kernel's gradient by XLA's convolution, of parts of the batch one after another."""
+    """The kernel's gradient by XLA's convolution: the sum over parts of the batch, computed one after another."""
     part = shapes._replace(images=(shapes.images[0] // BATCH_PARTS, *shapes.images[1:]))
     pieces = zip(jnp.split(images, BATCH_PARTS), jnp.split(gradient, BATCH_PARTS), strict=True)
     of_part = _kernel_gradient_of(extra_row)
@@ -134,10 +134,10 @@ def gradients_for(shapes: Shapes) -> tuple[Gradient, Gradient] | None:
     """How the gradients of a convolution are computed on CPU.
 
     Args:
-      shapes: of the convolution.
+      shapes: the shapes, window and groups of the convolution.
 
     Returns:
-      For the images and for the kernel; None: those that follow from the algorithm itself.
+      The records for the images and for the kernel; None if JAX's derivatives of the forward algorithm are used.
     """
     if algorithm_for(shapes).name != "winograd":
         if shapes.groups > 1 or not shapes.slides or not shapes.covers_kernel:

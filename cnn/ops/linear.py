@@ -1,9 +1,9 @@
-"""Linear functions whose transpose is written by hand, and that can be differentiated in every way all the same.
+"""Linear functions with a hand-written transpose that still have all of JAX's derivatives.
 
-A `jax.custom_vjp` function has no forward-mode derivative, hence no `jax.jvp`, `jax.hessian` or `jax.linearize`. Here
-the derivative of a fast operation is instead a rule of `jax.custom_jvp` that gives the tangent as a linear function of
-the inputs' tangents; reverse mode transposes that function, and the transpose is where the fast gradient stands. JAX
-has `jax.custom_derivatives.linear_call` for it, which can neither be mapped by `jax.vmap` nor differentiated again.
+A `jax.custom_vjp` function has no forward-mode derivative, hence no `jax.jvp`, `jax.hessian` or `jax.linearize`.
+Therefore the operations of this package have `jax.custom_jvp` rules, which give the tangent as a linear function of the
+inputs' tangents. Reverse mode transposes that function, and `linear` lets the fast gradient be the transpose. JAX's own
+`jax.custom_derivatives.linear_call` can neither be mapped by `jax.vmap` nor differentiated again.
 """
 
 import functools
@@ -27,9 +27,9 @@ def linear(function: Function, transpose: Function, fixed: Sequence[jax.Array], 
     Args:
       function: (*fixed, value) -> array, linear in value; made of JAX's own operations, so that the derivative in the
         fixed arrays follows from it.
-      transpose: (*fixed, cotangent) -> array of the value's shape and dtype.
+      transpose: (*fixed, cotangent of the output) -> array of the value's shape and dtype.
       fixed: arrays in which the function need not be linear.
-      value: the array in which it is.
+      value: the array in which the function is linear.
 
     Returns:
       function(*fixed, value).
@@ -81,10 +81,10 @@ def _transpose(cotangent: Any, *arguments: Any, function: Function, transpose: F
 def _batch(
     arguments: Sequence[Any], dims: Sequence[int | None], *, function: Function, transpose: Function
 ) -> tuple[jax.Array, int]:
-    """Both functions mapped over the new axis; the transpose's cotangent has it in front, as has all that is mapped."""
+    """Both functions mapped over the new axis, which is the first axis of every mapped array and of the cotangent."""
     in_front = [a if d is None else jax.numpy.moveaxis(a, d, 0) for a, d in zip(arguments, dims, strict=True)]
     axes = [None if d is None else 0 for d in dims]
-    if axes[-1] is None:  # mapped by the fixed arrays alone; the value's cotangent must have the value's shape
+    if axes[-1] is None:  # only fixed arrays are mapped; the value's cotangent must have its shape
         size = next(a.shape[0] for a, d in zip(in_front, dims, strict=True) if d is not None)
         in_front[-1] = jax.numpy.broadcast_to(in_front[-1], (size, *in_front[-1].shape))
         axes[-1] = 0

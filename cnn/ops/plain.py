@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import jax
 
 CHOICES = ("fast", "plain")
-# A context of JAX's own: it is part of the keys under which `jax.jit` keeps programs, and each thread has its own.
+# A context variable of JAX: `jax.jit` compiles anew for each of its values, and each thread has its own value.
 _ops = jax.make_user_context("fast")
 
 
 @contextlib.contextmanager
 def use(choice: str) -> Iterator[None]:
-    """Computes with one choice of algorithms within a `with` block.
+    """Uses one choice of algorithms within a `with` block.
 
     Args:
       choice: "fast" (the algorithms of `cnn.ops`, where they are faster) or "plain" (XLA's own forms everywhere).
@@ -21,7 +21,7 @@ def use(choice: str) -> Iterator[None]:
       Nothing.
 
     Raises:
-      ValueError: for another choice.
+      ValueError: if the choice is unknown.
     """
     if choice not in CHOICES:
         raise ValueError(f"ops (={choice!r}) must be one of {', '.join(CHOICES)}")
@@ -32,8 +32,8 @@ def use(choice: str) -> Iterator[None]:
 def plain() -> contextlib.AbstractContextManager[None]:
     """XLA's own forms of every convolution, pool and product, within a `with` block: `with ops.plain(): ...`.
 
-    To compare with, and to rule the fast algorithms out where a number is doubted. A function under `jax.jit` that was
-    called before is traced again inside, and the other way round.
+    Use it to compare with the fast algorithms, or to rule them out where a result is in doubt. A function under
+    `jax.jit` that was called before the block is traced again inside it, and the other way round.
 
     Returns:
       A context manager.

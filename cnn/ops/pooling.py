@@ -20,7 +20,7 @@ from cnn.ops.plain import is_plain
 from cnn.ops.pooling_gradients import first_larger, fold_windows, max_with_own_gradient, seen, sum_with_own_gradient
 from cnn.windows import Pair, Window
 
-MOST_POSITIONS = 32  # of a window whose maximum is looked for one by one; likewise windows that see one pixel
+MOST_POSITIONS = 32  # most pixels of a window, and most windows over one pixel, that are combined one by one
 
 
 def _pad_for_pool(images: jax.Array, window: Window, size: Pair, value: float) -> jax.Array:
@@ -36,7 +36,7 @@ def _pad_for_pool(images: jax.Array, window: Window, size: Pair, value: float) -
 
 
 def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> np.ndarray:
-    """How many real (not padded) pixels each window holds: float32 [1, H', W', 1]."""
+    """Number of pixels of the image, without padding, in each window: float32 [1, H', W', 1]."""
     axes = []
     for axis in range(2):
         start = np.arange(size[axis])[:, None] * window.stride[axis] - window.padding[axis][0]
@@ -46,7 +46,7 @@ def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> np.
 
 
 def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Maximum over each window; padding never wins. Of equal maxima the first, row by row, has the gradient.
+    """Maximum over each window; padding never counts. Of equal maxima the first, row by row, receives the gradient.
 
     Args:
       images: [N, H, W, C], floating.
@@ -69,13 +69,14 @@ def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
 
 
 def _reduce(images: jax.Array, window: Window, start: float, combine: Any) -> jax.Array:
-    """XLA's own pooling."""
-    first = np.array(start, images.dtype)  # a constant, from which JAX knows which pool it is, and its derivative
+    """Pooling by XLA's `reduce_window`, for images that are padded already."""
+    # A NumPy constant: by it JAX recognises the kind of pool, and so its derivative.
+    first = np.array(start, images.dtype)
     return lax.reduce_window(images, first, combine, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
 
 
 def average_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Mean over the real pixels of each window (PyTorch: `count_include_pad=False`).
+    """Mean over the pixels of each window, without padding (PyTorch: `count_include_pad=False`).
 
     Args:
       images: [N, H, W, C], floating.
@@ -90,7 +91,7 @@ def average_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
 
 
 def sum_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Sum over each window, padding as zeros.
+    """Sum over each window; padding counts as zeros.
 
     Args:
       images: [N, H, W, C], floating.
@@ -116,7 +117,7 @@ def sum_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
 def n_max_pool(images: jax.Array, window: Window, size: Pair, n: int) -> jax.Array:
     """Mean of the n largest pixels of each window; n = 1 is max pooling, n = all of them is average pooling.
 
-    A window at the border that holds fewer than n real pixels gives the mean of those.
+    A window at the border with fewer than n pixels of the image gives the mean of those.
 
     Args:
       images: [N, H, W, C], floating.

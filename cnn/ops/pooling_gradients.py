@@ -1,7 +1,7 @@
 """Maxima and sums over windows, with gradients that compare and add whole arrays at once.
 
-Reverse mode gives each pixel the gradients of the windows that see it: all of them for a sum, for a maximum those whose
-largest pixel it is.
+Reverse mode gives each pixel the gradients of windows that contain it: of all of them for a sum, and for a maximum of
+those in which it is the largest.
 """
 
 import functools
@@ -20,7 +20,7 @@ from cnn.ops.basic import tap
 from cnn.ops.linear import linear
 from cnn.windows import Pair, Window, counts
 
-SMALL_MAP = 64  # pixels; see `_max_in_training`
+SMALL_MAP = 64  # most pixels of an output for which `_max_in_training` uses `reduce_window`
 
 
 def fold_windows(
@@ -30,14 +30,14 @@ def fold_windows(
     size: Pair,
     rows_first: bool = False,
 ) -> jax.Array:
-    """Combines the pixels of each window, first down the columns, then along the rows, or the other way round.
+    """Combines the pixels of each window, first along columns and then along rows, or in the other order.
 
     Args:
       combine: two arrays -> one, associative, such as `jnp.add`.
       images: [N, H, W, C], already padded.
-      window: kernel, stride and dilation are used.
+      window: the pooling window, of which kernel, stride and dilation are used.
       size: height and width of the output.
-      rows_first: whether each row is combined before the rows are.
+      rows_first: whether to combine along rows first.
 
     Returns:
       [N, *size, C], same dtype.
@@ -56,17 +56,16 @@ def fold_windows(
 
 @jax.custom_jvp
 def first_larger(first: jax.Array, second: jax.Array) -> jax.Array:
-    """The larger of two arrays, value by value; of equal ones the first has the gradient.
+    """The larger of two arrays, value by value; of equal values the first receives the gradient.
 
-    The gradient compares the two with each other, where JAX's own compares each with the larger. XLA may compute a
-    value in two places and round it in two ways: the larger one, computed elsewhere, then equals neither, and JAX's
-    gradient is lost.
+    This gradient compares the two values with each other, JAX's compares each of them with the maximum. XLA may compute
+    a value twice and round it in two ways. The maximum may then equal neither value, and JAX's gradient would be lost.
 
     Args:
       first, second: arrays of one shape and dtype.
 
     Returns:
-      An array of that shape and dtype.
+      An array of the same shape and dtype.
     """
     return jnp.maximum(first, second)
 
@@ -80,19 +79,19 @@ def _first_larger_jvp(
 
 
 def seen(window: Window, size: Pair) -> Pair:
-    """Height and width of the image that `size` windows see, pixels."""
+    """Height and width of the part of an image that `size` windows cover, pixels."""
     down, across = ((n - 1) * s + extent for n, s, extent in zip(size, window.stride, window.extent, strict=True))
     return down, across
 
 
 def _size(images: jax.Array, window: Window) -> Pair:
-    """How many windows, down and across, see the image."""
+    """Number of windows along height and width of an image."""
     return counts(images.shape[1:3], window.extent, window.stride)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_with_own_gradient(images: jax.Array, window: Window) -> jax.Array:
-    """Maximum over windows that together see the whole image.
+    """Maximum over windows that together cover the whole image.
 
     Args:
       images: [N, H, W, C], already padded; no pixel is left over behind the last window.
@@ -120,28 +119,27 @@ max_with_own_gradient.defjvp(_max_jvp, symbolic_zeros=True)
 def _max_in_training(images: jax.Array, window: Window) -> jax.Array:
     """The maximum as training computes it.
 
-    Small maps are most often flattened next. XLA:CPU makes one loop of slices, maximum and flattening, which it cannot
-    write with vector instructions; it leaves `reduce_window` by itself. In training only: at inference XLA hands
-    `reduce_window` together with the fully connected layers that follow to YNNPACK, and VGG-16 takes twice as long.
+    Small maps are usually flattened next. XLA:CPU fuses slices, maximum and flattening into one loop without vector
+    instructions, but keeps `reduce_window` separate. This is for training only: at inference XLA hands `reduce_window`
+    and the fully connected layers that follow to YNNPACK, and VGG-16 takes twice as long.
     """
     if math.prod(_size(images, window)) > SMALL_MAP or min(images.shape[0], images.shape[3]) == 1:
         return max_with_own_gradient(images, window)
-    lowest = np.array(
-        -np.inf, images.dtype
-    )  # a constant: JAX must see that this is a maximum to differentiate it again
+    # A NumPy constant: by it JAX recognises a maximum, which it must to differentiate it again.
+    lowest = np.array(-np.inf, images.dtype)
     return lax.reduce_window(images, lowest, lax.max, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
 
 
 def _positions(window: Window) -> list[tuple[int, Pair]]:
-    """The positions within the kernel, row by row, each with its number."""
+    """(number, (row, column)) of each position within the kernel, row by row."""
     return list(enumerate(itertools.product(range(window.kernel[0]), range(window.kernel[1]))))
 
 
 def _winners(images: jax.Array, window: Window) -> jax.Array:
-    """The number of the position that holds the maximum of its window, the first of equals.
+    """The number of the position that holds the maximum of each window, the first of equal ones.
 
-    Pixels are compared with each other and not with the maximum, which XLA may have computed elsewhere and rounded in
-    another way. There is a winner however XLA computes the values.
+    Pixels are compared with each other and not with the maximum, which XLA may have computed a second time and rounded
+    in another way. So every window has a winner.
     """
     size = _size(images, window)
     best = tap(images, (0, 0), size, window)
@@ -154,22 +152,22 @@ def _winners(images: jax.Array, window: Window) -> jax.Array:
 
 
 def _of_winners(winners: jax.Array, images: jax.Array, window: Window) -> jax.Array:
-    """The pixels of an image at the winners' positions."""
+    """The pixel of each window at the winner's position."""
     size = _size(images, window)
     terms = [jnp.where(winners == number, tap(images, place, size, window), 0) for number, place in _positions(window)]
     return functools.reduce(jnp.add, terms)
 
 
 def _to_winners(winners: jax.Array, gradient: jax.Array, window: Window) -> jax.Array:
-    """Each pixel's gradient: of the windows whose winner it is."""
+    """The gradient of each pixel: the sum over the windows whose winner it is."""
     return _to_pixels(gradient, window, winners)
 
 
 def _to_pixels(gradient: jax.Array, window: Window, winners: jax.Array | None = None) -> jax.Array:
-    """Gives each pixel the gradients of the windows that see it; with winners, of those whose winner it is.
+    """The gradient of each pixel: the sum over the windows that contain it, or, with winners, whose winner it is.
 
-    In blocks as large as the stride, whose pixels are seen by the same windows: the one that begins in the block and,
-    if windows overlap, some above it and left of it.
+    It is computed for blocks as large as the stride. A block can only lie in the window that begins in it and, if
+    windows overlap, in windows that begin in blocks above it and to the left.
     """
     (height, width), (down, across) = window.kernel, window.stride
     outer, rows, columns, inner = gradient.shape
@@ -181,7 +179,7 @@ def _to_pixels(gradient: jax.Array, window: Window, winners: jax.Array | None = 
     shape = (outer, rows + above, 1, columns + left, 1, inner)
     terms = []
     for i, j in itertools.product(range(above + 1), range(left + 1)):
-        # Which position of the window i blocks up and j to the left each pixel of a block is, if any.
+        # The position of each pixel of a block within the window that begins i blocks above and j blocks to the left.
         at_row, at_column = np.arange(down)[:, None] + i * down, np.arange(across) + j * across
         within = (at_row < height) & (at_column < width)
         place = slice(above - i, above - i + shape[1]), slice(left - j, left - j + shape[3])
@@ -198,7 +196,7 @@ def _to_pixels(gradient: jax.Array, window: Window, winners: jax.Array | None = 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def sum_with_own_gradient(images: jax.Array, window: Window) -> jax.Array:
-    """Sum over windows that together see the whole image.
+    """Sum over windows that together cover the whole image.
 
     Args:
       images: [N, H, W, C], already padded; no pixel is left over behind the last window.
@@ -227,10 +225,10 @@ sum_with_own_gradient.defjvp(_sum_jvp, symbolic_zeros=True)
 
 
 def _sum_in_training(images: jax.Array, window: Window) -> jax.Array:
-    """The sum as training computes it: on CPU the upper and the lower half, each by itself.
+    """The sum as training computes it: on CPU a concatenation of the upper and the lower half.
 
-    XLA:CPU merges a sum into each loop that reads it and computes it again there, as in one that changes the layout for
-    a convolution; a concatenation it computes once.
+    XLA:CPU merges a sum into each loop that reads it, for example one that changes the layout for a convolution, and
+    computes it again in each of them; a concatenation is computed once.
     """
     half = _size(images, window)[0] // 2
     if not half:

@@ -1,25 +1,25 @@
-"""What is known of a convolution before its values are: its shapes, and the questions that algorithms ask of them."""
+"""The shapes of a convolution, and the properties of them by which algorithms are chosen."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from cnn.windows import Window
 
-FEW_TERMS = 50  # that an output sums: kernel positions times channels
+FEW_TERMS = 50  # most terms of an output's sum, kernel positions times channels, for `has_few_terms`
 
 
 class Shapes(NamedTuple):
-    """A convolution without its values.
+    """The shapes, window and groups of a convolution.
 
     Attributes:
       images: (N, H, W, C).
       kernel: (kernel height, kernel width, C / groups, K).
       window: kernel, stride, padding and dilation.
       groups: how many groups of channels there are that do not see each other.
-      position_invariant: whether a value must be rounded in the same way wherever it stands, in an image of any size
-        and in any batch. Then, but for a kernel as large as its input or larger, the algorithm may depend on the kernel
-        alone: a part of an image gives a part of its map, to the bit. Matrix products of small kernels do not keep to
-        that, because XLA sums few rows in another order than many.
+      position_invariant: whether a value must be rounded in the same way at every position, in images of any size and
+        in any batch, so that a part of an image gives, to the bit, a part of the image's map. The algorithm may then
+        depend on the kernel only (except for a kernel that is at least as large as its input), and must not be a matrix
+        product of a small kernel, because XLA sums few rows in another order than many.
     """
 
     images: tuple[int, int, int, int]
@@ -40,13 +40,13 @@ class Shapes(NamedTuple):
 
     @property
     def is_thin(self) -> bool:
-        """Whether channels are so few that adding up shifted images beats XLA; more terms take long to compile."""
+        """Whether channels are so few that a sum of shifted images is faster than XLA; more terms compile slowly."""
         height, width, channels, features = self.kernel
         return self.slides and channels <= 8 and features <= 8 and height * width * channels <= 128
 
     @property
     def has_few_terms(self) -> bool:
-        """Whether an output sums so few terms that one loop over many features at once beats XLA."""
+        """Whether an output sums so few terms that one loop over many features at once is faster than XLA."""
         height, width, channels, features = self.kernel
         return self.slides and height * width * channels <= FEW_TERMS and features > 8
 
@@ -74,7 +74,7 @@ class Shapes(NamedTuple):
 
     @property
     def dense_columns(self) -> bool:
-        """Whether neighbouring outputs see neighbouring columns."""
+        """Whether horizontal stride and dilation are one, so that neighbouring outputs use neighbouring columns."""
         return self.window.stride[1] == self.window.dilation[1] == 1
 
 
@@ -85,7 +85,7 @@ def shapes_of(
     groups: int = 1,
     position_invariant: bool = True,
 ) -> Shapes:
-    """`Shapes` of shapes as arrays have them."""
+    """`Shapes` from the shapes of arrays: (N, H, W, C) and (kernel height, kernel width, C / groups, K)."""
     count, rows, columns, channels = images_shape
     height, width, depth, features = kernel_shape
     return Shapes(

@@ -1,7 +1,8 @@
 """Winograd's algorithm for a 3x3 convolution: outputs in tiles of 2x2, by 16 products instead of 36.
 
-A tile of 4x4 pixels, the kernel, and the 4x4 products of their transforms: out = A' (G k G' * B' d B) A, summed over
-channels between * and A. The products of all tiles are 16 matrix products of [tiles, C] and [C, K].
+With a tile d of 4x4 pixels and a kernel k, the 2x2 outputs are A' (G k G' * B' d B) A, where * multiplies the two 4x4
+transforms value by value and the products are summed over channels before A is applied. For all tiles these products
+are 16 matrix products of [tiles, C] and [C, K].
 
 Source: Winograd, "Arithmetic Complexity of Computations" (1980); Lavin, Gray, "Fast Algorithms for Convolutional Neural
 Networks" (2016), section 4.1: F(2x2, 3x3).
@@ -17,14 +18,14 @@ from jax import lax
 from cnn.ops.basic import pad
 from cnn.windows import Window
 
-LEAST_CHANNELS = 128  # in and out; with fewer, the transforms cost more than the products save
-LEAST_TILES = 256  # in a batch; with fewer, the kernel's transform does
-MOST_VALUES = 2**28  # of all transforms of a batch, float32: 1 GiB
+LEAST_CHANNELS = 128  # of input and output; with fewer, the transforms cost more than the products save
+LEAST_TILES = 256  # in a batch; with fewer, the transform of the kernel costs more than the products save
+MOST_VALUES = 2**28  # in all transforms of a batch, float32: 1 GiB
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)  # G
 
 
 def is_faster(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window) -> bool:
-    """Whether this algorithm is faster than XLA's convolution on CPU (`python -m benchmarks.ops` measures it).
+    """Whether this algorithm is faster than XLA's convolution on CPU (measured in benchmarks/results/ops.md).
 
     Args:
       images_shape: (N, H, W, C).
@@ -32,7 +33,7 @@ def is_faster(images_shape: Sequence[int], kernel_shape: Sequence[int], window: 
       window: kernel, stride, padding and dilation.
 
     Returns:
-      Whether it is.
+      True for wide 3x3 convolutions of stride 1 with enough tiles.
     """
     if window.kernel != (3, 3) or window.stride != (1, 1) or window.dilation != (1, 1):
         return False
@@ -44,14 +45,14 @@ def is_faster(images_shape: Sequence[int], kernel_shape: Sequence[int], window: 
 
 
 def tiles(images_shape: Sequence[int], window: Window) -> int:
-    """Tiles of 2x2 outputs in a batch.
+    """Number of tiles of 2x2 outputs in a batch.
 
     Args:
       images_shape: (N, H, W, C).
-      window: a 3x3 kernel, stride 1; its padding is used.
+      window: a window with a 3x3 kernel and stride 1, of which the padding is used.
 
     Returns:
-      Their number.
+      Number of tiles.
     """
     down, across = (
         -(-max(0, n + sum(padding) - 2) // 2) for n, padding in zip(images_shape[1:3], window.padding, strict=True)
@@ -60,17 +61,18 @@ def tiles(images_shape: Sequence[int], window: Window) -> int:
 
 
 def workspace(images_shape: Sequence[int], kernel_shape: Sequence[int], window: Window) -> int:
-    """Values held beside input and output: what XLA's compiler was seen to hold at once, and a little more.
+    """Number of values held beside input and output: what XLA holds at once in practice, and a little more.
 
-    The products of all tiles; of their pixels' transforms one row of four; the kernel's twice, as it is laid out anew.
+    These are the products of all tiles, one row of four of their pixels' transforms, and twice the kernel's transform,
+    because its layout is changed.
 
     Args:
       images_shape: (N, H, W, C).
       kernel_shape: (3, 3, C, K).
-      window: its padding is used.
+      window: the window of the convolution, of which the padding is used.
 
     Returns:
-      Their number, for the whole batch.
+      Number of values, for the whole batch.
     """
     channels, features = kernel_shape[2:]
     return tiles(images_shape, window) * (16 * features + 4 * channels) + 2 * 16 * channels * features
@@ -79,12 +81,12 @@ def workspace(images_shape: Sequence[int], kernel_shape: Sequence[int], window: 
 def convolution(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Cross-correlation with a 3x3 kernel, stride 1, zero padding.
 
-    Outputs at even and odd places are rounded differently; all lie within some 1e-6 of the largest.
+    Outputs at even and odd places are rounded differently; all are exact within about 1e-6 of the largest output.
 
     Args:
       images: [N, H, W, C], float32.
       kernel: [3, 3, C, K], float32.
-      window: its padding is used.
+      window: the window of the convolution, of which the padding is used.
 
     Returns:
       [N, H', W', K].
@@ -95,7 +97,7 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Arr
     (top, bottom), (left, right) = window.padding
     images = pad(images, ((top, bottom + rows % 2), (left, right + columns % 2)), "zero")
     weights = jnp.einsum("ai,bj,ijck->abck", _KERNEL, _KERNEL, kernel)
-    # m[i][j]: [N, down, across, K], the product of all tiles' pixels (i, j), transformed, and the kernel's.
+    # m[i][j]: [N, down, across, K], the product of value (i, j) of all tiles' transforms and of the kernel's.
     m = [
         [lax.dot_general(v, weights[i, j], (((3,), (0,)), ((), ()))) for j, v in enumerate(_of_pixels(row, 2, across))]
         for i, row in enumerate(_of_pixels(images, 1, down))
@@ -107,18 +109,18 @@ def convolution(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Arr
 
 
 def _of_pixels(images: jax.Array, axis: int, count: int) -> list[jax.Array]:
-    """B': four sums of the four pixels of each tile, along one axis; tiles overlap by two."""
+    """Applies B' along one axis: four sums of the four pixels of each tile; tiles overlap by two pixels."""
     a, b, c, d = (lax.slice_in_dim(images, i, i + 2 * count - 1, 2, axis) for i in range(4))
     return [a - c, b + c, c - b, b - d]
 
 
 def _of_products(m: Sequence[jax.Array]) -> list[jax.Array]:
-    """A': the two outputs of each tile along one axis."""
+    """Applies A' along one axis: the two outputs of each tile."""
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
 def images_gradient(gradient: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The gradient of the images: a convolution of the output's gradient with the kernel turned by half a turn.
+    """The gradient of the images: a convolution of the output's gradient with the kernel rotated by 180 degrees.
 
     Args:
       gradient: [N, H', W', K], the gradient of the output.

@@ -1,7 +1,7 @@
 """Views of an image for a net with a fixed window: the whole image resized, and crops, upright or mirrored.
 
-A place is (y, x, mirrored): the upper left corner of a window in pixels of the image, and 1 where the view is mirrored
-left to right, else 0. Places are plain numbers: they are laid out, counted and tested without any image.
+A place is (y, x, mirrored): the upper left corner of a window in pixels of the image, and 1 if the view is mirrored
+left to right, otherwise 0. Places are numbers only, so that they can be computed, counted and tested without any image.
 
 Source: Krizhevsky et al. (2012), section 4.1 (ten crops); Simonyan, Zisserman (2014), section 3.2 (multi-crop).
 """
@@ -19,14 +19,14 @@ Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 def resize(images: jax.Array, window: Sequence[int]) -> jax.Array:
-    """The whole image at the window's size: bicubic, antialiased; the aspect ratio becomes the window's.
+    """The whole image resized to the window, bicubic and antialiased; it takes on the window's aspect ratio.
 
     Args:
-      images: floating [N, H, W, C], in [0, 1].
-      window: (height, width), pixels.
+      images: floating [N, H, W, C], pixel values in [0, 1].
+      window: (height, width) of the window, pixels.
 
     Returns:
-      [N, 1, height, width, C], clipped to [0, 1], as overshoots of the kernel are in 8-bit pictures.
+      floating [N, 1, height, width, C], clipped to [0, 1], because 8-bit pictures cannot hold the kernel's overshoots.
     """
     shape = (images.shape[0], *window, images.shape[3])
     return jnp.clip(jax.image.resize(images, shape, "cubic", antialias=True), 0, 1)[:, None]
@@ -36,8 +36,8 @@ def centre_crop(images: jax.Array, window: Sequence[int]) -> jax.Array:
     """The centre of an image; where two places are equally central, the upper left one.
 
     Args:
-      images: [N, H, W, C].
-      window: (height, width), pixels.
+      images: pixels of any dtype, [N, H, W, C].
+      window: (height, width) of the window, pixels.
 
     Returns:
       [N, 1, height, width, C].
@@ -51,11 +51,11 @@ def centre_crop(images: jax.Array, window: Sequence[int]) -> jax.Array:
 def ten_crops(images: jax.Array, window: Sequence[int]) -> jax.Array:
     """The four corners and the centre of an image, and these five mirrored left to right.
 
-    A mirrored digit is no digit, or another one; the protocol is kept as it was published.
+    For digits mirroring makes no sense, as a mirrored digit is another or none; the protocol is used as published.
 
     Args:
-      images: [N, H, W, C].
-      window: (height, width), pixels.
+      images: pixels of any dtype, [N, H, W, C].
+      window: (height, width) of the window, pixels.
 
     Returns:
       [N, 10, height, width, C]: top left, top right, bottom left, bottom right, centre, and their mirror images.
@@ -69,16 +69,16 @@ def ten_crops(images: jax.Array, window: Sequence[int]) -> jax.Array:
 
 
 def multi_crop(images: jax.Array, window: Sequence[int], count: int, flip: bool = False) -> jax.Array:
-    """Crops on a regular grid from corner to corner, optionally each of them mirrored too.
+    """Crops on a regular grid from corner to corner, and optionally the mirror image of each.
 
     Args:
-      images: [N, H, W, C].
-      window: (height, width), pixels.
-      count: places along each axis; 5 with `flip` gives the VGG paper's 50 crops for each scale.
+      images: pixels of any dtype, [N, H, W, C].
+      window: (height, width) of the window, pixels.
+      count: number of places along each axis; 5 with `flip` gives the VGG paper's 50 crops for each scale.
       flip: whether to add the mirror images.
 
     Returns:
-      [N, V, height, width, C], the places of `regular_places`, then (`flip`) their mirror images.
+      [N, V, height, width, C]: the V crops of `regular_places`, followed with `flip` by their mirror images.
 
     Raises:
       GeometryError: if the window is larger than the image.
@@ -93,7 +93,7 @@ def centre_place(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
 
     Args:
       size: (H, W) of the image, pixels.
-      window: (height, width), pixels.
+      window: (height, width) of the window, pixels.
 
     Returns:
       int64 [1, 3], (y, x, mirrored).
@@ -110,7 +110,7 @@ def ten_places(size: Sequence[int], window: Sequence[int]) -> np.ndarray:
 
     Args:
       size: (H, W) of the image, pixels.
-      window: (height, width), pixels.
+      window: (height, width) of the window, pixels.
 
     Returns:
       int64 [10, 3], (y, x, mirrored), in the order of `ten_crops`.
@@ -132,7 +132,7 @@ def regular_places(size: Sequence[int], window: Sequence[int], count: int) -> np
 
     Args:
       size: (H, W) of the image, pixels.
-      window: (height, width), pixels.
+      window: (height, width) of the window, pixels.
       count: number of places along each axis, at least 1.
 
     Returns:
@@ -157,10 +157,10 @@ def mirrored(places: np.ndarray) -> np.ndarray:
     """The same windows, mirrored left to right.
 
     Args:
-      places: [V, 3], (y, x, mirrored).
+      places: int [V, 3], (y, x, mirrored).
 
     Returns:
-      [V, 3]: upright views become mirrored ones, and mirrored ones upright.
+      int [V, 3]: upright views become mirrored ones, and mirrored ones upright.
     """
     return np.stack([places[:, 0], places[:, 1], 1 - places[:, 2]], axis=1)
 
@@ -169,12 +169,12 @@ def cut(images: Array, places: np.ndarray, window: Sequence[int]) -> Array:
     """Cuts the same views out of every image.
 
     Args:
-      images: [N, H, W, C].
-      places: int [V, 3], (y, x, mirrored), inside the images.
+      images: pixels of any dtype, [N, H, W, C].
+      places: int [V, 3], (y, x, mirrored); all windows lie inside the images.
       window: (height, width), pixels.
 
     Returns:
-      [N, V, height, width, C]; a NumPy array if the images are one, else an array on their device.
+      [N, V, height, width, C]; a NumPy array if `images` is one, otherwise a JAX array on the same device.
     """
     crops = []
     for y, x, is_mirrored in places.tolist():
@@ -189,7 +189,7 @@ def scaled_size(size: Sequence[int], shortest: int) -> Pair:
 
     Args:
       size: (H, W), pixels.
-      shortest: the test scale Q, which is the length of the shortest side, pixels.
+      shortest: the test scale Q: the length that the shortest side gets, pixels.
 
     Returns:
       (height, width), pixels.
@@ -197,7 +197,7 @@ def scaled_size(size: Sequence[int], shortest: int) -> Pair:
     Source: Simonyan, Zisserman (2014), section 3.2, "rescaled to a pre-defined smallest image side, denoted as Q".
     """
     least = min(size)
-    # In integers: halves are rounded up on every machine.
+    # Computed in integers, so that halves are rounded up on every machine.
     height, width = ((2 * side * shortest + least) // (2 * least) for side in size)
     return height, width
 

@@ -1,17 +1,17 @@
 """One engine for all protocols: images classified by every combination of methods, scales, mirroring and averaging.
 
-A protocol is a list of `Combination`s; the scenes (`cnn.protocols.on_scenes`) and the VGG paper's protocol
-(`cnn.protocols.vgg`) are two of them. `classify` looks at every image once with each method, scale and mirroring that
-any combination needs, combines the scores, and measures what each look costs.
+A protocol is a list of `Combination`s. There are two: that of scenes (`cnn.protocols.on_scenes`) and that of the VGG
+paper (`cnn.protocols.vgg`). A *look* is one method applied to an image at one scale, upright or mirrored. `classify`
+computes every look that any combination needs once, combines the scores, and measures the cost of each look.
 
-What is averaged. At one scale, and of one orientation, a method gives an image one or more windows' scores; they become
-one vector by `cnn.protocols.methods.pooled`. The vectors of the upright and the mirrored image, of all scales, and of
-several methods are then combined, each with the same weight however many windows it had.
+What is averaged: a look gives scores of one or more windows, which `cnn.protocols.methods.pooled` averages to one
+vector. The vectors of the upright and the mirrored image, of all scales, and of several methods are then combined, each
+with the same weight, however many windows it had.
 
-What is computed. Images are resized on the host (Pillow's bicubic, antialiased, as for training). The dense run of a
-net without padding sees images of similar shape on one canvas with zeros at the far sides, and only the windows inside
-an image count: the same scores with few compilations. In a padded net a window sees what lies beyond it, so its images
-are grouped by their exact size (`cnn.protocols.labelled_images.groups`).
+How it is computed: images are resized on the host (by Pillow, bicubic and antialiased, as for training). For a net
+without padding, images of similar shape are placed on canvases of one size, with zeros at the lower and right sides,
+and only the windows inside an image count; this gives the same scores with few compilations. In a padded net a window
+sees what lies beyond it, so images are grouped by their exact size (`cnn.protocols.labelled_images.groups`).
 """
 
 import functools
@@ -41,11 +41,11 @@ class Combination(NamedTuple):
     """What the scores of one row of a table are made from.
 
     Attributes:
-      scales: shortest sides Q of the resized image, pixels; averaged over.
-      methods: the methods averaged over.
-      flip: whether mirrored images are averaged in.
-      averaging: how the scores of windows, and of looks, become one: "probabilities", "logits", "max", or "none" for a
-        single window.
+      scales: shortest sides Q of the resized image, pixels; scores are averaged over them.
+      methods: the methods whose scores are averaged.
+      flip: whether scores of mirrored images are averaged in.
+      averaging: how the scores of windows, and of looks, are combined to one: "probabilities", "logits", "max", or
+        "none" for a single window.
     """
 
     scales: tuple[int, ...]
@@ -55,7 +55,7 @@ class Combination(NamedTuple):
 
     @property
     def looks(self) -> list[Look]:
-        """The looks combined, all of the same weight."""
+        """The looks that are combined, all with the same weight."""
         return [
             (scale, method.name, mirror)
             for scale, method in itertools.product(self.scales, self.methods)
@@ -64,24 +64,24 @@ class Combination(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The names of the methods."""
+        """The names of the methods, joined by " + "."""
         return " + ".join(method.name for method in self.methods)
 
     @property
     def context(self) -> str:
-        """The contexts of the methods, "crop+image" where they differ."""
+        """The context of the methods; "crop+image" if they have different ones."""
         return "+".join(sorted({method.context for method in self.methods}))
 
 
 class Cost(NamedTuple):
-    """What one image costs.
+    """The cost of classifying one image.
 
     Attributes:
-      windows: number of windows, the mean over images.
-      multiply_adds: the mean over images.
+      windows: number of windows, mean over images.
+      multiply_adds: number of multiply-adds, mean over images.
       crop_multiply_adds: multiply-adds of the same windows cut out one by one.
-      seconds: from resized uint8 pixels to scores, compiled, without their averaging.
-      crop_seconds: time of the same windows cut out one by one; where it was not measured, `seconds`.
+      seconds: time of compiled code from resized uint8 pixels to scores, without averaging.
+      crop_seconds: time for the same windows cut out one by one; equal to `seconds` if it was not measured.
     """
 
     windows: float
@@ -92,12 +92,12 @@ class Cost(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one combination did.
+    """The result of one combination.
 
     Attributes:
-      combination: the combination.
-      ranks: how many classes score above the label's, int [N]; 0 is correct (`cnn.training.evaluate.rank`).
-      cost: the sum of its looks' costs. Looks are measured upright; a mirrored one counts as much again.
+      combination: the combination of scales, methods, mirroring and averaging.
+      ranks: number of classes that score above the label, int64 [N]; 0 is correct (`cnn.training.evaluate.rank`).
+      cost: sum of the costs of its looks. Only upright looks are measured; a mirrored one is assumed to cost the same.
     """
 
     combination: Combination
@@ -108,10 +108,10 @@ class Outcome(NamedTuple):
         """A fraction of the images and its 95 % interval.
 
         Args:
-          hits: the images to count, bool [N].
+          hits: which images are counted, bool [N].
 
         Returns:
-          (fraction, low, high).
+          The fraction, and the lower and upper end of its interval.
         """
         count = int(hits.sum())
         return count / len(hits), *measuring.wilson(count, len(hits))
@@ -121,11 +121,11 @@ class Classified(NamedTuple):
     """What `classify` returns.
 
     Attributes:
-      outcomes: one for each combination.
-      agreement: the compared dense method against the same windows cut out one by one: over all images where these
-        crops are one of the methods, else over the timed images.
-      timing_images: number of images timed, as one batch.
-      timing_sizes: their canvas at each scale, pixels.
+      outcomes: one outcome for each combination.
+      agreement: difference between the compared dense method and the same windows cut out one by one: over all images
+        if these crops are one of the methods, otherwise over the timed images.
+      timing_images: number of images in the one batch that was timed.
+      timing_sizes: (height, width) of the canvas of the timed images at each scale, pixels.
     """
 
     outcomes: list[Outcome]
@@ -144,24 +144,24 @@ def classify(
     timing_images: int,
     progress: Progress | None = None,
 ) -> Classified:
-    """Classifies images by every combination, and measures what each costs.
+    """Classifies images by every combination, and measures the cost of each.
 
     Times are of compiled code in its steady state (`cnn.protocols.measuring.median_seconds`), on one batch.
 
     Args:
       run: a trained net; its image shape is the window.
-      tested: the images.
+      tested: the labelled images.
       combinations: the combinations to measure.
       compared: the dense method whose scores are compared with the same windows as crops (its `as_crops`).
-      batch_size: images in one call to the device; changes time and memory, not the result.
-      timing_images: images timed, as one batch; at most those of the largest group are.
-      progress: says what is being done; None: nothing is said.
+      batch_size: number of images in one call to the device; changes time and memory, not the result.
+      timing_images: number of images in the one batch that is timed, at most as many as the largest group has.
+      progress: reports the stages of the work; None: nothing is printed.
 
     Returns:
-      The `Classified`.
+      Outcomes, agreement and what was timed.
 
     Raises:
-      GeometryError: if an image is smaller than the window, or the net cannot slide.
+      GeometryError: if an image is smaller than the window, or a layer of the net cannot slide.
     """
     progress = progress or Progress(shown=False)
     plan = _plan(combinations, compared)
@@ -196,12 +196,12 @@ def classify(
 
 
 class _Plan(NamedTuple):
-    """What some combinations need to be computed.
+    """Everything that a list of combinations needs, without repeats.
 
     Attributes:
-      scales: ascending.
-      methods: (scale, name) -> method.
-      averagings: look -> the averagings that are needed of it.
+      scales: shortest sides of the resized images, pixels, ascending.
+      methods: from (scale, name) to the method.
+      averagings: from each look to the averagings that are needed of it.
       compared: the dense method that is compared with its crops.
     """
 
@@ -212,7 +212,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(combinations: Sequence[Combination], compared: Method) -> _Plan:
-    """What the combinations need, everything once."""
+    """Collects the scales, methods and averagings of all combinations."""
     scales = sorted({scale for combination in combinations for scale in combination.scales})
     ways: dict[tuple[int, str], Method] = {}
     averagings: dict[Look, list[str]] = {}
@@ -226,14 +226,14 @@ def _plan(combinations: Sequence[Combination], compared: Method) -> _Plan:
 
 
 def _split(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    """Parts of at most `size` indices."""
+    """Splits indices into parts of at most `size`."""
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def _resized_batches(
     tested: Pictures, indices: np.ndarray, scales: Sequence[int], canvases: Sequence[Pair], size: int
 ) -> dict[int, Batch]:
-    """The same images with their shortest side at each scale, by scale."""
+    """The images resized to each scale, as one `Batch` for each scale."""
 
     def at_each_scale(index: int) -> list[np.ndarray]:
         image = tested.read(index)
@@ -254,10 +254,10 @@ def _look(
     differences: list[MapDifference],
     progress: Progress,
 ) -> dict[tuple[Look, str], np.ndarray]:
-    """Scores [n, K] of a batch by (look, averaging).
+    """Averaged scores [n, K] of a batch by (look, averaging).
 
-    Adds windows and multiply-adds to `totals`, and where both the compared method and its crops are looked at, how far
-    they are apart to `differences`.
+    Adds the windows and multiply-adds of upright looks to `totals` and, if both the compared method and its crops are
+    among the looks, their difference to `differences`.
     """
     vectors: dict[tuple[Look, str], np.ndarray] = {}
     maps: dict[tuple[int, str], np.ndarray] = {}
@@ -279,17 +279,17 @@ def _look(
 
 
 def _pair(compared: Method) -> tuple[str, str]:
-    """Names of a dense method's crops and of itself."""
+    """The names of a dense method's crops and of the dense method."""
     return _crops_of(compared).name, compared.name
 
 
 def _crops_of(method: Method) -> Method:
-    """The method that cuts the same windows out one by one; crops are their own."""
+    """The method that cuts the same windows out one by one; for crops, the method itself."""
     return method.as_crops or method
 
 
 def _difference(compared: Method, batch: Batch) -> MapDifference:
-    """How far a dense method is from its crops on one batch."""
+    """The difference between a dense method and its crops on one batch."""
     by_crops, by_pass = (method.scores(batch, False).scores for method in (_crops_of(compared), compared))
     return measuring.map_difference(np.asarray(by_crops), np.asarray(by_pass))
 
@@ -301,10 +301,10 @@ def _costs(
     means: Mapping[tuple[int, str], np.ndarray],
     progress: Progress,
 ) -> dict[tuple[int, str], Cost]:
-    """What each method costs at each scale, upright, by (scale, name); `means`: its windows and multiply-adds."""
+    """The cost of each method at each scale by (scale, name); `means` holds its mean windows and multiply-adds."""
     calls: dict[tuple[int, str], Callable[[], Any]] = {}
     for (scale, _), method in plan.methods.items():
-        for each in (method, _crops_of(method)):  # equal names are one call
+        for each in (method, _crops_of(method)):  # methods of the same name are timed once
             calls[scale, each.name] = functools.partial(_wait, each, shown[scale])
     images = len(next(iter(shown.values())).images)
     progress.stage(f"timing {len(calls)} methods on a batch of {images}", 1 + measuring.TIMING_ROUNDS)

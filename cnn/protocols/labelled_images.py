@@ -1,7 +1,7 @@
-"""Labelled pictures of any sizes, for the test protocols: read when needed, grouped by size, laid on canvases.
+"""Labelled pictures of any sizes for the test protocols: read when needed, grouped by size, placed on canvases.
 
-A canvas is an array of zeros with an image at its upper left. Images of different sizes on canvases of one size share a
-compilation. Nothing is cropped, and images are resized only to the scale that was asked for.
+A canvas is an array of zeros with an image in its upper left corner. With canvases of one size, one compiled program
+serves images of different sizes. Images are never cropped, and are resized only to the scale of the protocol.
 """
 
 import io
@@ -21,17 +21,17 @@ from cnn.protocols import crops
 from cnn.runs.checkpoint import Run
 from cnn.windows import Pair
 
-ASPECT_STEP = 1.25  # largest ratio of two aspect ratios that share a canvas
+ASPECT_STEP = 1.25  # largest ratio between the aspect ratios of images in one group
 
 
 class Pictures(NamedTuple):
     """Labelled images that are read one by one.
 
     Attributes:
-      name: a description, for the record.
-      sizes: (H, W) of each, pixels.
-      labels: index of each image's class among the run's classes, int64 [N].
-      read: index -> uint8 [H, W, C]; may be called from several threads.
+      name: a description of the set, for reports.
+      sizes: (H, W) of each image, pixels.
+      labels: index of each image's class among the classes of the run, int64 [N].
+      read: function from an image's index to its pixels, uint8 [H, W, C]; may be called from several threads.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Pictures(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Pictures that go through the net together.
+    """Pictures that are run through the net together.
 
     Attributes:
-      indices: indices of the pictures, ascending.
-      canvases: (H, W) for each scale, pixels, at least as large as each of the resized pictures.
+      indices: indices of the pictures, ascending, int64 [n].
+      canvases: (H, W) of the canvas at each scale, pixels; at least as large as each of the resized pictures.
     """
 
     indices: np.ndarray
@@ -56,9 +56,9 @@ def from_arrays(name: str, array: np.ndarray, labels: np.ndarray) -> Pictures:
     """Makes `Pictures` from an array.
 
     Args:
-      name: for the record.
-      array: uint8 [N, H, W, C].
-      labels: integer [N].
+      name: a description of the set, for reports.
+      array: pixels of the images, uint8 [N, H, W, C].
+      labels: class of each image, integer [N].
 
     Returns:
       The pictures.
@@ -68,19 +68,19 @@ def from_arrays(name: str, array: np.ndarray, labels: np.ndarray) -> Pictures:
 
 
 def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, channels: int) -> Pictures:
-    """Makes `Pictures` from files; only their headers are read now.
+    """Makes `Pictures` from files; at first only their headers are read.
 
     Args:
-      name: for the record.
-      files: paths, or the contents of files.
-      labels: integer [N].
+      name: a description of the set, for reports.
+      files: paths (str) or contents (bytes) of the files.
+      labels: class of each image, integer [N].
       channels: 1 to read the files as grey images, 3 as RGB.
 
     Returns:
       The pictures.
 
     Raises:
-      DataError: naming a file that cannot be read.
+      DataError: if a file cannot be read; names it.
     """
 
     def opened(index: int) -> str | io.BytesIO:
@@ -97,21 +97,23 @@ def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, chan
 
 
 def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
-    """Loads the pictures that a run is tested on, whole and at their own sizes.
+    """Loads the pictures that a run is tested on, uncropped and in their original sizes.
 
     Args:
       run: a trained net.
-      source: a data set that `cnn.data.load` knows, or a folder root/<class>/*.jpg or png whose directories have the
-        names of the run's classes (some may be missing); None: the data set that the run was trained on.
-      split: "validation" or "test" of a data set; a folder has none.
+      source: name of a data set that `cnn.data.load` knows, or path of a folder root/<class>/*.jpg or png whose
+        directories have the names of the run's classes (some may be missing); None: the data set that the run was
+        trained on.
+      split: split of a data set, "validation" or "test"; ignored if `source` is the path of a folder.
 
     Returns:
-      The pictures, with labels that index the run's classes. "digits" and "fake" are made at the size of the run's
-      config; all others are read as they are stored, also where the run was trained on resized ones.
+      The pictures, with labels that are indices of the run's classes. "digits" and "fake" are made in the image size of
+      the run's config; all other pictures are read in the size in which they are stored, even if the run was trained on
+      resized ones.
 
     Raises:
-      DataError: (a ValueError) if the data cannot be found, has no examples, or does not fit the run's channels or
-        classes.
+      DataError: if the data cannot be found, has no examples, or does not fit the run's channels or classes. It is a
+        `ValueError`.
     """
     config: Any = run.config.data
     name: str = source or config.name
@@ -150,14 +152,14 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
 
 
 def take(pictures: Pictures, count: int) -> Pictures:
-    """Some of the pictures, evenly spread over all of them; those of a folder are ordered by class.
+    """Selects pictures at even distances, so that a folder, which is ordered by class, keeps pictures of all classes.
 
     Args:
       pictures: N pictures.
-      count: how many to take; all, if above N.
+      count: number of pictures to select; if it is above N, all are selected.
 
     Returns:
-      The pictures i * N // count.
+      The pictures with the indices i * N // count, for i from 0 to count - 1.
 
     Raises:
       ValueError: if the count is below 1.
@@ -177,19 +179,20 @@ def take(pictures: Pictures, count: int) -> Pictures:
 
 
 def groups(sizes: Sequence[Pair], scales: Sequence[int], exact: bool) -> list[Group]:
-    """Sorts pictures into groups, to compile for few sizes.
+    """Sorts pictures into groups, so that programs are compiled for few sizes.
 
-    Exact groups hold pictures whose resized sizes are the same at every scale, and canvases of these sizes. The others
-    hold pictures of one orientation whose aspect ratios are within `ASPECT_STEP` of each other; a canvas is as large as
-    the largest of them. Their number grows with the logarithm of the most extreme aspect ratio.
+    An exact group holds pictures whose resized sizes are equal at every scale; its canvases have these sizes. Other
+    groups hold pictures of one orientation whose aspect ratios differ at most by the factor `ASPECT_STEP`; their
+    canvases are as large as the largest picture, and their number grows with the logarithm of the most extreme aspect
+    ratio.
 
     Args:
       sizes: (H, W) of each picture, pixels.
-      scales: shortest sides to resize to, pixels.
-      exact: whether canvases must have the very size of the pictures on them.
+      scales: lengths that the shortest side is resized to, pixels.
+      exact: whether canvases must have the same size as the pictures on them.
 
     Returns:
-      Groups, the largest first; each picture is in one of them.
+      The groups, the one with most pictures first; each picture is in one group.
     """
     scaled = [tuple(crops.scaled_size(size, scale) for scale in scales) for size in sizes]
     members: dict[Any, list[int]] = {}
@@ -205,15 +208,15 @@ def groups(sizes: Sequence[Pair], scales: Sequence[int], exact: bool) -> list[Gr
 
 
 def lay(pictures: Sequence[np.ndarray], canvas: Pair, count: int) -> np.ndarray:
-    """Puts images on canvases of one size, at the upper left; the rest is zero.
+    """Places images in the upper left corners of canvases of one size; the rest is zero.
 
     Args:
-      pictures: uint8 [H, W, C] each, not larger than the canvas; at least one.
-      canvas: (height, width), pixels.
-      count: number of canvases, at least one for each picture; the last ones may stay empty.
+      pictures: at least one image, uint8 [H, W, C] each, none larger than the canvas.
+      canvas: (height, width) of a canvas, pixels.
+      count: number of canvases, at least the number of pictures; further canvases are zero.
 
     Returns:
-      uint8 [count, height, width, C].
+      The canvases, uint8 [count, height, width, C].
     """
     laid = np.zeros((count, *canvas, pictures[0].shape[2]), np.uint8)
     for place, picture in zip(laid[: len(pictures)], pictures, strict=True):

@@ -1,4 +1,4 @@
-"""Numbers that a protocol reports: times of compiled calls, intervals of fractions, and how far two maps are apart."""
+"""Measurements of the protocols: times of compiled calls, confidence intervals, and differences between score maps."""
 
 import statistics
 import time
@@ -14,12 +14,12 @@ TIMING_ROUNDS = 5
 
 
 class MapDifference(NamedTuple):
-    """How far two score maps of the same windows are apart.
+    """The difference between two score maps of the same windows.
 
     Attributes:
       windows: number of windows compared.
-      difference: largest |dense - crop| of a score; NaN if a score is.
-      largest: largest |score| of the crops.
+      difference: largest absolute difference of two scores; NaN if any score is NaN.
+      largest: largest absolute score of the crops.
       argmax_differs: number of windows whose best class differs, or that have a NaN score.
     """
 
@@ -30,12 +30,13 @@ class MapDifference(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How far a dense run is from the same windows cut out one by one, over all images compared.
+    """The difference between a dense run and the same windows cut out one by one, over all images compared.
 
     Attributes:
       expected: whether the two must be equal, because the net has no padding.
       windows: number of windows compared.
-      difference: largest |dense - crop| of a score, as a fraction of the largest |score|; NaN if a score is.
+      difference: largest absolute difference of two scores, as a fraction of the largest absolute score; NaN if any
+        score is NaN.
       argmax_differs: number of windows whose best class differs, or that have a NaN score.
     """
 
@@ -49,8 +50,8 @@ def map_difference(by_crops: np.ndarray, by_pass: np.ndarray) -> MapDifference:
     """Compares two score maps of the same windows.
 
     Args:
-      by_crops: class scores of windows cut out one by one, [..., K].
-      by_pass: class scores of the same windows from a dense run, [..., K].
+      by_crops: class scores of windows cut out one by one, float32 [..., K].
+      by_pass: class scores of the same windows from a dense run, float32 [..., K].
 
     Returns:
       The `MapDifference`.
@@ -65,16 +66,16 @@ def map_difference(by_crops: np.ndarray, by_pass: np.ndarray) -> MapDifference:
 
 
 def agreement(differences: Sequence[MapDifference], expected: bool) -> Agreement:
-    """Adds up the differences of several maps.
+    """Combines the differences of several maps.
 
     Args:
-      differences: at least one.
-      expected: whether the maps must be equal.
+      differences: the differences of at least one pair of maps.
+      expected: whether the maps of each pair must be equal.
 
     Returns:
       The `Agreement` over all of them.
     """
-    # NumPy's maximum keeps a NaN wherever it stands; Python's does not.
+    # NumPy's maximum is NaN if any value is; that of Python depends on their order.
     largest = np.max([float(np.finfo(np.float32).tiny), *(part.largest for part in differences)])
     return Agreement(
         expected,
@@ -92,11 +93,11 @@ def median_seconds(
     The calls take turns so that a slow moment of the machine affects all of them alike.
 
     Args:
-      calls: the calls by name; each returns arrays, which are waited for.
-      each_round: called when every call has run once more, the compiling round included.
+      calls: the calls by name; each returns JAX arrays, which are waited for.
+      each_round: called after each round, the first one, which compiles, included.
 
     Returns:
-      Median seconds of each call, by name.
+      Median time of each call by name, seconds.
     """
     for call in calls.values():
         jax.block_until_ready(call())
@@ -115,11 +116,11 @@ def wilson(hits: int, examples: int) -> tuple[float, float]:
     """The 95 % interval of a fraction counted from independent examples.
 
     Args:
-      hits: examples counted, such as those classified correctly.
+      hits: number of examples that are counted, for example those classified correctly.
       examples: number of examples, at least 1.
 
     Returns:
-      (low, high).
+      Lower and upper end of the interval, fractions.
 
     Source: Wilson (1927), the score interval, without continuity correction.
     """

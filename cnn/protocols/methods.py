@@ -1,11 +1,11 @@
-"""Methods: the ways to look at images larger than a net's window, at one scale.
+"""Methods: ways to score windows of images that are larger than a net's window, at one scale.
 
-A `Method` gives the class scores of one or more windows of every image of a batch, and says what they cost. There are
-three kinds: crops at named places, the whole image resized to the window, and a dense run at some stride. Any method
-can look at the images mirrored left to right instead.
+A `Method` gives the class scores of one or more windows of every image of a batch, and their cost. There are three
+kinds of methods: crops at given places, the whole image resized to the window, and a dense run at some stride. Each
+method can also be applied to the images mirrored left to right.
 
-Crops are cut on the host, so they need one compilation whatever sizes the images have. A dense run sees canvases of one
-size, with the image at the upper left; a mask says which of its windows lie inside the image.
+Crops are cut on the host, so that one compiled program serves images of all sizes. A dense run sees canvases of one
+size with the image in the upper left corner; a mask says which of its windows lie inside the image.
 """
 
 import functools
@@ -25,16 +25,16 @@ from cnn.training import evaluate
 from cnn.windows import Pair, counts, shape_text
 
 AVERAGES = ("probabilities", "logits", "max")
-SINGLE = "none"  # the averaging of a method with a single window: its score is the image's
+SINGLE = "none"  # the averaging of a method with a single window, whose score is that of the image
 
 
 class Batch(NamedTuple):
-    """Images of one scale that are looked at together.
+    """Images of one scale that are scored together.
 
     Attributes:
       images: uint8 [H, W, C] each; the sizes may differ.
-      canvas: (height, width) of the canvases that a dense run lays the images on, pixels.
-      size: number of images that programs are compiled for; batches of fewer images are filled up to it.
+      canvas: (height, width) of the canvases on which a dense run places the images, pixels.
+      size: number of images that programs are compiled for; smaller batches are filled up to it.
     """
 
     images: Sequence[np.ndarray]
@@ -47,8 +47,8 @@ class WindowScores(NamedTuple):
 
     Attributes:
       scores: class scores (logits), float32 [N, ..., K].
-      inside: which of them belong to a window inside the image, bool [N, ...].
-      multiply_adds: multiply-adds of one image, the mean over images.
+      inside: which scores belong to a window inside the image, bool [N, ...].
+      multiply_adds: multiply-adds for one image, mean over images.
     """
 
     scores: jax.Array | np.ndarray
@@ -57,21 +57,21 @@ class WindowScores(NamedTuple):
 
     @property
     def windows(self) -> float:
-        """Number of windows inside an image, the mean over images."""
+        """Number of windows inside an image, mean over images."""
         return float(self.inside.sum() / len(self.inside))
 
 
 class Method(NamedTuple):
-    """A way to look at images of one scale.
+    """A way to score windows of images of one scale.
 
     Attributes:
-      name: how tables name the method.
+      name: name of the method in tables.
       context: what a window sees beyond its own border: "crop" (the net's padding), "image" (the pixels around it), or
         "both" (the net has no padding, so the two are the same).
-      scores: maps a `Batch`, and whether to mirror its images, to `WindowScores`.
-      has_mirrored: whether its views are mirrored copies of each other, so that mirroring the images adds nothing.
+      scores: function of a `Batch`, and of whether to mirror its images, that returns `WindowScores`.
+      has_mirrored: whether its windows include their own mirror images, so that mirroring the images adds nothing.
       as_crops: the method that cuts the same windows out one by one; None for a method that does so itself, or whose
-        crops are not to be measured.
+        crops are not measured.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Method(NamedTuple):
 
 
 def prepared(run: Run) -> dense.PreparedNet:
-    """What a run's net and window say before the net runs: native stride, padding, costs (computed once).
+    """The prepared net of a run: native stride, padding and costs, computed once.
 
     Args:
       run: a trained net; its image shape is the window.
@@ -94,16 +94,17 @@ def prepared(run: Run) -> dense.PreparedNet:
 
 
 def cropping(run: Run, name: str, places: Callable[[Pair], np.ndarray], has_mirrored: bool = False) -> Method:
-    """A method that cuts windows out and classifies each by itself.
+    """A method that cuts out windows and classifies each of them by itself.
 
     Args:
       run: a trained net.
-      name: how tables name the method.
-      places: (H, W) of an image -> places [V, 3], (y, x, mirrored), as in `cnn.protocols.crops`.
-      has_mirrored: whether the places hold the mirror image of each view already.
+      name: name of the method in tables.
+      places: function from (H, W) of an image, pixels, to places, int [V, 3] of (y, x, mirrored), as in
+        `cnn.protocols.crops`.
+      has_mirrored: whether the places include the mirror image of each view already.
 
     Returns:
-      The method; of mirrored images it takes the same places, mirrored.
+      The method; for mirrored images it uses the same places and mirrors the views.
     """
     window = run.image_shape[:2]
 
@@ -119,7 +120,7 @@ def resizing(run: Run, name: str) -> Method:
 
     Args:
       run: a trained net.
-      name: how tables name the method.
+      name: name of the method in tables.
 
     Returns:
       The method.
@@ -135,14 +136,15 @@ def resizing(run: Run, name: str) -> Method:
 def dense_run(
     run: Run, stride: Pair, *, name: str | None = None, backend: str = "auto", as_crops: Method | None = None
 ) -> Method:
-    """A method that runs the net over the whole image; windows see the image around them.
+    """A method that runs the net densely over the whole image, so that windows see the image around them.
 
     Args:
       run: a trained net.
-      stride: between windows, pixels.
-      name: how tables name the method; None: "dense, stride" and the number.
-      backend: how `cnn.dense.score_map` computes it: "auto", "shift", "atrous" or "mpf".
-      as_crops: the method that cuts out the same windows (`all_crops` at the same stride), to be measured too.
+      stride: distance between windows, (vertical, horizontal), pixels.
+      name: name of the method in tables; None: "dense, stride" and the number.
+      backend: backend of `cnn.dense.score_map`: "auto", "shift", "atrous" or "mpf".
+      as_crops: the method that cuts out the same windows (`all_crops` at the same stride), which is measured too; None:
+        crops are not measured.
 
     Returns:
       The method.
@@ -156,7 +158,7 @@ def all_crops(run: Run, stride: Pair) -> Method:
 
     Args:
       run: a trained net.
-      stride: between windows, pixels.
+      stride: distance between windows, (vertical, horizontal), pixels.
 
     Returns:
       The method, named after its stride.
@@ -165,15 +167,15 @@ def all_crops(run: Run, stride: Pair) -> Method:
 
 
 def view_logits(run: Run, views: np.ndarray, batch: int) -> np.ndarray:
-    """Class scores of views that are as large as the window, in batches of one size; the last one is filled up.
+    """Class scores of views of the size of the window, in batches of one size; the last batch is filled up.
 
     Args:
       run: a trained net.
-      views: uint8, or floating in [0, 1], [M, height, width, C].
+      views: uint8, or floating with pixel values in [0, 1], [M, height, width, C].
       batch: number of views in one call to the device.
 
     Returns:
-      Logits [M, K].
+      Class scores (logits), float32 [M, K].
     """
     found = []
     for indices, _ in data.batches(len(views), batch):
@@ -189,17 +191,17 @@ def stride_text(stride: Pair) -> str:
 def pooled(scored: WindowScores, over: str) -> np.ndarray:
     """Averages the scores of the windows inside each image, as `cnn.dense.average` does for whole maps.
 
-    On the host and in float64: maps come in many sizes, and none needs compiling.
+    It is computed by NumPy in float64, because maps have many sizes, for each of which JAX would have to compile.
 
     Args:
-      scored: scores of N images.
+      scored: scores of the windows of N images.
       over: "probabilities", "logits" or "max"; "none" for a method with a single window.
 
     Returns:
-      float64 [N, K].
+      float64 [N, K]: mean probabilities, mean logits, or largest logits.
 
     Raises:
-      ValueError: for another `over`.
+      ValueError: if `over` is unknown.
     """
     scores = np.asarray(scored.scores, np.float64).reshape(len(scored.inside), -1, scored.scores.shape[-1])
     inside = scored.inside.reshape(len(scored.inside), -1, 1)
@@ -214,11 +216,11 @@ def pooled(scored: WindowScores, over: str) -> np.ndarray:
 
 
 def combined(parts: Sequence[np.ndarray], over: str) -> np.ndarray:
-    """Combines the averaged scores of several looks at the same images, each with the same weight.
+    """Combines the averaged scores of several methods or scales for the same images, each with the same weight.
 
     Args:
-      parts: [N, K] each, from `pooled`.
-      over: "max" takes the largest; every other averaging takes the mean.
+      parts: averaged scores from `pooled`, float64 [N, K] each.
+      over: "max" for the largest score of each class; any other averaging for the mean.
 
     Returns:
       float64 [N, K].
@@ -228,16 +230,17 @@ def combined(parts: Sequence[np.ndarray], over: str) -> np.ndarray:
 
 
 def _context(run: Run, of_padded: str) -> str:
-    """What a window sees beyond its border: `of_padded` if the net has padding."""
+    """What a window sees beyond its border: `of_padded` if the net has padding, otherwise "both"."""
     return of_padded if prepared(run).padded else "both"
 
 
 def _view_method(
     run: Run, name: str, views: Callable[[np.ndarray, bool], jax.Array | np.ndarray], has_mirrored: bool = False
 ) -> Method:
-    """A method that classifies views by themselves.
+    """A method that classifies each view by itself.
 
-    `views` maps images of one size, uint8 [n, H, W, C], and whether to mirror them to [n, V, height, width, C].
+    `views` is a function of images of one size, uint8 [n, H, W, C], and of whether to mirror them; it returns views of
+    the size of the window, [n, V, height, width, C].
     """
     most, multiply_adds = crop_batch(prepared(run)), prepared(run).table.macs
 
@@ -247,7 +250,7 @@ def _view_method(
         for indices, cuts in shown:
             places[indices] = cuts.shape[1]
         flat = np.concatenate([cuts.reshape(-1, *cuts.shape[2:]) for _, cuts in shown])
-        # As many calls as memory asks for, and as little filled up as that allows.
+        # As few calls as memory allows, with batches of nearly equal size, so that little is filled up.
         total = batch.size * int(places.max())
         logits = view_logits(run, flat, math.ceil(total / math.ceil(total / most)))
         inside = np.arange(places.max()) < places[:, None]  # [N, V]; small images have fewer places
@@ -266,7 +269,7 @@ def _sliding(run: Run, stride: Pair, name: str, backend: str, context: str) -> M
     """A method that scores every window of a grid by a backend of `cnn.dense.score_map`."""
     net, window = run.net, run.image_shape[:2]
 
-    @functools.cache  # planning is kept out of the timed calls
+    @functools.cache  # so that planning is not part of the timed calls
     def cost(shape: tuple[int, ...], backend: str) -> int:
         return dense.multiply_adds(net, shape, dense.plan_grid(net, shape, window, stride), backend)
 
@@ -285,7 +288,7 @@ def _sliding(run: Run, stride: Pair, name: str, backend: str, context: str) -> M
 
 
 def _by_size(images: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images of one size at a time: their indices, and [n, H, W, C]."""
+    """Yields the images of each size: their indices, and their pixels uint8 [n, H, W, C]."""
     members: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         members.setdefault(image.shape, []).append(index)
@@ -299,4 +302,4 @@ def _resized(images: jax.Array, window: Pair) -> jax.Array:
     return crops.resize(images.astype(jnp.float32) / 255, window)
 
 
-_normalise: Callable[..., Any] = jax.jit(data.normalise)  # one compilation for each size, not one for each operation
+_normalise: Callable[..., Any] = jax.jit(data.normalise)  # compiled as a whole, not operation by operation

@@ -1,8 +1,8 @@
 """Ways to classify an image larger than a net's window, side by side: crops, ten crops, all crops, dense runs.
 
-All methods see the same images and the same net; they differ in which pixels they look at and in what they cost.
-`evaluate_scenes` gives each method's accuracy with its interval, its time and its multiply-adds, and checks that the
-dense map and the crops cut out one by one agree.
+All methods use the same images and the same net; they differ in the windows that they score, and in their cost.
+`evaluate_scenes` gives the accuracy of each method with its confidence interval, its time and its multiply-adds, and
+measures whether the dense map and the crops cut out one by one agree.
 
 Source: Simonyan, Zisserman (2014), section 3.2 (dense and multi-crop); Krizhevsky et al. (2012), section 4.1 (ten
 crops); Sermanet et al., "OverFeat" (2013), section 3.3 (finer stride).
@@ -26,23 +26,25 @@ from cnn.runs.checkpoint import Run
 from cnn.training.evaluate import rank
 from cnn.windows import as_pair
 
-OBJECT_BATCH = 500  # windows in one call where the objects' places are given
+OBJECT_BATCH = 500  # windows in one call of `accuracy_at_objects`
 RESIZE, CENTRE_CROP, TEN_CROPS = "resize the whole", "centre crop", "ten crops"
 
 
 class SceneRow(NamedTuple):
-    """One method with one way of averaging.
+    """The result of one method with one way of averaging.
 
     Attributes:
-      method: how the image is looked at.
-      averaging: how the windows' scores become the image's, as `cnn.dense.average` has it; "none" for a single window.
+      method: name of the method that scores the windows of an image.
+      averaging: how the scores of windows become one score: "probabilities", "logits" or "max" (see
+        `cnn.dense.average`), or "none" for a method with a single window.
       context: what a window sees beyond its own border: "crop", "image" or "both" (see `cnn.dense.ScoreMap`).
-      accuracy: fraction of the images whose largest score is the label's.
+      accuracy: fraction of the images that are classified correctly.
       low, high: 95 % Wilson interval of the accuracy.
-      milliseconds: per image, median over rounds, compiled; from uint8 pixels to scores, without their averaging.
-      multiply_adds: per image.
-      windows: number of scores averaged.
-      examples: number of images classified.
+      milliseconds: time for one image of compiled code from uint8 pixels to scores, without averaging; median over
+        rounds.
+      multiply_adds: multiply-adds for one image.
+      windows: number of scores that are averaged for one image.
+      examples: number of images that were classified.
     """
 
     method: str
@@ -61,11 +63,11 @@ class ScenesResult(NamedTuple):
     """What `evaluate_scenes` returns.
 
     Attributes:
-      rows: one for each method and averaging.
-      agreement: the dense map at the native stride against all crops, over all images.
+      rows: one row for each method and averaging.
+      agreement: difference between the dense map at the native stride and all crops, over all images.
       predicted_saving: multiply-adds of all crops, divided by those of the dense run at the native stride.
-      measured_saving: time of all crops, divided by that of the dense run at the native stride.
-      timing_images: number of images timed, as one batch.
+      measured_saving: time for all crops, divided by the time of the dense run at the native stride.
+      timing_images: number of images in the one batch that was timed.
     """
 
     rows: list[SceneRow]
@@ -85,31 +87,31 @@ def evaluate_scenes(
     timing_images: int = 50,
     progress: Progress | None = None,
 ) -> ScenesResult:
-    """Classifies images by every method, and measures what each costs.
+    """Classifies images by every method, and measures the cost of each.
 
-    The methods: resize the whole image to the window; the centre crop; ten crops; all crops at the native stride, cut
-    out one by one; dense runs at the native stride and at each of `strides`. Methods with several windows give a row
-    for each way of averaging them.
+    The methods are: the whole image resized to the window; the centre crop; ten crops; all crops at the native stride,
+    cut out one by one; and dense runs at the native stride and at each of `strides`. A method with several windows has
+    one row for each way of averaging them.
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`); its image shape is the window.
       images: uint8 [N, H, W, C], at least as large as the window.
-      labels: integer [N].
-      strides: strides of the dense runs, pixels; the native stride is always among them. None: the native stride and 1.
-      batch_size: images in one call to the device; changes time and memory, not the result.
-      timing_images: images in the one batch that is timed; at most N are.
-      progress: says what is being done; None: nothing is said.
+      labels: class of each image, integer [N].
+      strides: strides of the dense runs, pixels; the native stride is always added. None: the native stride and 1.
+      batch_size: number of images in one call to the device; changes time and memory, not the result.
+      timing_images: number of images in the one batch that is timed, at most N.
+      progress: reports the stages of the work; None: nothing is printed.
 
     Returns:
       A `ScenesResult`.
 
     Raises:
-      ValueError: if arrays, the batch or the timing size do not fit.
-      GeometryError: if the images are smaller than the window, a stride is below 1, or the net cannot slide.
+      ValueError: if the arrays, `batch_size` or `timing_images` do not fit.
+      GeometryError: if the images are smaller than the window, a stride is below 1, or a layer of the net cannot slide.
     """
     _check(run, images, labels, batch_size, timing_images)
     singles, sliding, native = _methods(run, images.shape[1:], strides)
-    scale = min(images.shape[1:3])  # their own: nothing is resized
+    scale = min(images.shape[1:3])  # the images' own shortest side, so that nothing is resized
     ways = [((method,), (methods.SINGLE,)) for method in singles] + [((m,), methods.AVERAGES) for m in sliding]
     found = classify(
         run,
@@ -131,14 +133,14 @@ def evaluate_scenes(
 
 
 def accuracy_at_objects(run: Run, scenes: Scenes) -> dict[str, float]:
-    """Accuracy on the one window around each object: what a method could reach if it knew the places.
+    """Accuracy on the one window around each object: what a method could reach if it knew where the objects are.
 
     Args:
       run: a trained net.
       scenes: the scenes (`cnn.protocols.scenes.build`).
 
     Returns:
-      {"accuracy", "low", "high"}: the fraction that is classified correctly, and its 95 % interval.
+      {"accuracy", "low", "high"}: fraction of the objects that are classified correctly, and its 95 % interval.
     """
     window = np.asarray(run.image_shape[:2])
     corners = (scenes.boxes[:, :2] + scenes.boxes[:, 2:] - window) // 2
@@ -150,7 +152,7 @@ def accuracy_at_objects(run: Run, scenes: Scenes) -> dict[str, float]:
 
 
 def values_saving(run: Run, size: int) -> float:
-    """How many times as many values the layers write for all crops as for the dense run at the same stride.
+    """The number of values that the layers write for all crops, divided by that for the dense run at the same stride.
 
     Args:
       run: a trained net.
@@ -184,9 +186,9 @@ def _check(run: Run, images: np.ndarray, labels: np.ndarray, batch_size: int, ti
 def _methods(
     run: Run, shape: Sequence[int], strides: Sequence[int] | None
 ) -> tuple[list[Method], list[Method], Method]:
-    """Methods with a single window; methods with several; and which of these is the dense run at the native stride.
+    """Methods with a single window, methods with several windows, and the dense run at the native stride.
 
-    Dense runs are by shifted passes: one kind of pass at every stride, so that their costs can be compared.
+    All dense runs use the backend "shift": the same kind of pass at every stride, so that their costs can be compared.
     """
     window = run.image_shape[:2]
     stride = dense.plan_grid(run.net, shape, window, None).stride
@@ -201,7 +203,7 @@ def _methods(
 
 
 def _row(outcome: Outcome) -> SceneRow:
-    """A row of the table."""
+    """The row of the table for one outcome."""
     combination, cost = outcome.combination, outcome.cost
     return SceneRow(
         combination.name,

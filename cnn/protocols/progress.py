@@ -1,10 +1,10 @@
-"""What a long evaluation is doing, said while it does it: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a long evaluation: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
 from types import TracebackType
 
-SECONDS_BETWEEN_LINES = 10  # where the output is no terminal
+SECONDS_BETWEEN_LINES = 10  # if the output is not a terminal
 
 
 class Progress:
@@ -24,8 +24,8 @@ class Progress:
         """Starts the next stage.
 
         Args:
-          text: what is done now.
-          parts: how many times `advance` will be called in this stage; 0: never.
+          text: what is done in this stage.
+          parts: number of times that `advance` will be called in this stage; 0: never.
         """
         self._close_bar()
         self._text, self._total, self._done = text, parts, 0
@@ -39,7 +39,7 @@ class Progress:
             self._bar = tqdm(total=parts, leave=False, dynamic_ncols=True)
 
     def advance(self) -> None:
-        """One more part of the stage is done."""
+        """Reports that one more part of the stage is done."""
         self._done += 1
         if self._bar is not None:
             self._bar.update(1)
@@ -61,5 +61,5 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Takes a bar away."""
+        """Removes the bar, if there is one."""
         self._close_bar()

@@ -1,7 +1,7 @@
 """Larger scenes made from a split: one object somewhere on a black canvas, among distractor strokes.
 
-A classifier is trained on pictures that its object fills. A scene asks for the same label where the object's place and
-size are unknown. The crop and dense protocols (`cnn.protocols.on_scenes`) are compared on scenes; nothing is trained on
+A classifier is trained on pictures that their object fills. In a scene the object has the same label, but its place and
+size are unknown. Scenes serve to compare crop and dense protocols (`cnn.protocols.on_scenes`); nothing is trained on
 them.
 """
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from cnn.data.image_files import resize
 
-PEN_WIDTH = (0.10, 0.20)  # relative to the example's height: 3 to 6 pixels at 32, as in handwriting
-STROKE_LENGTH = (0.25, 0.60)  # from end to end, relative to the example's height: too short to be a "1"
-STROKE_BEND = 0.5  # largest distance of the middle control point from the straight line, relative to the length
-STROKE_TRIES = 100  # places tried for a stroke before it is left out
+PEN_WIDTH = (0.10, 0.20)  # fraction of the example's height: 3 to 6 pixels of 32, as in handwriting
+STROKE_LENGTH = (0.25, 0.60)  # from end to end, fraction of the example's height: too short to look like a "1"
+STROKE_BEND = 0.5  # largest distance of the middle control point from the straight line, fraction of the length
+STROKE_TRIES = 100  # number of places tried for a stroke before it is left out
 CURVE_POINTS = 32  # number of discs that a stroke is made of
 
 
 class Scenes(NamedTuple):
-    """Scenes, with the place and class of each object.
+    """Scenes, with the box and the class of each object.
 
     Attributes:
       images: uint8 [count, size, size, C].
@@ -49,27 +49,27 @@ def build(
 ) -> Scenes:
     """Builds scenes: each a black canvas with one example of a split and a few distractor strokes.
 
-    Examples are taken in rounds; each round is a fresh random order of all of them, so that no example is used more
-    than one time more often than another. Scene i is a function of (examples, seed, size, scale, strokes, i) alone: the
-    first hundred of a thousand scenes are the hundred scenes of a shorter call. Within a scene:
+    Examples are used in rounds, each a new random order of all of them, so that the numbers of times that two examples
+    are used differ by one at most. Scene i depends only on (examples, seed, size, scale, strokes, i): the first hundred
+    of a thousand scenes are the hundred scenes of a shorter call. A scene is made in four steps:
 
     1. The example is resized by exp(u), u uniform between the logarithms of the two scales (bicubic, antialiased).
-    2. It is put at a place uniform over all those where it lies wholly inside the canvas.
+    2. It is placed uniformly at random among all places where it lies wholly inside the canvas.
     3. The number of strokes is uniform from `strokes`, both ends included. A stroke is a quadratic Bezier curve: length
        from end to end, pen width and bend uniform in the ranges of this module's constants, direction and place
        uniform. Its ink lies wholly inside the canvas and wholly outside the object's box; strokes may cross each
        other. A stroke that finds no such place in `STROKE_TRIES` draws is left out (`Scenes.strokes` counts the drawn).
        Its colour is that of the brightest pixel of an example drawn at random.
-    4. Object and strokes are laid over the canvas by maximum.
+    4. Each pixel of the scene is the maximum of canvas, object and strokes.
 
     Pictures that are bright on black, such as digits, blend into the canvas. Others appear as rectangular patches with
     their own background: no stroke meets the object's box.
 
     Args:
-      images: uint8 [N, H, W, C], the examples.
-      labels: integer [N].
+      images: pixels of the examples, uint8 [N, H, W, C].
+      labels: class of each example, integer [N].
       count: number of scenes.
-      seed: seed of everything random, 0 to 2**32 - 1.
+      seed: seed of all random numbers, 0 to 2**32 - 1.
       size: height and width of the canvas, pixels.
       scale: smallest and largest factor on the example's size.
       strokes: smallest and largest number of distractor strokes.
@@ -78,8 +78,8 @@ def build(
       The scenes.
 
     Raises:
-      ValueError: naming the field, if arrays, ranges or sizes do not fit; a canvas smaller than the largest object
-        says which size would do.
+      ValueError: if arrays, ranges or sizes do not fit; names the argument and, if the canvas is smaller than the
+        largest object, the least size.
     """
     _check(images, labels, count=count, seed=seed, size=size, scale=scale, strokes=strokes)
     _, height, width, channels = images.shape
@@ -88,7 +88,7 @@ def build(
     boxes = np.zeros((count, 4), np.int32)
     drawn = np.zeros(count, np.int32)
     for i, source in enumerate(sources):
-        # RandomState: its stream is frozen (NEP 19), and a committed result can be made again with a later NumPy.
+        # RandomState, because NumPy promises not to change its stream (NEP 19): later versions make the same scenes.
         rng = np.random.RandomState([seed, 1, i])
         factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
         item = resize(images[source], _scaled(height, width, factor))
@@ -138,7 +138,7 @@ def _scaled(height: int, width: int, factor: float) -> tuple[int, int]:
 
 
 def _rounds(examples: int, count: int, seed: int) -> np.ndarray:
-    """Index of each scene's example, int32 [count]; every example is taken equally often, give or take one."""
+    """Index of each scene's example, int32 [count]; the numbers of uses of two examples differ by one at most."""
     rounds = -(-count // examples)
     orders = [np.random.RandomState([seed, 0, number]).permutation(examples) for number in range(rounds)]
     return np.concatenate(orders)[:count].astype(np.int32)
@@ -147,9 +147,9 @@ def _rounds(examples: int, count: int, seed: int) -> np.ndarray:
 def _draw_stroke(
     rng: np.random.RandomState, canvas: np.ndarray, box: np.ndarray, height: int, colour: np.ndarray
 ) -> bool:
-    """Draws one stroke on a canvas [size, size, C], in place, outside a box; False if there was no room.
+    """Draws one stroke on a canvas, uint8 [size, size, C], in place and outside a box; False if it found no room.
 
-    `height` is the height of the examples, pixels: the unit of the stroke's length and width.
+    `height` is the height of the examples, pixels, of which the stroke's length and width are fractions.
     """
     size = len(canvas)
     for _ in range(STROKE_TRIES):
@@ -184,7 +184,7 @@ def _curve(rng: np.random.RandomState, height: int) -> tuple[np.ndarray, float]:
 
 
 def _ink(points: np.ndarray, radius: float, height: int, width: int) -> np.ndarray:
-    """How much of each pixel a pen covers, float64 [height, width] in [0, 1]: discs with an edge one pixel soft."""
+    """The fraction of each pixel that a pen covers, float64 [height, width]: discs with an edge one pixel wide."""
     pixels = np.moveaxis(np.indices((height, width)), 0, -1) + 0.5  # centres
     distance = np.sqrt(((pixels[:, :, None] - points) ** 2).sum(axis=-1)).min(axis=-1)
     return np.clip(radius + 0.5 - distance, 0, 1)

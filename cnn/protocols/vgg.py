@@ -1,8 +1,8 @@
 """The test protocol of the VGG paper as one grid: scales x (crops, dense runs, both) x flip x averaging.
 
-Each cell of the grid is a row of the result: pictures resized to one test scale Q (the length of their shortest side)
-or averaged over all scales, looked at by one method or by dense and multi-crop together, with or without their mirror
-images. What is averaged, and how it is computed, is said in `cnn.protocols.engine`.
+Each cell of the grid is a row of the result: pictures resized to one test scale Q (the length of their shortest side),
+or scores averaged over all scales; by one method, or by dense and multi-crop together; with or without mirror images.
+`cnn.protocols.engine` says what is averaged, and how it is computed.
 
 Source: Simonyan, Zisserman (2014), sections 3.2 and 4, tables 3 to 5.
 """
@@ -25,28 +25,29 @@ from cnn.runs.checkpoint import Run
 from cnn.windows import Pair, as_pair
 
 CENTRE, TEN, MULTI, DENSE = "centre crop", "ten crops", "multi-crop", "dense"
-TOP = 5  # the classes of the top-5 error; with as many classes or fewer it says nothing
+TOP = 5  # for the top-5 error, which is always 0 with five classes or fewer
 
 
 class GridRow(NamedTuple):
     """One cell of the grid.
 
     Attributes:
-      scales: shortest sides Q averaged over, pixels.
-      method: how the pictures are looked at, at each scale.
-      flip: whether mirrored pictures are averaged in.
-      averaging: as `cnn.dense.average` has it.
-      context: what a window sees beyond its own border: "crop", "image", "both" (the net has no padding, these are the
-        same), or "crop+image" for dense and multi-crop of a padded net together.
+      scales: shortest sides Q of the resized pictures, pixels; scores are averaged over them.
+      method: name of the method or methods that score the windows at each scale.
+      flip: whether scores of mirrored pictures are averaged in.
+      averaging: "probabilities", "logits" or "max" (see `cnn.dense.average`).
+      context: what a window sees beyond its own border: "crop", "image", "both" (the net has no padding, so that these
+        are the same), or "crop+image" for dense and multi-crop of a padded net together.
       top1, top1_low, top1_high: fraction of the pictures whose largest score is not the label's, and its 95 % interval.
       top5, top5_low, top5_high: fraction of the pictures whose label is not among the five largest scores, and its
         95 % interval; None with five classes or fewer, where it is 0.
-      images_per_second: from resized uint8 pixels to scores, compiled, without decoding, resizing and averaging.
-      multiply_adds: per picture, the mean over pictures.
-      windows: number of scores averaged, the mean over pictures.
+      images_per_second: speed of compiled code from resized uint8 pixels to scores, without decoding, resizing and
+        averaging.
+      multiply_adds: multiply-adds for one picture, mean over pictures.
+      windows: number of scores that are averaged for one picture, mean over pictures.
       predicted_saving: multiply-adds of the same windows cut out one by one, divided by `multiply_adds`.
-      measured_saving: time of the same windows cut out one by one, divided by the row's.
-      examples: number of pictures classified.
+      measured_saving: time for the same windows cut out one by one, divided by the time of this row.
+      examples: number of pictures that were classified.
     """
 
     scales: tuple[int, ...]
@@ -72,16 +73,17 @@ class GridResult(NamedTuple):
     """What `evaluate_grid` returns.
 
     Attributes:
-      rows: the grid, scale by scale, all scales together last.
-      correct: for each row, which pictures' largest score is the label's, bool [N].
-      agreement: the dense maps at the native stride against the same windows as crops, over the timed pictures.
-      sizes: number of distinct sizes of the pictures.
-      canvases: number of distinct sizes that the dense run saw, over all scales.
-      enlarged: for each scale, how many pictures were smaller.
-      unseen: for each scale, the most pixels (vertical, horizontal) beyond the last window of the dense run at the
-        native stride.
-      timing_images: number of pictures timed, as one batch.
-      timing_sizes: their canvas at each scale, pixels.
+      rows: the rows of the grid, scale by scale, those of all scales together last.
+      correct: for each row, which pictures are classified correctly, bool [N].
+      agreement: difference between the dense maps at the native stride and the same windows as crops, over the timed
+        pictures.
+      sizes: number of different sizes of the pictures.
+      canvases: number of different canvas sizes that the dense run is compiled for, over all scales.
+      enlarged: for each scale, the number of pictures that were enlarged to it.
+      unseen: for each scale, the largest number of pixels (vertical, horizontal) beyond the last window of the dense
+        run at the native stride.
+      timing_images: number of pictures in the one batch that was timed.
+      timing_sizes: (height, width) of the canvas of the timed pictures at each scale, pixels.
     """
 
     rows: list[GridRow]
@@ -96,23 +98,24 @@ class GridResult(NamedTuple):
 
 
 def evaluate_grid(run: Run, tested: Pictures, options: Options, progress: Progress | None = None) -> GridResult:
-    """Classifies pictures by every cell of the grid, and measures what each costs.
+    """Classifies pictures by every cell of the grid, and measures the cost of each.
 
-    At each scale, and averaged over all: the centre crop; ten crops; a regular grid of crops; dense runs at the native
-    stride and at each asked for; the dense run at the native stride and the regular crops together.
+    The methods, at each scale and averaged over all scales, are: the centre crop; ten crops; a regular grid of crops;
+    dense runs at the native stride and at the other strides of `options`; and the dense run at the native stride
+    together with the regular crops.
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`); its image shape is the window.
-      tested: the pictures.
-      options: the grid.
-      progress: says what is being done; None: nothing is said.
+      tested: the labelled pictures.
+      options: scales, methods and averagings of the grid.
+      progress: reports the stages of the work; None: nothing is printed.
 
     Returns:
       A `GridResult`.
 
     Raises:
-      ValueError: if an option does not fit; names its flag, the numbers and what would do.
-      GeometryError: if the net cannot slide.
+      ValueError: if an option does not fit; names its flag, the numbers and a value that fits.
+      GeometryError: if a layer of the net cannot slide.
     """
     options = checked(run, options)
     canvases = _canvases(run, tested, options)
@@ -141,7 +144,7 @@ def evaluate_grid(run: Run, tested: Pictures, options: Options, progress: Progre
 
 
 def _canvases(run: Run, tested: Pictures, options: Options) -> int:
-    """Number of sizes that the dense run sees; raises where a padded net would be compiled for too many."""
+    """Number of canvas sizes of the dense run; raises `ValueError` if a padded net would be compiled for too many."""
     padded = methods.prepared(run).padded
     groups = labelled_images.groups(tested.sizes, options.scales, exact=padded)
     count = len({canvas for group in groups for canvas in group.canvases})
@@ -155,7 +158,7 @@ def _canvases(run: Run, tested: Pictures, options: Options) -> int:
 
 
 def _methods(run: Run, options: Options) -> tuple[list[Method], Method]:
-    """The methods, and which of them is the dense run at the native stride; its name is `DENSE` alone."""
+    """All methods, and the one that is the dense run at the native stride, whose name is exactly `DENSE`."""
     window = run.image_shape[:2]
     stride = methods.prepared(run).native_stride
     native = methods.dense_run(run, stride, name=DENSE, as_crops=methods.all_crops(run, stride))
@@ -178,14 +181,14 @@ def _combinations(options: Options, ways: Sequence[Method], native: Method) -> l
     spans = [(scale,) for scale in options.scales] + ([options.scales] if len(options.scales) > 1 else [])
     cells = []
     for span, looked_at in itertools.product(spans, [*((method,) for method in ways), (native, multi)]):
-        # The ten crops hold their mirror images: one row, which says so.
+        # The ten crops include their mirror images: they have one row, with flip set.
         flips = (True,) if looked_at[0].has_mirrored else (False, True) if options.flip else (False,)
         cells += [Combination(span, looked_at, *rest) for rest in itertools.product(flips, options.averages)]
     return cells
 
 
 def _row(outcome: Outcome, classes: int) -> GridRow:
-    """A row of the grid."""
+    """The row of the grid for one outcome."""
     combination, cost = outcome.combination, outcome.cost
     return GridRow(
         combination.scales,
@@ -205,7 +208,7 @@ def _row(outcome: Outcome, classes: int) -> GridRow:
 
 
 def _unseen(run: Run, tested: Pictures, scale: int) -> Pair:
-    """The most pixels beyond the last window of the dense run at the native stride."""
+    """The largest number of pixels beyond the last window of the dense run at the native stride, along each axis."""
     window, stride = run.image_shape[:2], methods.prepared(run).native_stride
     scaled = {crops.scaled_size(size, scale) for size in set(tested.sizes)}
     down, right = (max((size[axis] - window[axis]) % stride[axis] for size in scaled) for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""Options of the VGG protocol's grid, and whether they fit a net."""
+"""Options of the VGG protocol's grid, their defaults, and a check whether they fit a net."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,15 @@ class Options(NamedTuple):
     """Options of the grid.
 
     Attributes:
-      scales: shortest sides Q to test at, pixels, ascending; () for the paper's, carried over (`default_scales`).
-      flip: whether to have each row without and with mirrored pictures.
+      scales: test scales, which are the shortest sides Q of the resized pictures, pixels, ascending; () for those of
+        `default_scales`.
+      flip: whether to have rows with mirrored pictures beside those without.
       multicrop: number of places along each axis of the regular crops.
       strides: strides of further dense runs, pixels; the native stride is always among them.
       averages: ways to average scores, any of `cnn.protocols.methods.AVERAGES`.
-      batch_size: pictures in one call to the device; changes time and memory, not the result.
-      timing_images: number of pictures timed, as one batch; at most those of the largest group are.
-      max_sizes: the largest number of sizes, over all scales, that a padded net's dense run is compiled for.
+      batch_size: number of pictures in one call to the device; changes time and memory, not the result.
+      timing_images: number of pictures in the one batch that is timed, at most as many as the largest group has.
+      max_sizes: the largest number of sizes, over all scales, that a padded net's dense run may be compiled for.
     """
 
     scales: tuple[int, ...] = ()
@@ -34,14 +35,15 @@ class Options(NamedTuple):
 
 
 def default_scales(run: Run) -> tuple[int, ...]:
-    """The paper's 256, 384 and 512 for a window of 224, carried over to a net's window and stride.
+    """The paper's scales 256, 384 and 512 for a window of 224, in proportion to a net's window and native stride.
 
     Args:
       run: a trained net.
 
     Returns:
-      Scales, pixels: the window plus the multiples of the native stride nearest to the paper's proportions. At these
-      scales the windows of a dense run reach the last pixel; for VGG nets they are the paper's own.
+      Scales, pixels: the window plus the multiples of the native stride that are nearest to the paper's proportions. At
+      these scales the windows of a dense run reach the last pixel of a square picture. For VGG nets they are the
+      paper's.
     """
     window, stride = max(run.image_shape[:2]), max(methods.prepared(run).native_stride)
     steps = [(scale / PAPER_WINDOW - 1) * window / stride for scale in PAPER_SCALES]
@@ -49,17 +51,17 @@ def default_scales(run: Run) -> tuple[int, ...]:
 
 
 def checked(run: Run, options: Options) -> Options:
-    """Checks options, and fills in the scales.
+    """Checks options, and fills in default scales.
 
     Args:
       run: a trained net.
-      options: options of the grid.
+      options: the options to check.
 
     Returns:
-      The options, scales ascending.
+      The options, with scales in ascending order.
 
     Raises:
-      ValueError: naming the flag of `experiments.dense_eval`, the numbers and what would do.
+      ValueError: if an option does not fit; names the flag of `experiments.dense_eval`, the numbers and what fits.
     """
     window = run.image_shape[:2]
     scales = tuple(sorted(options.scales or default_scales(run)))

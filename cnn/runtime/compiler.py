@@ -1,4 +1,4 @@
-"""What the compiler is told, and where its programs are kept."""
+"""Options of the XLA compiler, and where compiled programs are kept."""
 
 import functools
 import hashlib
@@ -21,20 +21,21 @@ LARGE_NET = 50_000_000  # multiply-adds for one example
 def cache_compilations(folder: str = "auto") -> str | None:
     """Keeps compiled programs in a folder, for the next process that runs the same ones.
 
-    On two cores, beside other work, `full_cnn` was at its first step after 4 seconds instead of 13 or more. Programs
-    depend on the versions of JAX (which are part of their keys) and on the processor (each has a folder of its own).
-    Nothing is ever removed from the folder; it may be deleted at any time.
+    benchmarks/results/startup.md has the time until the first training step with an empty and with a full folder.
+    Compiled programs depend on the version of JAX, which is part of the key under which they are stored, and on the
+    processor, of which each kind has a folder of its own. Nothing is ever removed from the folder; it may be deleted at
+    any time.
 
     Args:
-      folder: where; "auto": what JAX was told already ($JAX_COMPILATION_CACHE_DIR), else `cnn-jax` in the user's cache
-        directory ($XDG_CACHE_HOME, else ~/.cache); "": nowhere.
+      folder: path of the folder; "auto": the one that JAX is set to already ($JAX_COMPILATION_CACHE_DIR), else
+        `cnn-jax` in the user's cache directory ($XDG_CACHE_HOME, else ~/.cache); "": compiled programs are not kept.
 
     Returns:
-      The folder; None if there is none, also if it cannot be made.
+      The folder that is used; None if programs are not kept, also where the folder cannot be made.
     """
-    told = cast(Any, jax.config).jax_compilation_cache_dir
-    if folder == "auto" and told:
-        return str(told)
+    known = cast(Any, jax.config).jax_compilation_cache_dir
+    if folder == "auto" and known:
+        return str(known)
     if not folder:
         jax.config.update("jax_compilation_cache_dir", None)
         return None
@@ -48,24 +49,24 @@ def cache_compilations(folder: str = "auto") -> str | None:
         print(f"compiled programs are not kept: {error}", file=sys.stderr)
         return None
     jax.config.update("jax_compilation_cache_dir", folder)
-    # Small programs too: a dozen run before the first step, each compiled in 15 ms and loaded in 2.
+    # Small programs are kept too: a dozen of them run before the first step, and loading one is faster than compiling.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
 
 
 def _processor() -> str:
-    """A short name that differs between processors with different instructions."""
+    """A short name that differs between processors with different instruction sets."""
     try:
         with open("/proc/cpuinfo") as file:
-            told = next((line for line in file if line.startswith(("flags", "Features"))), "")
+            features = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
-        told = platform.processor()
-    return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        features = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
 
 
 @functools.cache
 def _is_known(option: str, value: str | int) -> bool:
-    """Whether this XLA takes an option; some are experimental, and later versions may have none."""
+    """Whether the installed XLA accepts an option; experimental ones may be gone in a later version."""
     try:
         jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -74,24 +75,22 @@ def _is_known(option: str, value: str | int) -> bool:
 
 
 def options_for(platform: str, devices: int, multiply_adds: int) -> Options:
-    """What `jax.jit` is told when it compiles a net, or its training step, for a CPU.
+    """The compiler options with which a net, or its training step, is fastest on a CPU.
 
-    XLA:CPU hands convolutions and products to YNNPACK, which is slower than XLA's own where they are wide: on two
-    cores and devices `vgg11` on 64x64 images trains 1.2 to 1.4 times as fast without it, `full_cnn` and `qa_net`
-    alike, `lenet5` 5 to 8 % slower. On one device `full_cnn` is 1.35 times as fast without it, and with it a step
-    of 512 examples takes four times as long as one of 256.
-
-    XLA uses vectors of 256 bits unless told otherwise; with 512, where the processor has them, `qa_net` trains 1.2
-    times as fast, wider nets alike.
+    By default XLA:CPU hands convolutions and matrix products to the library YNNPACK. For wide nets such as `vgg11` this
+    is slower than XLA's own code, and on a single device it is slower for `full_cnn` too, whose step then takes much
+    longer from some batch size on; for small nets on several devices the two are about equal. XLA also uses vectors of
+    256 bits by default; on processors that have them, vectors of 512 bits are faster for nets with few channels and
+    equal for wider ones.
 
     Args:
       platform: "cpu", "gpu" or "tpu".
-      devices: how many the program runs on.
-      multiply_adds: of the net, for one example (`cnn.geometry.table(...).macs`).
+      devices: number of devices that the program runs on.
+      multiply_adds: multiply-adds of the net for one example (`cnn.geometry.table(...).macs`).
 
     Returns:
-      On CPU, and if this XLA knows the options: wide vectors; for large nets and single devices, that YNNPACK
-      computes nothing but sums. Else nothing.
+      For `jax.jit(compiler_options=...)`. On CPU, as far as the installed XLA knows them: vectors of 512 bits; and, for
+      large nets and single devices, that YNNPACK computes sums only. Elsewhere empty.
     """
     if platform != "cpu":
         return {}
@@ -101,15 +100,16 @@ def options_for(platform: str, devices: int, multiply_adds: int) -> Options:
 
 
 def _platform() -> str:
-    """Of the first local device."""
+    """Platform of the first local device: "cpu", "gpu" or "tpu"."""
     return jax.local_devices()[0].platform
 
 
 class Compiled:
-    """A function as `jax.jit` makes it with options of the compiler.
+    """A function under `jax.jit` with options of the compiler.
 
-    XLA takes options for whole programs alone: where the function is a part of one (another `jax.jit`, `jax.vmap` or
-    `jax.grad` around it), it is `jax.jit` without them. The devices are looked at in the first call, not at import.
+    XLA accepts options for whole programs only. Where the function is traced as a part of a larger program (inside
+    another `jax.jit`, `jax.vmap` or `jax.grad`), it is compiled without them. The options may depend on the devices, so
+    they are chosen at the first call and not at import.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class Compiled:
         """Wraps a function.
 
         Args:
-          function: what to compile.
-          options: gives those of the compiler.
-          static_argnums: arguments that are hashable and no arrays.
+          function: the function to compile.
+          options: called without arguments at the first call; returns the compiler's options.
+          static_argnums: positions of arguments that are hashable Python values and not arrays.
         """
         functools.update_wrapper(self, function)
         jit = functools.partial(jax.jit, function, static_argnums=static_argnums)
@@ -128,13 +128,13 @@ class Compiled:
         self._whole = functools.cache(lambda: jit(compiler_options=options()))
 
     def __call__(self, *arguments: Any) -> Any:
-        """Calls it, compiled."""
+        """Calls the compiled function."""
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
         return (self._part if traced else self.whole)(*arguments)
 
     @property
     def whole(self) -> Any:
-        """What `jax.jit` returned, with the options."""
+        """The function as `jax.jit` returned it, with the options."""
         return self._whole()
 
 
@@ -142,11 +142,11 @@ def jit_net(function: Callable[..., Any], static_argnums: int | tuple[int, ...] 
     """`jax.jit` for a function that runs a net on one device; a decorator.
 
     Args:
-      function: what to compile.
-      static_argnums: arguments that are hashable and no arrays.
+      function: the function to compile.
+      static_argnums: positions of arguments that are hashable Python values and not arrays.
 
     Returns:
-      The function, compiled as `options_for` has it.
+      The function, compiled with the options that `options_for` gives for a large net on one device.
     """
     return Compiled(function, lambda: options_for(_platform(), 1, LARGE_NET), static_argnums)
 
@@ -154,12 +154,12 @@ def jit_net(function: Callable[..., Any], static_argnums: int | tuple[int, ...] 
 def jit_once(function: Callable[..., Any], static_argnums: int | tuple[int, ...] = ()) -> Compiled:
     """`jax.jit` for a function of cheap operations that runs once; a decorator.
 
-    Compiling takes longer than running such a program, as the one that makes a net's variables; few optimisations
-    shorten it and give the same bits.
+    Such a program, for example the one that makes a net's variables, takes longer to compile than to run. With few
+    optimisations it compiles faster and gives the same bits.
 
     Args:
-      function: what to compile.
-      static_argnums: arguments that are hashable and no arrays.
+      function: the function to compile.
+      static_argnums: positions of arguments that are hashable Python values and not arrays.
 
     Returns:
       The function, compiled with few optimisations on CPU.

@@ -1,6 +1,6 @@
-"""How arrays lie over devices: examples are split over all local devices, everything else is on each of them.
+"""How arrays are placed on devices: examples are split over all local devices, everything else is on each of them.
 
-The one place that knows. One device is the same code as many.
+No other module decides on placement. The same code runs on one device and on many.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ class Devices:
     """Local devices as one axis over which batches are split.
 
     Attributes:
-      mesh: the axis.
-      everywhere: sharding of what each device has a whole copy of.
+      mesh: JAX's mesh of the devices, with the one axis `AXIS`.
+      everywhere: sharding of arrays of which each device has a whole copy.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -38,13 +38,13 @@ class Devices:
         return self.mesh.devices.flat[0].platform
 
     def compiler_options(self, multiply_adds: int) -> Options:
-        """What `jax.jit` is told when it compiles a net, or its training step, for these devices.
+        """Compiler options for a net, or its training step, on these devices.
 
         Args:
-          multiply_adds: of the net, for one example (`cnn.geometry.table(...).macs`).
+          multiply_adds: multiply-adds of the net for one example (`cnn.geometry.table(...).macs`).
 
         Returns:
-          See `cnn.runtime.compiler.options_for`.
+          For `jax.jit(compiler_options=...)`, from `cnn.runtime.compiler.options_for`.
         """
         return options_for(self.platform, self.count, multiply_adds)
 
@@ -52,7 +52,7 @@ class Devices:
         """Sharding that splits one axis over the devices.
 
         Args:
-          axis: which axis holds the examples.
+          axis: number of the axis that holds the examples.
 
         Returns:
           The sharding.
@@ -63,7 +63,7 @@ class Devices:
         """Puts a whole copy of every array of a tree on each device.
 
         Args:
-          tree: arrays.
+          tree: a tree of arrays.
 
         Returns:
           The same tree, on the devices.
@@ -71,17 +71,17 @@ class Devices:
         return jax.device_put(tree, self.everywhere)
 
     def per_device(self, batch_size: int, field: str) -> int:
-        """Examples on each device.
+        """Number of examples on each device.
 
         Args:
-          batch_size: of the global batch.
-          field: name of the config field it came from, for the error.
+          batch_size: number of examples in the global batch.
+          field: name of the config field that holds the batch size, for the error message.
 
         Returns:
           batch_size / count.
 
         Raises:
-          ValueError: if it does not divide.
+          ValueError: if the batch size is not a positive multiple of the number of devices.
         """
         if batch_size < 1 or batch_size % self.count:
             near = max(1, round(batch_size / self.count)) * self.count

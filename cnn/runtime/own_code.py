@@ -1,7 +1,7 @@
 """Functions that the user names: "my_nets.py:my_net" or "package.module:function". No other code is ever loaded.
 
-A reference can end in "@" and the SHA-256 of its file, as configs that are read from a workdir do: then the function is
-only loaded from a file with just this content.
+A reference can end in "@" and the SHA-256 of its file, as in configs that are read from a workdir. The function is then
+loaded only from a file with exactly this content.
 """
 
 import difflib
@@ -24,7 +24,7 @@ def is_reference(name: str) -> bool:
     """Whether a name refers to a function of the user's own.
 
     Args:
-      name: as a config has it, such as "my_nets.py:my_net", "package.module:function" or "mnist:3.0.1".
+      name: a name from a config, such as "my_nets.py:my_net", "package.module:function" or "mnist:3.0.1".
 
     Returns:
       True for a place and a function's name with a colon between them; a version number is no function's name.
@@ -49,7 +49,7 @@ def source_file(reference: str) -> str:
     """The file that a reference names; nothing is executed but the `__init__` of packages that a module lies in.
 
     Args:
-      reference: as for `is_reference`.
+      reference: a name for which `is_reference` is true.
 
     Returns:
       Absolute path.
@@ -76,17 +76,17 @@ def source_file(reference: str) -> str:
 
 
 def pinned(reference: str) -> str:
-    """A reference that holds anywhere on this machine, and only as long as its file does not change.
+    """A reference that is valid in every directory of this machine, as long as its file does not change.
 
     Args:
-      reference: as for `is_reference`.
+      reference: a name for which `is_reference` is true.
 
     Returns:
       The absolute path (for a module its name), the function, and the digest of the file's content; a reference that
-      has a digest as it is.
+      has a digest already is returned unchanged.
 
     Raises:
-      ValueError: as `source_file`.
+      ValueError: if there is no such file or module.
     """
     place, function, known = _parts(reference)
     if known:
@@ -109,11 +109,11 @@ def digest(path: str) -> str:
 
 
 def load(reference: str, field: str) -> Callable[..., Any]:
-    """Executes the file or module that the user named, and gives its function.
+    """Executes the file or module that the user named, and returns the function in it.
 
     Args:
-      reference: as for `is_reference`.
-      field: where the user named it, for messages: "net.name".
+      reference: a name for which `is_reference` is true.
+      field: the config field that holds the reference, for error messages: "net.name".
 
     Returns:
       The function.
@@ -141,7 +141,7 @@ def load(reference: str, field: str) -> Callable[..., Any]:
 
 
 def load_file(path: str) -> types.ModuleType:
-    """Executes a Python file as a module; its neighbours can be imported by it. Once for each content of it.
+    """Executes a Python file as a module, once for each content; it can import other files of its folder.
 
     Args:
       path: path of the file.
@@ -161,7 +161,7 @@ def load_file(path: str) -> types.ModuleType:
         raise ValueError(f"{path} is no Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     _search(os.path.dirname(path))
-    sys.modules[name] = module  # dataclasses and Flax modules look themselves up there
+    sys.modules[name] = module  # dataclasses and Flax modules look up their own module there
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -172,7 +172,7 @@ def load_file(path: str) -> types.ModuleType:
 
 
 def describe(error: BaseException, path: str) -> str:
-    """One line on an error in the user's file: where, what.
+    """One line that says where in the user's file an error was raised, and which.
 
     Args:
       error: the error.
@@ -198,10 +198,10 @@ def did_you_mean(name: str, known: list[str], otherwise: str = "there are") -> s
     Args:
       name: the unknown name.
       known: names that exist.
-      otherwise: what precedes the list of all where none is near.
+      otherwise: words before the list of all known names, for where none is similar.
 
     Returns:
-      "; did you mean a or b?", or all names, or "" where there are none.
+      "; did you mean a or b?", or the list of all known names, or "" if there are no known names.
     """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
@@ -210,7 +210,7 @@ def did_you_mean(name: str, known: list[str], otherwise: str = "there are") -> s
 
 
 def loaded() -> list[types.ModuleType]:
-    """The user's files that were executed, as modules: other processes cannot import them by name."""
+    """The modules of the user's files that were executed; other processes cannot import them by name."""
     return list(_LOADED)
 
 
@@ -226,7 +226,7 @@ def _is_file(place: str) -> bool:
 
 
 def _moved(reference: str, field: str) -> str:
-    """What to do about a file that is not as it was when a run was made with it."""
+    """The end of an error message about a file that has changed since a run was made with it: what to do."""
     group = field.split(".")[0]
     flag = "--net" if group == "net" else f"--config.{field}"
     return (
@@ -236,6 +236,6 @@ def _moved(reference: str, field: str) -> str:
 
 
 def _search(folder: str) -> None:
-    """Lets the user's code import what lies beside it; at the end, so that it hides nothing that is installed."""
+    """Lets the user's code import files of its folder; last in the path, so that they hide no installed package."""
     if folder not in sys.path:
         sys.path.append(folder)

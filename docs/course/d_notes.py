@@ -200,10 +200,10 @@ print(
 # %% [markdown]
 # ## A finer stride, by shifts
 #
-# The converted net's own stride is 4. For a stride of 2, run it again on the picture shifted by half a stride, and
-# interleave the scores. **Correction.** The notes shift by (0, 0) and by half a stride in both directions at once.
-# The two passes fill a chessboard: of the 9x9 places of a map at half the stride, 25 + 16 = 41. The other 40 need the
-# two shifts in one direction alone: four passes in all.
+# The converted net's native stride, the distance between neighbouring scores of one pass, is 4 pixels. For a stride of
+# 2, run it again on the picture shifted by half a stride, and interleave the scores. **Correction.** The notes shift by
+# (0, 0) and by half a stride in both directions at once. The two passes fill a chessboard: of the 9x9 places of a map
+# at half the stride, 25 + 16 = 41. The other 40 need the two shifts in one direction alone: four passes in all.
 
 # %%
 two = np.zeros((9, 9), bool)
@@ -255,9 +255,7 @@ print(
 # %%
 padded = nets.create("full_cnn", num_classes=10)
 noise = jax.random.normal(jax.random.key(2), (1, 48, 48, 1))
-padded_variables = jax.jit(
-    lambda key: padded.init(key, noise[:, :32, :32], train=False)
-)(jax.random.key(3))
+padded_variables = nets.init(padded, (32, 32, 1), seed=3)
 in_image = dense.score_map(
     padded, padded_variables, noise, window=(32, 32), context="image"
 )

@@ -12,7 +12,7 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnn import data
+from cnn import data, nets
 
 WIDTH = 4.8  # inches; at this width the letters can still be read on a telephone
 FONT = 9  # points
@@ -144,18 +144,17 @@ def fit(
     Args:
       net: a `cnn.nets.Net`.
       images: float32 [N, H, W, C], normalised.
-      labels: int [N].
-      steps: number of updates.
+      labels: class indices, int [N].
+      steps: number of updates of the parameters.
       batch_size: examples in an update, drawn with replacement.
-      seed: of the initial parameters and the drawing.
+      seed: seed of the initial parameters and of the order in which examples are drawn.
 
     Returns:
       The trained variables.
     """
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
-    key = jax.random.key(seed)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
-    variables = jax.jit(lambda key: net.init(key, images[:1], train=False))(key)
+    variables = nets.init(net, images.shape[1:], seed)
     memory = optimizer.init(variables)
 
     def loss(variables: Any, x: Any, y: Any) -> Any:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags
 
+from cnn.runtime import byte_sizes
 from experiments.dense_evaluation import picture, shared
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
         run,
         str(shared.IMAGE.value),
         output,
-        image_report.parse_bytes(MEMORY.value),
+        byte_sizes.parse_bytes(MEMORY.value),
         stride=picture.stride(),
         context=CONTEXT.value,
         overwrite=OVERWRITE.value,

@@ -1,11 +1,11 @@
-"""The worked example of `cnn.dense.lattice`: a pool of 2 every 2 and a convolution of 2 values, on 8 pixels."""
+"""The worked example of `cnn.dense.lattice` and `fragments`: a pool of 2 every 2, a convolution of 2, on 8 pixels."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnn import dense, nets
-from cnn.dense import backends, lattice
+from cnn.dense import backends, fragments, lattice
 from cnn.layers import Conv, MaxPool
 
 NET = nets.net([MaxPool((1, 2)), Conv(1, (1, 2), use_bias=False)])
@@ -38,7 +38,7 @@ def test_dilated_every_position_is_computed_and_taps_move_apart(axis):
 
 
 def test_fragments_the_pool_runs_twice_and_the_convolution_as_it_is(axis):
-    route = lattice.fragmented(axis, 1, 5, clip=False)
+    route = fragments.fragmented(axis, 1, 5, clip=False)
     pool, conv = route.steps
     assert (pool.stride, conv.stride, conv.dilation) == (2, 1, 1)
     assert pool.groups == (lattice.Group((0,), 0, 8, (0, 0), 0), lattice.Group((0,), 1, 9, (0, 0), 0))
@@ -47,12 +47,12 @@ def test_fragments_the_pool_runs_twice_and_the_convolution_as_it_is(axis):
 
 
 def test_fragments_that_must_not_read_beyond_the_image_are_filled_up(axis):
-    pool = lattice.fragmented(axis, 1, 5, clip=True).steps[0]
+    pool = fragments.fragmented(axis, 1, 5, clip=True).steps[0]
     assert pool.groups == (lattice.Group((0,), 0, 8, (0, 0), 0), lattice.Group((0,), 1, 7, (0, 0), 1))
 
 
 def test_a_stride_that_skips_fragments(axis):
-    route = lattice.fragmented(axis, 4, 2, clip=False)  # scores 0 and 4: the run from pixel 1 is not wanted
+    route = fragments.fragmented(axis, 4, 2, clip=False)  # scores 0 and 4: the run from pixel 1 is not wanted
     assert [len(step.groups) for step in route.steps] == [1, 1] and route.steps[1].stride == 2
 
 

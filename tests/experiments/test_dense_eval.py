@@ -158,17 +158,6 @@ def test_a_larger_picture_says_why_predict_may_answer_otherwise_and_that_its_pol
     assert "this picture 0.9" in printed and "invert it" in printed
 
 
-@pytest.mark.parametrize(
-    "text, expected",
-    [("2GB", 2 * 10**9), ("1.5 GiB", 1.5 * 2**30), ("500m", 5 * 10**8), ("1000", 1000), ("64KiB", 2**16)],
-)
-def test_bytes_as_people_write_them(text, expected):
-    assert image_report.parse_bytes(text) == expected
-    for wrong in ("", "GB", "2 gallons", "-1GB", "0"):
-        with pytest.raises(ValueError, match="must be a number of bytes above 0, such as 2GB"):
-            image_report.parse_bytes(wrong)
-
-
 def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (300, 411), np.uint8)
     np.save(tmp_path / "page.npy", pixels)

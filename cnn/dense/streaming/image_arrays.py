@@ -1,6 +1,7 @@
-"""Image files as arrays that can be sliced: memory-mapped where they lie as they are, else decoded part by part.
+"""Image files as arrays that can be sliced: memory-mapped if the pixels are stored uncompressed, else decoded in parts.
 
-TensorStore, tifffile and Pillow are imported where they are used: each takes longer to import than this package.
+TensorStore, tifffile and Pillow are imported where they are used, because each takes longer to import than this
+package.
 """
 
 import json
@@ -16,28 +17,30 @@ from cnn.data import image_files
 from cnn.dense.blocks import overlap
 from cnn.windows import shape_text
 
-TIFF_COLOURS = ("MINISBLACK", "RGB")  # photometric interpretations whose numbers are intensities as they stand
+TIFF_COLOURS = ("MINISBLACK", "RGB")  # photometric interpretations whose stored values are intensities
 JPEG = (6, 7, 33007, 34892)  # TIFF compressions of the JPEG family
 CODECS = "without it tifffile reads no compression, deflate, LZMA and PackBits, not LZW, JPEG, JPEG 2000 or WebP"
 
 
 class StorageError(image_files.DataError):
-    """A source or sink that cannot be used; the message names it, the numbers, and the way out."""
+    """A source or sink that cannot be used; the message names it, the numbers, and what to do."""
 
 
 def open_file(path: str, channels: int | None, cache_bytes: int) -> Any:
     """Opens an image file.
 
     Args:
-      path: `.npy`, a zarr array's directory, `.tif`, `.tiff`, or any other picture that Pillow reads.
-      channels: 1 or 3 for a picture; None: as it has. Other files are as they are.
-      cache_bytes: bytes of decoded chunks or segments that are kept.
+      path: path of a `.npy` file, of a zarr array's directory, of a `.tif` or `.tiff` file, or of any other picture
+        that Pillow reads.
+      channels: number of channels, 1 or 3, that a picture is converted to; None: 1 for a grey picture, 3 for others.
+        The channels of the other formats are not changed.
+      cache_bytes: largest memory for decoded chunks (zarr) or segments (TIFF), bytes.
 
     Returns:
-      An array-like with .shape ([H, W] or [H, W, C] if the file holds one image), .dtype, and [rows, columns] slices.
+      An array-like object with .shape ([H, W] or [H, W, C]) and .dtype, which can be sliced as [rows, columns].
 
     Raises:
-      StorageError: a missing or malformed file, several images in one, or values that are not intensities.
+      StorageError: if the file is missing or malformed, holds several images, or holds values that are not intensities.
     """
     if not os.path.exists(path):
         raise StorageError(f"{path}: there is no such file or directory")
@@ -52,18 +55,18 @@ def open_file(path: str, channels: int | None, cache_bytes: int) -> Any:
         return _open_picture(path, channels)
     except image_files.DataError:
         raise
-    except Exception as error:  # each library raises its own: ValueError, struct.error, zlib.error, KeyError, ...
+    except Exception as error:  # the libraries raise many kinds: ValueError, struct.error, zlib.error, KeyError, ...
         raise StorageError(f"{path}: cannot be read: {error}") from error
 
 
 def zarr_metadata(path: str) -> str | None:
-    """The file that says that a directory is a zarr array (or group), if it is one.
+    """The metadata file of a zarr array or group.
 
     Args:
-      path: path of the directory.
+      path: path of a directory.
 
     Returns:
-      Path of `zarr.json` (version 3), `.zarray` or `.zgroup` (version 2), or None.
+      Path of its `zarr.json` (version 3), `.zarray` or `.zgroup` (version 2); None if it is not a zarr array or group.
     """
     names = (os.path.join(path, name) for name in ("zarr.json", ".zarray", ".zgroup"))
     return next((name for name in names if os.path.isfile(name)), None)
@@ -89,7 +92,7 @@ def _open_zarr(path: str, cache_bytes: int) -> Any:
 
 
 class _Mapped:
-    """A memory-mapped file whose pages are let go after each read: else they count as memory of this process."""
+    """A memory-mapped file whose pages are released after each read, as they would count as memory of this process."""
 
     def __init__(self, array: np.memmap, view: np.ndarray | None = None) -> None:
         self._map, self._view = array.base, array if view is None else view
@@ -105,8 +108,8 @@ class _Mapped:
 def _open_picture(path: str, channels: int | None) -> np.ndarray:
     from PIL import Image
 
-    # Pillow refuses pictures above some 179 million pixels, as a guard against hostile uploads. Here the file was
-    # named by its user, large ones are the purpose, and the size is checked against memory instead.
+    # Pillow refuses pictures above some 179 million pixels, to protect servers from hostile uploads. Here users name
+    # their own files, which are meant to be large; the size is compared with a limit of memory instead.
     guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as picture:
@@ -130,7 +133,7 @@ def _open_tiff(path: str, cache_bytes: int) -> Any:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        series = file.series[0]  # of a pyramid its level 0, the largest
+        series = file.series[0]  # of an image pyramid this is level 0, the largest
         page = series.keyframe
         if len(series) != 1 or page.imagedepth != 1:
             raise StorageError(
@@ -138,7 +141,7 @@ def _open_tiff(path: str, cache_bytes: int) -> Any:
                 "page, [H, W] or [H, W, C]; write the one that is meant as a file of its own"
             )
         colour = getattr(page.photometric, "name", str(page.photometric))
-        if colour not in TIFF_COLOURS and not (colour == "YCBCR" and page.compression in JPEG):  # comes as RGB
+        if colour not in TIFF_COLOURS and not (colour == "YCBCR" and page.compression in JPEG):  # is decoded to RGB
             raise StorageError(f"{path}: its colours are {colour}; save it as one of {', '.join(TIFF_COLOURS)}")
         if page.is_memmappable and page.dtype is not None:
             dtype = np.dtype(file.byteorder + page.dtype.char)
@@ -148,7 +151,7 @@ def _open_tiff(path: str, cache_bytes: int) -> Any:
 
 
 class _Segments:
-    """A compressed TIFF page: its tiles or strips are decoded as they are asked for, and the latest are kept."""
+    """A compressed TIFF page; its segments (tiles or strips) are decoded when read, and the latest are kept."""
 
     def __init__(self, path: str, page: Any, cache_bytes: int) -> None:
         self.shape, self.dtype = (page.imagelength, page.imagewidth, page.samplesperpixel), page.dtype
@@ -170,7 +173,7 @@ class _Segments:
         self._kept = cache_bytes // max(1, segment)
         try:
             self._segment(0)
-        except Exception as error:  # KeyError, ModuleNotFoundError, AttributeError, zlib.error: the codecs' own
+        except Exception as error:  # codecs raise KeyError, ModuleNotFoundError, AttributeError, zlib.error, ...
             coding = f"{getattr(page.compression, 'name', page.compression)}, predictor {page.predictor}"
             raise StorageError(
                 f"{path}: compressed with {coding}, which does not decode: {error}. Other codecs come with "
@@ -185,7 +188,7 @@ class _Segments:
         for plane in range(self._planes):
             for i in range(y0 // height, -(-y1 // height)):
                 for j in range(x0 // width, -(-x1 // width)):
-                    # The part of the region that the segment covers, and the part of the segment that it is.
+                    # The part of the region that lies in this segment, as slices of the region and of the segment.
                     rows, down = overlap(i * height - y0, height, y1 - y0)
                     columns, across = overlap(j * width - x0, width, x1 - x0)
                     segment = self._segment((plane * self._grid[0] + i) * self._grid[1] + j)
@@ -197,7 +200,7 @@ class _Segments:
             self._cache.move_to_end(index)
             return self._cache[index]
         data = None
-        if self._counts[index]:  # a segment of no bytes is left out: it holds the file's nodata value
+        if self._counts[index]:  # a segment of no bytes is not stored: all its pixels have the file's nodata value
             with open(self._path, "rb") as file:
                 file.seek(self._offsets[index])
                 data = file.read(self._counts[index])

@@ -1,7 +1,7 @@
-"""The journal of a stream: what it computes and how much of that is safely in its sink, in a small JSON file beside it.
+"""The journal of a stream: a small JSON file beside its sink that says what is computed and how many tiles are done.
 
-A journal counts a tile only when the tile's scores are on the disk, and is replaced whole, so that it is true at any
-moment at which the process may be killed. It holds no times: the same map has the same journal.
+A tile counts as done only when its scores are on the disk, and the file is replaced atomically. So the journal is true
+whenever the process may be killed. It holds no times: the same map has the same journal.
 """
 
 import hashlib
@@ -21,28 +21,30 @@ FIELDS = {"computes", "tiles", "done", "complete"}
 
 
 def journal_path(where: Any) -> str | None:
-    """Where the journal of a sink lies.
+    """The path of a sink's journal.
 
     Args:
-      where: as `cnn.dense.streaming.source_and_sink.open_sink` takes it.
+      where: the sink: the path of a `.npy` file or a `.zarr` directory, or an array.
 
     Returns:
-      `map.zarr.progress.json` for `map.zarr`; None for an array, which has none.
+      `map.zarr.progress.json` for `map.zarr`; None for an array, which has no journal.
     """
     return f"{os.fspath(where).rstrip(os.sep)}.progress.json" if isinstance(where, (str, os.PathLike)) else None
 
 
 def net_identity(net: Net, variables: Mapping[str, Any]) -> dict[str, str]:
-    """Short names that differ between trained nets.
+    """Short texts by which trained nets can be distinguished.
 
     Args:
       net: the classifier.
       variables: its variables.
 
     Returns:
-      {"net": its pattern and a hash of all fields of its layers, "variables": a hash of names, shapes and values}.
+      {"net": its layer pattern and a hash of all fields of its layers, "variables": a hash of the names, shapes and
+      values of all variables}.
     """
-    fields = re.sub(r" at 0x[0-9a-f]+", "", repr(net.layers))  # an address in memory is no part of a net
+    # Functions among the fields print their address in memory, which differs between processes.
+    fields = re.sub(r" at 0x[0-9a-f]+", "", repr(net.layers))
     structure = hashlib.sha256(fields.encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
@@ -62,7 +64,7 @@ def read_journal(path: str) -> dict[str, Any] | None:
       The journal as `write_journal` wrote it; None if the file does not exist.
 
     Raises:
-      StorageError: if it is not a journal.
+      StorageError: if the file is not a journal.
     """
     try:
         with open(path) as file:
@@ -77,12 +79,12 @@ def read_journal(path: str) -> dict[str, Any] | None:
 
 
 def write_journal(path: str, journal: Mapping[str, Any]) -> None:
-    """Replaces a journal whole or not at all, also if the power fails.
+    """Replaces a journal atomically: even after a power failure the file holds either the old or the new journal.
 
     Args:
       path: path of the journal.
-      journal: what JSON can hold, with the FIELDS "computes" (what is computed), "tiles" (of the whole map), "done"
-        (how many of them, in order, are in the sink) and "complete".
+      journal: values that JSON can hold, with at least the fields "computes" (what is computed), "tiles" (number of
+        tiles of the whole map), "done" (how many of them, in order, are in the sink) and "complete" (whether all are).
     """
     with open(path + ".part", "w") as file:
         json.dump(journal, file, indent=2)
@@ -93,17 +95,17 @@ def write_journal(path: str, journal: Mapping[str, Any]) -> None:
 
 
 def check_same(path: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuses to go on with a map of something else.
+    """Refuses to continue a map that was begun with another net, image or option.
 
     Args:
-      path: path of the journal, for the error.
-      earlier: what the sink was begun with, field by field.
-      now: what is to be computed.
+      path: path of the journal, for the error message.
+      earlier: what the map was begun with, field by field.
+      now: what is to be computed now, field by field.
 
     Raises:
-      StorageError: if a field differs; says which, both values, and the way out.
+      StorageError: if a field differs; names the fields, both values, and what to do.
     """
-    now = json.loads(json.dumps(now))  # tuples are lists there
+    now = json.loads(json.dumps(now))  # `earlier` comes from JSON, where tuples are lists
     differing = [
         f"{name} ({earlier.get(name)} there, {now.get(name)} now)"
         for name in sorted(earlier.keys() | now.keys())

@@ -1,4 +1,4 @@
-"""Tiles through devices: read ahead, computed a few at a time, written in order, counted when they are on the disk."""
+"""The pipeline of tiles: read ahead, computed on all devices, written in order, counted when they are on the disk."""
 
 import itertools
 import logging
@@ -22,23 +22,23 @@ from cnn.dense.streaming.source_and_sink import Sink, Source
 from cnn.dense.tiles import Tiling
 from cnn.windows import Pair, shape_text
 
-READ_AHEAD = 2  # tiles read before a device asks for them
-IN_FLIGHT = 2  # tiles on a device: one at work, one waiting
-JOURNAL_SECONDS = 5.0  # between two waits for the disk: work that a kill may cost, besides the tiles in flight
+READ_AHEAD = 2  # tiles that are read before a device needs them
+IN_FLIGHT = 2  # tiles on each device: one is being computed, one is waiting
+JOURNAL_SECONDS = 5.0  # between two writes of the journal; a killed stream repeats at most this and the tiles in flight
 LOG = logging.getLogger(__name__)
 
 
 class Task(NamedTuple):
-    """What stays the same while tiles shrink.
+    """The parts of a stream that stay the same when tiles are made smaller.
 
     Attributes:
-      variables: the classifier's, a copy on each device.
+      variables: the classifier's variables, one copy on each device.
       devices: the devices that tiles are spread over.
-      source: the image.
-      sink: the map.
+      source: the image that is read.
+      sink: the map that is written.
       counted: the tiles that the journal counts.
-      mean: mean of the training data, [C], or None.
-      std: its standard deviation, [C], or None.
+      mean: mean of the training data, C numbers; None if the source is normalised.
+      std: standard deviation of the training data, C numbers; None if the source is normalised.
     """
 
     variables: Sequence[Mapping[str, Any]]
@@ -51,20 +51,20 @@ class Task(NamedTuple):
 
 
 class Progress:
-    """How many tiles are done: in the journal (if there is one) only when they are on the disk.
+    """The number of tiles that are done; the journal, if there is one, counts them only when they are on the disk.
 
     Attributes:
-      done: tiles whose scores were written, in order.
+      done: number of tiles whose scores were passed to the sink; they are the first ones of the map.
     """
 
     def __init__(self, sink: Sink, path: str | None, facts: Mapping[str, Any], done: int) -> None:
-        """Begins a journal, or goes on with one.
+        """Begins a journal, or continues one.
 
         Args:
-          sink: where the scores go.
+          sink: the sink that scores are written to.
           path: path of the journal; None: the sink has none.
-          facts: what the journal says besides; its "tiles" is the number of tiles.
-          done: how many of them are in the sink.
+          facts: the other fields of the journal; its "tiles" is the number of tiles.
+          done: number of tiles that are in the sink already.
         """
         self.done, self._saved = done, done
         self._sink, self._path, self._facts = sink, path, facts
@@ -79,7 +79,7 @@ class Progress:
             self.save()
 
     def save(self) -> None:
-        """Waits for the disk, then counts."""
+        """Waits until all scores are on the disk, then writes the journal."""
         if self._saved < self.done:
             self._sink.flush()
             self._write()
@@ -92,17 +92,17 @@ class Progress:
 
 
 def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: Progress, show: bool) -> int:
-    """Computes the missing tiles; in smaller ones when memory runs out, which is logged.
+    """Computes the missing tiles; when memory runs out it continues with smaller ones, which is logged.
 
     Args:
-      task: what is to be done.
-      tiling: tiles to begin with, each within one of `task.counted`.
-      plan: `plan(outputs=...)` gives smaller ones.
-      progress: which tiles are done already; counts on.
-      show: whether to show a bar.
+      task: what is to be computed, on which devices, from which source into which sink.
+      tiling: the tiles to begin with; each lies within one tile of `task.counted`.
+      plan: `plan(outputs=...)` makes a tiling with smaller tiles.
+      progress: number of tiles that are done already; is updated.
+      show: whether to show a progress bar.
 
     Returns:
-      How often memory ran out.
+      Number of times that memory ran out.
     """
     shrunk, total = 0, math.prod(task.counted.counts)
     bar = _bar(task.counted, progress.done, show)
@@ -125,7 +125,7 @@ def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: P
                 )
                 tiling, shrunk = smaller, shrunk + 1
     except BaseException:
-        with suppress(Exception):  # what stopped the stream is the error to be seen
+        with suppress(Exception):  # the error that stopped the stream must not be hidden by a second one
             progress.save()
         raise
     finally:
@@ -135,7 +135,7 @@ def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: P
 
 
 def _bar(tiling: Tiling, done: int, show: bool) -> tqdm:
-    """The bar of megapixels; until the first tile is done it says what takes so long."""
+    """The progress bar, in megapixels; until the first tile is done it says that the program is being compiled."""
     return tqdm(
         total=pixels_done(tiling, math.prod(tiling.counts)) / 1e6,
         initial=pixels_done(tiling, done) / 1e6,
@@ -149,14 +149,14 @@ def _bar(tiling: Tiling, done: int, show: bool) -> tqdm:
 
 
 def pixels_done(tiling: Tiling, done: int) -> float:
-    """The part of an image that the first tiles of its map stand for.
+    """The number of pixels of an image that correspond to the first tiles of its map.
 
     Args:
       tiling: the tiles of the map.
-      done: how many of them.
+      done: number of tiles, counted from the first.
 
     Returns:
-      Pixels: the image's, times the part of the scores that are in these tiles.
+      Number of pixels of the image, times the fraction of all scores that are in these tiles.
     """
     (height, width), (rows, columns) = tiling.grid.size, tiling.outputs
     whole, rest = divmod(done, tiling.counts[1])
@@ -166,16 +166,16 @@ def pixels_done(tiling: Tiling, done: int) -> float:
 
 
 def _pieces(counted: Tiling, tiling: Tiling, first: int) -> Iterator[tuple[Tile, bool]]:
-    """The missing tiles of `counted`, in order, each cut into tiles of `tiling`; and whether that was its last."""
+    """The tiles of `counted` from `first` on, cut into pieces by `tiling`; and whether each is the last of its tile."""
     for tile in itertools.islice(counted.tiles(), first, None):
         for piece in tiling.tiles(within=tile):
             yield piece, all(a.stop == b.stop for a, b in zip(piece.write, tile.write, strict=True))
 
 
 def _run(task: Task, tiling: Tiling, first: int) -> Iterator[bool]:
-    """Computes and writes the tiles from `first` on; yields after each piece whether it ends a tile.
+    """Computes and writes the tiles from `first` on; yields after each piece whether it is the last of its tile.
 
-    At any moment there are at most READ_AHEAD regions that are read and, for each device, IN_FLIGHT pieces.
+    At any time at most READ_AHEAD regions are being read or wait, and at most IN_FLIGHT pieces are on each device.
     """
     pieces = _pieces(task.counted, tiling, first)
     reads: deque[tuple[Tile, bool, Future[np.ndarray]]] = deque()
@@ -214,7 +214,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _shrink(plan: Callable[..., Tiling], tiling: Tiling) -> Tiling | None:
-    """Half the scores along the longer axis, or along the other if that one cannot be halved; None: neither can."""
+    """A tiling with half the scores along the longer axis, or else along the other; None if neither can be halved."""
     for axis in sorted((0, 1), key=lambda axis: -tiling.outputs[axis]):
         outputs = list(tiling.outputs)
         outputs[axis] //= 2

@@ -15,35 +15,35 @@ from cnn.dense.blocks import overlap
 from cnn.dense.streaming.image_arrays import StorageError, open_file, zarr_metadata
 from cnn.windows import shape_text
 
-CACHE_BYTES = 256 * 2**20  # decoded chunks or segments, kept for the neighbouring regions
-PENDING_WRITES = 2  # blocks on their way into a zarr
+CACHE_BYTES = 256 * 2**20  # for decoded chunks or segments, which neighbouring regions need again
+PENDING_WRITES = 2  # blocks that are being written to a zarr array at a time
 
 
 class Source:
-    """An image of any size.
+    """An image of any size that is read region by region.
 
     Attributes:
-      name: for messages.
-      shape: (height, width, channels).
-      dtype: the dtype that `read` returns: uint8 or floating, in native byte order; float64 is read as float32, as JAX
-        has it.
+      name: name of the image in messages.
+      shape: (height, width, channels), pixels.
+      dtype: the dtype that `read` returns: uint8 or floating, in native byte order. float64 is read as float32, because
+        JAX computes in float32.
     """
 
     def __init__(self, array: Any, name: str, modified: int | None = None) -> None:
-        """Wraps what has .shape and .dtype and can be sliced; see `open_source`, which opens files too.
+        """Wraps an object with .shape and .dtype that can be sliced; `open_source` opens files too.
 
         Args:
-          array: [H, W] or [H, W, C], uint8 or floating.
-          name: for messages.
-          modified: when its file was last changed, nanoseconds, if it is one.
+          array: uint8 or floating [H, W] or [H, W, C].
+          name: name of the image in messages.
+          modified: time at which the image's file was last changed, nanoseconds; None if there is no file.
 
         Raises:
-          StorageError: for another rank or dtype.
+          StorageError: if rank or dtype are others.
         """
         if not (hasattr(array, "shape") and hasattr(array, "dtype") and hasattr(array, "__getitem__")):
             raise StorageError(f"{name}: a source is a path or has .shape, .dtype and slices; numpy.asarray makes one")
         if type(array).__module__.startswith("tensorstore"):
-            array = array.translate_to[(0,) * array.ndim]  # a view of a part counts from where the part begins
+            array = array.translate_to[(0,) * array.ndim]  # indices of a TensorStore view need not begin at 0
         self.name, self._array, self._modified = name, array, modified
         shape = tuple(int(n) for n in array.shape)
         if len(shape) not in (2, 3):
@@ -61,16 +61,16 @@ class Source:
         self.dtype = np.dtype(np.float32) if dtype == np.float64 else dtype.newbyteorder("=")
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """Reads a region, which may reach outside the image: there it is zero.
+        """Reads a region; where it reaches outside the image, it is zero.
 
         Args:
           y0: first row, pixels; may be negative.
-          y1: last row, exclusive.
-          x0: first column; may be negative.
-          x1: last column, exclusive.
+          y1: end of the rows, exclusive, pixels.
+          x0: first column, pixels; may be negative.
+          x1: end of the columns, exclusive, pixels.
 
         Returns:
-          A new array [y1 - y0, x1 - x0, C] of `dtype`.
+          A new array [y1 - y0, x1 - x0, C], uint8 or floating (`dtype`).
         """
         height, width, channels = self.shape
         (rows, down), (columns, across) = overlap(y0, y1 - y0, height), overlap(x0, x1 - x0, width)
@@ -81,10 +81,10 @@ class Source:
         return region
 
     def identity(self) -> dict[str, Any]:
-        """What tells this image from another without reading all of it.
+        """Facts that distinguish this image from others, without reading all of it.
 
         Returns:
-          Shape, dtype, time of the last change of its file (None for an array), and a hash of 16 patches of pixels.
+          {"shape", "dtype", "modified": time of the last change of its file or None, "pixels": a hash of 16 patches}.
         """
         digest = hashlib.sha256()
         for y in np.linspace(0, max(0, self.shape[0] - 16), 4, dtype=int).tolist():
@@ -102,19 +102,20 @@ def open_source(what: Any, channels: int | None = None, cache_bytes: int = CACHE
     """Opens an image of any size for reading region by region.
 
     Args:
-      what: an array [H, W] or [H, W, C], or anything that has its .shape and .dtype and can be sliced (NumPy, memory
-        maps, TensorStore, h5py, zarr); or a path: `.npy` (memory-mapped); a zarr array's directory, version 2 or 3;
-        `.tif` or `.tiff` (memory-mapped if it lies in the file as it is, else decoded tile by tile or strip by strip);
-        or any other picture that Pillow reads, which is decoded whole, upright and in 8 bits
+      what: an array, uint8 or floating [H, W] or [H, W, C], or any other object with .shape and .dtype that can be
+        sliced (memory maps, TensorStore, h5py, zarr); or a path: `.npy` (memory-mapped); the directory of a zarr array,
+        version 2 or 3; `.tif` or `.tiff` (memory-mapped if it is not compressed, else decoded tile by tile or strip by
+        strip); or any other picture that Pillow reads, which is decoded whole, upright and in 8 bits
         (`cnn.data.image_files.decode`).
-      channels: how many the net takes, 1 or more; None: as many as there are.
-      cache_bytes: bytes of decoded chunks of a zarr, or segments of a TIFF, that are kept.
+      channels: number of channels that the net takes, at least 1; None: the number that the image has.
+      cache_bytes: largest memory for decoded chunks of a zarr array or segments of a TIFF, bytes.
 
     Returns:
-      A `Source`.
+      The image as a `Source`.
 
     Raises:
-      StorageError: a missing or malformed file, or another rank, dtype or number of channels; names the way out.
+      StorageError: if the file is missing or malformed, or rank, dtype or number of channels do not fit; says what to
+        do.
     """
     if isinstance(what, Source):
         source = what
@@ -132,43 +133,43 @@ def open_source(what: Any, channels: int | None = None, cache_bytes: int = CACHE
 
 
 def numpy_dtype(array: Any, name: str) -> np.dtype:
-    """The dtype of an array of any library, as NumPy's.
+    """The dtype of an array of any library, as a NumPy dtype.
 
     Args:
-      array: has .dtype.
-      name: for the error.
+      array: an object with .dtype.
+      name: name of the array, for the error message.
 
     Returns:
-      NumPy's dtype.
+      The NumPy dtype.
 
     Raises:
-      StorageError: if NumPy has none of this kind.
+      StorageError: if NumPy has no such dtype.
     """
     try:
-        return np.dtype(getattr(array.dtype, "numpy_dtype", array.dtype))  # TensorStore has dtypes of its own
+        return np.dtype(getattr(array.dtype, "numpy_dtype", array.dtype))  # TensorStore has its own dtypes
     except TypeError:
         raise StorageError(f"{name}: dtype {array.dtype} is not NumPy's; pass numpy.asarray(array)") from None
 
 
 class Sink:
-    """A map of any size, in an array that the caller made; the other kinds of sink derive from it.
+    """A map of any size that is written block by block, here into an array; sinks that write files derive from it.
 
     Attributes:
-      name: for messages.
-      shape: (h, w, K).
+      name: name of the map in messages.
+      shape: (h, w, K): rows and columns of scores, and classes.
     """
 
     def __init__(self, array: Any, name: str, shape: Sequence[int], dtype: np.dtype) -> None:
-        """Wraps a writable array; see `open_sink`, which makes files.
+        """Wraps a writable array; `open_sink` makes files too.
 
         Args:
-          array: [h, w, K], of `dtype` or one that holds it without loss.
-          name: for messages.
-          shape: the shape that it must have.
-          dtype: dtype of the blocks.
+          array: [h, w, K], whose dtype holds all values of `dtype` without loss.
+          name: name of the map in messages.
+          shape: the shape (h, w, K) that the array must have.
+          dtype: dtype of the blocks that are written.
 
         Raises:
-          StorageError: for another shape or dtype, or an array that is read-only.
+          StorageError: if the array has another shape, its dtype does not fit, or it is read-only.
         """
         if not all(hasattr(array, needed) for needed in ("shape", "dtype", "__setitem__")):
             raise StorageError(f"{name}: a sink is a path (.npy, .zarr) or an array that can be written to")
@@ -182,12 +183,12 @@ class Sink:
             raise StorageError(f"{name}: it is read-only; pass a copy, or open it for writing")
 
     def write(self, y: int, x: int, block: np.ndarray) -> None:
-        """Puts a block into the map; it is safe there after `flush`.
+        """Writes a block into the map; only after `flush` is it certain to be on the disk.
 
         Args:
-          y: first row.
-          x: first column.
-          block: [rows, columns, K] of the map's dtype; it must not be changed until `flush`.
+          y: first row of the map, scores.
+          x: first column of the map, scores.
+          block: scores [rows, columns, K] in the map's dtype; must not be changed until `flush`.
 
         Raises:
           ValueError: if the block has another dtype or does not lie within the map.
@@ -202,19 +203,19 @@ class Sink:
         self._put(y, x, block)
 
     def flush(self) -> None:
-        """Waits until all that was written is in the file, on the disk."""
+        """Waits until all blocks that were written are on the disk."""
         if hasattr(self._array, "flush"):
             self._array.flush()
 
     def close(self) -> None:
-        """Lets the file go, without waiting."""
+        """Closes the file, without waiting for the disk."""
 
     def _put(self, y: int, x: int, block: np.ndarray) -> None:
         self._array[y : y + block.shape[0], x : x + block.shape[1]] = block
 
 
 class _NpySink(Sink):
-    """A .npy file, written row by row: pages of a memory map would count as memory of this process."""
+    """A .npy file, written row by row, because the pages of a memory map would count as memory of this process."""
 
     def __init__(self, path: str, shape: Sequence[int], dtype: np.dtype, existing: bool) -> None:
         array = np.lib.format.open_memmap(path, "r+" if existing else "w+", dtype, tuple(shape))
@@ -223,7 +224,7 @@ class _NpySink(Sink):
             raise StorageError(f"{path}: it lies in Fortran order, a map in C order; name another file")
         self._offset = array.offset
         self._array = None
-        self._file = open(path, "r+b")  # noqa: SIM115  open as long as the sink
+        self._file = open(path, "r+b")  # noqa: SIM115  stays open as long as the sink
 
     def _put(self, y: int, x: int, block: np.ndarray) -> None:
         row_bytes, pixel_bytes = (math.prod(self.shape[n:]) * self._dtype.itemsize for n in (1, 2))
@@ -240,7 +241,7 @@ class _NpySink(Sink):
 
 
 class _ZarrSink(Sink):
-    """A zarr array, written by TensorStore's own threads, which sync each chunk's file."""
+    """A zarr array, written by the threads of TensorStore, which sync the file of each chunk."""
 
     def __init__(
         self, path: str, shape: Sequence[int], dtype: np.dtype, existing: bool, chunk: Sequence[int], version: int
@@ -252,7 +253,7 @@ class _ZarrSink(Sink):
         spec: dict[str, Any] = {"driver": "zarr3" if version == 3 else "zarr"}
         spec["kvstore"] = {"driver": "file", "path": path}
         if not existing:
-            # What is not computed yet reads as NaN. The chunks are not compressed: scores hardly shrink.
+            # Scores that are not computed yet read as NaN. Chunks are not compressed, as scores would hardly shrink.
             metadata: dict[str, Any] = {"shape": list(shape), "fill_value": "NaN"}
             if version == 3:
                 grid = {"name": "regular", "configuration": {"chunk_shape": list(chunk)}}
@@ -287,19 +288,19 @@ def open_sink(
     Args:
       where: path of a `.npy` file or a `.zarr` directory, or an array [h, w, K] that can be written to.
       shape: shape (h, w, K) of the map.
-      dtype: dtype of the map, floating.
-      chunk: shape (h, w, K) of a zarr's chunks: blocks that cover whole chunks are written fastest; None: at most
-        256x256xK.
-      existing: go on with a file that exists, rather than make it.
+      dtype: floating dtype of the map.
+      chunk: shape (h, w, K) of the chunks of a zarr array; blocks that cover whole chunks are written fastest. None: at
+        most 256x256xK.
+      existing: whether to continue an existing file instead of making a new one.
       overwrite: whether an existing file may be replaced.
-      zarr_format: 3 or 2.
+      zarr_format: version of the zarr format, 3 or 2.
 
     Returns:
-      A `Sink`; close it in the end.
+      A `Sink`, which the caller must close.
 
     Raises:
-      StorageError: the file exists already or (`existing`) does not; it has another shape or dtype, or is not a map;
-        its name says no known format; or the disk is too full.
+      StorageError: if the file exists already or, with `existing`, does not; if it has another shape or dtype, or is
+        not a map; if its name has no known suffix; or if the disk has too little room.
     """
     shape, dtype = tuple(int(n) for n in shape), np.dtype(dtype)
     if not isinstance(where, (str, os.PathLike)):
@@ -332,5 +333,5 @@ def open_sink(
         return _ZarrSink(path, shape, dtype, existing, chunk, zarr_format)
     except StorageError:
         raise
-    except ValueError as error:  # NumPy's and TensorStore's for what they cannot open
+    except ValueError as error:  # raised by NumPy and TensorStore for files that they cannot open
         raise StorageError(f"{path}: cannot be opened as a map: {error}") from error

@@ -1,9 +1,9 @@
-"""The score map of an image of any size, tile by tile, from any array or file into another.
+"""The score map of an image of any size, computed tile by tile, from any array or file into another.
 
-Tiles of one fixed shape go through the net; they overlap by window - stride. Convolutions are position-invariant, and
-the map is, to the bit, that of `score_map(..., position_invariant=True)` (for tiles of at least
-`cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis: smaller products are summed in another order). One thread reads
-ahead, every device has a tile at work and one waiting, and scores are written in order.
+Tiles of one fixed shape are run through the net; they overlap by window - stride pixels. Convolutions are
+position-invariant, so that the map is, to the bit, that of `score_map(..., position_invariant=True)`, if tiles have at
+least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis (smaller products are summed in another order). One thread
+reads ahead, each device computes one tile while another waits, and scores are written in order.
 """
 
 import functools
@@ -29,30 +29,31 @@ from cnn.dense.tiles import Tiling
 from cnn.nets import Net
 from cnn.windows import Pair, as_pair, shape_text
 
-ALIGNMENT = 64  # scores; tiles are multiples of it if they are larger, so that a zarr's chunks divide them
-LARGEST_CHUNK = 512  # scores along an axis of a zarr's chunk
+ALIGNMENT = 64  # scores; larger tiles are multiples of it, so that the chunks of a zarr array divide them
+LARGEST_CHUNK = 512  # scores; largest size of a zarr array's chunk along an axis
 LOG = logging.getLogger(__name__)
 
 Variables = Mapping[str, Any]
 
 
 class StreamResult(NamedTuple):
-    """What a stream did.
+    """What a stream computed, and how fast.
 
     Attributes:
-      shape: (h, w, K) of the map.
-      image_shape: (H, W, C).
+      shape: (h, w, K) of the map: rows and columns of scores, and classes.
+      image_shape: (H, W, C) of the image, pixels.
       window: height and width of a window, pixels.
-      stride: distance between neighbouring scores, pixels; the scores' pixels are `boxes(net, image_shape,
-        plan_grid(net, image_shape, window, stride), context)`.
-      context: "image", "crop" or "both", as in `ScoreMap`.
-      backend: how it was computed.
-      outputs: scores of one tile, (rows, columns), as the stream began.
-      tiles: number of them in the whole map.
-      tiles_done_before: how many of them were in the sink already.
-      shrunk: how often memory ran out and the tiles were cut smaller.
-      seconds: the time it took.
-      megapixels_per_second: pixels of the image that were computed now, by the time; 0 if there were none.
+      stride: distance between neighbouring scores, (vertical, horizontal), pixels. The pixels that each score sees are
+        `boxes(net, image_shape, plan_grid(net, image_shape, window, stride), context)`.
+      context: what windows see beyond their border: "image", "crop" or "both", as in `ScoreMap`.
+      backend: name of the backend that computed the tiles.
+      outputs: (rows, columns) of scores of one tile, when the stream began.
+      tiles: number of tiles in the whole map.
+      tiles_done_before: number of tiles that were in the sink when the stream began.
+      shrunk: number of times that memory ran out and the tiles were made smaller.
+      seconds: duration of the stream, seconds.
+      megapixels_per_second: pixels of the image for which this stream computed scores, divided by its duration; 0 if
+        there were none.
     """
 
     shape: tuple[int, int, int]
@@ -87,39 +88,43 @@ def stream(
     progress: bool = True,
     devices: Sequence[Any] | None = None,
 ) -> StreamResult:
-    """Class scores of every window of an image of any size, written as they come.
+    """Class scores of every window of an image of any size, written tile by tile.
 
-    A stream into a file that is stopped, in whatever way, and started again with the same arguments goes on at its
-    first missing tile and ends in the same bytes; a finished one does nothing. Beside the file lies its journal,
-    `NAME.progress.json`. If memory runs out, the tiles are cut smaller, which is logged, and the stream goes on.
+    A stream into a file may be stopped in any way. Started again with the same arguments, it continues at its first
+    missing tile, and the file ends with the same bytes; a finished stream does nothing. Its journal,
+    `NAME.progress.json`, lies beside the file. If memory runs out, the tiles are made smaller, which is logged, and the
+    stream continues.
 
     Args:
       net: a classifier; fully connected layers are converted as needed.
       variables: its variables.
-      source: an image, [H, W] or [H, W, C], uint8 or floating: an array that can be sliced, or the path of a .npy,
-        zarr, TIFF, JPEG, PNG, ...; see `cnn.dense.streaming.source_and_sink.open_source`.
-      sink: the path of a .npy or .zarr, or an array [h, w, K] that can be written to (it has no journal); float32.
+      source: the image, uint8 or floating [H, W] or [H, W, C]: an array that can be sliced, or the path of a .npy,
+        zarr, TIFF, JPEG, PNG, ... file; see `cnn.dense.streaming.source_and_sink.open_source`.
+      sink: where the map is written, float32 [h, w, K]: the path of a .npy or .zarr file, or a writable array (which
+        has no journal).
       window: (height, width) that the net was trained on, pixels.
       stride: distance between windows, one number or (vertical, horizontal), pixels; None: the native stride.
-      backend: as `score_map` takes it.
-      context: as `score_map` takes it.
-      mean: mean of the training data, [C], in units of the full range; None: pixels are as the net takes them.
-      std: its standard deviation, [C]; given if and only if `mean` is.
-      memory_limit: bytes that tiles, parameters and caches may take on this machine; on accelerators, on each of them,
-        and on the machine that feeds them. An array, or a picture that must be decoded whole, is not counted.
-      tile: scores of one tile, one number or (rows, columns); None: what an earlier try took, or as many as fit.
-      overwrite: begin anew, whatever the sink holds.
-      progress: whether to show a bar with megapixels a second.
-      devices: the devices to spread the tiles over; None: all local ones.
+      backend: "auto", "crops", "shift", "atrous" or "mpf", see `score_map`.
+      context: "crop" or "image", see `score_map`; None: the context that the backend computes.
+      mean: mean of the training data as fractions of the full range of pixel values, C numbers; None: the source is
+        normalised already.
+      std: standard deviation of the training data, C numbers; given if and only if `mean` is.
+      memory_limit: bytes that tiles, parameters and caches may take in the memory of this machine and, if there are
+        accelerators, in the memory of each of them. An array, or a picture that must be decoded whole, is not counted.
+      tile: number of scores of one tile, one number or (rows, columns); None: as in an earlier stream into this sink,
+        otherwise as many as fit.
+      overwrite: whether to begin anew and replace what the sink holds.
+      progress: whether to show a progress bar with megapixels per second.
+      devices: the devices that tiles are spread over; None: all local devices.
 
     Returns:
       A `StreamResult`.
 
     Raises:
-      StorageError: a source or sink that cannot be used, or a sink that was begun with something else.
+      StorageError: if source or sink cannot be used, or the sink was begun with another net, image or option.
       GeometryError: if window, stride and image do not fit the net, or a layer cannot slide.
-      ValueError: an unknown backend or context, or one of mean and std without the other.
-      MemoryError: a memory limit that no tile fits; or memory ran out, and tiles cannot be smaller.
+      ValueError: if backend or context are unknown, or one of mean and std is given without the other.
+      MemoryError: if no tile stays within the memory limit; or if memory runs out and tiles cannot be made smaller.
     """
     begin = time.monotonic()
     if (mean is None) != (std is None):
@@ -171,25 +176,25 @@ def _begin(
     computes: Mapping[str, Any],
     overwrite: bool,
 ) -> tuple[Sink, Progress]:
-    """Opens the sink, new or where an earlier stream stopped, and its journal."""
+    """Opens the sink, as a new one or to continue an earlier stream, and its journal."""
     path, done = journals.journal_path(sink), journal["done"] if journal else 0
     if overwrite and path:
         with suppress(FileNotFoundError):
-            os.remove(path)  # before the map that it describes
+            os.remove(path)  # removed before the map, so that it never describes a map that is gone
     chunk = (*(chunk_of(n) for n in counted.outputs), shape[2])
-    # A stream that was stopped before its first tile was safe makes its file anew.
+    # A stream that was stopped before its first tile was on the disk makes its file anew.
     target = open_sink(sink, shape, np.float32, chunk, existing=done > 0, overwrite=overwrite or journal is not None)
     facts = {"computes": computes, "map": shape, "tiles": math.prod(counted.counts)}
     return target, Progress(target, path, facts, done)
 
 
 class Budget(NamedTuple):
-    """What tiles may take, and where they run.
+    """The memory that tiles may take, and the devices that they run on.
 
     Attributes:
-      bytes: memory, bytes.
+      bytes: memory for all tiles, bytes.
       devices: the devices that tiles are spread over.
-      itemsize: bytes of a value of the source.
+      itemsize: size of one value of the source, bytes.
     """
 
     bytes: int
@@ -206,7 +211,7 @@ def _choose_tiles(
 ) -> tuple[Tiling, Tiling]:
     """The tiles that the journal counts, and the tiles to begin with: the same, or parts of them if memory is short.
 
-    A stream that goes on keeps its tiles and its backend, whatever memory it has now.
+    A stream that is continued keeps its tiles and its backend, even if it has another memory limit now.
     """
     earlier = journal["computes"] if journal else {}
     backend = earlier.get("backend", backend) if backend == "auto" else backend
@@ -225,7 +230,7 @@ def _choose_tiles(
 def _describe(
     image: Source, counted: Tiling, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> dict[str, Any]:
-    """What, beside the net, decides the bytes of a map, field by field."""
+    """Everything beside the net that the bytes of a map depend on, field by field."""
     constants = {"mean": mean, "std": std}
     return {
         **{f"source {name}": value for name, value in image.identity().items()},
@@ -241,14 +246,14 @@ def _describe(
 
 
 def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
-    """The largest tiles of which as many as are in memory at a time stay within a budget.
+    """The largest tiles with which a stream stays within a budget of memory.
 
     Args:
-      plan: `cnn.dense.tiles.plan_tiles` but for the arguments that this function chooses.
-      budget: what they may take.
+      plan: `cnn.dense.tiles.plan_tiles` with all arguments bound except `outputs`, `memory_limit` and `backend`.
+      budget: the memory that the stream may take, and its devices.
 
     Returns:
-      Tiles, all of nearly the same size.
+      A tiling whose tiles all have nearly the same size.
 
     Raises:
       MemoryError: if no tile stays within the budget.
@@ -274,14 +279,14 @@ def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
 
 
 def stream_bytes(tiling: Tiling, budget: Budget) -> int:
-    """Memory that a stream takes: on a CPU host and devices share it, else the larger of both.
+    """Predicted memory of a stream: on a CPU the sum of host and devices, otherwise the larger of host and one device.
 
     Args:
-      tiling: its tiles.
-      budget: its devices, and the source's values.
+      tiling: the tiles of the stream.
+      budget: the devices, and the size of the source's values.
 
     Returns:
-      Bytes.
+      Memory, bytes.
     """
     classes = tiling.prepared.table[-1].output_shape[-1]
     read = math.prod(tiling.extent) * tiling.image_shape[2] * budget.itemsize
@@ -291,9 +296,9 @@ def stream_bytes(tiling: Tiling, budget: Budget) -> int:
 
 
 def _even(tiling: Tiling, axis: int) -> int:
-    """Scores of a tile along an axis, such that the last tile is hardly smaller than the others."""
+    """Number of scores of a tile along an axis with which the last tile is hardly smaller than the others."""
     native, stride = tiling.grid.native[axis], tiling.grid.stride[axis]
-    unit = math.lcm(ALIGNMENT, native // math.gcd(native, stride))  # a multiple of what the stride needs
+    unit = math.lcm(ALIGNMENT, native // math.gcd(native, stride))  # a multiple of the period of the stride
     most = tiling.outputs[axis] // unit * unit
     if tiling.counts[axis] == 1 or not most:
         return tiling.outputs[axis]
@@ -302,13 +307,13 @@ def _even(tiling: Tiling, axis: int) -> int:
 
 
 def chunk_of(outputs: int) -> int:
-    """Scores of a zarr's chunk along an axis: a part of a tile, such that each chunk is written once.
+    """Size of a zarr array's chunk along an axis: a divisor of the tile's size, so that each chunk is written once.
 
     Args:
-      outputs: scores of a tile along the axis.
+      outputs: number of scores of a tile along the axis.
 
     Returns:
-      At most `LARGEST_CHUNK`; the tile's own size if no number of scores from `ALIGNMENT` on divides it.
+      Number of scores, at most `LARGEST_CHUNK`; the tile's size if it has no divisor from `ALIGNMENT` to that.
     """
     parts = [n for n in range(min(outputs, LARGEST_CHUNK), ALIGNMENT - 1, -1) if outputs % n == 0]
     return parts[0] if parts else outputs
