@@ -10,8 +10,9 @@ import numpy as np
 
 from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
+from cnn.protocols import on_scenes
 from cnn.reports import net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import checkpoint, logs
+from cnn.runs import checkpoint, logs, ranges
 from cnn.runs import config as config_lib
 from cnn.runs.config import Config
 from cnn.runtime import own_code
@@ -41,9 +42,11 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
       numbers, parameters, multiply_adds, seconds of training, seed, versions, device, commit.
 
     Raises:
-      ValueError: if a field is out of range, or the directory holds a run with another config.
-      FloatingPointError: if the loss becomes infinite or NaN; names the step and the learning rate.
+      ValueError: if a field is out of range, the net, the data and the config do not go together, or the directory
+        holds a run with another config; before anything is written.
+      FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
     """
+    ranges.check(config)
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
@@ -68,15 +71,20 @@ def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any
     print(f"{own_code.short(config.net.name)}: {task.net}\n{table}", flush=True)
     devices = Devices()
     devices.per_device(config.train.batch_size, "train.batch_size")
+    if config.eval.scenes:
+        on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
+    state = devices.replicate(task.first_state(config.seed))
+    if own_code.is_reference(config.net.name) and checkpoint.latest_step(workdir) is None:
+        _check_dense(task, jax.device_get(state.variables))
+    # From here on something is written. What a user can get wrong was checked above, so that the directory is still
+    # free for another try.
     config_lib.save(config, workdir)
     logs.write_json(os.path.join(workdir, "data.json"), _facts(dataset))
     with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        state = one_seed.first_state(task, devices, checkpoints)
+        state = one_seed.latest_state(state, devices, checkpoints)
         step = int(state.step)
         if step:
             print(f"resumed {workdir} at step {step} of {task.total}", flush=True)
-        elif own_code.is_reference(config.net.name):
-            _check_dense(task, jax.device_get(state.variables))
         with logs.MetricWriter(workdir, step) as writer:
             state, seconds = one_seed.train(task, devices, state, writer, checkpoints)
             test = task.score(state.variables, "test", devices)
@@ -153,8 +161,13 @@ def _check_dense(task: loop.Task, variables: Any) -> None:
         print(
             f"{name}: score maps by every backend agree with crops (dense.check, {report.difference:.0e})", flush=True
         )
-    except ValueError as error:  # a GeometryError too; such a net may still be used on windows
-        print(f"warning: {name} must not be run densely, training goes on: {error}", file=sys.stderr, flush=True)
+    except Exception as error:  # of the library or of the user's layers; the net may still be meant for windows alone
+        text = (
+            str(error)
+            if isinstance(error, ValueError)
+            else own_code.describe(error, own_code.source_file(task.config.net.name))
+        )
+        print(f"warning: {name} must not be run densely, training goes on: {text}", file=sys.stderr, flush=True)
 
 
 def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:

@@ -52,6 +52,12 @@ def test_evaluate_gives_the_trained_runs_numbers(workdir):
     assert numbers["validation"]["accuracy"] == result["validation_accuracy"]
 
 
+def test_naming_no_picture_is_a_mistake(workdir):
+    folder, _ = workdir
+    done = run_python("main.py", *SMOKE, "--mode=predict", f"--workdir={folder}", "--images=,")
+    assert done.returncode == 1 and done.stderr.startswith("error: --images=, names no picture")
+
+
 def test_predict_names_class_and_probability(workdir, tmp_path):
     folder, _ = workdir
     for name, size in (("one.png", (40, 30)), ("two.jpg", (16, 16))):
@@ -90,6 +96,17 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
             1,
             "holds no run; train one with main.py --workdir",
         ),
+        (("--mode=predict", "--images=a.png", "--output={}/no/a.csv"), 1, "/no/a.csv: there is no folder"),
+        (
+            ("--mode=predict", "--images=a.png", "--output="),
+            1,
+            "--output=: predictions are written to a .csv or a .json",
+        ),
+        (("--images=a.png",), 2, "--images and --output are for --mode=predict"),
+        (("--config.train.milestones=(0.5",), 1, "train.milestones (=('(0.5',)) must be fractions of the run"),
+        (("--config.train.milestones=(0.5,", "--workdir={}"), 2, "flag --config.train.milestones=(0.5,: "),
+        (("--config.train.epochs=nan",), 1, "train.epochs (=nan) must be a number above 0"),
+        (("--config.augment.scale=1.0",), 1, "augment.scale (=(1.0,)) must be two numbers (low, high), "),
         (("--mode=deploy",), 2, "train|evaluate|predict"),
         (("--workdr=x",), 2, "Unknown command line flag 'workdr'. Did you mean: workdir"),
         (("stray",), 2, "unknown argument 'stray'"),

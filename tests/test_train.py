@@ -194,7 +194,7 @@ def test_epochs_or_steps_not_both():
     train.epochs = None
     assert steps.total_steps(train, 100) == 7
     train.steps = 0
-    with pytest.raises(ValueError, match="must be above 0"):
+    with pytest.raises(ValueError, match=r"train.steps \(=0\) must be a whole number from 1 to 2,147,483,647"):
         steps.total_steps(train, 100)
 
 

@@ -30,6 +30,8 @@ def main() -> None:
     """Does what the flags say."""
     if MODE.value == "predict" and not IMAGES.value:
         raise app.UsageError("--mode=predict needs --images=a.png,b.png")
+    if MODE.value != "predict" and (IMAGES.value or OUTPUT.value is not None):
+        raise app.UsageError("--images and --output are for --mode=predict")
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
@@ -47,6 +49,10 @@ def main() -> None:
             CONFIG.value.train.ops = OPS.value
         train_and_evaluate(CONFIG.value, workdir())
         return
+    if OUTPUT.value is not None:
+        from cnn.training import predict
+
+        predict.check_output(OUTPUT.value)  # before any work
     # A file of the user's own that was moved since it was trained with is named anew.
     moved = {"net": NET.value or CONFIG.overrides.get("net.name"), "data": CONFIG.overrides.get("data.name")}
     run = checkpoint.load_run(workdir(), **moved)
@@ -55,7 +61,11 @@ def main() -> None:
 
 
 def use(run: Any) -> None:
-    """Evaluates a run, or predicts with it."""
+    """Evaluates a run, or predicts with it.
+
+    Args:
+      run: the trained net (`cnn.runs.checkpoint.load_run`).
+    """
     if MODE.value == "evaluate":
         from cnn.training.evaluate import evaluate_run
 
@@ -68,8 +78,6 @@ def _predict(run: Any) -> None:
     """Prints the classes of pictures and, to stderr, what is to be known of them."""
     from cnn.training import predict
 
-    if OUTPUT.value:
-        predict.check_output(OUTPUT.value)  # before any work
     predictions = predict.predict(run, predict.find_pictures(IMAGES.value))
     for prediction in predictions:
         shown = (f"{name} ({probability:.1%})" for name, probability in prediction.top(TOP.value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,9 @@ from cnn.data.readers import TEST_FRACTION, Split, Splits, hold_out, take
 from cnn.runtime import own_code
 
 Pair = Sequence[Any]  # (images, labels)
+# Classes that are named by their numbers: more than any published set of pictures has (ImageNet-21k: 21,841). A set
+# with more has class numbers of another kind, and a table of confusions of that many rows would fill the memory.
+MOST_UNNAMED = 30_000
 
 # Names of the arrays in a file, by split: ours, and those of Keras's files.
 NAMES = {
@@ -40,11 +44,12 @@ def to_splits(
     """Checks arrays and makes splits of them.
 
     Args:
-      train: (images, labels): uint8 [N, H, W, C] with any number of channels, or [N, H, W] for grey ones; integers [N],
-        0 for the first class.
-      test: as train; None: a fifth of each class is held out of train for it, the same for every run.
-      validation: as train; None: `validation_fraction` of each class is held out of train.
-      class_names: one for each class; None: the labels' numbers.
+      train: (images, labels). Images are uint8 [N, H, W, C] with any number of channels, or [N, H, W] for grey ones.
+        Labels are integers [N] or, as Keras has them, [N, 1]; 0 is the first class.
+      test: (images, labels) of the same kinds; None: a fifth of each class is held out of train for it, the same for
+        every run.
+      validation: (images, labels) of the same kinds; None: `validation_fraction` of each class is held out of train.
+      class_names: one for each class, all different; None: the labels' numbers, which are below `MOST_UNNAMED` then.
       validation_fraction: in [0, 1).
       image_size: pixels; images are resized (shortest side) and centre-cropped to a square. None: as they are.
       name: what messages call the data set.
@@ -56,7 +61,8 @@ def to_splits(
       DataError: an array of another shape, dtype or range; names it, and says what it should be.
     """
     given = {"train": train, "validation": validation, "test": test}
-    splits = {split: _split(pair, split, name) for split, pair in given.items() if pair is not None}
+    names = None if class_names is None else _names(class_names, name)
+    splits = {split: _split(pair, names, split, name) for split, pair in given.items() if pair is not None}
     shape = splits["train"].images.shape[1:]
     for split, (images, _) in splits.items():
         if images.shape[1:] != shape:
@@ -65,9 +71,7 @@ def to_splits(
                 f"{'x'.join(map(str, shape))} (height x width x channels); all must be alike"
             )
     top = max(int(labels.max()) for _, labels in splits.values() if len(labels))
-    classes = tuple(str(c) for c in (range(top + 1) if class_names is None else class_names))
-    if top >= len(classes):
-        raise DataError(f"{name}: a label is {top}, but there are {len(classes)} class names; labels start at 0")
+    classes = names or tuple(str(number) for number in range(top + 1))
     if image_size is not None:
         check_memory(sum(len(split.labels) for split in splits.values()), (image_size, image_size, shape[2]))
         splits = {split: Split(_fit(x.images, image_size), x.labels) for split, x in splits.items()}
@@ -87,7 +91,7 @@ def read_npz(path: str, validation_fraction: float, image_size: int | None) -> S
         validation_labels, test_images, test_labels; or images and labels alone; and class_names, if any. Keras's names
         (x_train, y_train, x_test, y_test) are known too. Arrays as for `to_splits`; pickled objects are refused.
       validation_fraction: in [0, 1); held out of train where the file has no validation.
-      image_size: as for `to_splits`.
+      image_size: pixels; images are resized (shortest side) and centre-cropped to a square. None: as they are.
 
     Returns:
       Three splits.
@@ -195,32 +199,85 @@ def _are_names(item: Any) -> bool:
     return item is None or (len(np.shape(item)) == 1 and np.asarray(item).dtype.kind in "US")
 
 
-def _split(pair: Pair, split: str, name: str) -> Split:
+def _names(class_names: Sequence[str], name: str) -> tuple[str, ...]:
+    """Checked names of classes."""
+    if isinstance(class_names, str) or np.ndim(class_names) != 1:
+        raise DataError(f"{name}: class_names (={class_names!r}) must be a list of names, one for each class")
+    names = tuple(str(one) for one in class_names)
+    twice = [one for one, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{name}: class_names has {', '.join(map(repr, twice))} more than once; give each its own name")
+    return names
+
+
+def _split(pair: Pair, class_names: Sequence[str] | None, split: str, name: str) -> Split:
     """A checked pair of images and labels."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{name}: {split} must be a pair (images, labels), is {type(pair).__name__}")
-    images, labels = np.asarray(pair[0]), np.asarray(pair[1])
+    images = _images(_array(pair[0], f"{name}: images of {split}"), f"{name}: images of {split}")
+    labels = _labels(_array(pair[1], f"{name}: labels of {split}"), len(images), f"{name}: labels of {split}")
+    if len(labels) == 0 and split != "validation":
+        raise DataError(f"{name}: {split} has no images")
+    if len(labels):
+        _check_range(int(labels.min()), int(labels.max()), class_names, split, name)
+    return Split(images, labels.astype(np.int32))  # after the range was checked: a cast makes 0 of 2**32
+
+
+def _array(value: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise DataError(f"{what} make no array: {error}") from error
+
+
+def _images(images: np.ndarray, what: str) -> np.ndarray:
+    """Checked images, uint8 [N, H, W, C]."""
     if images.dtype != np.uint8:
         raise DataError(
-            f"{name}: images of {split} are {images.dtype}; they must be uint8, 0 to 255. From floats in [0, 1]: "
+            f"{what} are {images.dtype}; they must be uint8, 0 to 255. From floats in [0, 1]: "
             "np.round(255 * images).astype(np.uint8)"
         )
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4:
+        raise DataError(f"{what} have shape {images.shape}; it must be [N, H, W, C], channels last, or [N, H, W]")
+    if min(images.shape[1:]) < 1:
+        raise DataError(f"{what} have shape {images.shape}: height, width and channels must all be at least 1")
+    return images
+
+
+def _labels(labels: np.ndarray, count: int, what: str) -> np.ndarray:
+    """Checked labels, integers [N] of the dtype that they had."""
+    if labels.shape == (count, 1):  # as Keras has them
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        if labels.ndim == 2 and len(labels) == count and labels.dtype.kind in "iuf":
+            hint = ". From one column for each class: labels.argmax(axis=1)"
+        elif labels.dtype.kind in "bf":
+            hint = ". If they are class numbers: labels.astype(np.int64)"
+        else:
+            hint = ". From names: class_names, labels = np.unique(labels, return_inverse=True)"
         raise DataError(
-            f"{name}: images of {split} have shape {images.shape}; it must be [N, H, W, C], channels last, or [N, H, W]"
+            f"{what} are {labels.dtype} {list(labels.shape)}; they must be integers [{count}] (or [{count}, 1]), one "
+            f"for each image, 0 for the first class{hint if labels.shape[:1] == (count,) else ''}"
         )
-    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+    return labels
+
+
+def _check_range(low: int, high: int, class_names: Sequence[str] | None, split: str, name: str) -> None:
+    """Raises for labels that are no numbers of classes."""
+    if low < 0:
+        raise DataError(f"{name}: a label of {split} is {low}; the first class is 0")
+    if class_names is not None and high >= len(class_names):
         raise DataError(
-            f"{name}: labels of {split} are {labels.dtype} {list(labels.shape)}; they must be integers "
-            f"[{len(images)}], one for each image, 0 for the first class"
+            f"{name}: a label of {split} is {high}, but there are {len(class_names)} class names; labels start at 0"
         )
-    if len(labels) == 0 and split != "validation":
-        raise DataError(f"{name}: {split} has no images")
-    if len(labels) and labels.min() < 0:
-        raise DataError(f"{name}: a label of {split} is {labels.min()}; the first class is 0")
-    return Split(images, labels.astype(np.int32))
+    if class_names is None and high >= MOST_UNNAMED:
+        raise DataError(
+            f"{name}: a label of {split} is {high}, so that there would be {high + 1:,} classes, above the limit of "
+            f"{MOST_UNNAMED:,} without class_names. Number the classes from 0 (classes, labels = np.unique(labels, "
+            "return_inverse=True)), or give class_names, one for each"
+        )
 
 
 def _hold_out(split: Split, fraction: float) -> tuple[Split, Split]:

@@ -189,7 +189,8 @@ def augment(
       pad_mode: "zero", "reflect" or "edge".
       flip: whether to mirror half of the images.
       scale: (low, high) zoom for `scale_jitter`; (1, 1) is off.
-      brightness: largest shift; contrast: largest change of the factor; both 0 is off.
+      brightness: largest shift, in units of the full range; 0, with a contrast of 0, is off.
+      contrast: largest change of the factor, in [0, 1]; 0, with a brightness of 0, is off.
 
     Returns:
       float32 [N, H, W, C]; with the defaults, the very values given.
@@ -201,8 +202,8 @@ def augment(
     low, high = scale
     if (low, high) != (1.0, 1.0):
         images = scale_jitter(scale_key, images, low, high)
-    # Flip before crop: they commute in distribution, but XLA on a CPU fuses a flip that follows the crop's
-    # gather into a slow loop (measured inside lax.scan, 128 images of 32x32x3: 5 ms instead of 0.7 ms).
+    # Flip before crop: they commute in distribution, but XLA on a CPU fuses a flip that follows the crop's gather into
+    # a slow loop.
     if flip:
         images = _flip(flip_key, images)
     if pad != 0:

@@ -29,7 +29,7 @@ class Dataset:
     """Three splits in memory, the names of their classes, and the statistics of their pixels.
 
     Attributes:
-      name: as given to `load`; a file without its folder.
+      name: the name that was given to `load`; a file without its folder.
       train, validation, test: uint8 images and int32 labels; validation was held out of train, and train is all that
         was left or, with `train_examples`, a part of it.
       class_names: one for each label.
@@ -133,11 +133,12 @@ def from_arrays(
     """A data set from NumPy arrays.
 
     Args:
-      train: (images, labels): uint8 [N, H, W, C] with any number of channels, or [N, H, W] for grey ones; integers [N],
-        0 for the first class.
-      test: as train; None: 20 % of each class is held out of train for it, the same examples every time.
-      validation: as train; None: `validation_fraction` of each class is held out of train.
-      class_names: one for each class; None: the labels' numbers.
+      train: (images, labels). Images are uint8 [N, H, W, C] with any number of channels, or [N, H, W] for grey ones.
+        Labels are integers [N] or, as Keras has them, [N, 1]; 0 is the first class.
+      test: (images, labels) of the same kinds; None: 20 % of each class is held out of train for it, the same examples
+        every time.
+      validation: (images, labels) of the same kinds; None: `validation_fraction` of each class is held out of train.
+      class_names: one for each class, all different; None: the labels' numbers, which are below 30,000 then.
       validation_fraction: in [0, 1); 0 leaves validation empty.
       name: what results call the set.
 
@@ -158,6 +159,11 @@ def from_arrays(
 def _dataset(name: str, parts: Splits) -> Dataset:
     if len(parts.train.labels) == 0:
         raise DataError(f"data.name={name!r} leaves no training examples; a smaller data.validation_fraction would")
+    if len(parts.test.labels) == 0:
+        raise DataError(
+            f"data.name={name!r} has no test split, and none can be held out: no class has enough examples. Add some, "
+            "or give a test split"
+        )
     mean, std = _channel_statistics(parts.train.images)
     return Dataset(name, *parts, mean, std)
 
@@ -173,8 +179,10 @@ def _own(name: str, dir: str, validation_fraction: float, image_size: int | None
         height, width, _ = value.image_shape
         raise DataError(f"{who} returned images of {height}x{width}, but data.image_size is {image_size}")
     train, test, validation = ((x.images, x.labels) for x in (value.train, value.test, value.validation))
-    arrays.to_splits(train, test, validation, value.class_names, validation_fraction=0.0, name=who)  # checks them
-    return dataclasses.replace(value, name=_short(name))
+    parts = arrays.to_splits(train, test, validation, value.class_names, validation_fraction=0.0, name=who)
+    return dataclasses.replace(
+        value, name=_short(name), train=parts.train, validation=parts.validation, test=parts.test
+    )
 
 
 def is_own(name: str) -> bool:

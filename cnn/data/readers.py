@@ -112,10 +112,14 @@ def digits(validation_fraction: float, image_size: int) -> Splits:
 
     Returns:
       Splits of uint8 [N, image_size, image_size, 1], the values 0..16 stretched to 0..255.
+
+    Raises:
+      DataError: if scikit-learn is not installed, or images of that size do not fit in memory.
     """
     from PIL import Image
 
     table = _digits_table()
+    check_memory(len(table), (image_size, image_size, 1))
     small = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     large = [resize_and_crop(Image.fromarray(x), image_size, image_size) for x in small]
     everything = Split(np.stack([np.asarray(x) for x in large])[..., None], table[:, -1].astype(np.int32))
@@ -151,7 +155,11 @@ def fake(validation_fraction: float, image_size: int) -> Splits:
 
     Returns:
       Splits: 640 for training and validation, 160 for test, the classes balanced.
+
+    Raises:
+      DataError: if images of that size do not fit in memory.
     """
+    check_memory(800, (image_size, image_size, 3))
     rng = np.random.default_rng(SPLIT_SEED)
     patterns = rng.integers(0, 128, (10, 4, 4, 3), np.uint8)
     cell = np.arange(image_size) * 4 // image_size  # which of the 4x4 cells a pixel lies in

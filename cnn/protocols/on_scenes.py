@@ -16,7 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn import dense, geometry
+from cnn.data.image_files import MAX_BYTES
+from cnn.nets import Net
 from cnn.protocols import crops, labelled_images, methods
+from cnn.protocols import scenes as scenes_lib
 from cnn.protocols.engine import Combination, Outcome, classify
 from cnn.protocols.measuring import Agreement, wilson
 from cnn.protocols.methods import Method
@@ -24,7 +27,7 @@ from cnn.protocols.progress import Progress
 from cnn.protocols.scenes import Scenes
 from cnn.runs.checkpoint import Run
 from cnn.training.evaluate import rank
-from cnn.windows import as_pair
+from cnn.windows import GeometryError, as_pair, shape_text
 
 OBJECT_BATCH = 500  # windows in one call of `accuracy_at_objects`
 RESIZE, CENTRE_CROP, TEN_CROPS = "resize the whole", "centre crop", "ten crops"
@@ -130,6 +133,38 @@ def evaluate_scenes(
         cost.crop_seconds / cost.seconds,
         found.timing_images,
     )
+
+
+def check(net: Net, image_shape: tuple[int, int, int], count: int, size: int) -> None:
+    """Checks that scenes can be made of images, and that a net can be run over them; before the net is trained.
+
+    Args:
+      net: the classifier.
+      image_shape: (H, W, C) of the images, which are the net's window.
+      count: number of scenes (`eval.scenes`).
+      size: height and width of a scene, pixels (`eval.scene_size`).
+
+    Raises:
+      ValueError: if the scenes are too small, or do not fit in memory; says which size or number would do.
+      GeometryError: if the net cannot slide over them; eval.scenes=0 makes none.
+    """
+    smallest = scenes_lib.smallest_size(image_shape[:2])
+    if size < smallest:
+        raise ValueError(
+            f"eval.scene_size (={size}) must be at least {smallest} pixels: scenes hold images of "
+            f"{shape_text(image_shape)}, enlarged up to {scenes_lib.SCALE[1]:g} times"
+        )
+    one = size * size * image_shape[2]
+    if count * one > MAX_BYTES:
+        raise ValueError(
+            f"eval.scenes (={count}): so many scenes of {size}x{size} (eval.scene_size) take "
+            f"{count * one / 2**30:,.1f} GiB of memory, above the limit of {MAX_BYTES / 2**30:g} GiB; "
+            f"{MAX_BYTES // one:,} fit"
+        )
+    try:
+        assert dense.prepare(net, image_shape[:2], image_shape[2]).converted.net  # raises if a layer cannot slide
+    except GeometryError as error:
+        raise GeometryError(f"eval.scenes (={count}) needs a net that can slide, 0 makes none: {error}") from error
 
 
 def accuracy_at_objects(run: Run, scenes: Scenes) -> dict[str, float]:

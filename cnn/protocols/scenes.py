@@ -6,6 +6,7 @@ them.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from cnn.data.image_files import resize
 PEN_WIDTH = (0.10, 0.20)  # fraction of the example's height: 3 to 6 pixels of 32, as in handwriting
 STROKE_LENGTH = (0.25, 0.60)  # from end to end, fraction of the example's height: too short to look like a "1"
 STROKE_BEND = 0.5  # largest distance of the middle control point from the straight line, fraction of the length
+SCALE = (0.8, 1.25)  # smallest and largest factor on the example's size
 STROKE_TRIES = 100  # number of places tried for a stroke before it is left out
 CURVE_POINTS = 32  # number of discs that a stroke is made of
 
@@ -44,7 +46,7 @@ def build(
     count: int,
     seed: int,
     size: int,
-    scale: tuple[float, float] = (0.8, 1.25),
+    scale: tuple[float, float] = SCALE,
     strokes: tuple[int, int] = (3, 6),
 ) -> Scenes:
     """Builds scenes: each a black canvas with one example of a split and a few distractor strokes.
@@ -101,6 +103,19 @@ def build(
     return Scenes(canvases, labels[sources].astype(np.int32), boxes, sources, drawn)
 
 
+def smallest_size(example: Sequence[int], scale: tuple[float, float] = SCALE) -> int:
+    """The smallest canvas that holds an example however it is scaled.
+
+    Args:
+      example: (height, width) of the examples, pixels.
+      scale: smallest and largest factor on the example's size.
+
+    Returns:
+      Height and width of the canvas, pixels.
+    """
+    return max(_scaled(example[0], example[1], scale[1]))
+
+
 def _check(
     images: np.ndarray,
     labels: np.ndarray,
@@ -125,7 +140,7 @@ def _check(
         raise ValueError(f"scenes: scale (={scale}) must be (smallest, largest), above 0")
     if not 0 <= strokes[0] <= strokes[1]:
         raise ValueError(f"scenes: strokes (={strokes}) must be (fewest, most), at least 0")
-    largest = max(_scaled(images.shape[1], images.shape[2], scale[1]))
+    largest = smallest_size(images.shape[1:3], scale)
     if size < largest:
         raise ValueError(
             f"scenes: size (={size}) must be at least {largest} pixels: examples are {images.shape[1]}x"

@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from cnn import nets
 from cnn.nets import Net
+from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
 from cnn.runtime import own_code
@@ -38,8 +39,7 @@ class Checkpoints:
         Raises:
           ValueError: if keep is below 1.
         """
-        if keep < 1:
-            raise ValueError(f"checkpoint.keep (={keep}) must be at least 1: a run resumes from its last checkpoint")
+        ranges.check_fields("checkpoint", {"keep": keep}, "keep")
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         self._manager = ocp.CheckpointManager(os.path.abspath(os.path.join(workdir, "checkpoints")), options=options)
 

@@ -135,7 +135,9 @@ def load(reference: str, field: str) -> Callable[..., Any]:
         raise ValueError(f"{field}={short(reference)}: {describe(error, path)}") from error
     found = getattr(module, function, None)
     if not callable(found):
-        functions = [x for x, value in vars(module).items() if callable(value) and not x.startswith("_")]
+        # Those that the file defines itself; what it imports, such as layers, is not meant.
+        own = [x for x, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        functions = [x for x in own if callable(vars(module)[x]) and not x.startswith("_")]
         raise ValueError(f"{field}: {path} has no function {function!r}{did_you_mean(function, functions)}")
     return found
 

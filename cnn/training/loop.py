@@ -7,13 +7,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import optax
 
-from cnn import data, geometry
+from cnn import data
 from cnn.data import Dataset
 from cnn.nets import Net
-from cnn.runs import checkpoint
+from cnn.runs import checkpoint, ranges
 from cnn.runs.config import Config
 from cnn.runtime.devices import Devices
-from cnn.training import steps
+from cnn.training import checks, steps
 from cnn.training.evaluate import Metrics, score_split
 from cnn.training.optimizer import make_optimizer, make_schedule
 from cnn.training.steps import State, StepResult
@@ -23,7 +23,7 @@ class Task(NamedTuple):
     """What is trained; nothing of it changes in training, and nothing depends on the seed.
 
     Attributes:
-      config: of the run; its seed is not read here.
+      config: the config of the run; its seed is not read here.
       dataset: all of `config.data`, loaded.
       net: the classifier.
       macs: multiply-adds of the net for one example.
@@ -42,8 +42,9 @@ class Task(NamedTuple):
 
     @property
     def validate_every(self) -> int:
-        """Steps between two evaluations on the validation split; 0 if `eval.every_epochs` is below half a step."""
-        return round(self.config.eval.every_epochs * len(self.dataset.train.labels) / self.config.train.batch_size)
+        """Steps between two evaluations on the validation split, at least one; from `eval.every_epochs`."""
+        epoch = len(self.dataset.train.labels) / self.config.train.batch_size
+        return max(1, round(self.config.eval.every_epochs * epoch))
 
     def epochs(self, steps: int) -> float:
         """How often each training example is drawn in a number of steps, on average."""
@@ -63,7 +64,7 @@ class Task(NamedTuple):
 
 
 def make_task(config: Config, dataset: Dataset) -> Task:
-    """Makes the net, its schedule and its optimiser.
+    """Makes the net, its schedule and its optimiser, and checks without computing that they can be trained.
 
     Args:
       config: see `cnn.runs.defaults` for its fields.
@@ -73,14 +74,16 @@ def make_task(config: Config, dataset: Dataset) -> Task:
       The `Task`.
 
     Raises:
-      ValueError: if a field is out of range.
+      ValueError: if a field is out of range, or the net, the data and the config do not go together.
     """
+    ranges.check(config)
     net = checkpoint.make_net(config, dataset.num_classes)
+    table = checks.check_net(config, net, dataset.image_shape, dataset.num_classes)
     total = steps.total_steps(config.train, len(dataset.train.labels))
     schedule = make_schedule(config.train, total)
     optimizer = make_optimizer(config.train, schedule, total_steps=total)
-    macs = geometry.table(net, dataset.image_shape).macs
-    return Task(config, dataset, net, macs, total, schedule, optimizer)
+    checks.check_step(config, net, optimizer, dataset.image_shape)
+    return Task(config, dataset, net, table.macs, total, schedule, optimizer)
 
 
 class Program(NamedTuple):
@@ -142,7 +145,7 @@ def train(
     Args:
       task: what is trained.
       program: how steps are computed.
-      state: of all seeds, at step `first`; its arrays are reused (donated).
+      state: the state of all seeds, at step `first`; its arrays are reused (donated).
       pauses: where the loop pauses.
       logs: one for each seed.
       first: number of steps done already.

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec
 from cnn import ops
 from cnn.data import Dataset
 from cnn.nets import Net
+from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options
 from cnn.runtime.devices import AXIS, Devices
@@ -29,7 +30,7 @@ class SeedRun(NamedTuple):
 
     Attributes:
       seed: its seed.
-      variables: of the net.
+      variables: the variables of the net.
       curve: one dict for each validation: epoch, train_loss (mean since the one before), validation_accuracy and
         validation_loss; without the last two where nothing is held out.
       diverged: the step whose loss was not finite any more; None: none was. Training is not stopped by it, as the
@@ -48,8 +49,8 @@ class TrainedSeeds(NamedTuple):
     Attributes:
       net: the classifier.
       runs: one for each seed, in the order asked for.
-      epoch_seconds: of training, of one epoch of one seed: an epoch's time over the seeds that shared it, without
-        compiling and validation.
+      epoch_seconds: seconds that one epoch of training took for one seed: an epoch's time over the seeds that shared
+        it, without compiling and validation.
       step_bytes: largest memory of a step of one seed, as compiled: parameters, optimiser, activations; without the
         data set.
     """
@@ -101,6 +102,7 @@ def train_seeds(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={list(seeds)}) must be different ones, at least one")
+    ranges.check(config)
     with ops.use(config.train.get("ops", "fast")):
         return _train_groups(loop.make_task(config, dataset), seeds, devices or Devices(), each)
 
@@ -152,7 +154,7 @@ class _Trainer:
             return jax.tree.map(lambda leaf: np.asarray(leaf[i]), state.variables)
 
         logs = [_SeedLog(task) for _ in seeds]
-        pauses = Pauses(validate=max(1, task.validate_every))
+        pauses = Pauses(validate=task.validate_every)
         program = Program(seeds, advance, variables)
         state = loop.train(task, program, state, pauses, logs, devices=self.devices)
         runs = [SeedRun(seed, variables(state, i), logs[i].curve, logs[i].diverged) for i, seed in enumerate(seeds)]

@@ -16,18 +16,17 @@ from cnn.training.loop import Task
 from cnn.training.steps import State, StepResult
 
 
-def first_state(task: Task, devices: Devices, checkpoints: Checkpoints) -> State:
-    """The latest checkpoint's state, or a new one.
+def latest_state(state: State, devices: Devices, checkpoints: Checkpoints) -> State:
+    """The latest checkpoint's state, or a new one where there is no checkpoint.
 
     Args:
-      task: what is trained.
-      devices: on all of which the state is.
-      checkpoints: of the run.
+      state: the state before the first step, on all devices.
+      devices: the devices, each of which gets a copy of the state.
+      checkpoints: the checkpoints of the run.
 
     Returns:
       The state.
     """
-    state = devices.replicate(task.first_state(task.config.seed))
     latest = checkpoints.latest_step()
     if latest is None:
         return state
@@ -45,27 +44,18 @@ def train(
     Args:
       task: what is trained.
       devices: over which each batch is split.
-      state: from `first_state`.
-      writer: of metrics.jsonl.
-      checkpoints: of the run.
+      state: the state to start from, as `latest_state` gives it.
+      writer: writer of metrics.jsonl.
+      checkpoints: the checkpoints of the run.
 
     Returns:
       The last state, and the seconds of training since the very first step.
 
     Raises:
-      ValueError: if an interval is below one step.
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
     """
     config, first = task.config, int(state.step)
-    intervals = {
-        "eval.every_epochs": task.validate_every,
-        "checkpoint.every_steps": config.checkpoint.every_steps,
-        "train.steps_per_dispatch": config.train.steps_per_dispatch,
-    }
-    for field, interval in intervals.items():
-        if interval < 1:
-            raise ValueError(f"{field} must be at least one step, is {interval}")
-    pauses = loop.Pauses(*intervals.values())
+    pauses = loop.Pauses(task.validate_every, config.checkpoint.every_steps, config.train.steps_per_dispatch)
     options = devices.compiler_options(task.macs)
     run_steps = steps.make_run_steps(task.step(), devices, config.train.steps_per_dispatch, options=options)
     images, labels = devices.replicate((task.dataset.train.images, task.dataset.train.labels))

@@ -7,10 +7,8 @@ from typing import Any
 import jax
 import optax
 
+from cnn.runs import ranges
 from cnn.runs.config import Config
-
-SCHEDULES = ("constant", "step", "cosine")
-OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
@@ -25,20 +23,19 @@ def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
       step -> learning rate.
 
     Raises:
-      ValueError: for an unknown schedule or a fraction outside [0, 1].
+      ValueError: if one of these fields is out of range.
     """
-    if train.schedule not in SCHEDULES:
-        raise ValueError(f"train.schedule (={train.schedule!r}) must be one of {', '.join(SCHEDULES)}")
-    for field, values in (("warmup", (train.warmup,)), ("milestones", train.milestones)):
-        if not all(0 <= value <= 1 for value in values):
-            raise ValueError(f"train.{field} (={train[field]}) is in fractions of the run, between 0 and 1")
+    ranges.check_fields("train", train, "learning_rate", "schedule", "warmup", "milestones", "decay_factor")
     peak = train.learning_rate
     warmup = round(train.warmup * total_steps)
     if train.schedule == "constant":
         main = optax.constant_schedule(peak)
     elif train.schedule == "step":
         # Milestones are fractions of the whole run; this part of it starts after the warm-up.
-        drops = {max(0, round(m * total_steps) - warmup): train.decay_factor for m in train.milestones}
+        drops: dict[int, float] = {}
+        for milestone in train.milestones:  # several may fall on one step of a short run
+            step = max(0, round(milestone * total_steps) - warmup)
+            drops[step] = drops.get(step, 1.0) * train.decay_factor
         main = optax.piecewise_constant_schedule(peak, drops)
     else:
         main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup))
@@ -82,16 +79,13 @@ def make_optimizer(
       An Optax transformation. Its `init` raises a ValueError if a frozen layer is none of the net's with parameters.
 
     Raises:
-      ValueError: for an unknown optimiser, frozen_until outside [0, 1], or no total_steps where it is needed.
+      ValueError: if one of these fields is out of range, or there is no total_steps where it is needed.
 
     Source: Krizhevsky et al. (2012), section 5; Kingma, Ba (2015); Loshchilov, Hutter (2019).
     """
-    if train.optimizer not in OPTIMIZERS:
-        raise ValueError(f"train.optimizer (={train.optimizer!r}) must be one of {', '.join(OPTIMIZERS)}")
+    ranges.check_fields("train", train, "optimizer", "momentum", "weight_decay", "clip_norm", "frozen", "frozen_until")
     clip = [optax.clip_by_global_norm(train.clip_norm)] if train.clip_norm else []
     frozen, until = tuple(train.get("frozen", ())), train.get("frozen_until", 1.0)
-    if not 0 <= until <= 1:
-        raise ValueError(f"train.frozen_until (={until}) is a fraction of the run, between 0 and 1")
     if not frozen:
         return optax.chain(*clip, *_rule(train, schedule))
     held, held_gradient = optax.set_to_zero(), optax.set_to_zero()

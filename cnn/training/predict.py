@@ -50,13 +50,14 @@ def find_pictures(names: Sequence[str]) -> list[str]:
 
     Args:
       names: each a file, a folder (all PNG and JPEG files in it and in its folders, sorted by path), a pattern such as
-        "scans/*.png", or several of these separated by commas. A file whose own name has commas is found first.
+        "scans/*.png", or several of these separated by commas. A folder that a pattern fits stands for the pictures in
+        it, too. A file whose own name has commas is found first.
 
     Returns:
       Paths.
 
     Raises:
-      DataError: if a name stands for no file; says which.
+      DataError: if a name stands for no file, or none is named; says which.
     """
     paths = []
     for name in names:
@@ -69,15 +70,24 @@ def find_pictures(names: Sequence[str]) -> list[str]:
                 raise DataError(f"--images: there is no picture {parts[0]!r}; name files, folders or patterns")
             paths += files
             parts = parts[length:]
+    if not paths:
+        raise DataError(f"--images={','.join(names)} names no picture; name files, folders or patterns: --images=a.png")
     return paths
 
 
 def _files(name: str) -> list[str]:
     """Files that one name stands for; none if there are none."""
-    if os.path.isdir(name):
-        found = [os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files]
-        return sorted(path for path in found if path.lower().endswith(EXTENSIONS))
-    return [name] if os.path.isfile(name) else sorted(path for path in glob.glob(name, recursive=True))
+    if not name:
+        return []
+    named = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+    files = [path for one in named for path in (_in_folder(one) if os.path.isdir(one) else [one])]
+    return list(dict.fromkeys(files))  # a pattern with ** fits a folder and what is in it
+
+
+def _in_folder(folder: str) -> list[str]:
+    """All PNG and JPEG files in a folder and in its folders, sorted."""
+    found = [os.path.join(place, file) for place, _, files in os.walk(folder) for file in files]
+    return sorted(path for path in found if path.lower().endswith(EXTENSIONS))
 
 
 def border_brightness(images: np.ndarray) -> np.ndarray:
@@ -201,13 +211,18 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
 
 
 def check_output(path: str) -> None:
-    """Raises for a file of predictions that would be neither a table nor JSON.
+    """Raises for a file of predictions that would be neither a table nor JSON, or that cannot be written.
 
     Args:
       path: where predictions are to be written.
 
     Raises:
-      ValueError: if it ends in neither .csv nor .json.
+      ValueError: if it ends in neither .csv nor .json, is a folder, or its folder is missing or cannot be written to.
     """
     if not path.endswith(OUTPUTS):
         raise ValueError(f"--output={path}: predictions are written to a .csv or a .json file")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise ValueError(f"--output={path}: there is no folder {folder}; make it, or name another")
+    if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise ValueError(f"--output={path} cannot be written; name another file")

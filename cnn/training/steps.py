@@ -18,11 +18,10 @@ from jax import lax
 from cnn import data, nets
 from cnn.data.augment import augment, shift_out_of_window
 from cnn.nets import Net
+from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options, jit_once
 from cnn.runtime.devices import Devices
-
-DTYPES = ("float32", "bfloat16")
 
 
 class State(NamedTuple):
@@ -30,10 +29,11 @@ class State(NamedTuple):
 
     Attributes:
       step: number of steps done, int32 scalar.
-      params: of the net.
+      params: the parameters of the net.
       statistics: the net's other variables (of batch normalisation), {} if it has none.
       optimizer: the optimiser's state.
-      key: of the run; it never changes. Part of the state, so that one compiled program serves every seed.
+      key: the random key of the run, which never changes. It is part of the state so that one compiled program serves
+        every seed.
     """
 
     step: jax.Array
@@ -59,15 +59,16 @@ def total_steps(train: Config, num_examples: int) -> int:
       The number of steps; a last part of an epoch counts as one step.
 
     Raises:
-      ValueError: unless exactly one of epochs and steps is given, above 0.
+      ValueError: unless exactly one of epochs and steps is given, in its range, and the steps can be counted.
     """
+    ranges.check_fields("train", train, "epochs", "steps", "batch_size")
     epochs, count = train.epochs, train.steps
     if (epochs is None) == (count is None):
         raise ValueError(f"give train.epochs (={epochs}) or train.steps (={count}): one of them, not both")
-    total = count if epochs is None else math.ceil(epochs * num_examples / train.batch_size)
-    if total < 1:
-        raise ValueError(f"train.epochs (={epochs}) or train.steps (={count}) must be above 0")
-    return total
+    total = count if epochs is None else epochs * num_examples / train.batch_size
+    if total > ranges.MOST_STEPS:
+        raise ValueError(f"train.epochs (={epochs}) are {total:.3g} steps; there may be {ranges.MOST_STEPS:,}")
+    return max(1, math.ceil(total))
 
 
 class StepResult(NamedTuple):
@@ -157,10 +158,9 @@ def make_step(
       (state, uint8 images [B, H, W, C], int32 labels [B]) -> (state, `StepResult`).
 
     Raises:
-      ValueError: for an unknown train.dtype.
+      ValueError: if train.dtype, train.background or train.label_smoothing is out of range.
     """
-    if config.train.dtype not in DTYPES:
-        raise ValueError(f"train.dtype (={config.train.dtype!r}) must be one of {', '.join(DTYPES)}")
+    ranges.check_fields("train", config.train, "dtype", "background", "label_smoothing")
     options = config.augment.to_dict()
 
     def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, StepResult]:

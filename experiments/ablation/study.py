@@ -13,10 +13,10 @@ import jax
 from ml_collections import ConfigDict
 
 from cnn import data, geometry
-from cnn.runs import checkpoint
+from cnn.runs import checkpoint, ranges
 from cnn.runs.config import CODE_FIELDS, Config, closest
 from cnn.runtime import own_code
-from cnn.training import steps
+from cnn.training import checks, steps
 from cnn.training.optimizer import make_optimizer, make_schedule
 from cnn.training.steps import total_steps
 from experiments import studies
@@ -238,7 +238,9 @@ def _set(config: Config, field: str, value: Any) -> None:
         group[last] = value
 
 
-def check(config: Config, image_shape: tuple[int, ...], num_classes: int, examples: int) -> tuple[geometry.Table, int]:
+def check(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int, examples: int
+) -> tuple[geometry.Table, int]:
     """Builds a cell's net and step without computing: a mistake in the last cell shows before the first is trained.
 
     Args:
@@ -253,11 +255,12 @@ def check(config: Config, image_shape: tuple[int, ...], num_classes: int, exampl
     Raises:
       ValueError: if a field is out of range, or the net cannot be built.
     """
+    ranges.check(config)
     net = checkpoint.make_net(config, num_classes)
-    table = geometry.table(net, image_shape)
+    table = checks.check_net(config, net, image_shape, num_classes)
     total = total_steps(config.train, examples)
     optimizer = make_optimizer(config.train, make_schedule(config.train, total), total_steps=total)
-    steps.make_step(net, optimizer, config, (0.5,) * image_shape[-1], (0.5,) * image_shape[-1])
+    checks.check_step(config, net, optimizer, image_shape)
     jax.eval_shape(lambda: steps.init_state(net, optimizer, image_shape, 0))
     return table, total
 

@@ -85,6 +85,12 @@ def test_image_size_out_of_range():
         data.load("fake", image_size=0)
 
 
+@pytest.mark.parametrize("name", ["digits", "fake"])
+def test_images_that_do_not_fit_in_memory_are_refused_before_they_are_made(name):
+    with pytest.raises(data.DataError, match=r"images of 100000x100000x\d need .* GiB of memory.*data.image_size of"):
+        data.load(name, image_size=100_000)
+
+
 def test_train_examples_are_some_of_the_training_examples(digits):
     parts = {count: data.load("digits", image_size=8, train_examples=count) for count in (40, 100, 1294)}
     for count, part in parts.items():

@@ -24,6 +24,7 @@ def test_a_net_by_module_and_function():
     "reference, message",
     [
         (f"{FILE}:smal", r"net.name: .*own_nets.py has no function 'smal'; did you mean small\?"),
+        (f"{FILE}:AvgPol", r"own_nets.py has no function 'AvgPol'; there are any_options, plain_flax, small, with"),
         (f"{FILE}:wrong", r"own_nets.py, line \d+: NameError: name 'widht' is not defined"),
         (f"{FILE}:without_classes", "net 'own_nets.py:without_classes' must take num_classes"),
         (f"{FILE}:plain_flax", r"'own_nets.py:plain_flax' returned Dense; a net is made of the layers of cnn.layers"),

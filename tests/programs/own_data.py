@@ -36,6 +36,17 @@ def made_by_cnn():
     return data.from_arrays((IMAGES, LABELS), TEST, class_names=NAMES)
 
 
+def made_by_hand():
+    """A data set that is not in the library's own form: its labels are a column of int64."""
+    whole = data.Split(IMAGES, LABELS[:, None])
+    return data.Dataset("hand", whole, whole, whole, tuple(NAMES), (0.5, 0.5), (0.25, 0.25))
+
+
+def large_labels():
+    """Labels that are no class numbers: cast to int32 the last would be 0."""
+    return IMAGES, np.where(LABELS == 2, 2**32, LABELS)
+
+
 def sized(image_size):
     """Images of the size that the config asks for."""
     return np.zeros((9, image_size, image_size, 1), np.uint8), np.arange(9) % 3

@@ -65,7 +65,7 @@ def test_no_run_no_checkpoint(tmp_path):
     (tmp_path / "data.json").write_text(json.dumps(facts))
     with pytest.raises(FileNotFoundError, match="no complete checkpoint yet"):
         checkpoint.load_run(str(tmp_path))
-    with pytest.raises(ValueError, match=r"checkpoint.keep \(=0\) must be at least 1"):
+    with pytest.raises(ValueError, match=r"checkpoint.keep \(=0\) must be a whole number, at least 1: a run resumes"):
         Checkpoints(str(tmp_path), keep=0)
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from cnn import nets
-from cnn.runs import checkpoint
+from cnn.runs import checkpoint, ranges
 from cnn.runs.config import load as load_config
 from cnn.runs.config import save as save_config
 from cnn.training import optimizer as optimizer_lib
@@ -41,7 +41,7 @@ def test_cosine():
     np.testing.assert_allclose(found, 0.1 * (1 + np.cos(np.pi * np.arange(9) / 8)), atol=1e-7)
 
 
-@pytest.mark.parametrize("name", optimizer_lib.SCHEDULES)
+@pytest.mark.parametrize("name", ranges.SCHEDULES)
 def test_warmup_rises_linearly_to_the_peak(name):
     found = rates(20, schedule=name, warmup=0.2, milestones=(0.5,))
     np.testing.assert_allclose(found[:5], 0.2 * np.arange(5) / 4, atol=1e-7)
@@ -147,7 +147,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-@pytest.mark.parametrize("name", optimizer_lib.OPTIMIZERS)
+@pytest.mark.parametrize("name", ranges.OPTIMIZERS)
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1])
 def test_frozen_layers_stay_to_the_bit_and_learn_afterwards(name, clip_norm):
     fields = dict(optimizer=name, learning_rate=0.003, weight_decay=0.1, clip_norm=clip_norm)
@@ -176,7 +176,7 @@ def test_frozen_for_all_of_the_run_needs_no_length():
     assert len(jax.tree.leaves(state)) == 2 + 1  # momentum of fc2 alone, and the schedule's count
 
 
-@pytest.mark.parametrize("name", optimizer_lib.OPTIMIZERS)
+@pytest.mark.parametrize("name", ranges.OPTIMIZERS)
 def test_a_layer_that_thaws_learns_as_if_it_started_then(name):
     """No momentum and no average from before; the learning rate is the run's."""
     fields = dict(optimizer=name, learning_rate=0.1, weight_decay=0.01, schedule="cosine")
@@ -226,7 +226,7 @@ def test_bad_freezing():
     optimizer = optimizer_lib.make_optimizer(train_config(frozen=("fc1", "fc9")), optax.constant_schedule(0.1))
     with pytest.raises(ValueError, match=r"train.frozen \(=\('fc1', 'fc9'\)\) names fc9, .*; layers: fc1$"):
         optimizer.init(PARAMS)
-    with pytest.raises(ValueError, match=r"train.frozen_until \(=1.5\) is a fraction of the run, between 0 and 1"):
+    with pytest.raises(ValueError, match=r"train.frozen_until \(=1.5\) must be a fraction of the run, from 0 to 1"):
         optimizer_lib.make_optimizer(train_config(frozen_until=1.5), optax.constant_schedule(0.1))
     with pytest.raises(ValueError, match=r"needs total_steps: train.frozen_until \(=0.5\)"):
         optimizer_lib.make_optimizer(train_config(frozen=("fc1",), frozen_until=0.5), optax.constant_schedule(0.1))

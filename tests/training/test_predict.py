@@ -94,6 +94,31 @@ def test_predictions_in_a_file(run, scans, tmp_path, suffix):
         np.testing.assert_allclose((row[2], row[4]), (one, two), rtol=1e-5)
 
 
+def test_a_folder_that_a_pattern_fits_stands_for_its_pictures(scans):
+    one, two, three = (str(scans / name) for name in ("one.png", "two, too.png", "deeper/three.JPG"))
+    assert predict.find_pictures([f"{scans}/deep*"]) == [three]
+    assert predict.find_pictures([f"{scans}/*e*"]) == [three, str(scans / "notes.txt"), one]
+    assert sorted(predict.find_pictures([f"{scans}/**"])) == sorted([one, two, three, str(scans / "notes.txt")])
+    (scans / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no picture '.*empt\*'"):
+        predict.find_pictures([f"{scans}/empt*"])
+
+
+@pytest.mark.parametrize("names", [[","], [""], ["", ",,"]])
+def test_naming_no_picture_is_a_mistake(names):
+    with pytest.raises(DataError, match="--images=,* names no picture; name files, folders or patterns"):
+        predict.find_pictures(names)
+
+
+@pytest.mark.parametrize("name", ["gone/a.csv", "folder.csv"])
+def test_an_output_that_cannot_be_written_is_refused(tmp_path, name):
+    (tmp_path / "folder.csv").mkdir()
+    message = r"gone/a.csv: there is no folder .*gone; make it" if "gone" in name else r"folder.csv cannot be written"
+    with pytest.raises(ValueError, match=message):
+        predict.check_output(str(tmp_path / name))
+    predict.check_output(str(tmp_path / "a.csv"))
+
+
 def test_another_suffix_is_refused():
     with pytest.raises(ValueError, match=r"--output=a.txt: .*\.csv or a \.json"):
         predict.check_output("a.txt")

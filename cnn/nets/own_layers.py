@@ -1,0 +1,114 @@
+"""Whether layers of the user's own do what they say: called without computing, on an input of the size that they get.
+
+A layer from outside `cnn.layers` can fail in ways that the library's own cannot, and what follows it would be blamed:
+it does not take `train`, fails on its input, or gives another shape than it declares.
+"""
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cnn import geometry
+from cnn.layers import Layer, Shape
+from cnn.nets.network import Net
+from cnn.runtime import own_code
+from cnn.windows import GeometryError, shape_text
+
+QUESTIONS = ("output_shape", "window", "param_count", "macs")  # what a layer answers about itself, given a shape
+
+
+def check(net: Net, image_shape: Shape) -> None:
+    """Tries each layer of the user's own by itself, abstractly: no array is computed.
+
+    Args:
+      net: the net.
+      image_shape: (H, W, C) of one image.
+
+    Raises:
+      ValueError: if the net has no layers, or one of the user's own fails or gives another shape than it declares;
+        names the layer and its class.
+      GeometryError: if a layer cannot take its input.
+    """
+    if not net.layers:
+        raise ValueError("it has no layers; return nets.net(Conv(8, 3), Activation(), Flatten(), Dense(num_classes))")
+    if all(_is_ours(layer) for layer in net.layers):
+        return
+    shape = tuple(image_shape)
+    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
+        layer = layer.clone(name=name) if layer.name is None else layer
+        if not _is_ours(layer):
+            _check_answers(layer, shape)
+        try:
+            declared = layer.output_shape(shape)
+        except GeometryError:
+            geometry.table(net, image_shape)  # raises it with the sizes that would do
+            raise
+        if not _is_ours(layer):
+            for train in (False, True):
+                _check_call(layer, shape, declared, train)
+        shape = declared
+
+
+def _is_ours(layer: Layer) -> bool:
+    return type(layer).__module__.startswith("cnn.layers")
+
+
+def _who(layer: Layer) -> str:
+    return f"layer {layer.label}, class {type(layer).__name__}"
+
+
+def _file(layer: Layer) -> str:
+    """The file that a layer's class is written in; "" where there is none."""
+    try:
+        return inspect.getfile(type(layer))
+    except (TypeError, OSError):
+        return ""
+
+
+def _check_answers(layer: Layer, shape: Shape) -> None:
+    """Raises where a layer cannot say what it does to a shape."""
+    for question in QUESTIONS if len(shape) == 3 else ("output_shape", "param_count", "macs"):
+        try:
+            answer = getattr(layer, question)(shape)
+        except GeometryError:
+            return  # a size that does not fit: `geometry.table` says which would
+        except Exception as error:
+            text = own_code.describe(error, _file(layer))
+            raise ValueError(f"{_who(layer)}: {question}({shape}) fails: {text}") from error
+        if question == "output_shape" and not _is_shape(answer):
+            raise ValueError(
+                f"{_who(layer)}: output_shape({shape}) is {answer!r}; it must be (height, width, channels) or "
+                "(features,), whole numbers of at least 1"
+            )
+
+
+def _is_shape(answer: Any) -> bool:
+    sizes = tuple(answer) if isinstance(answer, tuple | list) else ()
+    return len(sizes) in (1, 3) and all(isinstance(size, int) and size >= 1 for size in sizes)
+
+
+def _check_call(layer: Layer, shape: Shape, declared: Shape, train: bool) -> None:
+    """Raises where a layer cannot be called as a net calls it, or gives another shape than it declares."""
+    if not callable(layer):
+        raise ValueError(f"{_who(layer)}: has no method __call__(self, x, *, train)")
+    takes = inspect.signature(type(layer).__call__).parameters
+    if "train" not in takes and not any(one.kind is one.VAR_KEYWORD for one in takes.values()):
+        raise ValueError(f"{_who(layer)}: its __call__ must take train, as in def __call__(self, x, *, train)")
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    try:
+        output: Any = jax.eval_shape(lambda x: layer.init_with_output(keys, x, train=train)[0], x)
+    except GeometryError:
+        raise
+    except Exception as error:
+        text = own_code.describe(error, _file(layer))
+        raise ValueError(f"{_who(layer)}: fails on an input of {shape_text(shape)}: {text}") from error
+    given = getattr(output, "shape", None)
+    if given != (2, *declared):
+        what = f"an array {list(given)}" if given is not None else type(output).__name__
+        raise ValueError(
+            f"{_who(layer)}: gives {what} for two inputs of {shape_text(shape)}, where its output_shape says "
+            f"{[2, *declared]}; correct output_shape, or __call__"
+        )

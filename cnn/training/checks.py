@@ -1,0 +1,115 @@
+"""Whether a net can be trained on its data as a config says, found out without computing: before anything is written.
+
+Each field by itself is checked by `cnn.runs.ranges`; here is what depends on the net or the data as well.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnn import geometry
+from cnn.data.augment import augment
+from cnn.data.image_files import MAX_BYTES
+from cnn.nets import Net, own_layers
+from cnn.runs.config import Config
+from cnn.runtime import own_code
+from cnn.training import steps
+from cnn.windows import shape_text
+
+
+def check_net(config: Config, net: Net, image_shape: tuple[int, int, int], num_classes: int) -> geometry.Table:
+    """Checks that a net takes the images and gives a score for each class.
+
+    Args:
+      config: config of the run; names the net and the data in messages.
+      net: the classifier.
+      image_shape: (H, W, C) of one image.
+      num_classes: number of classes in the data.
+
+    Returns:
+      The net's layers.
+
+    Raises:
+      GeometryError: if the net cannot take images of that size.
+      ValueError: if a layer of the user's own does not do what it says, or the scores do not fit; names net and layer.
+    """
+    name = own_code.short(config.net.name)
+    try:
+        own_layers.check(net, image_shape)
+        table = geometry.table(net, image_shape)
+    except ValueError as error:
+        if not own_code.is_reference(config.net.name):
+            raise
+        raise type(error)(f"net {name!r}: {error}") from error
+    last = table[-1]
+    if len(last.output_shape) != 1:
+        raise ValueError(
+            f"net {name!r} ends in {last.name} ({last.kind}), which gives {shape_text(last.output_shape)} for an image "
+            f"of {shape_text(image_shape)}; training needs one score for each class: end it in Flatten(), "
+            "Dense(num_classes)"
+        )
+    if last.output_shape[0] < num_classes:
+        raise ValueError(
+            f"net {name!r} ends in {last.name} ({last.kind}) with {last.output_shape[0]} outputs, fewer than the "
+            f"{num_classes} classes of data {own_code.short(config.data.name)!r}; end it in Dense(num_classes)"
+        )
+    return table
+
+
+def check_step(
+    config: Config,
+    net: Net,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+) -> None:
+    """Checks that batches fit in memory, that images can be augmented and, for a net of the user's own, a whole step.
+
+    Args:
+      config: config of the run.
+      net: the classifier.
+      optimizer: from `cnn.training.optimizer.make_optimizer`.
+      image_shape: (H, W, C) of one image.
+
+    Raises:
+      ValueError: if one does not; names the field or the net.
+    """
+    one = 4 * image_shape[0] * image_shape[1] * image_shape[2]
+    for field, count in (("train.batch_size", config.train.batch_size), ("eval.batch_size", config.eval.batch_size)):
+        if count * one > MAX_BYTES:
+            raise ValueError(
+                f"{field} (={count}): so many images of {shape_text(image_shape)} take {count * one / 2**30:,.1f} GiB "
+                f"as float32, above the limit of {MAX_BYTES / 2**30:g} GiB; {max(1, MAX_BYTES // one):,} fit"
+            )
+    if config.augment.pad > min(image_shape[:2]):
+        raise ValueError(
+            f"augment.pad (={config.augment.pad}) must be at most {min(image_shape[:2])} pixels, the smaller side of "
+            f"the images of {shape_text(image_shape)}: nothing would be left of many of them"
+        )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    try:
+        jax.eval_shape(functools.partial(augment, **config.augment.to_dict()), key, images)
+    except ValueError as error:
+        raise ValueError(f"augment: {error}") from error
+    if own_code.is_reference(config.net.name):
+        _check_own(config, net, optimizer, image_shape)
+
+
+def _check_own(
+    config: Config, net: Net, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]
+) -> None:
+    """Traces a step of training with a net of the user's own: whatever fails in it is said in a line."""
+    middle = (0.5,) * image_shape[2]
+    step = steps.make_step(net, optimizer, config, middle, middle)
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    try:
+        state = jax.eval_shape(lambda: steps.init_state(net, optimizer, image_shape, 0))
+        jax.eval_shape(step, state, images, labels)
+    except ValueError:
+        raise
+    except Exception as error:
+        text = own_code.describe(error, own_code.source_file(config.net.name))
+        raise ValueError(f"net {own_code.short(config.net.name)!r} cannot be trained: {text}") from error
