@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnn import geometry
-from cnn.reports import html, scenes_tables, tables, vgg_tables
+from cnn.reports import html, run_pictures, scenes_tables, tables, vgg_tables
 from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Table, Text
 from cnn.reports.html_cells import DASH, Cell
 from cnn.runs import checkpoint, logs
@@ -37,7 +37,7 @@ def write_run_page(workdir: str) -> str:
 
     Args:
       workdir: directory of a finished run: result.json, config.json, data.json, and what there is of metrics.jsonl,
-        curves.png, confusion.png, kernels.png, features.png and dense_eval/.
+        curves.png, confusion.png, mistakes.png, kernels.png, features.png and dense_eval/.
 
     Returns:
       Path of the page.
@@ -54,10 +54,12 @@ def write_run_page(workdir: str) -> str:
         f"{right:,} of {result['examples']:,} test images right. Trained on {result['train_examples']:,} images of "
         f"{shape_text(data['image_shape'])} for {result['steps']:,} steps, in {_duration(result['seconds'])}."
     )
+    curves = f"Loss and accuracy by step; {run_pictures.train_remark(config.train.get('background', 0.0))}."
     sections = [
         Section("Result", _scores(result)),
-        Section("Training", [*_pictures(workdir, {"curves": "Loss and accuracy by step."}), *_history(workdir)]),
+        Section("Training", [*_pictures(workdir, {"curves": curves}), *_history(workdir)]),
         Section("Classes", _classes(workdir, result)),
+        Section("Mistakes", _mistakes(workdir, result)),
         Section("Net", _net(workdir, str(net), table)),
     ]
     folder = os.path.join(workdir, "dense_eval")
@@ -67,7 +69,8 @@ def write_run_page(workdir: str) -> str:
     caption = "Every field of the config; each can be set on the command line, as --config.FIELD=VALUE."
     sections += [Section("Config", [Table(("field", "value"), fields, caption)]), _made(result)]
     path = os.path.join(workdir, NAME)
-    html.write(path, f"{result['net']} on {result['data']}", sections, subtitle)
+    shown = [section for section in sections if section.items]
+    html.write(path, f"{result['net']} on {result['data']}", shown, subtitle)
     return path
 
 
@@ -144,6 +147,17 @@ def _classes(workdir: str, result: Mapping[str, Any]) -> list[html.Item]:
     return [table, *pictures] if len(rows) <= FIRST_CLASSES else [*pictures, table]
 
 
+def _mistakes(workdir: str, result: Mapping[str, Any]) -> list[html.Item]:
+    """The test images that the net is most confidently wrong about."""
+    if result["test_accuracy"] == 1:
+        return [Text(f"All {result['examples']:,} test images are classified correctly.")]
+    caption = (
+        "Test images that are classified wrongly, the most confident mistake first; above each the predicted class "
+        "with its probability, and the true class."
+    )
+    return list(_pictures(workdir, {"mistakes": caption}))
+
+
 def _net(workdir: str, notation: str, table: geometry.Table) -> list[html.Item]:
     """The net in one line, its layers, and what they learned."""
     rows = [
@@ -165,8 +179,11 @@ def _net(workdir: str, notation: str, table: geometry.Table) -> list[html.Item]:
         f"{table.macs:,} multiply-adds in all. Receptive fields and strides are in pixels of the image."
     )
     pictures = {
-        "kernels": "The kernels of the first convolution.",
-        "features": "What each layer makes of test images, and the probabilities of the classes; orange: the label.",
+        "kernels": "The kernels of the first convolution, each scaled by its own largest magnitude.",
+        "features": (
+            "What each layer makes of test images, and the probabilities of the classes; orange: the label. Beside "
+            "each layer stand its size, how many of its channels are drawn, and the range of their common scale."
+        ),
     }
     return [Listing(notation), Table(headers, rows, caption), *_pictures(workdir, pictures)]
 
