@@ -7,7 +7,8 @@ from cnn.reports import html_cells
 from cnn.reports.html_cells import Cell
 from cnn.reports.tables import MOST_LEADS, Table
 
-SHORT = 32  # letters; a column of texts up to this long is not broken into lines
+# Letters: a column of texts up to SHORT long is never broken into lines, and one up to PHRASE not where there is room.
+SHORT, PHRASE = 12, 32
 TALL = 60  # a table of more rows scrolls in a box of its own, below its header
 HINT = "This table is wider than the page: it scrolls sideways."
 
@@ -48,14 +49,11 @@ def table(given: Table, name: str, caption: str) -> str:
 
 def _classes(column: Sequence[Cell], is_number: bool, place: int, leads: int) -> str:
     """The classes of a column's cells: its kind, whether it stays in view, and whether it is the last that does."""
-    names = []
-    if is_number:
-        names.append("number")
-    elif max((len(cell.text) for cell in column), default=0) <= SHORT:
-        names.append("short")  # stays in one line
+    letters = max((len(cell.text) for cell in column), default=0)
+    names = ["number" if is_number else "short" if letters <= SHORT else "phrase" if letters <= PHRASE else "prose"]
     if place < leads:
         names += ["lead", f"lead-{place}"] + ["lead-end"] * (place == leads - 1)
-    return f' class="{" ".join(names)}"' if names else ""
+    return f' class="{" ".join(names)}"'
 
 
 def _cell(cell: Cell, kind: str, is_number: bool) -> str:

@@ -21,15 +21,12 @@ from cnn.windows import shape_text
 
 NAME = "report.html"
 FIRST_CLASSES = 12  # a run of more has the table of its classes behind the confusion picture, not before
-HALF_WINDOW = (
-    "Each window's value is drawn around the window's centre; no window is centred less than half a window from the "
-    "border, so the border stays bare."
-)
+AT_THE_CENTRE = "Each window's value is drawn around the window's centre."
 MAP_PICTURES = {
-    "map": f"The picture, and the probability of the best class at every window. {HALF_WINDOW}",
-    "classes": f"The probability of each of the best classes at every window. {HALF_WINDOW}",
+    "map": f"The picture, and the probability of the best class at every window. {AT_THE_CENTRE}",
+    "classes": f"The probability of each of the best classes at every window. {AT_THE_CENTRE}",
     "best": "The best window.",
-    "pixels": "The class of the window centred on each pixel; pixels within half a window of the border have none.",
+    "pixels": "The class of the window centred on each pixel.",
 }
 
 
@@ -224,7 +221,7 @@ def _protocol(folder: str) -> tuple[str, list[html.Item]]:
     pictures = {"scenes": "The first scenes, each with the class of its object."} if scenes else {}
     # No more than there are scenes: an earlier evaluation of more may have left its own.
     for i in range(min(result.get("scenes", 0), len(list(pathlib.Path(folder).glob("scene_*.png"))))):
-        pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window. {HALF_WINDOW}"
+        pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window. {AT_THE_CENTRE}"
     return title, [*items, *_pictures(folder, pictures)]
 
 

@@ -76,11 +76,11 @@ def score_map_picture(
             if true_box is not None:
                 outline(axes, true_box, SKY, linestyle=DASHED)
             outline(axes, windows[best], ORANGE)
-        left.set_title(f"best window: {name!r} with probability {probability[best]:.3f}")
+        left.set_title(f"largest score of {name!r}: probability {probability[best]:.3f}")
         right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
         if np.isnan(shown).any():
             right.set_xlabel(f"x (pixels)\n{BARE_BORDER}")
-        lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"best window for {name!r}")]
+        lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"window with the largest score of {name!r}")]
         if true_box is not None:
             lines.append(Line2D([], [], color=SKY, linewidth=2, linestyle=DASHED, label="the object"))
         page.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
@@ -141,7 +141,7 @@ def class_heat_picture(
         if overlay is not None:
             _bar(page, panels, overlay, "probability", limits)
         if bare:
-            page.supxlabel(f"orange: the best window of the class; {BARE_BORDER}", fontsize=8)
+            page.supxlabel(f"orange: the window with the largest score of the class; {BARE_BORDER}", fontsize=8)
 
 
 def best_boxes_picture(

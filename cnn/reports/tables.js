@@ -55,6 +55,7 @@ function placeLeads(box, table) {
   for (const [column, width] of widths.entries()) {
     const stays = stay.includes(column);
     table.style.setProperty(`--left-${column}`, stays ? `${left}px` : "auto");
+    table.style.setProperty(`--layer-${column}`, Number(stays));
     if (stays) left += width;
   }
 }
