@@ -11,7 +11,7 @@ import numpy as np
 from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
-from cnn.reports import net_pictures, run_pictures, run_report, scenes_report
+from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
 from cnn.runs import checkpoint, logs, ranges
 from cnn.runs import config as config_lib
 from cnn.runs.config import Config
@@ -171,19 +171,22 @@ def _check_dense(task: loop.Task, variables: Any) -> None:
 
 
 def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
-    """Draws the pictures of a run: confusion matrix, curves, first kernels and feature maps."""
-    dataset, split = task.dataset, task.dataset.test
-    confusion, curves, kernels, features = (
-        os.path.join(workdir, f"{name}.png") for name in ("confusion", "curves", "kernels", "features")
-    )
-    run_pictures.confusion_picture(confusion, test.confusion, dataset.class_names)
-    run_pictures.curves_picture(curves, logs.read_metrics(workdir))
+    """The pictures of a run: how well it does, and what its net has learned."""
+    config, dataset, split = task.config, task.dataset, task.dataset.test
+    title = figure.run_title(own_code.short(config.net.name), dataset.name)
+
+    def path(name: str) -> str:
+        return os.path.join(workdir, f"{name}.png")
+
+    run_pictures.confusion_picture(path("confusion"), test.confusion, dataset.class_names, title)
+    remark = run_pictures.train_remark(config.train.background)
+    run_pictures.curves_picture(path("curves"), logs.read_metrics(workdir), title, remark)
     kernel = net_pictures.first_kernel(task.net, variables)
     if kernel is not None:
-        net_pictures.kernels_picture(kernels, kernel)
+        net_pictures.kernels_picture(path("kernels"), kernel, title=title)
     few = np.unique(split.labels, return_index=True)[1][:PICTURED]
     net_pictures.feature_maps_picture(
-        features,
+        path("features"),
         task.net,
         variables,
         split.images[few],
@@ -191,4 +194,11 @@ def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
         dataset.std,
         dataset.class_names,
         split.labels[few],
+        title=title,
     )
+    options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype}
+    wrong = mistakes.find(task.net, variables, split, dataset.mean, dataset.std, **options)
+    if len(wrong.indices):
+        mistakes.mistakes_picture(path("mistakes"), wrong, split, dataset.class_names, title)
+    elif os.path.exists(path("mistakes")):  # of an earlier evaluation
+        os.remove(path("mistakes"))

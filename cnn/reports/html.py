@@ -1,7 +1,7 @@
 """A report as one HTML file that opens from disk: tables that sort, pictures inside, nothing fetched from anywhere.
 
-Pure: data in, file out. How it looks and how its tables sort is in page.css and page.js beside this module; both are
-copied into every page.
+Pure: data in, file out. How it looks and what can be pressed is in the files of `STYLES` and `SCRIPTS` beside this
+module; they are copied into every page.
 """
 
 import base64
@@ -16,35 +16,20 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn.reports import html_cells
-from cnn.reports.html_cells import DASH, Cell
+from cnn.reports import html_tables
+from cnn.reports.html_cells import DASH
+from cnn.reports.tables import Notes, Table
 
-SHORT = 32  # letters; a column of texts up to this long is not broken into lines
-TALL = 60  # a table of more rows scrolls in a box of its own, below its header
+STYLES = ("page.css", "tables.css", "figures.css")
+SCRIPTS = ("tables.js", "figures.js")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class Table(NamedTuple):
-    """A table that sorts by the column whose header is pressed.
-
-    A column whose cells are all numbers, or missing, sorts by number and is right-aligned; any other by words.
-
-    Attributes:
-      headers: one for each column.
-      rows: cells; texts such as "1,024", "9.5 %" and "3.1x" are numbers, "" and a dash are missing.
-      caption: said above the table, behind its number.
-    """
-
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str | Cell | float | int | None]]
-    caption: str = ""
-
-
 class Picture(NamedTuple):
-    """A picture, copied into the page.
+    """A picture, copied into the page; pressed, it opens large.
 
     Attributes:
-      path: of a PNG.
+      path: path of a PNG.
       caption: said below the picture, behind its number; also what is read out in place of the picture.
     """
 
@@ -92,7 +77,7 @@ class Numbers(NamedTuple):
     values: Mapping[str, str]
 
 
-Item = Table | Picture | Text | Listing | Facts | Numbers
+Item = Table | Notes | Picture | Text | Listing | Facts | Numbers
 
 
 class Section(NamedTuple):
@@ -111,13 +96,14 @@ def write(path: str, title: str, sections: Sequence[Section], subtitle: str = ""
     """Writes a page, whole or not at all.
 
     Args:
-      path: of the HTML file.
-      title: of the page.
+      path: path of the HTML file.
+      title: title of the page.
       sections: its parts.
       subtitle: a sentence below the title.
 
     Raises:
-      ValueError: if a row of a table has another number of cells than there are headers, or a picture is not a PNG.
+      ValueError: if a row of a table has another number of cells than there are columns, it has too many leading
+        columns, or a picture is not a PNG.
       FileNotFoundError: if a picture is not there.
     """
     text = render(title, sections, subtitle)
@@ -130,10 +116,10 @@ def render(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
     """The page as text.
 
     Everything given is shown as text, never taken for HTML. Besides, a policy in the page forbids every request and
-    every script and style but its own two, told by their hashes.
+    every script and style but its own, which are known by their hashes.
 
     Args:
-      title: of the page.
+      title: title of the page.
       sections: its parts.
       subtitle: a sentence below the title.
 
@@ -155,7 +141,8 @@ def render(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
         items = "".join(_item(item, context) for item in section.items)
         heading = f'<h2 id="{name}-title">{_escape(section.title)}</h2>'
         parts.append(f'<section id="{name}" aria-labelledby="{name}-title">\n{heading}\n{items}</section>\n')
-    style, script = _asset("page.css") + "".join(context.rules), _asset("page.js")
+    style = "\n".join(map(_asset, STYLES)) + "".join(context.rules)
+    script = "\n".join(map(_asset, SCRIPTS))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         f"base-uri 'none'; form-action 'none'"
@@ -208,12 +195,16 @@ def _item(item: Item, context: _Context) -> str:
     """One item as HTML."""
     match item:
         case Table():
-            return _table(item, context.number("Table"))
+            number = context.number("Table")
+            return html_tables.table(item, f"table-{number}", _caption("Table", number, item.caption))
         case Picture():
             return _picture(item, context)
         case Text(text):
             paragraphs = re.split(r"\n\s*\n", text.strip())
             return "".join(f"<p>{_escape(paragraph)}</p>\n" for paragraph in paragraphs if paragraph)
+        case Notes(lines):
+            points = "".join(f"<li>{_escape(line)}</li>\n" for line in lines)
+            return f"<ul>\n{points}</ul>\n" if points else ""
         case Listing(text):
             # HTML drops a first line break inside <pre>; one more keeps the text's own.
             return f"<pre>\n<code>{_escape(text)}</code></pre>\n"
@@ -222,48 +213,8 @@ def _item(item: Item, context: _Context) -> str:
         case Numbers(values):
             return _pairs("numbers", values)
     raise TypeError(
-        f"page: cannot show a {type(item).__name__}; items are Table, Picture, Text, Listing, Facts, Numbers"
+        f"page: cannot show a {type(item).__name__}; items are Table, Notes, Picture, Text, Listing, Facts, Numbers"
     )
-
-
-def _table(table: Table, number: int) -> str:
-    """A table in a box that scrolls by itself."""
-    for i, row in enumerate(table.rows):
-        if len(row) != len(table.headers):
-            raise ValueError(
-                f"page: row {i} of table {number} ({table.caption!r}) has {len(row)} cells, there are "
-                f"{len(table.headers)} headers"
-            )
-    rows = [[html_cells.complete(cell) for cell in row] for row in table.rows]
-    columns = [[row[i] for row in rows] for i in range(len(table.headers))]
-    numeric = [html_cells.numeric(column) for column in columns]
-    kinds = [_kind(column, is_number) for column, is_number in zip(columns, numeric, strict=True)]
-    heads = "".join(
-        f'<th scope="col" aria-sort="none"{kind}><button type="button">{_escape(header)}</button></th>'
-        for header, kind in zip(table.headers, kinds, strict=True)
-    )
-    lines = []
-    for row in rows:
-        keys = [html_cells.sort_key(cell, is_number) for cell, is_number in zip(row, numeric, strict=True)]
-        values = ["" if key is None else f' data-value="{_escape(key)}"' for key in keys]
-        line = "".join(
-            f"<td{kind}{value}>{_escape(cell.text)}</td>" for cell, kind, value in zip(row, kinds, values, strict=True)
-        )
-        lines.append(f"<tr>{line}</tr>\n")
-    name = f"table-{number}"
-    box = "scroll tall" if len(rows) > TALL else "scroll"
-    return (
-        f'<figure>\n<figcaption id="{name}">{_caption("Table", number, table.caption)}</figcaption>\n'
-        f'<div class="{box}" role="group" aria-labelledby="{name}">\n<table aria-labelledby="{name}">\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody>\n</table>\n</div>\n</figure>\n"
-    )
-
-
-def _kind(column: Sequence[Cell], is_number: bool) -> str:
-    """The class of a column's cells; short texts stay in one line."""
-    if is_number:
-        return ' class="number"'
-    return ' class="short"' if max((len(cell.text) for cell in column), default=0) <= SHORT else ""
 
 
 def _picture(picture: Picture, context: _Context) -> str:
@@ -277,9 +228,11 @@ def _picture(picture: Picture, context: _Context) -> str:
     context.rules.append(f"#figure-{number} img {{ width: {width * 96 / _dots_per_inch(data):.0f}px; }}\n")
     alt = picture.caption or pathlib.Path(picture.path).stem.replace("_", " ")
     source = "data:image/png;base64," + base64.b64encode(data).decode()
+    image = f'<img src="{source}" width="{width}" height="{height}" alt="{_escape(alt)}">'
     return (
-        f'<figure id="figure-{number}">\n<img src="{source}" width="{width}" height="{height}" alt="{_escape(alt)}">\n'
-        f"<figcaption>{_caption('Figure', number, picture.caption)}</figcaption>\n</figure>\n"
+        f'<figure id="figure-{number}">\n'
+        f'<button type="button" class="enlarge" aria-label="Open figure {number} large: {_escape(alt)}">\n{image}\n'
+        f"</button>\n<figcaption>{_caption('Figure', number, picture.caption)}</figcaption>\n</figure>\n"
     )
 
 

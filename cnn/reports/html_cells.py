@@ -1,4 +1,4 @@
-"""Cells of a table on a page: what they show, and what they sort by."""
+"""Cells of a table: what they show, what they sort by, and whether they stand out."""
 
 import math
 import numbers
@@ -17,10 +17,12 @@ class Cell(NamedTuple):
     Attributes:
       text: what is shown.
       value: what it sorts by; NaN: missing, last in both directions; None: its text.
+      strong: whether it stands out from its column: bold on a page and in Markdown.
     """
 
     text: str
     value: float | str | None = None
+    strong: bool = False
 
 
 def complete(cell: Any) -> Cell:
@@ -42,8 +44,8 @@ def complete(cell: Any) -> Cell:
         return Cell(DASH if math.isnan(value) else text, value)
     given = cell if isinstance(cell, Cell) else Cell(str(cell))
     if given.value is None:
-        return Cell(given.text, _value(given.text))
-    return Cell(given.text, given.value if isinstance(given.value, str) else float(given.value))
+        return given._replace(value=_value(given.text))
+    return given._replace(value=given.value if isinstance(given.value, str) else float(given.value))
 
 
 def _value(text: str) -> float | str:
@@ -59,7 +61,7 @@ def numeric(column: Sequence[Cell]) -> bool:
     """Whether a column sorts by number.
 
     Args:
-      column: of `complete` cells.
+      column: its cells, each `complete`.
 
     Returns:
       True if it has numbers, and nothing else but missing values.
@@ -76,7 +78,7 @@ def sort_key(cell: Cell, is_number: bool) -> str | None:
     """What page.js sorts a cell by.
 
     Args:
-      cell: `complete`.
+      cell: a `complete` cell.
       is_number: whether its column is `numeric`.
 
     Returns:

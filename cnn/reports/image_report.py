@@ -28,16 +28,18 @@ def map_picture(
     stride: int | None = None,
     class_index: int | None = None,
     true_box: Sequence[int] | np.ndarray | None = None,
+    subject: str = "",
 ) -> dense.ScoreMap:
     """Runs a net densely over one image and draws the image with the score map laid over it.
 
     Args:
-      path: the PNG to write.
+      path: path of the PNG to write.
       run: a trained net.
       image: uint8 [H, W, C], at least as large as the window.
       stride: between windows, pixels; None: the native stride.
       class_index: whose probability is drawn; None: the class of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
+      subject: what the image is, for the title: "scene 3".
 
     Returns:
       The image's score map, N = 1.
@@ -49,7 +51,14 @@ def map_picture(
     pixels = data.normalise(image[None], run.mean, run.std)
     found = dense.score_map(run.net, run.variables, pixels, window, stride)
     score_map_pictures.score_map_picture(
-        path, image, np.asarray(found.scores)[0], found.grid, run.class_names, class_index, true_box
+        path,
+        image,
+        np.asarray(found.scores)[0],
+        found.grid,
+        run.class_names,
+        class_index,
+        true_box,
+        _title(run, subject),
     )
     return found
 
@@ -83,7 +92,8 @@ def run_image(
     size = shape_text(image.shape[:2])
     stem = os.path.join(output_dir, os.path.splitext(os.path.basename(path))[0])
     progress.stage(f"compiling the net and running it over {size} pixels")
-    found = map_picture(f"{stem}_map.png", run, image, stride)
+    subject = os.path.basename(path)
+    found = map_picture(f"{stem}_map.png", run, image, stride, subject=subject)
     windows = found.scores.shape[1:3]
     result: dict[str, Any] = {"picture": f"{stem}_map.png", "windows": windows}
     result["centre_crop"] = _best(run, _centre_probabilities(run, path))
@@ -94,7 +104,7 @@ def run_image(
         print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
     _print_remarks(run, image, result["centre_crop"])
     progress.stage("drawing")
-    _draw(stem, run, image, found, stride)
+    _draw(stem, run, image, found, stride, _title(run, subject))
     facts = {
         "image": path,
         "size": image.shape[:2],
@@ -151,18 +161,25 @@ def _print_remarks(run: Run, image: np.ndarray, centre_crop: list[tuple[str, flo
         )
 
 
-def _draw(stem: str, run: Run, image: np.ndarray, found: dense.ScoreMap, stride: int | None) -> None:
+def _title(run: Run, subject: str) -> str:
+    """Net, data and image of a picture, in a line."""
+    config: Any = run.config
+    about = figure.run_title(own_code.short(config.net.name), own_code.short(config.data.name))
+    return f"{about}; {subject}" if subject else about
+
+
+def _draw(stem: str, run: Run, image: np.ndarray, found: dense.ScoreMap, stride: int | None, title: str) -> None:
     """Draws the best classes' heat maps, the best window and, at stride 1, the class around each pixel."""
     scores, grid = np.asarray(found.scores)[0], found.grid
     best_classes = np.argsort(-scores.max(axis=(0, 1)))[:TOP]
     score_map_pictures.class_heat_picture(
-        f"{stem}_classes.png", image, scores, grid, run.class_names, best_classes.tolist()
+        f"{stem}_classes.png", image, scores, grid, run.class_names, best_classes.tolist(), title=title
     )
     best = dense.best_boxes(found._replace(boxes=grid.window_boxes()))  # the windows, not all that they saw
-    score_map_pictures.best_boxes_picture(f"{stem}_best.png", image[None], best, run.class_names)
+    score_map_pictures.best_boxes_picture(f"{stem}_best.png", image[None], best, run.class_names, title=title)
     if stride == 1:
         classes = dense.class_map(scores, grid, image.shape)
-        score_map_pictures.class_map_picture(f"{stem}_pixels.png", image, classes, run.class_names)
+        score_map_pictures.class_map_picture(f"{stem}_pixels.png", image, classes, run.class_names, title)
 
 
 def run_stream(

@@ -12,18 +12,31 @@ import numpy as np
 from cnn import data, geometry
 from cnn.layers import Conv, Dense, Dropout, LocallyConnected, WindowLayer
 from cnn.nets import Net
-from cnn.reports.figure import BLUE, GREY, INK, ORANGE, class_name, figure, show
+from cnn.reports.figure import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    WARNING,
+    channels_remark,
+    class_name,
+    figure,
+    head,
+    shortened,
+    show,
+)
 from cnn.runtime.compiler import jit_net
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 KERNELS = 96  # tiles that a picture of kernels shows at most
 CHANNELS = 12  # channels of a kernel that it shows, where they are not colours
 ROWS = 16  # kernels that it then shows
 CLASSES = 10  # classes with a bar
 STEP = 1.1  # from tile to tile, in widths of a tile
-WARNING = "#c2500a"
+SHARED_SCALE = "the channels of a layer share one scale, from black to white, over all images"
 
 
 def first_kernel(net: Net, variables: Mapping[str, Any]) -> np.ndarray | None:
@@ -44,16 +57,17 @@ def first_kernel(net: Net, variables: Mapping[str, Any]) -> np.ndarray | None:
     return None
 
 
-def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None = None) -> None:
+def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None = None, title: str = "") -> None:
     """Draws the kernels of a convolution, each scaled by its own largest magnitude, zero in the middle of the grey.
 
     A kernel of three channels is drawn in colour, one tile a kernel; another has a tile for each channel. Of many, the
-    first are drawn, and the title says so. Weights that are not finite are orange.
+    first are drawn, and the title says so. Weights that are not finite are orange. A colour bar shows the scale.
 
     Args:
-      path: of the PNG to write.
+      path: path of the PNG to write.
       kernel: [kh, kw, C, K], floating.
-      names: of the kernels, [K]; None: their numbers.
+      names: names of the kernels, [K]; None: their numbers.
+      title: first line above the picture, such as the net and the data.
 
     Raises:
       ValueError: if the kernel has another number of axes or is empty, or there are not K names.
@@ -66,7 +80,7 @@ def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None =
         raise ValueError(f"kernels_picture: {len(names)} names for {count} kernels")
     tiles = _tiles(kernel)
     shown, across = tiles.shape[:2]
-    labels = [_short(str(k + 1) if names is None else names[k]) for k in range(shown)]
+    labels = [shortened(str(k + 1) if names is None else names[k]) for k in range(shown)]
     tall = height / width
     if across > 1:  # a row for each kernel
         places = [(c * STEP, k * (tall + STEP - 1)) for k in range(shown) for c in range(across)]
@@ -76,7 +90,8 @@ def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None =
         inch = max(0.65, 0.065 * max(map(len, labels)))
         places = [(k % columns * STEP, k // columns * (tall + 0.2 / inch)) for k in range(shown)]
     right, bottom = max(x for x, _ in places) + 1, max(y for _, y in places) + tall
-    with figure(path, (max(inch * right, 4.2) + 0.4, inch * bottom + 0.6)) as page:
+    with figure(path, (max(inch * right, 4.2) + 1.2, max(inch * bottom, 1.1) + 0.6 + 0.2 * bool(title))) as page:
+        head(page, title, _kernels_title(kernel, shown, across))
         axes = page.subplots()
         for (x, y), tile in zip(places, tiles.reshape(-1, height, width, 3), strict=True):
             axes.imshow(tile, extent=(x, x + 1, y + tall, y), interpolation="nearest")
@@ -87,7 +102,19 @@ def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None =
             axes.text(*at, label, ha=sides[0], va=sides[1], fontsize=7)
         axes.set(xlim=(0, right), ylim=(bottom, 0))
         axes.set_axis_off()
-        page.suptitle(_kernels_title(kernel, shown, across), fontsize=8)
+        _kernels_bar(page, axes, colour=channels == 3)
+
+
+def _kernels_bar(page: "Figure", axes: "Axes", colour: bool) -> None:
+    """The scale of the tiles: which grey stands for which weight, relative to the largest magnitude of its kernel."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    each = "weight of each colour" if colour else "weight"
+    scale = ScalarMappable(Normalize(-1, 1), "gray")
+    bar = page.colorbar(scale, ax=axes, fraction=0.05, pad=0.03, aspect=12, ticks=[-1, 0, 1])
+    bar.set_label(f"{each} / the kernel's\nlargest magnitude", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _kernels_title(kernel: np.ndarray, shown: int, across: int) -> str:
@@ -96,7 +123,7 @@ def _kernels_title(kernel: np.ndarray, shown: int, across: int) -> str:
     first = [f"the first {shown} kernels"] * (shown < count)
     if channels != 3:
         first += [f"the first {across} of {channels} channels"] * (across < channels)
-        text += "\nblack negative, white positive" + ("; a row a kernel, a column a channel" if across > 1 else "")
+        text += "\na row is a kernel, a column a channel" if across > 1 else ""
     text += f"\ndrawn: {', '.join(first)}" if first else ""
     broken = int((~np.isfinite(kernel)).any(axis=(0, 1, 2)).sum())
     return text + (f"\n{broken} hold weights that are not finite (orange)" if broken else "")
@@ -136,22 +163,24 @@ def feature_maps_picture(
     class_names: Sequence[str] | None = None,
     labels: Sequence[int] | np.ndarray | None = None,
     maps: int = 8,
+    title: str = "",
 ) -> None:
     """Draws images, what each layer with a map made of them, and the probabilities of the classes.
 
-    A row shows the first maps of a convolution after its normalisation and activation, or of a pool; black is the
-    lowest and white the highest value that the row's layer has in all drawn maps of all images, and the side says which
-    they are. A map that is not finite is orange there.
+    A row shows the first channels of a convolution after its normalisation and activation, or of a pool. They share one
+    scale: black is the lowest and white the highest value that the row's layer has in all drawn channels of all images,
+    and the side says which these are, and how many channels there are. Values that are not finite are orange.
 
     Args:
-      path: of the PNG to write.
+      path: path of the PNG to write.
       net: the classifier.
       variables: its variables.
-      images: uint8 [N, H, W, C], C 1 or 3, N at least 1.
+      images: uint8 [N, H, W, C], N at least 1 (`cnn.reports.figure.drawable`).
       mean, std: per channel, as in training (`cnn.data.normalise`).
       class_names: names of the classes; None: their numbers.
       labels: integer [N], if known.
-      maps: of each layer, at most.
+      maps: channels of each layer that are drawn, at most.
+      title: first line above the picture, such as the net and the data.
 
     Raises:
       ValueError: if there are no images, not one label for each, or maps is below 1.
@@ -172,7 +201,9 @@ def feature_maps_picture(
     # The tallest map sets the height: one height for all rows keeps the blocks alike.
     tall = max((row.maps.shape[1] / row.maps.shape[2] for row in rows), default=1.0)
     size = (1.7 + 1.5 + tile * STEP * widest + 2.3, len(images) * (max(lines * tile * tall * 1.12, 1.9) + 0.45))
-    with figure(path, size) as page:
+    heading = [line for line in (title, SHARED_SCALE if rows else "", channels_remark(images.shape[-1])) if line]
+    with figure(path, (size[0], size[1] + 0.2 * len(heading))) as page:
+        head(page, *heading)
         blocks = page.subfigures(len(images), 1, squeeze=False)[:, 0]
         for n, block in enumerate(blocks):
             label = None if labels is None else int(labels[n])
@@ -226,9 +257,9 @@ def _title(axes: "Axes", probabilities: np.ndarray, names: Sequence[str], label:
     predicted = int(probabilities.argmax())
     text = class_name(names, predicted)
     if label is None or label == predicted:
-        axes.set_title(_short(text), fontsize=9)
+        axes.set_title(shortened(text), fontsize=9)
     else:
-        both = [_short(text), f"is {_short(class_name(names, label))}"]
+        both = [shortened(text), f"is {shortened(class_name(names, label))}"]
         axes.set_title((", " if sum(map(len, both)) < 20 else ",\n").join(both), fontsize=9, color=WARNING)
 
 
@@ -250,7 +281,8 @@ def _draw_maps(axes: "Axes", row: _Row, n: int, widest: int, tall: float) -> Non
         axes.imshow(picture, cmap=grey, vmin=low, vmax=high if high > low else low + 1, extent=place, aspect="equal")
     axes.set(xlim=(0, widest * STEP - (STEP - 1)), ylim=(tall, 0))
     axes.set_anchor("W")
-    text = f"{row.name}\n{height}x{width}x{row.channels}, {low:.3g} to {high:.3g}"
+    drawn = f"{row.maps.shape[-1]} of {row.channels} channel{'s' * (row.channels > 1)}"
+    text = f"{row.name}\n{height}x{width}, {drawn}\n{low:.3g} to {high:.3g}"
     axes.text(-0.15, height / width / 2, text, ha="right", va="center", fontsize=7, linespacing=1.3)
     axes.set_axis_off()
 
@@ -265,7 +297,7 @@ def _draw_probabilities(axes: "Axes", probabilities: np.ndarray, names: Sequence
             order[-1] = label
     colours = [ORANGE if k == label else BLUE for k in order]
     axes.barh(range(len(order)), probabilities[order], color=colours, height=0.7)
-    axes.set_yticks(range(len(order)), [_short(class_name(names, int(k))) for k in order], fontsize=7)
+    axes.set_yticks(range(len(order)), [shortened(class_name(names, int(k))) for k in order], fontsize=7)
     for y, value in enumerate(probabilities[order]):
         axes.text(value + 0.03, y, f"{value:.2f}", va="center", fontsize=7, color=GREY)
     axes.set(xlim=(0, 1.25), xticks=[])
@@ -276,7 +308,3 @@ def _draw_probabilities(axes: "Axes", probabilities: np.ndarray, names: Sequence
     axes.set_title(title + ("" if label is None else "; orange: the label"), fontsize=8, loc="left")
     axes.tick_params(length=0, colors=INK)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 20 else name[:19] + "…"

@@ -11,24 +11,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnn import geometry
-from cnn.reports import html, scenes_tables, tables, vgg_tables
-from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Table, Text
+from cnn.reports import html, run_pictures, scenes_tables, vgg_tables
+from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Text
 from cnn.reports.html_cells import DASH, Cell
-from cnn.runs import checkpoint, logs
-from cnn.runs.config import load as load_config
+from cnn.reports.tables import Column, Table
+from cnn.runs import checkpoint, defaults, logs
+from cnn.runs import config as config_lib
 from cnn.windows import shape_text
 
 NAME = "report.html"
 FIRST_CLASSES = 12  # a run of more has the table of its classes behind the confusion picture, not before
-HALF_WINDOW = (
-    "Each window's value is drawn around the window's centre; no window is centred less than half a window from the "
-    "border, so the border stays bare."
-)
+AT_THE_CENTRE = "Each window's value is drawn around the window's centre."
 MAP_PICTURES = {
-    "map": f"The picture, and the probability of the best class at every window. {HALF_WINDOW}",
-    "classes": f"The probability of each of the best classes at every window. {HALF_WINDOW}",
+    "map": f"The picture, and the probability of the best class at every window. {AT_THE_CENTRE}",
+    "classes": f"The probability of each of the best classes at every window. {AT_THE_CENTRE}",
     "best": "The best window.",
-    "pixels": "The class of the window centred on each pixel; pixels within half a window of the border have none.",
+    "pixels": "The class of the window centred on each pixel.",
 }
 
 
@@ -37,7 +35,7 @@ def write_run_page(workdir: str) -> str:
 
     Args:
       workdir: directory of a finished run: result.json, config.json, data.json, and what there is of metrics.jsonl,
-        curves.png, confusion.png, kernels.png, features.png and dense_eval/.
+        curves.png, confusion.png, mistakes.png, kernels.png, features.png and dense_eval/.
 
     Returns:
       Path of the page.
@@ -46,7 +44,7 @@ def write_run_page(workdir: str) -> str:
       FileNotFoundError: if the run is not finished, or there is none.
     """
     result, data = _read(workdir, "result.json"), _read(workdir, "data.json")
-    config = load_config(workdir)
+    config = config_lib.load(workdir)
     net = checkpoint.make_net(config, len(data["class_names"]))
     table = geometry.table(net, data["image_shape"])
     right = round(result["test_accuracy"] * result["examples"])
@@ -54,20 +52,21 @@ def write_run_page(workdir: str) -> str:
         f"{right:,} of {result['examples']:,} test images right. Trained on {result['train_examples']:,} images of "
         f"{shape_text(data['image_shape'])} for {result['steps']:,} steps, in {_duration(result['seconds'])}."
     )
+    curves = f"Loss and accuracy by step; {run_pictures.train_remark(config.train.get('background', 0.0))}."
     sections = [
         Section("Result", _scores(result)),
-        Section("Training", [*_pictures(workdir, {"curves": "Loss and accuracy by step."}), *_history(workdir)]),
+        Section("Training", [*_pictures(workdir, {"curves": curves}), *_history(workdir)]),
         Section("Classes", _classes(workdir, result)),
+        Section("Mistakes", _mistakes(workdir, result)),
         Section("Net", _net(workdir, str(net), table)),
     ]
     folder = os.path.join(workdir, "dense_eval")
     if os.path.exists(os.path.join(folder, "result.json")):
         sections.append(Section("Dense run", _protocol(folder)[1]))
-    fields = [(name, _field(value)) for name, value in _flat(json.loads(config.to_json())).items()]
-    caption = "Every field of the config; each can be set on the command line, as --config.FIELD=VALUE."
-    sections += [Section("Config", [Table(("field", "value"), fields, caption)]), _made(result)]
+    sections += [Section("Config", [_config(config_lib.fields(config))]), _made(result)]
     path = os.path.join(workdir, NAME)
-    html.write(path, f"{result['net']} on {result['data']}", sections, subtitle)
+    shown = [section for section in sections if section.items]
+    html.write(path, f"{result['net']} on {result['data']}", shown, subtitle)
     return path
 
 
@@ -132,16 +131,27 @@ def _history(workdir: str) -> list[Table]:
         for line in lines
     ]
     headers = ("step", "split", "accuracy", "loss (nats)", "seconds of training")
-    return [Table(headers, rows, "Scores on images that were not trained on.")] if rows else []
+    return [Table(headers, rows, "Scores on images that were not trained on.", lead=3)] if rows else []
 
 
 def _classes(workdir: str, result: Mapping[str, Any]) -> list[html.Item]:
     """Accuracy by class, and which classes are taken for which."""
     rows = [(name, _number(value, ".2%")) for name, value in result["per_class_accuracy"].items()]
-    table = Table(("class", "test accuracy"), rows, "Fraction of each class's test images that is right.")
+    table = Table(("class", "test accuracy"), rows, "Fraction of each class's test images that is right.", lead=2)
     caption = "Test images by label (row) and prediction (column)."
     pictures = _pictures(workdir, {"confusion": caption})
     return [table, *pictures] if len(rows) <= FIRST_CLASSES else [*pictures, table]
+
+
+def _mistakes(workdir: str, result: Mapping[str, Any]) -> list[html.Item]:
+    """The test images that the net is most confidently wrong about."""
+    if result["test_accuracy"] == 1:
+        return [Text(f"All {result['examples']:,} test images are classified correctly.")]
+    caption = (
+        "Test images that are classified wrongly, the most confident mistake first; above each the predicted class "
+        "with its probability, and the true class."
+    )
+    return list(_pictures(workdir, {"mistakes": caption}))
 
 
 def _net(workdir: str, notation: str, table: geometry.Table) -> list[html.Item]:
@@ -165,10 +175,34 @@ def _net(workdir: str, notation: str, table: geometry.Table) -> list[html.Item]:
         f"{table.macs:,} multiply-adds in all. Receptive fields and strides are in pixels of the image."
     )
     pictures = {
-        "kernels": "The kernels of the first convolution.",
-        "features": "What each layer makes of test images, and the probabilities of the classes; orange: the label.",
+        "kernels": "The kernels of the first convolution, each scaled by its own largest magnitude.",
+        "features": (
+            "What each layer makes of test images, and the probabilities of the classes; orange: the label. Beside "
+            "each layer stand its size, how many of its channels are drawn, and the range of their common scale."
+        ),
     }
     return [Listing(notation), Table(headers, rows, caption), *_pictures(workdir, pictures)]
+
+
+def _config(fields: Mapping[str, Any]) -> Table:
+    """The fields of a config; those that differ from their default come first and stand out."""
+    usual = config_lib.fields(defaults.get_config())
+    differ = [name for name, value in fields.items() if name not in usual or value != usual[name]]
+    rows = [
+        (
+            name,
+            _field(fields[name])._replace(strong=True),
+            _field(usual[name]) if name in usual else Cell(DASH, math.nan),
+        )
+        for name in differ
+    ]
+    rows += [(name, _field(value), _field(usual[name])) for name, value in fields.items() if name not in differ]
+    caption = (
+        f"Every field of the config, the {len(differ)} that differ from their default first and in bold; each can be "
+        f"set on the command line, as --config.FIELD=VALUE."
+    )
+    columns = ("field", "value", Column("default", f"value without a config; {DASH} for a field that is absent then."))
+    return Table(columns, rows, caption, lead=2)
 
 
 def _protocol(folder: str) -> tuple[str, list[html.Item]]:
@@ -182,11 +216,12 @@ def _protocol(folder: str) -> tuple[str, list[html.Item]]:
         text = pathlib.Path(folder, "table.md").read_text(encoding="utf-8")
         title, items = text.partition("\n")[0].removeprefix("# "), [Listing(text)]
     else:
-        title, items = document.title, [Numbers(headline), *_document_items(document)]
+        prose = [Text(item) if isinstance(item, str) else item for item in document.items]
+        title, items = document.title, [Numbers(headline), *prose]
     pictures = {"scenes": "The first scenes, each with the class of its object."} if scenes else {}
     # No more than there are scenes: an earlier evaluation of more may have left its own.
     for i in range(min(result.get("scenes", 0), len(list(pathlib.Path(folder).glob("scene_*.png"))))):
-        pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window. {HALF_WINDOW}"
+        pictures[f"scene_{i}"] = f"Scene {i}, and the probability of its class at every window. {AT_THE_CENTRE}"
     return title, [*items, *_pictures(folder, pictures)]
 
 
@@ -210,18 +245,6 @@ def _made(result: Mapping[str, Any], title: str = "How it was made") -> Section:
     names = ("device", "commit", "seed", "seconds", "python")
     facts = {name: result[name] for name in names if name in result} | dict(result["packages"])
     return Section(title, [Listing(result["command"]), Facts(facts)])
-
-
-def _document_items(document: tables.Document) -> list[html.Item]:
-    """The prose and tables of a document."""
-    items: list[html.Item] = []
-    for item in document.items:
-        if isinstance(item, tables.Table):
-            items.append(Table(item.headers, item.rows, item.caption))
-            items += [Text("\n\n".join(f"{title}: {meaning}" for title, meaning in item.meanings))]
-        else:
-            items.append(Text("\n\n".join(item.lines) if isinstance(item, tables.Notes) else item))
-    return items
 
 
 def _is_scenes(folder: str) -> bool:
@@ -253,19 +276,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train": {"epochs": 1}} -> {"train.epochs": 1}."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
-def _field(value: Any) -> str | Cell:
+def _field(value: Any) -> Cell:
     """A field's value as it is written on the command line; a dash where it is absent."""
     if value is None:
         return Cell(DASH, math.nan)
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return Cell(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:

@@ -97,12 +97,17 @@ def run_scenes(
     print(tables.document_text(document), flush=True)
     progress.stage("drawing")
     run_pictures.samples_picture(
-        os.path.join(output_dir, "scenes.png"), made.images[:SAMPLES], made.labels[:SAMPLES], run.class_names
+        os.path.join(output_dir, "scenes.png"),
+        made.images[:SAMPLES],
+        made.labels[:SAMPLES],
+        run.class_names,
+        title=f"scenes of {size}x{size} pixels from the {split_name} split of {result['data']}",
     )
     for i in range(min(PICTURES, scenes)):
         path = os.path.join(output_dir, f"scene_{i}.png")
         stride = None if strides is None else min(strides)
-        image_report.map_picture(path, run, made.images[i], stride or 1, int(made.labels[i]), made.boxes[i])
+        label = int(made.labels[i])
+        image_report.map_picture(path, run, made.images[i], stride or 1, label, made.boxes[i], f"scene {i}")
     print(f"wrote {run_report.write_dense_page(output_dir)}", flush=True)
     return result
 

@@ -58,7 +58,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers of a result that a reader came for, by what they are.
 
     Args:
-      result: as for `document`.
+      result: what result.json holds (`document`).
 
     Returns:
       Texts by name, the most important first.

@@ -11,15 +11,17 @@ import numpy as np
 
 from cnn.dense.grid import Grid
 from cnn.dense.to_pixels import Best, heat_map, log_softmax
-from cnn.reports.figure import ORANGE, SKY, class_name, figure, outline, show
+from cnn.reports.figure import ORANGE, SKY, channels_remark, class_name, figure, head, outline, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
 DASHED = (0, (4, 2))
-PANELS = 6  # classes that a grid shows unless told which
-COLOURS = 18  # classes that a class map tells apart, as many as the palette has
+PANELS = 6  # classes that a grid shows where none are named
+COLOURS = 18  # classes that a class map shows in colours of their own, as many as the palette has
+BARE_BORDER = "bare border: no window is centred within half a window of it"
 
 
 def score_map_picture(
@@ -30,17 +32,21 @@ def score_map_picture(
     class_names: Sequence[str],
     class_index: int | None = None,
     true_box: Sequence[int] | np.ndarray | None = None,
+    title: str = "",
 ) -> None:
     """Draws an image, and beside it the image under one class's probability at every window (see `heat_map`).
 
+    The scale reaches from the lowest to the highest probability of the map; the colour bar says which they are.
+
     Args:
-      path: of the PNG to write.
-      image: uint8 [H, W, C], C 1 or 3.
+      path: path of the PNG to write.
+      image: uint8 [H, W, C] (`cnn.reports.figure.drawable`).
       scores: class scores (logits), [h, w, K].
       grid: where the windows lie (`cnn.dense.ScoreMap.grid`).
       class_names: names of the classes, [K].
       class_index: which class; None: that of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
+      title: first line above the picture, such as the net and the data.
 
     Raises:
       ValueError: if the scores are not those of the grid.
@@ -56,23 +62,25 @@ def score_map_picture(
     name = class_name(class_names, class_index)
     windows = grid.window_boxes()
     panel = 3.6 * _aspect(image)
-    with figure(path, (8.4, panel + 0.9)) as page:
+    with figure(path, (8.4, panel + 1.4)) as page:
+        head(page, title, channels_remark(image.shape[-1]))
         left, right = page.subplots(1, 2, sharex=True, sharey=True)
         for axes in (left, right):
             show(axes, image)
             axes.set_xlabel("x (pixels)")
         left.set_ylabel("y (pixels)")
-        overlay = _heat(right, probability, grid, image)
-        bar = page.colorbar(overlay, ax=right, fraction=0.05, pad=0.02, label=f"probability of {name!r}")
-        if bar.solids is not None:
-            bar.solids.set_alpha(1)
+        limits = _limits(probability)
+        shown = heat_map(probability, grid, image.shape)
+        _bar(page, right, _heat(right, shown, limits), f"probability of {name!r}", limits)
         for axes in (left, right):
             if true_box is not None:
                 outline(axes, true_box, SKY, linestyle=DASHED)
             outline(axes, windows[best], ORANGE)
-        left.set_title(f"best window: {name!r} with probability {probability[best]:.3f}")
+        left.set_title(f"largest score of {name!r}: probability {probability[best]:.3f}")
         right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
-        lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"best window for {name!r}")]
+        if np.isnan(shown).any():
+            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}")
+        lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"window with the largest score of {name!r}")]
         if true_box is not None:
             lines.append(Line2D([], [], color=SKY, linewidth=2, linestyle=DASHED, label="the object"))
         page.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
@@ -86,17 +94,21 @@ def class_heat_picture(
     class_names: Sequence[str],
     classes: Sequence[int] | None = None,
     columns: int = 3,
+    title: str = "",
 ) -> None:
     """Draws the image under the probability of each of several classes, a panel for each, with its best window.
 
+    The panels share one scale, from the lowest to the highest of all probabilities drawn.
+
     Args:
-      path: of the PNG to write.
-      image: uint8 [H, W, C], C 1 or 3.
+      path: path of the PNG to write.
+      image: uint8 [H, W, C] (`cnn.reports.figure.drawable`).
       scores: class scores (logits), [h, w, K].
       grid: where the windows lie (`cnn.dense.ScoreMap.grid`).
       class_names: names of the classes, [K].
       classes: which, in order; None: the `PANELS` with the largest probability anywhere, the largest first.
       columns: panels in a row.
+      title: first line above the picture, such as the net and the data.
 
     Raises:
       ValueError: if there is no class to draw, or the scores are not those of the grid.
@@ -112,21 +124,24 @@ def class_heat_picture(
     windows = grid.window_boxes()
     columns = min(columns, len(classes))
     rows = math.ceil(len(classes) / columns)
-    with figure(path, (2.8 * columns + 0.8, (2.8 * _aspect(image) + 0.3) * rows)) as page:
+    limits = _limits(probability[..., list(classes)])
+    with figure(path, (max(2.8 * columns + 0.8, 5.6), (2.8 * _aspect(image) + 0.3) * rows + 0.7)) as page:
+        head(page, title, channels_remark(image.shape[-1]))
         panels = page.subplots(rows, columns, squeeze=False)
-        overlay = None
+        overlay, bare = None, False
         for axes in panels.ravel():
             axes.set_axis_off()
         for axes, k in zip(panels.ravel(), classes, strict=False):  # the last row may have room left
             show(axes, image)
-            overlay = _heat(axes, probability[..., k], grid, image)
+            shown = heat_map(probability[..., k], grid, image.shape)
+            overlay, bare = _heat(axes, shown, limits), bare or bool(np.isnan(shown).any())
             best = np.unravel_index(scores[..., k].argmax(), scores.shape[:2])
             outline(axes, windows[best], ORANGE)
             axes.set_title(f"{class_name(class_names, k)}, at most {probability[..., k].max():.3f}", fontsize=9)
         if overlay is not None:
-            bar = page.colorbar(overlay, ax=panels, fraction=0.04, pad=0.02, label="probability")
-            if bar.solids is not None:
-                bar.solids.set_alpha(1)
+            _bar(page, panels, overlay, "probability", limits)
+        if bare:
+            page.supxlabel(f"orange: the window with the largest score of the class; {BARE_BORDER}", fontsize=8)
 
 
 def best_boxes_picture(
@@ -136,16 +151,18 @@ def best_boxes_picture(
     class_names: Sequence[str],
     true_boxes: Sequence[Sequence[int]] | np.ndarray | None = None,
     columns: int = 4,
+    title: str = "",
 ) -> None:
     """Draws images in a grid, each with its best window, that window's class and score.
 
     Args:
-      path: of the PNG to write.
-      images: uint8 [N, H, W, C], C 1 or 3, N at least 1.
+      path: path of the PNG to write.
+      images: uint8 [N, H, W, C], N at least 1 (`cnn.reports.figure.drawable`).
       best: their best windows, from `cnn.dense.to_pixels.best_boxes`.
       class_names: names of the classes.
       true_boxes: where the objects are, (y0, x0, y1, x1) for each image, if known; dashed.
       columns: images in a row.
+      title: first line above the picture, such as the net and the data.
 
     Raises:
       ValueError: if there are no images, or not one box for each.
@@ -155,7 +172,8 @@ def best_boxes_picture(
         raise ValueError(f"best_boxes_picture: {count} images and {len(best.boxes)} boxes; one box for each image")
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    with figure(path, (2.2 * columns, (2.2 * _aspect(images[0]) + 0.3) * rows)) as page:
+    with figure(path, (max(2.2 * columns, 3.6), (2.2 * _aspect(images[0]) + 0.3) * rows + 0.4)) as page:
+        head(page, title, channels_remark(images.shape[-1]))
         panels = page.subplots(rows, columns, squeeze=False).ravel()
         for axes in panels:
             axes.set_axis_off()
@@ -167,14 +185,17 @@ def best_boxes_picture(
             panels[i].set_title(f"{class_name(class_names, int(best.classes[i]))}, {best.scores[i]:.3g}", fontsize=9)
 
 
-def class_map_picture(path: str, image: np.ndarray, classes: np.ndarray, class_names: Sequence[str]) -> None:
+def class_map_picture(
+    path: str, image: np.ndarray, classes: np.ndarray, class_names: Sequence[str], title: str = ""
+) -> None:
     """Draws an image, and beside it the image under each pixel's class, with a legend.
 
     Args:
-      path: of the PNG to write.
-      image: uint8 [H, W, C], C 1 or 3.
+      path: path of the PNG to write.
+      image: uint8 [H, W, C] (`cnn.reports.figure.drawable`).
       classes: int [H, W], from `cnn.dense.to_pixels.class_map`; below 0: no class, the image is bare.
       class_names: names of the classes. If more than `COLOURS` occur, the rarest share one grey.
+      title: first line above the picture, such as the net and the data.
 
     Raises:
       ValueError: if the map is not of the image's size.
@@ -198,7 +219,8 @@ def class_map_picture(path: str, image: np.ndarray, classes: np.ndarray, class_n
         painted[np.isin(classes, found[own:])] = (0.5, 0.5, 0.5, 0.65)
         patches.append(Patch(color=(0.5, 0.5, 0.5), label=f"{len(found) - own} others, {shares[own:].sum():.1%}"))
     legend_rows = math.ceil(len(patches) / 4)
-    with figure(path, (8.4, 3.9 * _aspect(image) + 0.5 + 0.22 * legend_rows)) as page:
+    with figure(path, (8.4, 3.9 * _aspect(image) + 0.9 + 0.22 * legend_rows)) as page:
+        head(page, title, channels_remark(image.shape[-1]))
         left, right = page.subplots(1, 2, sharex=True, sharey=True)
         for axes in (left, right):
             show(axes, image)
@@ -206,13 +228,31 @@ def class_map_picture(path: str, image: np.ndarray, classes: np.ndarray, class_n
         left.set_ylabel("y (pixels)")
         right.imshow(painted)
         right.set_title("class of the window around each pixel")
+        if (classes < 0).any():
+            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}")
         if patches:
             page.legend(handles=patches, loc="outside lower center", ncols=min(4, len(patches)), frameon=False)
 
 
-def _heat(axes: "Axes", values: np.ndarray, grid: Grid, image: np.ndarray) -> "AxesImage":
-    """Lays probabilities [h, w] over the image; pixels of no window stay bare."""
-    return axes.imshow(heat_map(values, grid, image.shape), cmap="viridis", vmin=0, vmax=1, alpha=0.8)
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest finite value; 0 and 1 where there is none."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def _heat(axes: "Axes", shown: np.ndarray, limits: tuple[float, float]) -> "AxesImage":
+    """Lays a heat map [H, W] over the image; pixels without a value stay bare."""
+    low, high = limits
+    # One value everywhere has no range; an empty one would be drawn in an arbitrary colour.
+    return axes.imshow(shown, cmap="viridis", vmin=low, vmax=high if high > low else low + 1, alpha=0.8)
+
+
+def _bar(page: "Figure", axes: Any, overlay: "AxesImage", label: str, limits: tuple[float, float]) -> None:
+    """A colour bar whose label says the range of the values."""
+    low, high = limits
+    bar = page.colorbar(overlay, ax=axes, fraction=0.05, pad=0.02, label=f"{label}: {low:.3g} to {high:.3g}")
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
 
 
 def _aspect(image: np.ndarray) -> float:

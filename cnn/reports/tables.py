@@ -1,7 +1,7 @@
 """Tables and short reports as plain values, and their rendering as Markdown and as text for a terminal.
 
 A report is built once, as a `Document` of prose, tables and notes. Every form of it shows the same rows: Markdown and
-terminal text are made here, HTML by `cnn.reports.html` from the same `Table` values.
+terminal text are made here, HTML by `cnn.reports.html_tables` from the same `Table` values.
 """
 
 import shutil
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cnn.reports import html_cells, markdown
 from cnn.reports.html_cells import Cell
 
+MOST_LEADS = 3  # columns that can stay in view
 GAP = "  "  # between the columns of a table on the terminal
 TERMINAL_WIDTH = 80  # columns, where the terminal does not say how wide it is
 
@@ -33,13 +34,17 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table.
+    """A table, for every form of a report.
+
+    A column whose cells are all numbers, or missing, is one of numbers: right-aligned, and sorted by number on a page.
 
     Attributes:
       columns: the columns; a text stands for a `Column` with that title.
-      rows: cells: texts, numbers, None for a missing value, or `Cell` for a text that sorts by another value.
+      rows: cells: texts, numbers, None for a missing value, or `Cell` for a text that sorts by another value. Texts
+        such as "1,024", "9.5 %" and "3.1x" are numbers, "" and a dash are missing.
       caption: what the table shows, in one sentence.
-      lead: leading columns that stay in view where the table is wider than the page: the name, and what matters most.
+      lead: number of leading columns that stay in view where the table is wider than the page: the name, and behind it
+        what matters most. From 0 to `MOST_LEADS`.
     """
 
     columns: Sequence[Column | str]
@@ -50,12 +55,27 @@ class Table(NamedTuple):
     @property
     def headers(self) -> list[str]:
         """The titles of the columns."""
-        return [column.title for column in _columns(self)]
+        return [column.title for column in self.full_columns]
 
     @property
     def meanings(self) -> list[tuple[str, str]]:
         """(title, meaning) of the columns that need an explanation."""
-        return [(column.title, column.meaning) for column in _columns(self) if column.meaning]
+        return [(column.title, column.meaning) for column in self.full_columns if column.meaning]
+
+    @property
+    def full_columns(self) -> list[Column]:
+        """The columns, each a `Column`."""
+        return [Column(column) if isinstance(column, str) else column for column in self.columns]
+
+    @property
+    def full_rows(self) -> list[list[Cell]]:
+        """The rows with a text and a value in each cell; raises ValueError if a row does not fit the columns."""
+        for i, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"table {self.caption!r}: row {i} has {len(row)} cells, there are {len(self.columns)} columns"
+                )
+        return [[html_cells.complete(cell) for cell in row] for row in self.rows]
 
 
 class Notes(NamedTuple):
@@ -108,7 +128,7 @@ def document_text(document: Document, width: int | None = None) -> str:
 
     Args:
       document: the report.
-      width: of the terminal, columns; None: as wide as it says it is, else `TERMINAL_WIDTH`.
+      width: width of the terminal, columns; None: as wide as it says it is, else `TERMINAL_WIDTH`.
 
     Returns:
       Plain text. Columns for which there is no room are left out of tables, and named.
@@ -140,7 +160,8 @@ def table_markdown(table: Table) -> str:
     Raises:
       ValueError: if a row has another number of cells than there are columns.
     """
-    text = markdown.markdown(table.headers, [[cell.text for cell in row] for row in _cells(table)])
+    rows = [[f"**{cell.text}**" if cell.strong else cell.text for cell in row] for row in table.full_rows]
+    text = markdown.markdown(table.headers, rows)
     meanings = "".join(f"- *{title}*: {meaning}\n" for title, meaning in table.meanings)
     return f"{text}\n{meanings}" if meanings else text
 
@@ -153,7 +174,7 @@ def table_text(table: Table, width: int) -> str:
 
     Args:
       table: the table; its caption is left to the text around it.
-      width: of the terminal, columns.
+      width: width of the terminal, columns.
 
     Returns:
       Plain text, ending in a newline.
@@ -161,7 +182,7 @@ def table_text(table: Table, width: int) -> str:
     Raises:
       ValueError: if a row has another number of cells than there are columns.
     """
-    columns, rows = _columns(table), _cells(table)
+    columns, rows = table.full_columns, table.full_rows
     headers = [column.title for column in columns]
     kept = list(range(len(columns)))
     widths = _widths(headers, rows)
@@ -184,20 +205,6 @@ def table_text(table: Table, width: int) -> str:
     if lost:
         notes.append(f"Columns in the files but not shown here: {', '.join(lost)}.")
     return text + ("\n" if notes else "") + "".join(_wrapped(note, width, "- ") for note in notes)
-
-
-def _columns(table: Table) -> list[Column]:
-    return [Column(column) if isinstance(column, str) else column for column in table.columns]
-
-
-def _cells(table: Table) -> list[list[Cell]]:
-    """The rows with a text and a value in each cell."""
-    for i, row in enumerate(table.rows):
-        if len(row) != len(table.columns):
-            raise ValueError(
-                f"table {table.caption!r}: row {i} has {len(row)} cells, there are {len(table.columns)} columns"
-            )
-    return [[html_cells.complete(cell) for cell in row] for row in table.rows]
 
 
 def _widths(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[int]:

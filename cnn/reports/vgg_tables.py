@@ -13,9 +13,9 @@ from cnn.windows import shape_text
 PAIR_COLUMNS = (
     Column("first"),
     Column("second"),
+    Column("p", "probability of a difference this large or larger if both were equally good (exact McNemar test)."),
     Column("only first right", "pictures that the first alone classifies correctly.", short="1st"),
     Column("only second right", "pictures that the second alone classifies correctly.", short="2nd"),
-    Column("p", "probability of a difference this large or larger if both were equally good (exact McNemar test)."),
 )
 FIRST_COLUMNS = (
     Column("Q", "length of a picture's shortest side, pixels; all: averaged over all scales."),
@@ -74,7 +74,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers of a result that a reader came for, by what they are.
 
     Args:
-      result: as for `document`.
+      result: what result.json holds (`document`).
 
     Returns:
       Texts by name, the most important first.
@@ -116,10 +116,10 @@ def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
       The table, a line for each pair.
     """
     lines = [
-        (pair["first"], pair["second"], pair["only_first"], pair["only_second"], Cell(f"{pair['p']:.2g}", pair["p"]))
+        (pair["first"], pair["second"], Cell(f"{pair['p']:.2g}", pair["p"]), pair["only_first"], pair["only_second"])
         for pair in pairs
     ]
-    return Table(PAIR_COLUMNS, lines, "Two ways on the same pictures.")
+    return Table(PAIR_COLUMNS, lines, "Two ways on the same pictures.", lead=3)
 
 
 def scale_text(scales: Sequence[int]) -> str:

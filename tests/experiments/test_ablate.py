@@ -18,7 +18,7 @@ from cnn.runs import logs
 from cnn.runtime.devices import Devices
 from cnn.training import many_seeds
 from cnn.training.evaluate import score_split
-from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report
+from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report, study_words
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST, Contrast
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
@@ -348,4 +348,4 @@ def test_the_report_says_what_the_cells_started_from(finished):
     text = (finished / "report.md").read_text()
     assert "all: configs/smoke.py, train.steps = 6, net.options.features = 4, net.options.width = 8" in text
     assert "the same order of examples" in text
-    assert "other examples" in study_report._legend([{"train_examples": n, "test_examples": 5} for n in (1, 2)], 1, 2)
+    assert "other examples" in study_words.legend([{"train_examples": n, "test_examples": 5} for n in (1, 2)])

@@ -15,6 +15,7 @@ import tensorstore
 
 import cnn
 from cnn import checkpoint, data, dense, geometry, nets, train
+from cnn.reports import html
 from cnn.runs import defaults
 
 
@@ -37,8 +38,8 @@ def main() -> None:
     assert json.loads(pathlib.Path("run/result.json").read_text())["version"] == cnn.__version__
 
     page = pathlib.Path("run/report.html").read_text()
-    css, js = ((installed / "reports" / f"page.{kind}").read_text().strip() for kind in ("css", "js"))
-    assert css[:200] in page and js[:200] in page, "report.html lacks its style or its script"
+    for name in (*html.STYLES, *html.SCRIPTS):
+        assert (installed / "reports" / name).read_text().strip() in page, f"report.html lacks {name}"
     assert not re.search(r'(src|href)="(https?:)?//', page), "report.html fetches something"
 
     run = checkpoint.load_run("run")

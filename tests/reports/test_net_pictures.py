@@ -116,8 +116,9 @@ def test_kernels_picture_draws_the_tiles_and_their_names(tmp_path, pages):
     path = tmp_path / "new" / "kernels.png"
     net_pictures.kernels_picture(str(path), kernel, [f"k{i}" for i in range(10)])
     read(path)
-    (axes,) = pages[0].axes
+    axes, bar = pages[0].axes
     assert [text.get_text() for text in axes.texts] == [f"k{i}" for i in range(10)]
+    assert bar.get_ylim() == (-1, 1) and bar.get_ylabel().startswith("weight of each colour")
     assert np.array_equal([tile.get_array() for tile in axes.images], net_pictures._tiles(kernel)[:, 0])
     for text, tile in zip(axes.texts, axes.images, strict=True):  # each name above its kernel
         left, right, bottom, top = tile.get_extent()
@@ -125,12 +126,13 @@ def test_kernels_picture_draws_the_tiles_and_their_names(tmp_path, pages):
     assert pages[0].get_suptitle() == "10 kernels of 5x5x3, each by its own largest weight"
     net_pictures.kernels_picture(str(tmp_path / "channels.png"), KERNEL)
     read(tmp_path / "channels.png")
-    (axes,) = pages[1].axes
+    axes, bar = pages[1].axes
+    assert bar.get_ylim() == (-1, 1) and bar.get_ylabel() == "weight / the kernel's\nlargest magnitude"
     assert np.array_equal([tile.get_array() for tile in axes.images], net_pictures._tiles(KERNEL).reshape(8, 3, 3, 3))
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
     corners = [(tile.get_extent()[0], tile.get_extent()[3]) for tile in axes.images]
     assert corners == [(pytest.approx(1.1 * c), pytest.approx(1.1 * k)) for k in range(4) for c in range(2)]
-    assert pages[1].get_suptitle().endswith("\nblack negative, white positive; a row a kernel, a column a channel")
+    assert pages[1].get_suptitle().endswith("\na row is a kernel, a column a channel")
 
 
 def test_kernels_picture_says_what_it_leaves_out(tmp_path, pages):
@@ -139,7 +141,7 @@ def test_kernels_picture_says_what_it_leaves_out(tmp_path, pages):
     assert pages[0].get_suptitle().splitlines()[2] == "drawn: the first 16 kernels, the first 12 of 13 channels"
     assert len(pages[0].axes[0].images) == 16 * 12
     net_pictures.kernels_picture(str(tmp_path / "wide.png"), rng.normal(size=(3, 3, 1, 97)))
-    assert pages[1].get_suptitle().splitlines()[2] == "drawn: the first 96 kernels"
+    assert pages[1].get_suptitle().splitlines()[1] == "drawn: the first 96 kernels"
     assert len(pages[1].axes[0].images) == 96
 
 
@@ -181,8 +183,10 @@ def test_feature_maps_are_what_the_layers_give(tmp_path, pages):
                 assert bottom - top == pytest.approx(wanted.shape[1] / wanted.shape[2])  # not stretched
     texts = [axes.texts[0].get_text().splitlines() for axes in pages[0].get_axes() if len(axes.images) > 1]
     assert [text[0] for text in texts[:3]] == ["conv1, bn1, relu1", "pool1", "conv2, tanh1"]
-    assert [text[1].split(",")[0] for text in texts[:3]] == ["6x8x4", "3x4x4", "2x3x12"]
-    assert texts[0][1] == f"6x8x4, {first.min():.3g} to {first.max():.3g}"
+    sizes = ["6x8, 4 of 4 channels", "3x4, 4 of 4 channels", "2x3, 8 of 12 channels"]
+    assert [text[1] for text in texts[:3]] == sizes
+    assert texts[0][2] == f"{first.min():.3g} to {first.max():.3g}"
+    assert pages[0].get_suptitle() == net_pictures.SHARED_SCALE
 
 
 def bars(page):
@@ -243,7 +247,10 @@ def test_a_diverged_net_is_drawn_and_said_to_be_one(tmp_path, pages):
     net_pictures.feature_maps_picture(str(path), net, variables, images, MEAN, STD, None, [0, 1])
     assert [axes.get_title() for axes in pages[0].get_axes() if len(axes.images) == 1] == ["scores are not finite"] * 2
     picture = read(path)
-    assert (np.abs(picture - [255, 127, 14]).max(axis=-1) < 8).mean() > 0.2  # its maps are orange
+    orange = (np.abs(picture - [255, 127, 14]).max(axis=-1) < 8).sum()
+    maps = [tile for axes in pages[0].get_axes() if len(axes.images) > 1 for tile in axes.images]
+    areas = [tile.get_window_extent().width * tile.get_window_extent().height for tile in maps]
+    assert orange == pytest.approx(sum(areas) * (figure.DPI / pages[0].dpi) ** 2, rel=0.05)  # all of its maps
     net_pictures.kernels_picture(str(path), net_pictures.first_kernel(net, variables))
     assert "4 hold weights" in pages[1].get_suptitle()
 
@@ -257,6 +264,21 @@ def test_the_registrys_nets_can_be_drawn(tmp_path, name, size, classes):
     read(tmp_path / "maps.png")
     net_pictures.kernels_picture(str(tmp_path / "kernels.png"), net_pictures.first_kernel(net, variables))
     read(tmp_path / "kernels.png")
+
+
+@pytest.mark.parametrize("channels", [2, 7])
+def test_images_of_other_channels_are_shown_by_their_mean(tmp_path, pages, channels):
+    net = make([Conv(2, 3), Flatten(), Dense(3)])
+    images = np.random.default_rng(0).integers(0, 256, (2, 6, 6, channels)).astype(np.uint8)
+    variables = variables_of(net, images.shape)
+    constants = [0.5] * channels, [0.5] * channels
+    path = tmp_path / "maps.png"
+    net_pictures.feature_maps_picture(str(path), net, variables, images, *constants, title="net, trained on data")
+    read(path)
+    lines = ["net, trained on data", net_pictures.SHARED_SCALE, f"images in grey: the mean of {channels} channels"]
+    assert pages[0].get_suptitle().splitlines() == lines
+    drawn = [axes[0].get_array() for axes in drawn_images(pages[0]) if len(axes) == 1]
+    assert np.abs(np.array(drawn, np.float64) - images.mean(axis=-1)).max() <= 0.5
 
 
 def test_a_net_without_maps_shows_image_and_probabilities(tmp_path, pages):

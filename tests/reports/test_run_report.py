@@ -18,6 +18,7 @@ from cnn.reports import image_report, run_report, scenes_tables, vgg_report, vgg
 from cnn.reports.tables import Notes
 from cnn.runs import checkpoint
 from cnn.train import train_and_evaluate
+from cnn.training import evaluate
 from configs import default, smoke
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
 
@@ -43,6 +44,7 @@ def _workdir(tmp_path):
     """The files of a run by hand: three classes, one without test images, one with a name to be wary of."""
     config = default.get_config()
     config.net.name = "lenet5"
+    config.net.options.activation = "relu"
     (tmp_path / "config.json").write_text(config.to_json())
     data = {"class_names": ["cat", HOSTILE, "none"], "image_shape": [32, 32, 1]}
     (tmp_path / "data.json").write_text(json.dumps(data))
@@ -83,9 +85,10 @@ def check(browser, path):
 def test_a_training_run_ends_with_its_page(browser, trained):
     workdir, result = trained
     driver, count = check(browser, workdir / "report.html")
-    assert headings(driver) == ["Result", "Training", "Classes", "Net", "Dense run", "Config", "How it was made"]
+    parts = ["Result", "Training", "Classes", "Mistakes", "Net", "Dense run", "Config", "How it was made"]
+    assert headings(driver) == parts
     drawn = [*workdir.glob("*.png"), *(workdir / "dense_eval").glob("*.png")]
-    assert count == len(drawn) == 8  # curves, confusion, kernels, features, scenes, three scenes
+    assert count == len(drawn) == 9  # curves, confusion, mistakes, kernels, features, scenes, three scenes
     assert driver.find_element(By.CSS_SELECTOR, ".numbers dd").text == f"{result['test_accuracy']:.2%}"
     rows = {row[0]: row[1] for row in browser.cells(1)}
     assert rows == {name: f"{value:.2%}" for name, value in result["per_class_accuracy"].items()}
@@ -117,14 +120,19 @@ def test_a_run_page_by_value(browser, workdir):
     for _ in range(2):
         browser.header(1, table=1).click()
     assert [row[0] for row in browser.cells(1)] == [HOSTILE, "cat", "none"]
-    layers = geometry.table(nets.create("lenet5", 3), (32, 32, 1))
+    layers = geometry.table(nets.create("lenet5", 3, activation="relu"), (32, 32, 1))
     assert [row[0] for row in browser.cells(2)] == [row.name for row in layers]
     browser.header(3, table=2).click()
     counts = sorted(row.params for row in layers if row.params)
     assert [row[3] for row in browser.cells(2)] == [f"{n:,}" for n in counts] + [""] * (len(layers) - len(counts))
-    fields = dict(map(tuple, browser.cells(3)))
-    assert fields["net.name"] == "lenet5" and fields["train.milestones"] == "0.5, 0.75" and fields["seed"] == "0"
-    assert fields["train.epochs"] == "–"
+    fields = {row[0]: tuple(row[1:]) for row in browser.cells(3)}
+    assert fields["net.name"] == ("lenet5", "full_cnn") and fields["seed"] == ("0", "0")
+    assert fields["train.milestones"] == ("0.5, 0.75", "0.5, 0.75") and fields["train.epochs"] == ("–", "–")
+    # What differs from the default comes first and in bold, and nothing else does.
+    assert [row[0] for row in browser.cells(3)][:2] == ["net.name", "net.options.activation"]
+    assert fields["net.options.activation"] == ("relu", "–")
+    bold = [cell.text for cell in driver.find_elements(By.CSS_SELECTOR, "td strong")]
+    assert bold == ["lenet5", "relu"]
     assert len(fields) == count_leaves(json.loads((workdir / "config.json").read_text()))
     assert driver.find_elements(By.TAG_NAME, "pre")[1].text == MADE["command"]
     facts = driver.find_element(By.CSS_SELECTOR, ".facts").text.split("\n")
@@ -164,7 +172,7 @@ def test_committed_evaluations_have_pages_by_value(browser, tmp_path, study):
         lines = item.lines if isinstance(item, Notes) else [item] if isinstance(item, str) else [item.caption]
         assert all(line in text for line in lines)
     if study == "photos":
-        assert [row[:4] for row in browser.cells(1)] == [
+        assert [[*row[:2], *row[3:]] for row in browser.cells(1)] == [
             [str(pair[name]) for name in ("first", "second", "only_first", "only_second")] for pair in result["pairs"]
         ]
 
@@ -176,6 +184,41 @@ def test_a_result_that_lacks_what_its_tables_say_shows_the_table_as_it_was_writt
     )
     text = pathlib.Path(run_report.write_dense_page(str(tmp_path))).read_text()
     assert "<title>old net on 3 scenes</title>" in text and "| crop | 50% |" in text
+
+
+def test_a_run_without_mistakes_says_so(browser, workdir):
+    result = json.loads((workdir / "result.json").read_text()) | {"test_accuracy": 1.0}
+    (workdir / "result.json").write_text(json.dumps(result))
+    driver, _ = check(browser, run_report.write_run_page(str(workdir)))
+    section = driver.find_element(By.ID, "part-mistakes")
+    assert section.text == "Mistakes\nAll 1,200 test images are classified correctly."
+
+
+@pytest.mark.parametrize("channels", [2, pytest.param(7, marks=pytest.mark.slow)])
+def test_a_net_on_any_number_of_channels_trains_evaluates_draws_and_reports(browser, tmp_path, channels):
+    """From a function of one's own to the page; the net learns what only the second channel shows."""
+    (tmp_path / "my_data.py").write_text(
+        "import numpy as np\n"
+        "from cnn import data\n\n\n"
+        "def load():\n"
+        "    rng, labels = np.random.default_rng(0), np.arange(120) % 2\n"
+        f"    images = rng.integers(0, 120, (120, 16, 16, {channels}))\n"
+        "    images[..., 1] += 120 * labels[:, None, None]\n"
+        "    return data.from_arrays((images.astype(np.uint8), labels), class_names=['dark', 'bright'])\n"
+    )
+    config = smoke.get_config()
+    config.data.name, config.data.image_size = f"{tmp_path}/my_data.py:load", None
+    config.net.options.update({"features": 4, "width": 8})
+    config.train.steps = 12
+    config.eval.scenes, config.eval.scene_size = 2, 24
+    workdir = tmp_path / "run"
+    result = train_and_evaluate(config, str(workdir))
+    scores = evaluate.evaluate_run(checkpoint.load_run(str(workdir)))["test"]
+    assert scores["accuracy"] == result["test_accuracy"] > 0.9
+    driver, count = check(browser, workdir / "report.html")
+    drawn = [*workdir.glob("*.png"), *(workdir / "dense_eval").glob("*.png")]
+    assert count == len(drawn) >= 7
+    assert f"16x16x{channels}" in driver.find_element(By.CSS_SELECTOR, ".subtitle").text
 
 
 def test_an_evaluation_of_fewer_scenes_shows_no_pictures_of_the_last(workdir):

@@ -1,5 +1,6 @@
 """Pictures of score maps: written, not blank, and what is drawn lies where it belongs."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -7,11 +8,86 @@ import numpy as np
 import pytest
 
 from cnn.dense import to_pixels
-from cnn.reports import score_map_pictures
+from cnn.reports import figure, score_map_pictures
 from tests.reference.grids import grid_of, spans
 from tests.reports.test_run_pictures import read
 
 ORANGE = [255, 127, 14]
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    """The figures that `score_map_pictures` draws."""
+    drawn = []
+
+    @contextlib.contextmanager
+    def kept(path, size):
+        with figure.figure(path, size) as page:
+            drawn.append(page)
+            yield page
+
+    monkeypatch.setattr(score_map_pictures, "figure", kept)
+    return drawn
+
+
+def example(channels=1, window=8):
+    """An image, and scores of three classes whose probabilities reach from nowhere near 0 to nowhere near 1."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 26, channels)).astype(np.uint8)
+    scores = rng.normal(0, 0.2, (4, 5, 3))
+    return image, scores, grid_of(spans(4, window, 4), spans(5, window, 4))
+
+
+def softmax(scores):
+    return np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+
+
+def test_the_scale_reaches_over_the_values_of_the_map(tmp_path, pages):
+    image, scores, grid = example()
+    score_map_pictures.score_map_picture(str(tmp_path / "m.png"), image, scores, grid, "abc", 1, title="net; page.png")
+    shown = softmax(scores)[..., 1]
+    left, right, bar = pages[0].axes
+    heat = right.images[1]
+    assert heat.get_clim() == pytest.approx((shown.min(), shown.max())) and shown.max() < 0.6
+    assert bar.get_ylabel() == f"probability of 'b': {shown.min():.3g} to {shown.max():.3g}"
+    assert bar.get_ylim() == pytest.approx((shown.min(), shown.max()))
+    assert pages[0].get_suptitle() == "net; page.png"
+    # Half a window at the border has no value, and the picture says why.
+    assert np.isnan(np.asarray(heat.get_array().filled(np.nan))[0]).all()
+    assert right.get_xlabel().endswith(score_map_pictures.BARE_BORDER) and left.get_xlabel() == "x (pixels)"
+
+
+def test_panels_of_classes_share_a_scale(tmp_path, pages):
+    image, scores, grid = example()
+    score_map_pictures.class_heat_picture(str(tmp_path / "m.png"), image, scores, grid, "abc", [2, 0], title="net")
+    shown = softmax(scores)[..., [2, 0]]
+    panels = [axes for axes in pages[0].axes if len(axes.images) == 2]
+    assert [axes.images[1].get_clim() for axes in panels] == [pytest.approx((shown.min(), shown.max()))] * 2
+    assert pages[0].axes[-1].get_ylabel() == f"probability: {shown.min():.3g} to {shown.max():.3g}"
+    assert pages[0].get_suptitle() == "net" and score_map_pictures.BARE_BORDER in pages[0].get_supxlabel()
+
+
+def test_a_map_of_one_value_is_drawn_as_the_lowest(tmp_path, pages):
+    image, scores, grid = example()
+    score_map_pictures.score_map_picture(str(tmp_path / "m.png"), image, np.zeros_like(scores), grid, "abc", 1)
+    heat = pages[0].axes[1].images[1]
+    assert heat.get_clim() == pytest.approx((1 / 3, 4 / 3))
+    assert pages[0].axes[2].get_ylabel() == "probability of 'b': 0.333 to 0.333"
+
+
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_overlays_lie_over_the_mean_of_other_channels(tmp_path, pages, channels):
+    image, scores, grid = example(channels)
+    mean = np.rint(image.mean(axis=-1))
+    path = str(tmp_path / "map.png")
+    score_map_pictures.score_map_picture(path, image, scores, grid, "abc")
+    score_map_pictures.class_heat_picture(path, image, scores, grid, "abc")
+    best = to_pixels.Best(np.array([[0, 0, 8, 8]]), np.array([1]), np.array([0.5], np.float32))
+    score_map_pictures.best_boxes_picture(path, image[None], best, "abc")
+    score_map_pictures.class_map_picture(path, image, np.full((20, 26), 1), "abc")
+    for page in pages:
+        assert np.array_equal(page.axes[0].images[0].get_array(), mean)
+        assert page.get_suptitle() == f"images in grey: the mean of {channels} channels"
 
 
 @pytest.mark.parametrize("channels, class_index, true_box", [(1, None, (1, 2, 9, 10)), (3, 0, None)])
