@@ -97,7 +97,7 @@ _large_product.defjvp(_large_product_jvp, symbolic_zeros=True)
 def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, beta: float) -> jax.Array:
     """Divides each channel by (k + alpha * sum of the squares of `size` neighbouring channels) ** beta.
 
-    It is computed in float32 for every input dtype, because squares and powers lose too much in half precision.
+    It is computed in float32 or wider, because squares and powers lose too much in half precision.
 
     Args:
       images: [N, H, W, C], floating.
@@ -112,7 +112,7 @@ def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, be
     Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
     section 3.3.
     """
-    x = images.astype(jnp.float32)
+    x = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     below = size // 2
     squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (below, size - 1 - below)))
     channels = x.shape[-1]

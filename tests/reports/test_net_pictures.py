@@ -270,7 +270,7 @@ def test_the_registrys_nets_can_be_drawn(tmp_path, name, size, classes):
 def test_images_of_other_channels_are_shown_by_their_mean(tmp_path, pages, channels):
     net = make([Conv(2, 3), Flatten(), Dense(3)])
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 6, channels)).astype(np.uint8)
-    variables = variables_of(net, images.shape)
+    variables = random_variables(net, (6, 6), channels)
     constants = [0.5] * channels, [0.5] * channels
     path = tmp_path / "maps.png"
     net_pictures.feature_maps_picture(str(path), net, variables, images, *constants, title="net, trained on data")
