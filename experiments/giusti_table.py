@@ -201,7 +201,7 @@ def document(layers: Sequence[LayerOperations], result: Mapping[str, Any]) -> Do
     """Operations by layer, times, and facts about the machine; for the paper's image size also the paper's figures.
 
     Args:
-      layers: from `operations`.
+      layers: operations of each layer, from `operations`.
       result: the contents of result.json.
 
     Returns:
@@ -236,7 +236,7 @@ def text(layers: Sequence[LayerOperations], result: Mapping[str, Any]) -> str:
     """`document` as Markdown.
 
     Args:
-      layers: from `operations`.
+      layers: operations of each layer, from `operations`.
       result: the contents of result.json.
 
     Returns:
