@@ -1,9 +1,9 @@
 """Trains, evaluates or uses a net: `python main.py --config=NAME [--workdir=DIR] [--config.FIELD=VALUE ...]`.
 
 NAME is a config of configs/, such as mnist, or a config file of your own. A run writes its results, pictures and
-report.html to its workdir; started again there it goes on at its last checkpoint. A net or data set may be a function
-of your own (--config.net.name=my_nets.py:my_net, --config.data.name=my_data.py:load): code that you name is executed,
-and no other.
+report.html to its workdir; started again with the same workdir, it continues from its last checkpoint. A net or data
+set may be a function of your own (--config.net.name=my_nets.py:my_net, --config.data.name=my_data.py:load); only code
+that you name is executed.
 """
 
 from cnn.commands import run

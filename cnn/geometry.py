@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
     Attributes:
       name: the layer's name, as in the parameter tree.
-      kind: what kind of layer it is.
+      kind: kind of the layer, such as "conv" or "max pool".
       output_shape: (height, width, channels), or (features,), without the batch axis.
       params: number of trained parameters.
       macs: multiply-adds for one image.

@@ -1,1 +1,1 @@
-"""Runs, one file each: `get_config()` overrides a few fields of `configs.default`."""
+"""Configs of runs, one file each: `get_config()` changes a few fields of `configs.default`."""

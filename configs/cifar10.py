@@ -1,9 +1,9 @@
-"""CIFAR-10 with the FullCNN of the course note: its exercise, 545,098 parameters; flips and shifts.
+"""CIFAR-10 with `full_cnn`, the net of the course's exercise, with 545,098 parameters; flips and shifts.
 
     python main.py --config=configs/cifar10.py --workdir=runs/cifar10
 
-7 to 8 minutes on two cores. Expect test accuracy 77.3 % (mean of seeds 0-2, standard deviation 0.4 %) on images that
-went through JPEG once (experiments/results). Prepare the data first: see README.
+It takes 7 to 8 minutes on two cores. Expect test accuracy 77.3 % (mean of seeds 0-2, standard deviation 0.4 %) on
+images that were compressed as JPEG once (experiments/results). Prepare the data first: see docs/training.md.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
-"""Fashion-MNIST with the FullCNN of the course note, dropout, flips and shifts of a pixel.
+"""Fashion-MNIST with `full_cnn`, dropout, flips and shifts of a pixel.
 
     python main.py --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
 
-5 minutes on two cores. Expect test accuracy 92.8 % (mean of seeds 0-2, standard deviation 0.1 %; experiments/results).
-Prepare the data first: see README.
+It takes 5 minutes on two cores. Expect test accuracy 92.8 % (mean of seeds 0-2, standard deviation 0.1 %;
+experiments/results). Prepare the data first: see docs/training.md.
 """
 
 from typing import Any

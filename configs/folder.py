@@ -2,8 +2,8 @@
 
     python main.py --config=configs/folder.py --config.data.dir=ROOT --workdir=runs/folder
 
-3 minutes on two cores for 1,000 training pictures of 10 ImageNet classes. Expect test accuracy 54 % on 500
-others (one seed): few pictures, from scratch.
+It takes 3 minutes on two cores for 1,000 training pictures of 10 ImageNet classes. Expect test accuracy 54 % on 500
+others (one seed): the pictures are few, and the net is trained from scratch.
 """
 
 from typing import Any

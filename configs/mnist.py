@@ -1,9 +1,9 @@
-"""MNIST with the FullCNN of the course note, dropout and label smoothing, no augmentation.
+"""MNIST with `full_cnn`, dropout and label smoothing, without augmentation.
 
     python main.py --config=configs/mnist.py --workdir=runs/mnist
 
-4 to 5 minutes on two cores. Expect test accuracy 99.3 % (mean of seeds 0-2; experiments/results). Prepare the data
-first: see README.
+It takes 4 to 5 minutes on two cores. Expect test accuracy 99.3 % (mean of seeds 0-2; experiments/results). Prepare the
+data first: see docs/training.md.
 """
 
 from typing import Any

@@ -1,8 +1,9 @@
-"""Seconds: a tiny net on small made-up images, to see that everything runs end to end.
+"""A tiny net on small generated images, to see within seconds that everything runs.
 
     python main.py --config=configs/smoke.py --workdir=runs/smoke
 
-Half a minute on two cores, most of it compiling and drawing. Expect test accuracy 1.0: the images are easy.
+It takes half a minute on two cores, most of it for compiling and drawing. Expect test accuracy 100 %: the images are
+easy.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Makes a static site of README, the guides and the course: `python -m docs.build [--output=site]`.
 
-The site has the folders of the repository. Every Markdown file that can be reached by links from README or the guides
-becomes a page, every other file that is linked is copied, and the pages of the course are run: what they print and draw
-is part of the site. Nothing on it is fetched from elsewhere.
+The site has the folders of the repository. Every Markdown or Python file that is linked from README, the guides or
+another page becomes a page, and every other linked file is copied. The pages of the course are run, and show what they
+print and draw. The site loads nothing from other servers.
 """
 
 import argparse
@@ -34,9 +34,9 @@ class Page(NamedTuple):
     """A page of the site.
 
     Attributes:
-      title: its first heading.
-      body: HTML.
-      links: files of the repository that it refers to, relative to the repository.
+      title: the first heading of the page.
+      body: the contents of the page, HTML.
+      links: paths of the files that it links, relative to the repository.
     """
 
     title: str
@@ -50,7 +50,7 @@ def slug(heading: str) -> str:
 
 
 def target(path: str) -> str:
-    """Where a file of the repository lies on the site."""
+    """Path on the site of a file of the repository."""
     if path == "README.md":
         return "index.html"
     course = re.fullmatch(r"docs/course/([a-d]_\w+)\.py", path)
@@ -61,7 +61,7 @@ def target(path: str) -> str:
 
 def _parser() -> Any:
     """Markdown as GitHub reads it: CommonMark with tables, and code coloured by Pygments."""
-    # Imported here, so that the names above need neither.
+    # Imported here, so that the functions above can be used without them.
     from markdown_it import MarkdownIt
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
@@ -79,11 +79,11 @@ def render(path: str, text: str) -> Page:
     """Turns Markdown into the body of a page.
 
     Args:
-      path: of the file, relative to the repository; links are relative to it.
-      text: Markdown.
+      path: path of the file, relative to the repository; its links are relative to this path.
+      text: contents of the file, Markdown.
 
     Returns:
-      The page, with links to other pages in place of links to files.
+      The page, whose links to files are replaced by links to pages.
     """
     parser = _parser()
     tokens = parser.parse(text)
@@ -118,8 +118,8 @@ def course_page(path: str, site: pathlib.Path) -> Page:
     """Runs a page of the course and turns it into HTML; its pictures are written into the site.
 
     Args:
-      path: of the Python file, relative to the repository.
-      site: folder of the site.
+      path: path of the Python file, relative to the repository.
+      site: directory of the site.
 
     Returns:
       The page.
@@ -146,7 +146,7 @@ def course_page(path: str, site: pathlib.Path) -> Page:
 
 
 def source_page(path: str) -> Page:
-    """A Python file as a page, coloured."""
+    """A page with the contents of a Python file, coloured."""
     code = (ROOT / path).read_text()
     body = render(path, f"````python\n{code}````\n").body
     return Page(path, f"<h1><code>{html.escape(path)}</code></h1>\n{body}", [])
@@ -174,13 +174,13 @@ def build(site: pathlib.Path) -> list[str]:
     """Writes the site.
 
     Args:
-      site: folder; made if it is not there. Files of an earlier site are replaced.
+      site: directory to write to; made if missing. Files of an earlier site are replaced.
 
     Returns:
       Paths of the files that became pages, relative to the repository.
 
     Raises:
-      FileNotFoundError: if a page links a file that the repository does not have.
+      FileNotFoundError: if a page links a file that does not exist in the repository.
     """
     pages: dict[str, Page] = {}
     waiting = ["README.md", *(f"docs/{name}.md" for name in GUIDES), *(f"docs/course/{name}.py" for name in COURSE)]

@@ -29,12 +29,12 @@ class Cell(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A cell, and what it did when it was run; prose prints and draws nothing.
+    """A cell, and what it printed and drew when it was run; prose does neither.
 
     Attributes:
       cell: the cell.
       printed: its output as text, without the lines that name pictures.
-      pictures: what it drew.
+      pictures: the pictures that it drew.
     """
 
     cell: Cell
@@ -55,7 +55,7 @@ class Page(NamedTuple):
 
 
 def parse(path: pathlib.Path) -> list[Cell]:
-    """Splits a page into cells; what stands before the first mark is left out."""
+    """Splits a page into cells; lines before the first mark are left out."""
     cells: list[Cell] = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         if line.startswith(MARK):
@@ -71,11 +71,11 @@ def run(path: pathlib.Path, folder: pathlib.Path) -> Page:
     """Runs a page.
 
     Args:
-      path: of the Python file.
-      folder: where its pictures are written.
+      path: path of the Python file.
+      folder: directory to which its pictures are written.
 
     Returns:
-      The page. An exception in a cell is raised as it is, with the file's own line number.
+      The page. An exception in a cell is raised with its line number in the file.
     """
     names: dict[str, Any] = {"__name__": f"docs.course.{path.stem}"}
     results = []

@@ -1,6 +1,6 @@
-"""Tables of the guides that repeat committed results, made from the results' JSON files (see `docs.tables`).
+"""Tables of the guides that repeat committed results, generated from the results' JSON files (see `docs.tables`).
 
-A table that is made cannot differ from the file that it stands for, and a new measurement changes both.
+A generated table cannot differ from its results file, and is updated with each new measurement.
 """
 
 import json
@@ -54,7 +54,7 @@ def _rows(case: Any) -> dict[str, Any]:
 
 
 def _time(milliseconds: float) -> str:
-    """Milliseconds with three digits, seconds from 100 s on."""
+    """Milliseconds with three significant digits, or seconds from 100 s on."""
     if milliseconds >= 1e5:
         return f"{milliseconds / 1e3:,.0f} s"
     return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
@@ -117,7 +117,7 @@ def training() -> str:
 
 
 def growth() -> str:
-    """The exponents by which time and memory grow."""
+    """The exponents with which time and memory grow."""
     lines = []
     for case in _results("benchmarks/results/scaling.json")["cases"].values():
         powers = [case["time_exponent"], case["memory_exponent"]]
@@ -126,7 +126,7 @@ def growth() -> str:
 
 
 def startup() -> str:
-    """Seconds until the command answers."""
+    """Seconds until a command responds."""
     seconds = _results("benchmarks/results/startup.json")["seconds"]
     return table(
         ["until", "seconds, median:"], [[name, f"{statistics.median(turns):.2f}"] for name, turns in seconds.items()]
@@ -134,7 +134,7 @@ def startup() -> str:
 
 
 def stream() -> str:
-    """One gigapixel, streamed."""
+    """The stream of an image of one gigapixel."""
     result = _results("benchmarks/results/stream_32768.json")
     run = result["stream"]
     lines = [
@@ -212,7 +212,7 @@ def photos() -> str:
 
 
 def speed() -> str:
-    """The few rows of README."""
+    """The rows of README: some of dense evaluation and of training."""
     lines = []
     cases = _results("benchmarks/results/dense.json")["cases"]
     for case in ("vgg16_native", "vgg16_16", "qa_native", "qa_1"):

@@ -1,4 +1,4 @@
-"""Tables of README and the guides that are made, not written: `python -m docs.tables` puts them into their pages.
+"""Tables of README and the guides that are generated: `python -m docs.tables` writes them into their pages.
 
 A table stands in its page between `<!-- table: NAME -->` and `<!-- end of table -->`. Tests compare it with the
 code, or with the results files that it is made from.
@@ -83,7 +83,7 @@ def packages(floors: Sequence[Sequence[str]]) -> str:
     return table(["floor:", "place", "lines:", "what lives there"], rows)
 
 
-# Page and name of every table that is made from code or results, but that of packages.
+# Page and name of every table that is made from code or results, except that of packages.
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/training.md", "fields"): fields,
     ("docs/nets.md", "nets"): registry,

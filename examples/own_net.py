@@ -1,4 +1,4 @@
-"""A net of one's own: its table, its scores, and its dense scores on a larger image. Run: python examples/own_net.py"""
+"""A net of your own: its table of sizes, and its scores on larger images. Run: python examples/own_net.py"""
 
 import jax
 

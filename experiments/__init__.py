@@ -1,1 +1,1 @@
-"""What is done with trained nets: one command each. The logic is in `cnn`; nothing in `cnn` imports from here."""
+"""Commands that train, evaluate and compare nets. Their logic is in `cnn`, which imports nothing from here."""

@@ -2,9 +2,9 @@
 
 `--list` shows every study with its question, its cells and the minutes that it is predicted to take. A study trains
 each of its cells with several seeds, compares them with the baseline, paired by seed, and writes report.md,
-report.html, results.jsonl and pictures to its directory. Started again there, it runs only what is missing.
-`--study=my_study.py` runs a study of your own: a file that sets STUDY; it is executed. `--config=NAME` starts from
-another base, `--config.FIELD=VALUE` changes a field in all cells, `--executor=ray` runs cells on a cluster.
+report.html, results.jsonl and pictures to its directory. Started again in this directory, it runs only what is missing.
+`--study=my_study.py` executes a file of your own that sets STUDY, and runs this study. `--config=NAME` starts from
+another base config, `--config.FIELD=VALUE` changes a field in all cells, `--executor=ray` runs cells on a cluster.
 """
 
 import os
@@ -15,10 +15,10 @@ from cnn.commands import flags as shared
 from cnn.commands import program
 
 STUDY = flags.DEFINE_string("study", None, "Name of the study, --list shows all; or a file of your own, my_study.py.")
-LIST = flags.DEFINE_bool("list", False, "Show all studies and end.")
+LIST = flags.DEFINE_bool("list", False, "Show all studies and exit.")
 SEEDS = flags.DEFINE_integer("seeds", 0, "Seeds 0, 1, ... of every cell; 0: as many as the study asks for.")
 WORKDIR = shared.define_workdir("Directory of the study; by default runs/ablation/ and its name.")
-CONFIG = shared.define_config("ablation", "Base of all cells; by default the study's own.")
+CONFIG = shared.define_config("ablation", "Base config of all cells; by default that of the study.")
 CPU_DEVICES = shared.define_cpu_devices(0, "On a CPU: number of devices, one seed on each; 0: one for each core.")
 COMPILATION_CACHE = shared.define_compilation_cache()
 EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "ray"], "Where cells run.")
@@ -32,7 +32,7 @@ def main() -> None:
     if not LIST.value and not STUDY.value:
         raise app.UsageError("--study is missing: give --study=NAME, --study=my_study.py, or --list")
 
-    # Imported here so that --help and mistakes in flags answer at once.
+    # Imported here so that --help and errors in flags respond at once.
     from cnn.runtime import compiler, process
     from experiments.ablation import runner
     from experiments.ablation import study as study_lib

@@ -1,10 +1,11 @@
 """Dense evaluation of a trained net: `python -m experiments.dense_eval --workdir=DIR`.
 
-Builds larger scenes from a split, compares crops with the dense run on them, and writes table.md, result.json, pictures
-and report.html to DIR/dense_eval. With `--protocol=grid` it tests the net on whole pictures instead, at several scales,
-by crops, densely and both, as the VGG paper does, and writes to DIR/grid. With `--image=FILE` it runs the net densely
-over your own picture; with `--image=huge.zarr --output=map.zarr --stride=4 --memory=2GB` over one of any size (.zarr,
-.npy, .tif, .png, .jpg, ...), tile by tile, and goes on where it was stopped.
+Makes larger scenes from the examples of a split, compares crops with dense evaluation on them, and writes table.md,
+result.json, pictures and report.html to DIR/dense_eval. With `--protocol=grid` it tests the net on whole pictures
+instead, at several scales, by crops, densely and by both, as the VGG paper does, and writes to DIR/grid. With
+`--image=FILE` it evaluates the net densely on a picture of yours. If --output is a map, the picture may have any size
+(.zarr, .npy, .tif, .png, .jpg, ...): `--image=huge.zarr --output=map.zarr --stride=4 --memory=2GB` evaluates it tile by
+tile, and continues an evaluation that was stopped.
 """
 
 import os
@@ -18,17 +19,17 @@ from experiments.dense_evaluation import grid, picture, scenes, shared, stream
 
 
 def main() -> None:
-    """Loads the run and evaluates it on scenes, on pictures, or on one picture."""
+    """Loads the run and evaluates its net on scenes, on pictures, or on one picture."""
     _check_flags()
     with Progress() as progress:
         progress.stage(f"loading the run in {shared.WORKDIR.value}")
 
-        # Imported here so that --help and mistakes in flags answer at once.
+        # Imported here so that --help and errors in flags respond at once.
         from cnn.runs import checkpoint
         from cnn.runtime import compiler, process
 
         compiler.cache_compilations(shared.COMPILATION_CACHE.value)
-        if not stream.asked():  # a stream has a limit to keep; with memory kept one held 3.2 GB where 2 were asked for
+        if not stream.asked():  # a stream with freed memory kept would exceed its memory limit
             process.keep_memory()
         workdir, kind = str(shared.WORKDIR.value), _kind()
         run = checkpoint.load_run(workdir, net=shared.NET.value)
@@ -37,14 +38,14 @@ def main() -> None:
 
 
 def _kind() -> types.ModuleType:
-    """The module that does what the flags ask for."""
+    """The module of the evaluation that the flags ask for."""
     if shared.IMAGE.value:
         return stream if stream.asked() else picture
     return grid if shared.PROTOCOL.value == "grid" else scenes
 
 
 def _check_flags() -> None:
-    """Raises for flags that are missing, or do not go together."""
+    """Raises `absl.app.UsageError` if a flag is missing, or flags contradict each other."""
     if not shared.WORKDIR.value:
         raise app.UsageError("--workdir=DIR is missing: the directory of a run trained by main.py --workdir=DIR")
     if shared.IMAGE.value:

@@ -1,7 +1,8 @@
-"""Every pixel's class by patches and by fragments, Giusti et al.'s table: `python -m experiments.giusti`.
+"""The table of Giusti et al., a class for every pixel by patches and by fragments: `python -m experiments.giusti`.
 
-Counts operations layer by layer beside the paper's (`experiments.giusti_table` says what is counted), times every pixel
-of a 512x512 image, and compares a sample of pixels with crops. Writes result.json and table.md to --output.
+Counts the operations of each layer beside the paper's (`experiments.giusti_table` says what is counted), times the
+classification of every pixel of a 512x512 image, and compares the scores of some pixels with crops. Writes result.json
+and table.md to --output.
 """
 
 import os
@@ -19,8 +20,8 @@ SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights, the image and the s
 
 
 def main() -> None:
-    """Counts, measures, writes and prints."""
-    # Imported here so that --help and mistakes in flags answer at once.
+    """Counts and measures, writes the results and prints them."""
+    # Imported here so that --help and errors in flags respond at once.
     from cnn import nets
     from cnn.runs import logs
     from cnn.runtime import process

@@ -1,14 +1,14 @@
-"""The cost of every pixel's class by patches and by fragments, counted and measured: Giusti et al.'s table.
+"""The cost of a class for every pixel, by patches and by fragments, counted and measured: the table of Giusti et al.
 
-The net `giusti_n4` looks at 95x95 pixels; each pixel of the image is classified by the window centred on it, the image
-being continued beyond its border by mirroring (47 pixels on each side).
+The window of the net `giusti_n4` has 95x95 pixels. Each pixel of the image is classified by the window centred on it;
+the image is continued beyond its border by mirroring (47 pixels on each side).
 
-What is counted. One multiply-add is two operations (FLOP); biases, activations and pools count as none. "By patches"
-is one whole window for each pixel. The paper counts the four convolutions and leaves out the fully connected layers,
-which cost the same both ways. The fragments that give its figures are F of s x s positions with F = 1, 4, 16, 64
-and s = 559, 279, 139, 69: 512 + 47 halved at each pool, the border that a convolution takes away not subtracted. What
-a pass in fact computes is more in the early layers (the mirrored image is 606 pixels wide) and the same in the last
-convolution; that is the column "computed".
+What is counted: one multiply-add is two operations (FLOP); biases, activations and pools count as none. "By patches" is
+one whole window for each pixel. The paper counts the four convolutions and leaves out the fully connected layers, which
+cost the same in both ways. Its figures by fragments are those of F fragments of s x s positions with F = 1, 4, 16, 64
+and s = 559, 279, 139, 69: 512 + 47 pixels, halved at each pool; the border that a convolution removes is not
+subtracted. A real pass computes more in the early layers (the mirrored image is 606 pixels wide) and the same in the
+last convolution; the column "computed" has its figures.
 
 Source: Giusti, Ciresan, Masci, Gambardella, Schmidhuber, "Fast Image Scanning with Deep Max-Pooling Convolutional
 Neural Networks" (2013), arXiv 1302.1700.
@@ -35,17 +35,17 @@ PAPER_LAYERS["conv4"] = ("L7", 695, 22.5)
 PAPER_TOTAL = (63636, 81.6)
 PAPER_SECONDS = {"patches, GTX-580": 492.8, "fragments, MATLAB": 15.05}
 HEADERS = ("layer", "patches", "(paper)", "fragments", "(paper)", "computed", "saving")
-TOLERANCE = 1e-5  # of the largest logit: the same float32 products summed in another order
+TOLERANCE = 1e-5  # of the largest logit: float32 products may be summed in another order
 
 
 class LayerOperations(NamedTuple):
-    """Operations of one layer for every pixel of an image; two for a multiply-add.
+    """Operations of one layer for every pixel of an image, two for each multiply-add.
 
     Attributes:
       name: name of the layer.
       patches: operations of one whole window for each pixel.
-      paper: operations by fragments as the paper counts them; None for a fully connected layer.
-      computed: operations by fragments as they are computed.
+      paper: operations by fragments, as the paper counts them; None for a fully connected layer.
+      computed: operations by fragments that are really computed.
     """
 
     name: str
@@ -59,9 +59,9 @@ def operations(net: Net, window: Sequence[int], size: int, channels: int = 1) ->
 
     Args:
       net: a classifier whose convolutions all have stride 1.
-      window: (height, width) of its window, pixels; both equal.
+      window: (height, width) of its window, pixels, which must be equal.
       size: height and width of the image, pixels.
-      channels: channels of the image.
+      channels: number of channels of the image.
 
     Returns:
       One `LayerOperations` for each layer that has any.
@@ -81,7 +81,8 @@ def operations(net: Net, window: Sequence[int], size: int, channels: int = 1) ->
             paper = None
             if len(row.output_shape) == 3:
                 each = row.macs // (row.output_shape[0] * row.output_shape[1])  # one position of one fragment
-                # As many fragments along an axis as the stride so far; each has the extended image's share of it.
+                # Along each axis there are as many fragments as the total stride so far, which share the extended
+                # image.
                 paper = 2 * each * (row.stride[0] * ((size + window[0] // 2) // row.stride[0])) ** 2
             layers.append(LayerOperations(row.name, patches[row.name], paper, computed[row.name]))
     return layers
@@ -130,9 +131,12 @@ def largest_difference(
     """Compares scores at random pixels with those of their windows, cut out and classified.
 
     Args:
-      net, variables, image, window: as for `every_pixel`.
+      net: the classifier.
+      variables: its variables.
+      image: float32 [H, W, C].
+      window: (height, width), pixels, odd.
       scores: class scores of every pixel, [H, W, K].
-      samples: number of pixels.
+      samples: number of pixels to compare.
       seed: seed of the choice of pixels.
 
     Returns:
@@ -156,8 +160,8 @@ def measure(size: int, runs: int, samples: int, backend: str, seed: int) -> dict
 
     Args:
       size: height and width of the image, pixels.
-      runs: timed runs.
-      samples: pixels to check.
+      runs: number of timed runs.
+      samples: number of pixels to compare with crops.
       backend: a backend of `cnn.dense.score_map`.
       seed: seed of weights, image and sample.
 
@@ -165,7 +169,7 @@ def measure(size: int, runs: int, samples: int, backend: str, seed: int) -> dict
       {"seconds" (median), "all_seconds", "first_seconds" (with compilation), "largest_difference", "samples"}.
 
     Raises:
-      ArithmeticError: if a pixel's score is not its crop's, by more than `TOLERANCE` of the largest logit.
+      ArithmeticError: if a pixel's score differs from its crop's by more than `TOLERANCE` of the largest logit.
     """
     net = nets.create("giusti_n4")
     image = np.random.default_rng(seed).normal(size=(size, size, 1)).astype(np.float32)
@@ -194,10 +198,10 @@ def measure(size: int, runs: int, samples: int, backend: str, seed: int) -> dict
 
 
 def document(layers: Sequence[LayerOperations], result: Mapping[str, Any]) -> Document:
-    """Operations by layer, times, and where they were measured; the paper's figures beside them for its image size.
+    """Operations by layer, times, and facts about the machine; for the paper's image size also the paper's figures.
 
     Args:
-      layers: from `operations`.
+      layers: operations of each layer, from `operations`.
       result: the contents of result.json.
 
     Returns:
@@ -232,7 +236,7 @@ def text(layers: Sequence[LayerOperations], result: Mapping[str, Any]) -> str:
     """`document` as Markdown.
 
     Args:
-      layers: from `operations`.
+      layers: operations of each layer, from `operations`.
       result: the contents of result.json.
 
     Returns:
@@ -242,7 +246,7 @@ def text(layers: Sequence[LayerOperations], result: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, layer: LayerOperations, paper: Sequence[float]) -> list[str]:
-    """A line of the table; `paper` holds the paper's figures by patches and by fragments, or nothing."""
+    """A row of the table; `paper` holds the paper's figures by patches and by fragments, or is empty."""
     fragments = "-" if layer.paper is None else f"{layer.paper / 1e9:,.1f}"
     their_patches, their_fragments = (f"{paper[0]:,}", f"{paper[1]}") if paper else ("-", "-")
     saving = f"{layer.patches / (layer.paper or layer.computed):,.1f}x"
@@ -251,7 +255,7 @@ def _row(name: str, layer: LayerOperations, paper: Sequence[float]) -> list[str]
 
 
 def _notes(part: LayerOperations, whole: LayerOperations, result: Mapping[str, Any]) -> list[str]:
-    """What the numbers mean, and where they were measured; `part`: the convolutions together."""
+    """The meaning of the numbers, and facts about the machine; `part`: operations of all convolutions together."""
     packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
     return [
         f'GFLOP, two for a multiply-add. "fragments" as the paper counts, "computed" as it is run; "saving" is patches '

@@ -1,7 +1,7 @@
 """One config, several seeds, one table: `python -m experiments.seeds --config=mnist --seeds=3`.
 
-Runs main.py once for each seed, one after another, and writes runs.json (every run's result.json) and summary.md (mean,
-standard deviation, range) to --output. Started again, it goes on where it was.
+Runs main.py once for each seed, one after another, and writes runs.json (the result.json of every run) and summary.md
+(mean, standard deviation, range) to --output. Started again, it runs only the seeds that are missing.
 """
 
 import json
@@ -19,7 +19,7 @@ from experiments.summaries import MAIN, summary, write
 CONFIG = flags.DEFINE_string("config", None, "The run: a name of configs/, or a config file.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds: 0, 1, ...", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the table; by default WORKDIR/NAME_seeds.")
-NOTE = flags.DEFINE_string("note", None, "A line for the summary: what a reader must know of the data, for example.")
+NOTE = flags.DEFINE_string("note", None, "A line for the summary, for example about the data.")
 WORKDIR = shared.define_workdir("Folder of the runs, WORKDIR/NAME_seed0, ...; by default runs.")
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         workdir = os.path.join(folder, f"{name}_seed{seed}")
         result = os.path.join(workdir, "result.json")
         if not os.path.exists(result):
-            # A process of its own for each: what a run has to set up before JAX starts is its own business.
+            # Each run has a new process, because some of its settings must be made before JAX is used.
             command = [MAIN, f"--config={path}", f"--workdir={workdir}", f"--config.seed={seed}"]
             subprocess.run([sys.executable, *command], check=True)
         with open(result) as file:

@@ -1,8 +1,8 @@
 """Time to an accuracy, a record to beat: `python -m experiments.speedrun --config=speedrun_mnist`.
 
-Runs main.py once for each seed, every time in a new process without compiled programs from before, and writes runs.json
-(every run's result.json and its seconds) and summary.md (mean, standard deviation, and whether the target is reached)
-to --output. The target is reached if the mean accuracy is above it beyond chance: p < 0.01 in a one-sided t-test over
+Runs main.py once for each seed, each time in a new process without earlier compiled programs, and writes runs.json (the
+result.json of every run and its seconds) and summary.md (mean, standard deviation, and whether the target is reached)
+to --output. The target is reached if the mean accuracy is significantly above it: p < 0.01 in a one-sided t-test over
 the runs.
 """
 

@@ -1,4 +1,4 @@
-"""Several runs of one config: their summary, and whether they reach a target."""
+"""The summary of several runs of one config, and whether they reach a target."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from scipy import stats
 
 from cnn.reports import markdown
 
-MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # from whatever directory
+MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # an absolute path, for any working directory
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
 NUMBERS = ("test_accuracy", "test_top5", "test_loss", "validation_accuracy", "seconds", "command_seconds")
 
@@ -26,11 +26,11 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
 
     Args:
       name: name of the config.
-      runs: the content of each run's result.json.
-      note: a line of its own under the table, if any.
+      runs: contents of result.json of each run.
+      note: a further line under the table; None: none.
 
     Returns:
-      Mean, standard deviation (n - 1), lowest and highest of each number, and where the runs were made.
+      Mean, standard deviation (n - 1), lowest and highest value of each number, and facts about net, data and machine.
     """
     rows = []
     for number in NUMBERS:
@@ -59,8 +59,8 @@ def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:
     """Writes runs.json and summary.md, and prints the summary.
 
     Args:
-      folder: where to write; made if missing.
-      runs: the content of each run's result.json.
+      folder: directory to write to; made if missing.
+      runs: contents of result.json of each run.
       text: the summary.
     """
     os.makedirs(folder, exist_ok=True)
@@ -73,14 +73,14 @@ def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:
 
 
 def one_run(config: str, seed: int) -> dict[str, Any]:
-    """One run from the start of its process to its end.
+    """Runs main.py once and measures the time from the start of its process to its end.
 
     Args:
       config: path of the config.
       seed: seed of the run.
 
     Returns:
-      Its result.json; and `command_seconds`, from starting the process until it ended.
+      Contents of its result.json, and `command_seconds`, the duration of the whole process.
     """
     with tempfile.TemporaryDirectory() as workdir:
         flags_of_run = [f"--config={config}", f"--workdir={workdir}", f"--config.seed={seed}", "--compilation_cache="]
@@ -94,11 +94,11 @@ def one_run(config: str, seed: int) -> dict[str, Any]:
 
 
 def verdict(accuracies: Sequence[float], target: float) -> str:
-    """Whether runs reach a target in the mean, in words.
+    """Whether the mean accuracy of runs reaches a target, in words.
 
     Args:
       accuracies: test accuracy of each run.
-      target: accuracy to be reached.
+      target: mean accuracy to be reached, a fraction.
 
     Returns:
       A sentence with the mean, the p-value and n.
@@ -107,7 +107,7 @@ def verdict(accuracies: Sequence[float], target: float) -> str:
     if np.ptp(accuracies) > 0:
         test: Any = stats.ttest_1samp(accuracies, target, alternative="greater")
         p = float(test.pvalue)
-    else:  # runs that all have the same accuracy leave nothing to chance
+    else:  # a t-test needs runs with different accuracies
         p = float(mean <= target)
     reached = "is reached" if mean > target and p < SIGNIFICANT else "is not reached"
     return (

@@ -39,7 +39,7 @@ def multiply_adds(net: Net, image_shape: Sequence[int], grid: Grid, backend: str
     Args:
       net: the classifier.
       image_shape: (height, width, channels), pixels.
-      grid: from `plan_grid`.
+      grid: where the windows lie, from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
 
     Returns:
@@ -55,7 +55,7 @@ def layer_costs(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
     Args:
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
-      grid: from `plan_grid`.
+      grid: where the windows lie, from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
 
     Returns:
@@ -121,7 +121,7 @@ def backend_bytes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid,
     Args:
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
-      grid: from `plan_grid`.
+      grid: where the windows lie, from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
       images: number of images that are computed at once.
 
@@ -141,7 +141,7 @@ def cost(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend:
     Args:
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
-      grid: from `plan_grid`.
+      grid: where the windows lie, from `plan_grid`.
       backend: "crops", "shift", "atrous" or "mpf".
 
     Returns:
@@ -173,7 +173,7 @@ def cheapest(
     Args:
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
-      grid: from `plan_grid`.
+      grid: where the windows lie, from `plan_grid`.
       context: "crop", "image" or "both".
       memory_limit: bytes that the computation may take beside the parameters; None: no limit.
       images: number of images that are computed at once.

@@ -157,7 +157,7 @@ def boxes(net: Net, image_shape: Sequence[int], grid: Grid, context: str) -> np.
     Args:
       net: the classifier.
       image_shape: (height, width, channels), pixels.
-      grid: from `plan_grid`.
+      grid: where the windows lie, from `plan_grid`.
       context: "crop", "image" or "both".
 
     Returns:
@@ -173,7 +173,7 @@ def with_sight(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, co
     Args:
       prepared: the classifier and its window.
       image_shape: (height, width, channels), pixels.
-      grid: from `plan_grid`.
+      grid: where the windows lie, from `plan_grid`.
       context: "crop", "image" or "both".
 
     Returns:

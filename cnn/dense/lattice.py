@@ -259,7 +259,7 @@ def unchanged(fragments: Iterable[int], length: int) -> Step:
     """How a layer runs that looks at one value at a time: on all fragments, each of them whole.
 
     Args:
-      fragments: which of the input's fragments there are, counted from 0.
+      fragments: indices of the input's fragments.
       length: number of values in each fragment.
 
     Returns:

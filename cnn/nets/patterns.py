@@ -88,7 +88,7 @@ def layer_pattern(
       kernel: height and width of the kernels, pixels; one number, or one for each convolution of a block.
       padding: padding of the convolutions: "same", "valid" or pixels.
       width: features of each hidden fully connected layer.
-      pool: how a block ends; one for all blocks, or one for each. "max", "average" and "n_max" are 2x2 pools; "conv"
+      pool: the end of a block; one for all blocks, or one for each. "max", "average" and "n_max" are 2x2 pools; "conv"
         is a learned 2x2 convolution of stride 2 with as many maps, and its activation, in the pool's place; "stride"
         has no pool: the block's last convolution has stride 2; with None the map keeps its size. Pools and "conv" give
         floor(size / 2); "stride" gives ceil(size / 2) with padding "same", and floor((size - kernel) / 2) + 1 without
@@ -99,7 +99,7 @@ def layer_pattern(
       dropout: dropout rate after each hidden fully connected layer.
       flatten_order: "hwc", "chw" or "random", see `cnn.layers.Flatten`.
       padding_mode: how the padding is filled: "zero", "edge", "reflect" or "mean".
-      pool_n: how many of a window's four values the pool "n_max" averages.
+      pool_n: number of a window's four values that the pool "n_max" averages.
       head: "flatten": the fully connected layers see the whole last map; "global": they see its mean over height and
         width, so that the net takes images of any size of which the blocks leave at least one pixel.
       first: "bank": the first convolution is 5x5 and starts as `cnn.nets.textbook_kernels.bank` (the first block then

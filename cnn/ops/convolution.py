@@ -70,7 +70,7 @@ def workspace(
       images_shape: (N, H, W, C).
       kernel_shape: (kernel height, kernel width, C / groups, K).
       window: kernel, stride, padding and dilation.
-      groups: how many groups of channels there are.
+      groups: number of groups of channels that do not see each other.
       position_invariant: whether values must be rounded in the same way at every position.
 
     Returns:

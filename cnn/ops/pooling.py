@@ -123,7 +123,7 @@ def n_max_pool(images: jax.Array, window: Window, size: Pair, n: int) -> jax.Arr
       images: [N, H, W, C], floating.
       window: kernel, stride, padding and dilation.
       size: height and width of the output.
-      n: how many of the largest pixels to average.
+      n: number of the largest pixels that are averaged.
 
     Returns:
       [N, *size, C], same dtype.

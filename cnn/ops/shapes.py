@@ -15,7 +15,7 @@ class Shapes(NamedTuple):
       images: (N, H, W, C).
       kernel: (kernel height, kernel width, C / groups, K).
       window: kernel, stride, padding and dilation.
-      groups: how many groups of channels there are that do not see each other.
+      groups: number of groups of channels that do not see each other.
       position_invariant: whether a value must be rounded in the same way at every position, in images of any size and
         in any batch, so that a part of an image gives, to the bit, a part of the image's map. The algorithm may then
         depend on the kernel only (except for a kernel that is at least as large as its input), and must not be a matrix

@@ -17,7 +17,7 @@ from docs.course import tools
 
 
 def respond(kernel, image, **fields):
-    """What a convolution with one kernel [h, w] makes of one image [H, W]."""
+    """The output of a convolution with one kernel [h, w] for one image [H, W]."""
     kernel = np.asarray(kernel, np.float32)
     layer = layers.Conv(1, kernel.shape, use_bias=False, **fields)
     variables = {"params": {"kernel": kernel[:, :, None, None]}}
@@ -72,8 +72,8 @@ print(f"{different} of 16 values differ")
 #
 # With a stride of 3 the kernel moves by three pixels, and 2x2 values are left, taken out of the 4x4 output at every
 # third place. **Correction.** The slide gives this answer for a stride of 2. Stride 2 takes every second place, which
-# gives another 2x2 answer, and it does not fit: (6 - 3) / 2 + 1 is 2.5. The library says so, unless it is told to
-# leave the last pixels unseen.
+# gives another 2x2 answer, and it does not fit: (6 - 3) / 2 + 1 is 2.5. The library raises an error, unless the layer
+# is asked to leave the last pixels unseen (`rounding="floor"`).
 
 # %%
 stride_3 = respond(kernel, picture, stride=3)

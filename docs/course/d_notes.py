@@ -134,8 +134,8 @@ print(
 # ## The same, with values
 #
 # What arithmetic promises can be checked on a net that is small enough to train here. `qa_net` sees 32x32 pixels and
-# has a stride of 4. On a 48x48 picture it fits at 5x5 places. The scores of one pass over the picture are those of 25
-# cut-out windows, to rounding.
+# has a native stride of 4: neighbouring scores of one pass are 4 pixels apart. On a 48x48 picture it fits at 5x5
+# places. The scores of one pass over the picture are those of 25 cut-out windows, to rounding.
 
 # %%
 dataset, train_images, test_images = tools.digits()
@@ -200,10 +200,10 @@ print(
 # %% [markdown]
 # ## A finer stride, by shifts
 #
-# The converted net's native stride, the distance between neighbouring scores of one pass, is 4 pixels. For a stride of
-# 2, run it again on the picture shifted by half a stride, and interleave the scores. **Correction.** The notes shift by
-# (0, 0) and by half a stride in both directions at once. The two passes fill a chessboard: of the 9x9 places of a map
-# at half the stride, 25 + 16 = 41. The other 40 need the two shifts in one direction alone: four passes in all.
+# The converted net has a native stride of 4. For a stride of 2, run it again on the picture shifted by half a stride,
+# and interleave the scores. **Correction.** The notes shift by (0, 0) and by half a stride in both directions at once.
+# The two passes fill a chessboard: of the 9x9 places of a map at half the stride, 25 + 16 = 41. The other 40 need the
+# two shifts in one direction alone: four passes in all.
 
 # %%
 two = np.zeros((9, 9), bool)
@@ -248,9 +248,9 @@ print(
 # ## Where "identical" ends
 #
 # **Correction.** That one pass equals the crops holds for nets without padding. In a padded net a window that is cut
-# out sees zeros beyond its border, where a pass over the picture sees the neighbouring pixels. Both are sound, they
-# are two measurements, and a report has to say which one it holds. Here an untrained padded net, on noise, where the
-# difference is largest.
+# out sees zeros beyond its border, where a pass over the picture sees the neighbouring pixels. These are two different
+# measurements, and a report has to say which of them it holds. The example is an untrained padded net on noise, where
+# the difference is largest.
 
 # %%
 padded = nets.create("full_cnn", num_classes=10)

@@ -1,4 +1,4 @@
-"""What the pages of the course share: pictures, a data set, and a training loop of a few lines."""
+"""Functions that the pages of the course share: pictures, a data set, and a short training loop."""
 
 import functools
 import pathlib
@@ -17,7 +17,7 @@ from cnn import data, nets
 WIDTH = 4.8  # inches; at this width the letters can still be read on a telephone
 FONT = 9  # points
 
-folder = pathlib.Path("runs/course")  # where pictures go; `docs.cells` sets it
+folder = pathlib.Path("runs/course")  # directory of pictures; `docs.cells` sets it
 pictures: list["Picture"] = []  # drawn since `docs.cells` last emptied the list
 
 
@@ -26,7 +26,7 @@ class Picture(NamedTuple):
 
     Attributes:
       path: the PNG file.
-      caption: one sentence on what it shows; also what is read aloud in its place.
+      caption: one sentence on what it shows; also the alternative text for screen readers.
     """
 
     path: pathlib.Path
@@ -37,7 +37,7 @@ def save(figure: Figure, name: str, caption: str) -> None:
     """Writes a figure as a PNG into `folder`.
 
     Args:
-      figure: what was drawn, at most `WIDTH` inches wide.
+      figure: the figure, at most `WIDTH` inches wide.
       name: file name without its suffix.
       caption: one sentence on what it shows.
     """
@@ -49,7 +49,7 @@ def save(figure: Figure, name: str, caption: str) -> None:
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of the course's width; height in inches."""
+    """An empty figure, `WIDTH` inches wide; height in inches."""
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 

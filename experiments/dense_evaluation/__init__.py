@@ -1,1 +1,1 @@
-"""What `python -m experiments.dense_eval` does: scenes, a grid of protocols, one picture, or a stream to a map."""
+"""The evaluations of `python -m experiments.dense_eval`: scenes, a grid of protocols, one picture, or a stream."""

@@ -25,18 +25,18 @@ FLAGS = (DATA, IMAGES, SCALES, FLIP, MULTICROP, AVERAGING, MAX_SIZES)
 
 
 def check() -> None:
-    """Raises `absl.app.UsageError` for flags that cannot be read."""
+    """Raises `absl.app.UsageError` if a scale is not a whole number."""
     if not all(scale.isdecimal() for scale in SCALES.value):
         raise app.UsageError(f"--scales={','.join(SCALES.value)} must be whole numbers of pixels, such as 256,384,512")
 
 
 def evaluate(run: "Run", output: str, progress: "Progress") -> None:
-    """Classifies pictures by every cell of the grid, and writes what was found.
+    """Classifies pictures by every cell of the grid, and writes the results.
 
     Args:
       run: a trained net.
       output: directory to write to.
-      progress: says what is being done.
+      progress: reports the stages of the work.
     """
     from cnn.protocols import labelled_images, vgg_options
     from cnn.reports import vgg_report

@@ -1,4 +1,4 @@
-"""One picture of the user's own: its classes named, and its score map drawn."""
+"""One picture of the user: its most probable classes, and a drawing of its score map."""
 
 from typing import TYPE_CHECKING
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 def check() -> None:
-    """Raises `absl.app.UsageError` for flags that do not go together."""
+    """Raises `absl.app.UsageError` if --stride is given several times."""
     if len(shared.STRIDE.value or []) > 1:
         raise app.UsageError(f"--image takes one --stride, got {shared.STRIDE.value}")
 
 
 def stride() -> int | None:
-    """The stride asked for, pixels; None: the net's native stride."""
+    """The stride that --stride asks for, pixels; None: the net's native stride."""
     return shared.STRIDE.value[0] if shared.STRIDE.value else None
 
 
 def evaluate(run: "Run", output: str, progress: "Progress") -> None:
-    """Classifies and draws the picture.
+    """Classifies the picture and draws its score map.
 
     Args:
       run: a trained net.
       output: directory to write to.
-      progress: says what is being done.
+      progress: reports the stages of the work.
     """
     from cnn.reports import image_report
 

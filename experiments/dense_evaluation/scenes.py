@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cnn.protocols.progress import Progress
     from cnn.runs.checkpoint import Run
 
-SIZE_IN_WINDOWS = 2.5  # a scene's side, if none is asked for
+SIZE_IN_WINDOWS = 2.5  # default height and width of a scene, in windows
 
 SCENES = flags.DEFINE_integer("scenes", 1000, "Scenes: how many.", lower_bound=1)
 SIZE = flags.DEFINE_integer(
@@ -21,12 +21,12 @@ FLAGS = (SCENES, SIZE, SEED)
 
 
 def evaluate(run: "Run", output: str, progress: "Progress") -> None:
-    """Makes scenes, classifies them by every method, and writes what was found.
+    """Makes scenes, classifies them by every method, and writes the results.
 
     Args:
       run: a trained net.
       output: directory to write to.
-      progress: says what is being done.
+      progress: reports the stages of the work.
     """
     from cnn.reports import scenes_report
 

@@ -29,7 +29,7 @@ COMPILATION_CACHE = common.define_compilation_cache()
 
 
 def given(holders: tuple[flags.FlagHolder, ...]) -> list[str]:
-    """Which of some flags the command line has.
+    """Selects the flags that the command line sets.
 
     Args:
       holders: the flags.

@@ -1,4 +1,4 @@
-"""One picture of any size, from file to file: its score map is computed tile by tile, and resumed where it stopped."""
+"""One picture of any size, from file to file: its score map is computed tile by tile, and can be continued."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from cnn.protocols.progress import Progress
     from cnn.runs.checkpoint import Run
 
-MAPS = (".zarr", ".npy")  # names of files that a map is written to
+MAPS = (".zarr", ".npy")  # suffixes of files that a map is written to
 
 MEMORY = flags.DEFINE_string("memory", "2GB", "Image to map: memory for tiles and parameters.")
 CONTEXT = flags.DEFINE_enum("context", None, ["crop", "image"], "Image to map: what padding a window sees.")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image to map: begin anew, whatever the map holds.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image to map: begin anew, and replace an existing map.")
 FLAGS = (MEMORY, CONTEXT, OVERWRITE)
 
 
@@ -25,7 +25,7 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Raises `absl.app.UsageError` for flags of a stream where there is none."""
+    """Raises `absl.app.UsageError` if flags of a stream are set and no stream is asked for."""
     given = shared.given(FLAGS)
     if given and not asked():
         raise app.UsageError(f"{', '.join(given)} is for --image=FILE --output=MAP, MAP a .zarr or .npy")
@@ -36,8 +36,8 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
 
     Args:
       run: a trained net.
-      output: the map's file.
-      progress: says what is being done.
+      output: path of the map.
+      progress: reports the stages of the work.
     """
     from cnn.reports import image_report
 

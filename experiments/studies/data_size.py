@@ -6,7 +6,7 @@ _DOUBLED = (("1,000", "500"), ("2,000", "1,000"), ("5,000", "2,000"))
 
 STUDY = Study(
     question="What does twice the data buy?",
-    # Curves of ten points: validation costs more than training otherwise, where sets are small.
+    # Ten evaluations in each run: with more, validation would cost more than training on small sets.
     cells={
         f"{size:,}": {"data.train_examples": size, "eval.every_epochs": 5120.0 / size}
         for size in (10_000, 500, 1_000, 2_000, 5_000, 20_000)

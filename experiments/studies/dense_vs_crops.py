@@ -27,7 +27,7 @@ def _contrasts(cell: str) -> list[Contrast]:
         ("dense, fine, probabilities", _DENSE),
         ("dense, coarse, logits", _DENSE),
     ]
-    # Without padding these two are the same numbers, and nothing is to be compared.
+    # Without padding these two give the same scores, so that there is nothing to compare.
     pairs += [] if "unpadded" in cell else [(_DENSE, "crops, coarse, probabilities")]
     return [Contrast((cell, first), (cell, second)) for first, second in pairs]
 
@@ -43,7 +43,7 @@ STUDY = Study(
     compared=("centre crop", _DENSE),
     contrasts=tuple(contrast for cell in _CELLS for contrast in _contrasts(cell)),
     notes="CIFAR-10 (JPEG), windows of 32x32; pictures enlarged to 40x40, the first 2,000 test pictures. Coarse: 3x3 "
-    "windows at the net's own stride of 4; fine: 5x5 at stride 2. In a padded net a crop sees zeros at its border"
+    "windows at the native stride of 4; fine: 5x5 at stride 2. In a padded net a crop sees zeros at its border"
     " where the dense pass sees the picture: two measurements; without padding they are the same numbers. All "
     "kernels are 5x5, so that sizes divide without padding too.",
 )
