@@ -49,7 +49,7 @@ def run_title(net: str, data: str) -> str:
 
 
 def shortened(text: str, letters: int = 20) -> str:
-    """A text of at most so many letters; a longer one ends in an ellipsis."""
+    """A text of no more than a number of letters; a longer one ends in an ellipsis."""
     return text if len(text) <= letters else text[: letters - 1] + "…"
 
 

@@ -30,7 +30,7 @@ class Picture(NamedTuple):
 
     Attributes:
       path: path of a PNG.
-      caption: said below the picture, behind its number; also what is read out in place of the picture.
+      caption: text below the picture, behind its number; also what is read out in place of the picture.
     """
 
     path: str
@@ -61,7 +61,7 @@ class Facts(NamedTuple):
     """Names and values: versions, device, commit.
 
     Attributes:
-      values: shown in their order; a mapping or a list in one line.
+      values: values by name, shown in their order; a mapping or a list in one line.
     """
 
     values: Mapping[str, Any]
@@ -127,8 +127,8 @@ def render(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
       HTML.
 
     Raises:
-      ValueError: as `write`.
-      FileNotFoundError: as `write`.
+      ValueError: if a table or a picture cannot be shown (`write`).
+      FileNotFoundError: if a picture is not there.
     """
     ids = _ids([section.title for section in sections])
     links = "".join(

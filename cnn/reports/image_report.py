@@ -36,7 +36,7 @@ def map_picture(
       path: path of the PNG to write.
       run: a trained net.
       image: uint8 [H, W, C], at least as large as the window.
-      stride: between windows, pixels; None: the native stride.
+      stride: distance between windows, pixels; None: the native stride.
       class_index: whose probability is drawn; None: the class of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
       subject: what the image is, for the title: "scene 3".
@@ -75,7 +75,7 @@ def run_image(
       output_dir: receives NAME_map.png, NAME_classes.png (a heat map for each of the best classes), NAME_best.png (the
         best window) and, at stride 1, NAME_pixels.png (the class of the window around each pixel); NAME_map.json (the
         returned numbers) and report.html; made if missing.
-      stride: between windows, pixels; None: the native stride.
+      stride: distance between windows, pixels; None: the native stride.
       progress: says what is being done; None: nothing is said.
 
     Returns:
@@ -200,16 +200,16 @@ def run_stream(
       source: .zarr, .npy, .tif or any picture; its polarity must be that of the training images.
       sink: .zarr or .npy file of the map [h, w, K], float32; a map that was begun is continued.
       memory: memory for tiles and parameters, bytes.
-      stride: between windows, pixels; None: the native stride.
+      stride: distance between windows, pixels; None: the native stride.
       context: "crop" or "image"; None: "image".
-      overwrite: begin anew.
+      overwrite: whether to begin anew where there is a map.
       progress: says what is being done; None: nothing is said.
 
     Returns:
       What was done.
 
     Raises:
-      ValueError: as `cnn.dense.stream`.
+      ValueError: if the image, the map or an option does not fit (`cnn.dense.stream`).
       MemoryError: if no tile stays under `memory`.
     """
     if progress is not None:

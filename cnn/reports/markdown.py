@@ -8,8 +8,8 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table in Markdown, its columns lined up; columns of numbers are right-aligned.
 
     Args:
-      headers: one for each column.
-      rows: cells, shown by `str`; format numbers before.
+      headers: titles of the columns.
+      rows: rows of cells, each shown by `str`; format numbers before.
 
     Returns:
       The table, ending in a newline.

@@ -52,7 +52,7 @@ def find(
       net: the classifier.
       variables: its variables.
       split: images and labels.
-      mean, std: per channel, as in training (`cnn.data.normalise`).
+      mean, std: mean and standard deviation of each channel, as in training (`cnn.data.normalise`).
       batch_size: images in one call to the device.
       dtype: data type of the net's activations, as in training.
       count: the most mistakes to pick.

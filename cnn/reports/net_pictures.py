@@ -149,7 +149,7 @@ class _Row(NamedTuple):
     """One row of feature maps: what a convolution with its activation, or a pool, gave."""
 
     name: str
-    maps: np.ndarray  # [N, h, w, at most so many as are drawn]
+    maps: np.ndarray  # [N, h, w, no more than are drawn]
     channels: int  # of the layer
 
 
@@ -176,7 +176,7 @@ def feature_maps_picture(
       net: the classifier.
       variables: its variables.
       images: uint8 [N, H, W, C], N at least 1 (`cnn.reports.figure.drawable`).
-      mean, std: per channel, as in training (`cnn.data.normalise`).
+      mean, std: mean and standard deviation of each channel, as in training (`cnn.data.normalise`).
       class_names: names of the classes; None: their numbers.
       labels: integer [N], if known.
       maps: channels of each layer that are drawn, at most.

@@ -13,12 +13,13 @@ class Cell(NamedTuple):
     """What is known of a cell.
 
     Attributes:
-      name: of the cell.
+      name: name of the cell.
       summaries: outcome's name -> its summary over seeds; without outcomes that are not finite for a seed.
       values: outcome's name -> seed -> number; None where it is not finite.
       curves: seed -> its validations.
-      parameters, multiply_adds, step_bytes: of its net, and of a training step of one seed.
-      epoch_seconds: mean over its seeds.
+      parameters, multiply_adds: parameters of its net, and multiply-adds for one image.
+      step_bytes: memory of a compiled training step of one seed.
+      epoch_seconds: wall time of one seed's epoch, seconds; mean over its seeds.
       chosen: index of the config that was tuned to.
       diverged: seeds whose loss was not finite any more.
     """
@@ -40,8 +41,8 @@ class Comparison(NamedTuple):
 
     Attributes:
       contrast: what is compared.
-      outcome: of its first side.
-      difference: paired over the seeds that both sides have.
+      outcome: outcome of its first side.
+      difference: the difference, paired over the seeds that both sides have.
       seeds: each seed's own difference.
     """
 
@@ -57,7 +58,7 @@ def cells(study: Study, records: Sequence[dict[str, Any]], seeds: int) -> list[C
     Args:
       study: its declaration.
       records: lines of results.jsonl.
-      seeds: 0 to this less one count.
+      seeds: number of seeds that count: 0, 1, ...
 
     Returns:
       The cells.
@@ -100,7 +101,7 @@ def comparisons(study: Study, found: Sequence[Cell]) -> list[Comparison]:
 
     Args:
       study: its declaration.
-      found: from `cells`.
+      found: the cells that have results (`cells`).
 
     Returns:
       One for each of `study.comparisons` whose sides have finite numbers for the same seeds.

@@ -31,7 +31,7 @@ class Job(NamedTuple):
       study: its declaration.
       cell: name of the cell.
       configs: the cell's configs, one for each value of a tuned field, else one.
-      seeds: to train.
+      seeds: seeds to train.
       chosen: index of the config that an earlier session tuned to; None: not tuned yet.
       pictures: whether kernels and feature maps are drawn (of the first seed).
     """

@@ -16,7 +16,7 @@ def run(jobs: Sequence[Job], executor: str = "local", **options: Any) -> Iterato
     """Runs jobs and gives each one's result as it comes.
 
     Args:
-      jobs: cells.
+      jobs: the cells to run.
       executor: "local": in this process; "ray": see `on_ray`.
       **options: further arguments of `on_ray`.
 
@@ -36,7 +36,7 @@ def here(jobs: Iterable[Job]) -> Iterator[Outcome]:
     """Runs jobs in this process, on all its devices, one after another.
 
     Args:
-      jobs: cells.
+      jobs: the cells to run.
 
     Yields:
       As `run`.
@@ -54,9 +54,9 @@ def on_ray(
     `data.dir` be a folder that all of them see.
 
     Args:
-      jobs: cells.
+      jobs: the cells to run.
       address: address of a running cluster ("auto": the one that this machine belongs to); "": a new local one.
-      cpus, gpus: how many of the cluster's each job takes.
+      cpus, gpus: how many CPUs and GPUs of the cluster each job takes.
       cpu_devices: JAX devices of each worker that runs on CPU.
 
     Yields:

@@ -26,7 +26,8 @@ class Trained(NamedTuple):
     """One seed's net, and what it was trained on.
 
     Attributes:
-      net, variables: the classifier.
+      net: the classifier.
+      variables: its variables.
       config: config of its cell.
       dataset: with its test split, and the constants that images are normalised by.
       devices: where to run.
@@ -60,7 +61,7 @@ def shift(images: np.ndarray, down: int, right: int) -> np.ndarray:
 
     Args:
       images: [N, H, W, C].
-      down, right: pixels, negative for up and left.
+      down, right: how far the images are moved, pixels; negative for up and left.
 
     Returns:
       The same shape and dtype.
@@ -159,7 +160,7 @@ class Look(NamedTuple):
 
     Attributes:
       name: name of the outcome.
-      stride: between windows, pixels; None: the one window in the middle.
+      stride: distance between windows, pixels; None: the one window in the middle.
       over: how scores are averaged: "logits" or "probabilities".
       context: "crop": windows cut out one by one; "image": one pass of the converted net.
     """
@@ -175,7 +176,7 @@ def enlarged(size: int, looks: Sequence[Look], images: int) -> Measure:
 
     Args:
       size: height and width that images are resized to, pixels (bilinear).
-      looks: the ways.
+      looks: the ways to look at the images.
       images: number of test images, the first ones.
 
     Returns:

@@ -1,7 +1,7 @@
 """Pictures of ablation studies: effects with their intervals, learning curves, means along an ordered factor.
 
 Matplotlib is imported where it is used. A few cells share one panel and are named at the ends of their lines; more get
-a panel each, where all others stand in grey: nobody tells nine colours apart.
+a panel each, where all others stand in grey: nobody can distinguish nine colours.
 """
 
 import math
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TOGETHER = 5  # cells that share a panel
-# Told apart by the colour-blind, and dark enough for text on white.
+# Distinct for the colour-blind, and dark enough for text on white.
 COLOURS = (BLUE, "#c2500a", "#1b7f5c", "#8e4a9e", INK)
 FAINT = "#d4d4d4"
 LINE_HEIGHT = 12.0  # of a label, points
@@ -30,8 +30,8 @@ class EffectRow(NamedTuple):
     """One cell of a study.
 
     Attributes:
-      name: of the cell.
-      difference: to the baseline; None for the baseline itself.
+      name: name of the cell.
+      difference: its difference to the baseline; None for the baseline itself.
       text: what stands beside it, its score, say.
       seeds: each seed's own difference, in the unit of `difference`.
     """
@@ -46,10 +46,10 @@ def effects_picture(path: str, rows: Sequence[EffectRow], title: str, unit: str 
     """Draws each cell's difference to the baseline with its 95 % interval; filled: significant after correction.
 
     Args:
-      path: of the PNG to write.
-      rows: from top to bottom; one without a difference is the baseline, which the axis then names.
-      title: of the picture.
-      unit: of the differences; "points": they are fractions and are drawn as percent points.
+      path: path of the PNG to write.
+      rows: the rows from top to bottom; one without a difference is the baseline, which the axis then names.
+      title: title of the picture.
+      unit: unit of the differences; "points": they are fractions and are drawn as percent points.
 
     Raises:
       ValueError: if there are no rows.
@@ -106,7 +106,7 @@ def curves_picture(path: str, curves: Mapping[str, Sequence[Curve]], ylabel: str
     """Draws the learning curves of cells: the mean of the seeds as a line, their range as a band.
 
     Args:
-      path: of the PNG to write.
+      path: path of the PNG to write.
       curves: for each cell, for each seed, its (epoch, value) pairs in any order. A cell's line goes over the epochs
         that all of its seeds have; a value that is not finite leaves a gap.
       ylabel: name of the values, with their unit.
@@ -148,7 +148,7 @@ def means_picture(
     The axis is logarithmic where that spaces the factor's values more evenly: 100, 300, 1000, say.
 
     Args:
-      path: of the PNG to write.
+      path: path of the PNG to write.
       x: values of the factor, at least one.
       cells: for each cell, a `Summary` for each x.
       xlabel, ylabel: names of the factor and of the values, with their units.
@@ -191,7 +191,7 @@ def means_picture(
 
 
 def _title(counts: Sequence[int], spread: str) -> str:
-    """What lines and the spread around them are, for so many seeds in each cell."""
+    """What lines and the spread around them are, for a number of seeds in each cell."""
     least, most = min(counts, default=0), max(counts, default=0)
     if most < 2:
         return "one seed"
@@ -217,10 +217,10 @@ def _panels(
     """One panel with all lines where they are few, else one for each.
 
     Args:
-      path: of the PNG to write.
+      path: path of the PNG to write.
       lines: (x, y) of each cell, for the names at their ends.
       draw: called with axes, the cell, a colour, whether it is in front, and its place among its neighbours.
-      xlabel, ylabel, title: of the picture.
+      xlabel, ylabel, title: names of the axes, and title of the picture.
     """
     names = list(lines)
     if not names:
@@ -266,7 +266,7 @@ def _name_ends(axes: "Axes", lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
     """Writes each cell's name at the end of its line, moved as little as keeps the names apart.
 
     Args:
-      axes: where the lines are drawn.
+      axes: axes that the lines are drawn on.
       lines: (x, y) of each cell.
       apart: least distance of two names, in heights of the axes.
     """

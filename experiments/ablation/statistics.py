@@ -44,7 +44,7 @@ class Difference(NamedTuple):
 
     Attributes:
       n: number of pairs.
-      mean: of the differences; nan where n = 0.
+      mean: mean of the differences; nan where n = 0.
       std: their sample standard deviation (n - 1); this and what follows: nan where n < 2.
       low, high: t-interval of the mean difference.
       p: p-value of the two-sided paired t-test that the mean difference is zero.
@@ -69,8 +69,8 @@ def summarise(values: ArrayLike, level: float = LEVEL) -> Summary:
     """Mean, spread, and the t-interval of the mean.
 
     Args:
-      values: one number a seed, [n]; n may be 0.
-      level: of the interval.
+      values: one number for each seed, [n]; n may be 0.
+      level: confidence level of the interval.
 
     Returns:
       The `Summary`; values that are all equal have the interval mean to mean.
@@ -98,9 +98,9 @@ def paired(values: ArrayLike, baseline: ArrayLike, level: float = LEVEL) -> Diff
     seen. Differences that are as small as the rounding of the numbers (`ROUNDING`) count as zero, and as equal.
 
     Args:
-      values: of the cell, one number a seed, [n].
-      baseline: of the baseline, [n], the same seeds in the same order.
-      level: of the interval; `detectable` is for a test at 1 - level.
+      values: numbers of the cell, one for each seed, [n].
+      baseline: numbers of the baseline, [n], the same seeds in the same order.
+      level: confidence level of the interval; `detectable` is for a test at 1 - level.
 
     Returns:
       The `Difference`, values - baseline; p_holm is p, as this is one comparison.
@@ -182,13 +182,13 @@ def compare(pairs: Sequence[tuple[ArrayLike, ArrayLike]], level: float = LEVEL) 
 
     Args:
       pairs: (values, baseline) of each cell, as `paired` takes them; all the comparisons that are looked at.
-      level: of the intervals, which are not corrected.
+      level: confidence level of the intervals, which are not corrected.
 
     Returns:
       A `Difference` for each, with p_holm over all of them.
 
     Raises:
-      ValueError: as `paired`.
+      ValueError: if a pair cannot be compared (`paired`).
     """
     differences = [paired(values, baseline, level) for values, baseline in pairs]
     adjusted = holm([difference.p for difference in differences])
@@ -228,7 +228,7 @@ def significant(difference: Difference, level: float = LEVEL) -> bool:
 
     Args:
       difference: from `compare`, or from `paired` where it is the only one.
-      level: that it was made with.
+      level: confidence level that it was made with.
 
     Returns:
       Whether p_holm is below 1 - level; False where there is none.
@@ -247,13 +247,14 @@ def conclusion(
     """What can be concluded from a difference, and what cannot, in words.
 
     Args:
-      name: of the cell.
+      name: name of the cell.
       baseline: its name.
       difference: cell - baseline.
-      unit: of the values; "points": the values are fractions and are shown as percent points, with two decimals; any
-        other is printed behind the values as they are, with three significant digits.
-      higher_is_better: of the values; None: the sentence says higher and lower, not better and worse.
-      level: that the difference was made with.
+      unit: unit of the values; "points": the values are fractions and are shown as percent points, with two decimals;
+        any other is printed behind the values as they are, with three significant digits.
+      higher_is_better: whether higher values are better; None: the sentence says higher and lower, not better and
+        worse.
+      level: confidence level that the difference was made with.
 
     Returns:
       One or two sentences.

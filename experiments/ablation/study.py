@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     Attributes:
       name: its heading in tables.
       unit: "points" for fractions that are shown as percentages; else the unit, "" for none.
-      higher_is_better: None where neither is.
+      higher_is_better: whether higher values are better; None where neither is.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Series(NamedTuple):
 
     Attributes:
       xlabel, ylabel: names of the plot's axes.
-      points: x -> outcome's name.
+      points: place on the x axis -> outcome's name.
     """
 
     xlabel: str
@@ -92,7 +92,7 @@ class Study:
       shared: fields that all cells change.
       tune: field -> values, tried in each cell on seeds of their own; the one with the best mean validation accuracy is
         taken, and nothing else of the tried runs.
-      measures: beside test accuracy.
+      measures: what is measured beside test accuracy.
       compared: names of the outcomes that cells are compared with the baseline in.
       contrasts: further comparisons.
       series: what to draw as curves.

@@ -162,8 +162,9 @@ def test_feature_maps_are_what_the_layers_give(tmp_path, pages):
     x = (images / 255 - MEAN) / STD
     params = jax.tree.map(np.asarray, variables["params"])
     first = reference.convolution(x, params["conv1"]["kernel"], params["conv1"]["bias"])
-    norm = params["bn1"]["norm"]
-    first = np.maximum((first - 0.2) / math.sqrt(2 + 1e-5) * norm["scale"] + norm["bias"], 0)
+    norm, moments = params["bn1"]["norm"], variables["batch_stats"]["bn1"]["norm"]
+    first = reference.batch_norm(first, moments["mean"], moments["var"], norm["scale"], norm["bias"], 1e-5)
+    first = np.maximum(first, 0)
     pooled = reference.pool(first, max, (2, 2), (2, 2))
     second = np.tanh(reference.convolution(pooled, params["conv2"]["kernel"], params["conv2"]["bias"]))
     drawn = drawn_images(pages[0])
