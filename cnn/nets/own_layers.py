@@ -1,7 +1,7 @@
-"""Whether layers of the user's own do what they say: called without computing, on an input of the size that they get.
+"""Checks of user-defined layers: whether their output has the declared shape; nothing is computed for this.
 
-A layer from outside `cnn.layers` can fail in ways that the library's own cannot, and what follows it would be blamed:
-it does not take `train`, fails on its input, or gives another shape than it declares.
+A layer from outside `cnn.layers` may not take `train`, fail on its input, or return another shape than it declares.
+These checks name such a layer; without them the error would name a layer after it.
 """
 
 import inspect
@@ -16,18 +16,23 @@ from cnn.nets.network import Net
 from cnn.runtime import own_code
 from cnn.windows import GeometryError, shape_text
 
-QUESTIONS = ("output_shape", "window", "param_count", "macs")  # what a layer answers about itself, given a shape
+QUESTIONS = (
+    "output_shape",
+    "window",
+    "param_count",
+    "macs",
+)  # methods by which a layer describes itself for an input shape
 
 
 def check(net: Net, image_shape: Shape) -> None:
-    """Tries each layer of the user's own by itself, abstractly: no array is computed.
+    """Checks each user-defined layer by itself, with abstract arrays: nothing is computed.
 
     Args:
-      net: the net.
-      image_shape: (H, W, C) of one image.
+      net: the net whose layers are checked.
+      image_shape: (H, W, C) of one image, pixels.
 
     Raises:
-      ValueError: if the net has no layers, or one of the user's own fails or gives another shape than it declares;
+      ValueError: if the net has no layers, or a user-defined layer fails or returns another shape than it declares;
         names the layer and its class.
       GeometryError: if a layer cannot take its input.
     """
@@ -43,7 +48,7 @@ def check(net: Net, image_shape: Shape) -> None:
         try:
             declared = layer.output_shape(shape)
         except GeometryError:
-            geometry.table(net, image_shape)  # raises it with the sizes that would do
+            geometry.table(net, image_shape)  # raises the same error with the sizes that fit
             raise
         if not _is_ours(layer):
             for train in (False, True):
@@ -60,7 +65,7 @@ def _who(layer: Layer) -> str:
 
 
 def _file(layer: Layer) -> str:
-    """The file that a layer's class is written in; "" where there is none."""
+    """Path of the file that defines a layer's class; "" if there is none."""
     try:
         return inspect.getfile(type(layer))
     except (TypeError, OSError):
@@ -68,12 +73,12 @@ def _file(layer: Layer) -> str:
 
 
 def _check_answers(layer: Layer, shape: Shape) -> None:
-    """Raises where a layer cannot say what it does to a shape."""
+    """Raises `ValueError` if a method by which a layer describes itself fails."""
     for question in QUESTIONS if len(shape) == 3 else ("output_shape", "param_count", "macs"):
         try:
             answer = getattr(layer, question)(shape)
         except GeometryError:
-            return  # a size that does not fit: `geometry.table` says which would
+            return  # the size does not fit; `geometry.table` reports it with sizes that do
         except Exception as error:
             text = own_code.describe(error, _file(layer))
             raise ValueError(f"{_who(layer)}: {question}({shape}) fails: {text}") from error
@@ -90,7 +95,7 @@ def _is_shape(answer: Any) -> bool:
 
 
 def _check_call(layer: Layer, shape: Shape, declared: Shape, train: bool) -> None:
-    """Raises where a layer cannot be called as a net calls it, or gives another shape than it declares."""
+    """Raises `ValueError` if a layer cannot be called as in a net, or returns another shape than it declares."""
     if not callable(layer):
         raise ValueError(f"{_who(layer)}: has no method __call__(self, x, *, train)")
     takes = inspect.signature(type(layer).__call__).parameters

@@ -136,7 +136,7 @@ def evaluate_scenes(
 
 
 def check(net: Net, image_shape: tuple[int, int, int], count: int, size: int) -> None:
-    """Checks that scenes can be made of images, and that a net can be run over them; before the net is trained.
+    """Checks, before a net is trained, that scenes can be made and that the net can be run densely over them.
 
     Args:
       net: the classifier.
@@ -145,8 +145,8 @@ def check(net: Net, image_shape: tuple[int, int, int], count: int, size: int) ->
       size: height and width of a scene, pixels (`eval.scene_size`).
 
     Raises:
-      ValueError: if the scenes are too small, or do not fit in memory; says which size or number would do.
-      GeometryError: if the net cannot slide over them; eval.scenes=0 makes none.
+      ValueError: if the scenes are too small, or do not fit in memory; names a size or number that fits.
+      GeometryError: if a layer of the net cannot slide; with eval.scenes=0 no scenes are made.
     """
     smallest = scenes_lib.smallest_size(image_shape[:2])
     if size < smallest:
