@@ -47,6 +47,7 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
     """
     ranges.check(config)
+    config_lib.check_workdir(workdir)
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY

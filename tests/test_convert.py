@@ -44,8 +44,17 @@ NETS = [
 ]
 
 
-@pytest.mark.parametrize("order", FLATTEN_ORDERS)
-@pytest.mark.parametrize("name, options, shape", NETS)
+QUICK = (("qa_net", "chw"), ("lenet5", "hwc"), ("lenet5", "chw"), ("layer_pattern", "hwc"))
+
+
+@pytest.mark.parametrize(
+    "name, options, shape, order",
+    [
+        pytest.param(*case, order, marks=[pytest.mark.slow] * ((case[0], order) not in QUICK))
+        for case in NETS
+        for order in FLATTEN_ORDERS
+    ],
+)
 def test_converted_net_gives_the_logits(name, options, shape, order):
     net = nets.create(name, 7, flatten_order=order, **options)
     variables = randomised(net, shape)

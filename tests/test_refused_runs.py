@@ -1,5 +1,8 @@
 """What is refused before a run writes anything: the same directory is free for the corrected run."""
 
+import functools
+import operator
+
 import numpy as np
 import pytest
 
@@ -20,7 +23,7 @@ def config_with(**changes):
     for field, value in changes.items():
         *path, last = field.split("__")
         with config.ignore_type():
-            (config[path[0]] if path else config)[last] = value
+            functools.reduce(operator.getitem, path, config)[last] = value
     if "net__name" in changes:
         config.net.options = type(config.net.options)()
     return config
@@ -35,8 +38,9 @@ def config_with(**changes):
         (dict(train__milestones=("(0.5",)), r"train.milestones \(=\('\(0.5',\)\) must be fractions of the run"),
         (dict(train__epochs=1.0), r"give train.epochs \(=1.0\) or train.steps \(=2\): one of them"),
         (dict(train__epochs=1e12, train__steps=None), r"train.epochs \(=1000000000000.0\) are 1.8e\+13 steps; there"),
-        (dict(train__frozen=("conv9",)), r"train.frozen \(=\('conv9',\)\) names conv9"),
+        (dict(train__frozen=("conv9",)), r"train.frozen \(=\('conv9',\)\) names 'conv9'"),
         (dict(train__batch_size=10**7), r"train.batch_size \(=10000000\).* GiB as float32.*; [\d,]+ fit"),
+        (dict(train__steps_per_dispatch=10**9), r"train.steps_per_dispatch \(=1000000000\): the int32 indices .* GiB"),
         (dict(augment__scale=(1.0,)), r"augment.scale \(=\(1.0,\)\) must be two numbers \(low, high\)"),
         (dict(augment__pad=17), r"augment.pad \(=17\) must be at most 16 pixels"),
         (dict(augment__pad=16, augment__pad_mode="reflect"), r"augment: pad_and_crop: reflecting 16 pixels"),
@@ -49,6 +53,12 @@ def config_with(**changes):
         (dict(data__validation_fraction=1.0), r"data.validation_fraction \(=1.0\)"),
         (dict(data__train_examples=10**6), r"data.train_examples \(=1000000\)"),
         (dict(net__num_classes=3), r"net.num_classes \(=3\) is below the 10 classes"),
+        (
+            dict(net__options__dropout="nan"),
+            r"^dropout1 \(dropout\): a value is of the wrong kind, rate='nan': TypeError: ",
+        ),
+        (dict(net__options__depth=3), "net 'layer_pattern' has no option depth"),
+        (dict(net__options__blocks="2"), r"net 'layer_pattern' cannot be built with .*'blocks': '2'.*: TypeError: "),
         (dict(net__name=f"{ODD}:empty"), r"^net 'odd_nets.py:empty': it has no layers"),
         (
             dict(net__name=f"{ODD}:few_outputs"),
@@ -93,6 +103,13 @@ def test_what_is_refused_leaves_the_directory_as_it_was(changes, message, tmp_pa
         train_and_evaluate(config_with(**changes), str(workdir))
     assert "\n" not in str(error.value)
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_directory_that_cannot_be_made(place, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^--workdir=.*: .*/file is no folder; name a folder"):
+        train_and_evaluate(config_with(), str(tmp_path / place))
 
 
 def test_a_net_with_more_outputs_than_classes_trains(tmp_path):

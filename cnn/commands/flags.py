@@ -114,7 +114,7 @@ def define_config(default: str | None, meaning: str) -> ConfigFlag:
 
     Args:
       default: name of the config that is taken where the command line names none; None: the defaults alone.
-      meaning: for --help.
+      meaning: the text that --help shows.
 
     Returns:
       What the command line says, once it is parsed.
@@ -127,7 +127,7 @@ def define_workdir(meaning: str) -> flags.FlagHolder:
     """Defines --workdir.
 
     Args:
-      meaning: for --help: whose directory, and where it is by default.
+      meaning: the text that --help shows: whose directory it is, and where by default.
 
     Returns:
       The flag.
@@ -150,7 +150,7 @@ def define_cpu_devices(default: int, meaning: str) -> flags.FlagHolder:
 
     Args:
       default: number of devices.
-      meaning: for --help.
+      meaning: the text that --help shows.
 
     Returns:
       The flag.

@@ -26,8 +26,8 @@ def start(main: Callable[[], None], example: str, stopped: Callable[[], str] | N
     """Runs a command; called by its module where that is the program.
 
     Args:
-      main: what the command does, once its flags are parsed. It raises `absl.app.UsageError` for flags that do not go
-        together, and one of `MENDABLE` for what the user can mend.
+      main: the function that does the command's work, once its flags are parsed. It raises `absl.app.UsageError` for
+        flags that do not go together, and one of `MENDABLE` for what the user can mend.
       example: a flag of the command, to show an argument's form: "--workdir=DIR".
       stopped: the line that is printed after Ctrl-C; None: that the same command starts again.
     """
@@ -59,7 +59,7 @@ def usage_error(message: str) -> NoReturn:
     """Ends the program with one line on what is wrong with its flags, and where help is.
 
     Args:
-      message: what is wrong.
+      message: the sentence that says what is wrong.
     """
     print(f"error: {message}\n{_name()} --help shows all flags", file=sys.stderr)
     sys.exit(2)

@@ -50,9 +50,9 @@ def to_splits(
         every run.
       validation: (images, labels) of the same kinds; None: `validation_fraction` of each class is held out of train.
       class_names: one for each class, all different; None: the labels' numbers, which are below `MOST_UNNAMED` then.
-      validation_fraction: in [0, 1).
+      validation_fraction: fraction of train that is held out where validation is None, in [0, 1).
       image_size: pixels; images are resized (shortest side) and centre-cropped to a square. None: as they are.
-      name: what messages call the data set.
+      name: name of the data set in messages.
 
     Returns:
       Three splits.
@@ -60,6 +60,8 @@ def to_splits(
     Raises:
       DataError: an array of another shape, dtype or range; names it, and says what it should be.
     """
+    if train is None:
+        raise DataError(f"{name}: train must be a pair (images, labels), is None")
     given = {"train": train, "validation": validation, "test": test}
     names = None if class_names is None else _names(class_names, name)
     splits = {split: _split(pair, names, split, name) for split, pair in given.items() if pair is not None}
@@ -90,7 +92,7 @@ def read_npz(path: str, validation_fraction: float, image_size: int | None) -> S
       path: path of the .npz file: arrays train_images, train_labels and, if there are such splits, validation_images,
         validation_labels, test_images, test_labels; or images and labels alone; and class_names, if any. Keras's names
         (x_train, y_train, x_test, y_test) are known too. Arrays as for `to_splits`; pickled objects are refused.
-      validation_fraction: in [0, 1); held out of train where the file has no validation.
+      validation_fraction: fraction of train that is held out where the file has no validation, in [0, 1).
       image_size: pixels; images are resized (shortest side) and centre-cropped to a square. None: as they are.
 
     Returns:
@@ -151,7 +153,7 @@ def arguments_of(value: Any, name: str) -> dict[str, Any]:
         class_names; or a tuple of arrays and class names: (images, labels, names), (train images, train labels, test
         images, test labels, names) or with pairs, (train, test, names) or (train, validation, test, names). Names may
         be left out.
-      name: what messages call the data set.
+      name: name of the data set in messages.
 
     Returns:
       {"train": (images, labels), ...}.
@@ -188,7 +190,9 @@ def _by_split(arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
     known = {key for pair in NAMES.values() for key in pair} | {"class_names"}
     halves = [pair for pair in NAMES.values() if (pair[0] in renamed) != (pair[1] in renamed)]
     if set(renamed) - known or "train_images" not in renamed or halves:
-        raise DataError(f"{name} has the arrays {', '.join(sorted(arrays)) or 'none'}; it must have {ACCEPTED}")
+        raise DataError(
+            f"{name} has the arrays {', '.join(sorted(map(str, arrays))) or 'none'}; it must have {ACCEPTED}"
+        )
     found: dict[str, Any] = {
         split: (renamed[images], renamed[labels]) for split, (images, labels) in NAMES.items() if images in renamed
     }

@@ -20,7 +20,7 @@ def pad_and_crop(key: jax.Array, images: jax.Array, padding: int, mode: str = "z
       key: a jax random key.
       images: float32 [N, H, W, C].
       padding: pixels added to each side; offsets are uniform over the 2 * padding + 1 places along an axis.
-      mode: what fills the border: "zero", "reflect" (without repeating the edge pixel) or "edge" (repeat).
+      mode: filling of the border: "zero", "reflect" (without repeating the edge pixel) or "edge" (repeat).
 
     Returns:
       float32 [N, H, W, C].

@@ -82,7 +82,7 @@ def load(
       validation_fraction: fraction of the training examples that is held out, in [0, 1); 0 leaves validation empty.
       image_size: pixels; images are resized (shortest side, antialiased) and centre-cropped to a square.
         None keeps a set's own size, and is 32 for digits and fake.
-      train_examples: how many training examples to keep once validation is held out, each class in proportion, the
+      train_examples: number of training examples to keep once validation is held out, each class in proportion, the
         same for every run, fewer among more; None keeps all. mean and std are those of the examples kept.
 
     Returns:
@@ -139,8 +139,8 @@ def from_arrays(
         every time.
       validation: (images, labels) of the same kinds; None: `validation_fraction` of each class is held out of train.
       class_names: one for each class, all different; None: the labels' numbers, which are below 30,000 then.
-      validation_fraction: in [0, 1); 0 leaves validation empty.
-      name: what results call the set.
+      validation_fraction: fraction of the training examples that is held out, in [0, 1); 0 leaves validation empty.
+      name: name of the set in results.
 
     Returns:
       The data set, with the mean and standard deviation of its training pixels.
@@ -206,8 +206,9 @@ def subset(dataset: Dataset, train_examples: int) -> Dataset:
     """A data set with fewer training examples, as `load` gives it with that many.
 
     Args:
-      dataset: with all its training examples.
-      train_examples: how many to keep: drawn class by class in proportion with a constant seed; fewer are among more.
+      dataset: the data set with all its training examples.
+      train_examples: number of examples to keep, drawn class by class in proportion with a constant seed; fewer
+        are among more.
 
     Returns:
       The data set, with the mean and std of what is left.

@@ -76,7 +76,7 @@ def draw(labels: np.ndarray, count: int) -> np.ndarray:
 
     Args:
       labels: int [N].
-      count: how many, in [0, N].
+      count: number of examples to choose, in [0, N].
 
     Returns:
       Sorted indices, int64 [count].

@@ -1,9 +1,17 @@
+<<<<<<< HEAD
 """Checks of user-defined layers: whether their output has the declared shape; nothing is computed for this.
 
 A layer from outside `cnn.layers` may not take `train`, fail on its input, or return another shape than it declares.
 These checks name such a layer; without them the error would name a layer after it.
+=======
+"""Whether the layers of a net can answer for themselves, and those of the user's own do what they say; nothing is run.
+
+A layer with a number of the wrong kind fails when it is asked for its shape. One from outside `cnn.layers` can do more:
+not take `train`, fail on its input, or give another shape than it declares; what follows it would be blamed.
+>>>>>>> faults
 """
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -25,26 +33,32 @@ QUESTIONS = (
 
 
 def check(net: Net, image_shape: Shape) -> None:
+<<<<<<< HEAD
     """Checks each user-defined layer by itself, with abstract arrays: nothing is computed.
+=======
+    """Asks each layer about itself, and calls those of the user's own abstractly: no array is computed.
+>>>>>>> faults
 
     Args:
       net: the net whose layers are checked.
       image_shape: (H, W, C) of one image, pixels.
 
     Raises:
+<<<<<<< HEAD
       ValueError: if the net has no layers, or a user-defined layer fails or returns another shape than it declares;
         names the layer and its class.
+=======
+      ValueError: if the net has no layers, a layer fails, or one of the user's own gives another shape than it
+        declares; names the layer and its class.
+>>>>>>> faults
       GeometryError: if a layer cannot take its input.
     """
     if not net.layers:
         raise ValueError("it has no layers; return nets.net(Conv(8, 3), Activation(), Flatten(), Dense(num_classes))")
-    if all(_is_ours(layer) for layer in net.layers):
-        return
     shape = tuple(image_shape)
     for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
         layer = layer.clone(name=name) if layer.name is None else layer
-        if not _is_ours(layer):
-            _check_answers(layer, shape)
+        _check_answers(layer, shape)
         try:
             declared = layer.output_shape(shape)
         except GeometryError:
@@ -64,6 +78,12 @@ def _who(layer: Layer) -> str:
     return f"layer {layer.label}, class {type(layer).__name__}"
 
 
+def _values(layer: Layer) -> str:
+    """The values that a layer was made with: "features='8', kernel=3"."""
+    own = [field.name for field in dataclasses.fields(layer) if field.name not in ("parent", "name")]
+    return ", ".join(f"{name}={value!r}" for name in own if not callable(value := getattr(layer, name)))
+
+
 def _file(layer: Layer) -> str:
     """Path of the file that defines a layer's class; "" if there is none."""
     try:
@@ -80,6 +100,9 @@ def _check_answers(layer: Layer, shape: Shape) -> None:
         except GeometryError:
             return  # the size does not fit; `geometry.table` reports it with sizes that do
         except Exception as error:
+            if _is_ours(layer):  # whose values are wrong, not its code
+                text = f"{layer.label}: a value is of the wrong kind, {_values(layer)}: {own_code.describe(error, '')}"
+                raise ValueError(text) from error
             text = own_code.describe(error, _file(layer))
             raise ValueError(f"{_who(layer)}: {question}({shape}) fails: {text}") from error
         if question == "output_shape" and not _is_shape(answer):

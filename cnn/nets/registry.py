@@ -47,7 +47,7 @@ def create(name: str, num_classes: int | None = None, **options: Any) -> Net:
 
     Raises:
       ValueError: if there is no such net (says which are near), it has no such option (says which it has), or a
-        function of the user's own fails or returns no `Net`.
+        function of the user's own fails or returns no `Net`; or an option is of the wrong kind.
     """
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"net {name!r}: num_classes (={num_classes}) must be at least 1")
@@ -71,7 +71,13 @@ def create(name: str, num_classes: int | None = None, **options: Any) -> Net:
     if unknown:
         takes = ", ".join(str(parameter) for parameter in known.values())
         raise ValueError(f"net {shown!r} has no option {', '.join(unknown)}; it takes {takes}")
-    return _own(build, name, options) if own else build(**options)
+    if own:
+        return _own(build, name, options)
+    try:
+        return build(**options)
+    except (TypeError, AttributeError) as error:  # such as a word for a number
+        text = f"{type(error).__name__}: {error}"
+        raise ValueError(f"net {name!r} cannot be built with the options {options}: {text}") from error
 
 
 def _own(build: Callable[..., Any], name: str, options: dict[str, Any]) -> Net:

@@ -34,7 +34,7 @@ class Checkpoints:
 
         Args:
           workdir: directory of the run.
-          keep: how many of the latest to keep.
+          keep: number of the latest checkpoints to keep.
 
         Raises:
           ValueError: if keep is below 1.
@@ -66,9 +66,9 @@ class Checkpoints:
         """Loads parts of a checkpoint.
 
         Args:
-          step: which.
-          **parts: for "variables" and "optimizer", as wanted: a tree of arrays or `jax.ShapeDtypeStruct`s of the
-            shapes, dtypes and shardings to load.
+          step: number of the step that was saved.
+          **parts: the parts wanted, "variables" and "optimizer", each a tree of arrays or `jax.ShapeDtypeStruct`s of
+            the shapes, dtypes and shardings to load.
 
         Returns:
           The parts by name.
@@ -134,8 +134,8 @@ class Run(NamedTuple):
       image_shape: (H, W, C) it was trained on: the window of a dense run.
       workdir: directory of the run.
       step: number of steps trained.
-      border_brightness: what the borders of nearly all training images have, from 0.5 % to 99.5 % of them, in units of
-        the full range; None for runs that did not save it.
+      border_brightness: lowest and highest brightness that the borders of nearly all training images have (from 0.5 %
+        to 99.5 % of them), in units of the full range; None for runs that did not save it.
     """
 
     net: Net
@@ -160,7 +160,7 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -
       workdir: directory that `cnn.train.train_and_evaluate` wrote.
       net: function that builds the net, "FILE.py:FUNCTION"; None: as the run has it. The run's own copy of the file is
         in WORKDIR/code/net.
-      data: in the same way, the function that reads the data; it is not executed here.
+      data: function that reads the data, named in the same way; it is not executed here.
 
     Returns:
       The `Run`, at its latest checkpoint.

@@ -117,6 +117,24 @@ def as_saved(config: Config) -> dict[str, Any]:
     return tree
 
 
+def check_workdir(workdir: str) -> None:
+    """Checks that a run can be written to a directory, without making it.
+
+    Args:
+      workdir: directory of the run, which may be missing.
+
+    Raises:
+      ValueError: if it is a file, lies in one, or cannot be written to.
+    """
+    there = os.path.abspath(workdir)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise ValueError(f"--workdir={workdir}: {there} is no folder; name a folder for the run")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--workdir={workdir}: {there} cannot be written to; name another folder for the run")
+
+
 def save(config: Config, workdir: str) -> None:
     """Writes config.json, unless the directory holds another run; and copies of the user's code that it names.
 

@@ -9,9 +9,9 @@ class Field(NamedTuple):
     """One field of a config.
 
     Attributes:
-      name: with its group, "train.epochs".
+      name: its full name with its group, "train.epochs".
       default: its value; a type (int or float) for a field that is absent unless a config sets it.
-      meaning: what it is for, with its unit; shown by `main.py --help`.
+      meaning: a sentence on what it is for, with its unit; shown by `main.py --help`.
     """
 
     name: str

@@ -86,7 +86,7 @@ def write_json(path: str, value: Any) -> None:
 
     Args:
       path: path of the file.
-      value: what JSON can hold.
+      value: a value that JSON can hold.
     """
     with open(path + ".part", "w") as file:
         json.dump(value, file, indent=2)

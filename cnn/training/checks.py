@@ -69,7 +69,7 @@ def check_step(
     Args:
       config: config of the run.
       net: the classifier.
-      optimizer: from `cnn.training.optimizer.make_optimizer`.
+      optimizer: the optimiser, as `cnn.training.optimizer.make_optimizer` makes it.
       image_shape: (H, W, C) of one image.
 
     Raises:
@@ -82,6 +82,12 @@ def check_step(
                 f"{field} (={count}): so many images of {shape_text(image_shape)} take {count * one / 2**30:,.1f} GiB "
                 f"as float32, above the limit of {MAX_BYTES / 2**30:g} GiB; {max(1, MAX_BYTES // one):,} fit"
             )
+    indices = config.train.steps_per_dispatch * config.train.batch_size * 4
+    if indices > MAX_BYTES:
+        raise ValueError(
+            f"train.steps_per_dispatch (={config.train.steps_per_dispatch}): the int32 indices of so many steps' "
+            f"examples take {indices / 2**30:,.1f} GiB, above the limit of {MAX_BYTES / 2**30:g} GiB; take fewer"
+        )
     if config.augment.pad > min(image_shape[:2]):
         raise ValueError(
             f"augment.pad (={config.augment.pad}) must be at most {min(image_shape[:2])} pixels, the smaller side of "

@@ -26,7 +26,7 @@ class Metrics(NamedTuple):
         little.
       loss: mean cross-entropy, nats; NaN if a score is.
       confusion: int64 [K, K]; row: label, column: prediction. An example with a NaN score has none and is not in it.
-      class_examples: how many examples each class has, int64 [K].
+      class_examples: number of examples of each class, int64 [K].
     """
 
     examples: int
@@ -121,7 +121,7 @@ def evaluate(
       batch_size: examples in one call to the devices; changes speed and memory; in nets with wide convolutions also how
         results are rounded (see `cnn.ops.winograd`).
       dtype: data type of the net's activations; scores and sums are float32 and wider.
-      devices: where to run; None: all local devices.
+      devices: the devices to run on; None: all local devices.
 
     Returns:
       The split's `Metrics`.
@@ -168,9 +168,9 @@ def score_split(
       net: the classifier.
       variables: its variables.
       config: config of the run; eval.batch_size and train.dtype are read.
-      dataset: with the constants that images are normalised by.
+      dataset: the data set, which also holds the constants that images are normalised by.
       split: "train", "validation" or "test".
-      devices: where; None: all local devices.
+      devices: the devices to run on; None: all local devices.
 
     Returns:
       The split's `Metrics`.
@@ -186,7 +186,7 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
     """Scores a trained run's validation and test split.
 
     Args:
-      run: from `cnn.runs.checkpoint.load_run`.
+      run: a trained net, as `cnn.runs.checkpoint.load_run` gives it.
 
     Returns:
       {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5; without an empty split.

@@ -29,7 +29,7 @@ class Task(NamedTuple):
       macs: multiply-adds of the net for one example.
       total: length of training, steps.
       schedule: learning rate by step.
-      optimizer: from `cnn.training.optimizer.make_optimizer`.
+      optimizer: the optimiser, as `cnn.training.optimizer.make_optimizer` makes it.
     """
 
     config: Config
@@ -67,7 +67,7 @@ def make_task(config: Config, dataset: Dataset) -> Task:
     """Makes the net, its schedule and its optimiser, and checks without computing that they can be trained.
 
     Args:
-      config: see `cnn.runs.defaults` for its fields.
+      config: the config of the run; `cnn.runs.defaults` has its fields.
       dataset: all of `config.data`, loaded.
 
     Returns:
@@ -90,7 +90,7 @@ class Program(NamedTuple):
     """How steps are computed: one seed split over all devices, or several seeds spread over them.
 
     Attributes:
-      seeds: what each net's order of examples, augmentation and dropout are drawn from.
+      seeds: the seed of each net, which its order of examples, augmentation and dropout are drawn from.
       advance: (state of all seeds, for each seed int32 indices [S, B]) -> (state, for each seed a `StepResult` of NumPy
         arrays [S]); waits until the steps are done.
       variables: (state of all seeds, number of a seed) -> that seed's variables.
@@ -143,14 +143,14 @@ def train(
     """Runs the steps that are left.
 
     Args:
-      task: what is trained.
-      program: how steps are computed.
+      task: the net, the data and the config that it is trained by.
+      program: the compiled steps.
       state: the state of all seeds, at step `first`; its arrays are reused (donated).
-      pauses: where the loop pauses.
-      logs: one for each seed.
+      pauses: the steps at which the loop pauses.
+      logs: one `Log` for each seed.
       first: number of steps done already.
       save: called with the step and the state where checkpoints are due.
-      devices: for validation; None: all local devices.
+      devices: the devices that compute the validation; None: all local devices.
 
     Returns:
       The state after the last step.

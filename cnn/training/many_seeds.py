@@ -69,8 +69,8 @@ def share(devices: Devices, seeds: int, each: int | None = None) -> tuple[int, i
     in each kernel. No more devices are used than keep busy: six seeds on four CPU devices are two turns of three.
 
     Args:
-      devices: where.
-      seeds: how many there are to train.
+      devices: the devices to train on.
+      seeds: number of seeds to train.
       each: seeds on each device at a time; None: by the devices.
 
     Returns:
@@ -88,10 +88,10 @@ def train_seeds(
     """Trains one net for each seed, as `cnn.train` would train each; nothing is written.
 
     Args:
-      config: see `configs/default.py`; its seed is not used.
+      config: the config of the run (`cnn.runs.defaults` has its fields); its seed is not used.
       dataset: all of `config.data`, loaded.
       seeds: different ones, at least one.
-      devices: over which seeds are spread, whole; None: all local devices.
+      devices: the devices that the seeds are spread over, each seed whole; None: all local devices.
       each: seeds trained on each device at a time; None: see `share`.
 
     Returns:
@@ -203,9 +203,9 @@ def step_of_seeds(step: steps.Step, devices: Devices, options: Options) -> Any:
     """One step of several seeds.
 
     Args:
-      step: from `cnn.training.steps.make_step`.
-      devices: over which seeds are spread; each has as many.
-      options: for the compiler, from `Devices.compiler_options`.
+      step: one step of training, as `cnn.training.steps.make_step` makes it.
+      devices: the devices that the seeds are spread over, equally many on each.
+      options: options for the compiler, as `Devices.compiler_options` gives them.
 
     Returns:
       Compiled: (states with a leading axis of seeds (donated), uint8 images, int32 labels, int32 indices [seeds, B])

@@ -42,8 +42,8 @@ def train(
     """Runs the steps that are left.
 
     Args:
-      task: what is trained.
-      devices: over which each batch is split.
+      task: the net, the data and the config that it is trained by.
+      devices: the devices that each batch is split over.
       state: the state to start from, as `latest_state` gives it.
       writer: writer of metrics.jsonl.
       checkpoints: the checkpoints of the run.

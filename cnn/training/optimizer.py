@@ -126,8 +126,8 @@ def _labels(params: Any, frozen: Sequence[str]) -> Any:
     unknown = sorted(set(frozen) - set(params))
     if unknown:
         raise ValueError(
-            f"train.frozen (={tuple(frozen)}) names {', '.join(unknown)}, which no layer with parameters is called; "
-            f"layers: {', '.join(params)}"
+            f"train.frozen (={tuple(frozen)}) names {', '.join(map(repr, unknown))}, which no layer with parameters is "
+            f"called; layers: {', '.join(params)}"
         )
     return {
         name: jax.tree.map(lambda _, label="frozen" if name in frozen else "free": label, own)

@@ -145,7 +145,7 @@ def polarity_warning(run: Run, predictions: Sequence[Prediction]) -> str | None:
 
     Args:
       run: the trained net; runs that were saved before data.json held the borders' brightness give no warning.
-      predictions: from `predict`.
+      predictions: predictions, as `predict` gives them.
 
     Returns:
       One line; None if nothing is to be said.
@@ -185,9 +185,10 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
     """Writes predictions to a file.
 
     Args:
-      path: ends in .csv: a row for each picture: path, class, probability, then class_2, probability_2 and so on; or in
-        .json: a list of {"path", "classes": [{"class", "probability"}]}, best class first.
-      predictions: from `predict`.
+      path: path of the file. One that ends in .csv gets a row for each picture: path, class, probability, then class_2,
+        probability_2 and so on; one that ends in .json a list of {"path", "classes": [{"class", "probability"}]}, best
+        class first.
+      predictions: predictions, as `predict` gives them.
       top: classes for each picture.
 
     Raises:
@@ -214,7 +215,7 @@ def check_output(path: str) -> None:
     """Raises for a file of predictions that would be neither a table nor JSON, or that cannot be written.
 
     Args:
-      path: where predictions are to be written.
+      path: path of the file that predictions are to be written to.
 
     Raises:
       ValueError: if it ends in neither .csv nor .json, is a folder, or its folder is missing or cannot be written to.

@@ -95,9 +95,9 @@ def init_state(net: Net, optimizer: optax.GradientTransformation, image_shape: t
 
     Args:
       net: the classifier.
-      optimizer: from `cnn.training.optimizer.make_optimizer`.
+      optimizer: the optimiser, as `cnn.training.optimizer.make_optimizer` makes it.
       image_shape: (H, W, C).
-      seed: config.seed.
+      seed: the seed of the run.
 
     Returns:
       The state, with float32 parameters.
@@ -150,7 +150,7 @@ def make_step(
 
     Args:
       net: the classifier.
-      optimizer: from `cnn.training.optimizer.make_optimizer`.
+      optimizer: the optimiser, as `cnn.training.optimizer.make_optimizer` makes it.
       config: config of the run; its augment and train parts are read.
       mean, std: mean and standard deviation of each channel, in units of the full range.
 
@@ -208,11 +208,11 @@ def make_run_steps(
     (https://github.com/jax-ml/jax/issues/12868), and a call costs little.
 
     Args:
-      step: from `make_step`.
-      devices: over which batches are split.
+      step: one step of training, as `make_step` makes it.
+      devices: the devices that batches are split over.
       length: the most steps of one call.
       looped: whether the steps of a call are one loop on the device; None: by the devices.
-      options: for the compiler, from `Devices.compiler_options`.
+      options: options for the compiler, as `Devices.compiler_options` gives them.
 
     Returns:
       (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, `StepResult` of NumPy arrays [S]),
@@ -279,7 +279,7 @@ def stacked(results: Sequence[StepResult]) -> StepResult:
     """Results of steps as arrays of NumPy; waits for all of them.
 
     Args:
-      results: one for each step, still on the devices.
+      results: one `StepResult` for each step, still on the devices.
 
     Returns:
       A `StepResult` whose arrays have a leading axis of steps.

@@ -179,6 +179,7 @@ def grey(count=6, height=4, channels=1, labels=None):
         (dict(class_names=["a", "b", "a"]), r"class_names has 'a' more than once"),
         (dict(class_names=[]), r"a label of train is 2, but there are 0 class names"),
         (dict(train=grey(labels=np.arange(6))), r"has no test split, and none can be held out: no class has enough"),
+        (dict(train=None), r"train must be a pair \(images, labels\), is None"),
         (dict(train=np.zeros((6, 4, 4), np.uint8)), r"train must be a pair \(images, labels\), is ndarray"),
         (dict(class_names=["a", "b"]), r"a label of train is 2, but there are 2 class names"),
         (dict(test=(np.zeros((6, 5, 5, 2), np.uint8), np.zeros(6, int))), r"images of test are 5x5x2, .* 6x8x2"),

@@ -104,7 +104,7 @@ def test_every_example_counts_once_whatever_the_batch():
     images = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 1), np.uint8)
     split = Split(images, np.random.default_rng(1).integers(0, 4, 23).astype(np.int32))
     variables = jax.jit(lambda k: net.init(k, jnp.zeros((1, 8, 8, 1)), train=False))(jax.random.key(0))
-    results = [evaluate(net, variables, split, [0.5], [0.25], batch_size=size) for size in (1, 3, 4, 23, 50)]
+    results = [evaluate(net, variables, split, [0.5], [0.25], batch_size=size) for size in (1, 4, 23, 50)]
     for result in results:
         assert result.examples == 23 == result.confusion.sum()
         assert result.accuracy == results[0].accuracy
@@ -112,7 +112,8 @@ def test_every_example_counts_once_whatever_the_batch():
         # Per-example losses may differ in the last bit between batch sizes (another blocking of the same product).
         np.testing.assert_allclose(result.loss, results[0].loss, rtol=1e-6)
     # In NumPy, from the logits.
-    logits: np.ndarray = np.asarray(net.apply(variables, (images / 255.0 - 0.5).astype(np.float32) / 0.25, train=False))
+    apply = jax.jit(lambda variables, x: net.apply(variables, x, train=False))
+    logits = np.asarray(apply(variables, (images / 255.0 - 0.5).astype(np.float32) / 0.25))
     assert results[0].accuracy == (logits.argmax(1) == split.labels).mean()
 
 

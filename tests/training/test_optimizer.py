@@ -224,7 +224,7 @@ def test_a_checkpoint_holds_the_state_of_frozen_layers(tmp_path):
 
 def test_bad_freezing():
     optimizer = optimizer_lib.make_optimizer(train_config(frozen=("fc1", "fc9")), optax.constant_schedule(0.1))
-    with pytest.raises(ValueError, match=r"train.frozen \(=\('fc1', 'fc9'\)\) names fc9, .*; layers: fc1$"):
+    with pytest.raises(ValueError, match=r"train.frozen \(=\('fc1', 'fc9'\)\) names 'fc9', .*; layers: fc1$"):
         optimizer.init(PARAMS)
     with pytest.raises(ValueError, match=r"train.frozen_until \(=1.5\) must be a fraction of the run, from 0 to 1"):
         optimizer_lib.make_optimizer(train_config(frozen_until=1.5), optax.constant_schedule(0.1))
