@@ -1,14 +1,8 @@
-<<<<<<< HEAD
-"""Checks of user-defined layers: whether their output has the declared shape; nothing is computed for this.
+"""Checks of a net's layers before anything is computed: their fields, and the shapes that user-defined ones return.
 
-A layer from outside `cnn.layers` may not take `train`, fail on its input, or return another shape than it declares.
-These checks name such a layer; without them the error would name a layer after it.
-=======
-"""Whether the layers of a net can answer for themselves, and those of the user's own do what they say; nothing is run.
-
-A layer with a number of the wrong kind fails when it is asked for its shape. One from outside `cnn.layers` can do more:
-not take `train`, fail on its input, or give another shape than it declares; what follows it would be blamed.
->>>>>>> faults
+A layer with a number of the wrong kind fails when it is asked for its shape. A layer from outside `cnn.layers` may also
+not take `train`, fail on its input, or return another shape than it declares. These checks name such a layer; without
+them the error would name a layer after it.
 """
 
 import dataclasses
@@ -33,24 +27,15 @@ QUESTIONS = (
 
 
 def check(net: Net, image_shape: Shape) -> None:
-<<<<<<< HEAD
-    """Checks each user-defined layer by itself, with abstract arrays: nothing is computed.
-=======
-    """Asks each layer about itself, and calls those of the user's own abstractly: no array is computed.
->>>>>>> faults
+    """Asks each layer for its shape, and calls user-defined ones with abstract arrays: nothing is computed.
 
     Args:
       net: the net whose layers are checked.
       image_shape: (H, W, C) of one image, pixels.
 
     Raises:
-<<<<<<< HEAD
-      ValueError: if the net has no layers, or a user-defined layer fails or returns another shape than it declares;
-        names the layer and its class.
-=======
-      ValueError: if the net has no layers, a layer fails, or one of the user's own gives another shape than it
+      ValueError: if the net has no layers, a layer fails, or a user-defined layer returns another shape than it
         declares; names the layer and its class.
->>>>>>> faults
       GeometryError: if a layer cannot take its input.
     """
     if not net.layers:
