@@ -18,12 +18,8 @@ from cnn.nets.network import Net
 from cnn.runtime import own_code
 from cnn.windows import GeometryError, shape_text
 
-QUESTIONS = (
-    "output_shape",
-    "window",
-    "param_count",
-    "macs",
-)  # methods by which a layer describes itself for an input shape
+# Methods by which a layer describes itself for an input shape.
+QUESTIONS = ("output_shape", "window", "param_count", "macs")
 
 
 def check(net: Net, image_shape: Shape) -> None:
