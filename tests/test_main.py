@@ -107,6 +107,12 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
         (("--config.train.milestones=(0.5,", "--workdir={}"), 2, "flag --config.train.milestones=(0.5,: "),
         (("--config.train.epochs=nan",), 1, "train.epochs (=nan) must be a number above 0"),
         (("--config.augment.scale=1.0",), 1, "augment.scale (=(1.0,)) must be two numbers (low, high), "),
+        (("--cpu_devices=100000",), 2, "flag --cpu_devices=100000: 100000 is not an integer in the range [0, 1024]"),
+        (
+            (f"--config={PROGRAMS}/bare_config.py",),
+            2,
+            "a config without net.name and 38 more fields; start from cnn.runs",
+        ),
         (("--mode=deploy",), 2, "train|evaluate|predict"),
         (("--workdr=x",), 2, "Unknown command line flag 'workdr'. Did you mean: workdir"),
         (("stray",), 2, "unknown argument 'stray'"),

@@ -9,6 +9,7 @@ from ml_collections import config_flags
 from cnn.runs import config as config_lib
 from cnn.runs import defaults
 
+MOST_CPU_DEVICES = 1024  # more than any machine has cores; JAX makes as many threads
 _FIELD = re.compile(r"-{1,2}(?:no)?config\.([^=]+)")
 
 
@@ -155,7 +156,7 @@ def define_cpu_devices(default: int, meaning: str) -> flags.FlagHolder:
     Returns:
       The flag.
     """
-    return flags.DEFINE_integer("cpu_devices", default, meaning, lower_bound=0)
+    return flags.DEFINE_integer("cpu_devices", default, meaning, lower_bound=0, upper_bound=MOST_CPU_DEVICES)
 
 
 def define_ops() -> flags.FlagHolder:

@@ -65,7 +65,7 @@ def read(path: str) -> Config:
       What `get_config()` returns.
 
     Raises:
-      ValueError: if the file fails, or has no such function; says in which line and why.
+      ValueError: if the file fails, has no such function (says in which line and why), or its config lacks fields.
     """
     known = folder()
     if known and os.path.dirname(known) not in sys.path:
@@ -79,7 +79,22 @@ def read(path: str) -> Config:
             f"--config={path}: get_config() returned {type(config).__name__}; start from "
             "cnn.runs.defaults.get_config() and change its fields"
         )
+    missing = [name for name, _, _ in defaults.FIELDS if not _has(config, name)]
+    if missing:
+        raise ValueError(
+            f"--config={path}: get_config() returned a config without {missing[0]} and {len(missing) - 1} more fields; "
+            "start from cnn.runs.defaults.get_config() and change its fields"
+        )
     return config
+
+
+def _has(config: Config, field: str) -> bool:
+    """Whether a config has a field of this full name."""
+    for name in field.split("."):
+        if not isinstance(config, ConfigDict) or name not in config:
+            return False
+        config = config[name]
+    return True
 
 
 def fields(config: Config) -> dict[str, Any]:
