@@ -199,7 +199,4 @@ def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
     )
     options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype}
     wrong = mistakes.find(task.net, variables, split, dataset.mean, dataset.std, **options)
-    if len(wrong.indices):
-        mistakes.mistakes_picture(path("mistakes"), wrong, split, dataset.class_names, title)
-    elif os.path.exists(path("mistakes")):  # of an earlier evaluation
-        os.remove(path("mistakes"))
+    mistakes.mistakes_picture(path("mistakes"), wrong, split, dataset.class_names, title)

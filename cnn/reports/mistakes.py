@@ -1,5 +1,6 @@
 """A net's mistakes: the test images that it classifies wrongly with the greatest confidence, and a picture of them."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -89,16 +90,18 @@ _probabilities = jit_net(_net_probabilities, (0, 1))
 def mistakes_picture(path: str, found: Mistakes, split: Split, class_names: Sequence[str], title: str = "") -> None:
     """Draws mistakes in a grid: the predicted class with its probability, and below it the true class.
 
+    Without any, a picture that an earlier evaluation left is removed.
+
     Args:
       path: path of the PNG to write.
-      found: the mistakes, at least one (`find`).
+      found: the mistakes (`find`).
       split: the split that they were found in.
       class_names: names of the classes.
       title: first part of the line above the picture, such as the net and the data.
-
-    Raises:
-      ValueError: if there are no mistakes to draw.
     """
+    if not len(found.indices):
+        pathlib.Path(path).unlink(missing_ok=True)
+        return
     which = "the" if len(found.indices) == found.wrong else f"the {len(found.indices)} most confident of"
     line = f"{which} {found.wrong:,} wrong of {found.examples:,} test images"
     run_pictures.samples_picture(

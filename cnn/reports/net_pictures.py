@@ -35,6 +35,7 @@ KERNELS = 96  # tiles that a picture of kernels shows at most
 CHANNELS = 12  # channels of a kernel that it shows, where they are not colours
 ROWS = 16  # kernels that it then shows
 CLASSES = 10  # classes with a bar
+BAR = 1.8  # height of the colour bar of kernels, inches, where there is room
 STEP = 1.1  # from tile to tile, in widths of a tile
 SHARED_SCALE = "the channels of a layer share one scale, from black to white, over all images"
 
@@ -102,18 +103,17 @@ def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None =
             axes.text(*at, label, ha=sides[0], va=sides[1], fontsize=7)
         axes.set(xlim=(0, right), ylim=(bottom, 0))
         axes.set_axis_off()
-        _kernels_bar(page, axes, colour=channels == 3)
+        _kernels_bar(page, axes, min(1.0, BAR / (inch * bottom)))
 
 
-def _kernels_bar(page: "Figure", axes: "Axes", colour: bool) -> None:
-    """The scale of the tiles: which grey stands for which weight, relative to the largest magnitude of its kernel."""
+def _kernels_bar(page: "Figure", axes: "Axes", part: float) -> None:
+    """The scale of the tiles, as high as a part of them: from minus to plus the largest weight of each kernel."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    each = "weight of each colour" if colour else "weight"
     scale = ScalarMappable(Normalize(-1, 1), "gray")
-    bar = page.colorbar(scale, ax=axes, fraction=0.05, pad=0.03, aspect=12, ticks=[-1, 0, 1])
-    bar.set_label(f"{each} / the kernel's\nlargest magnitude", fontsize=7)
+    bar = page.colorbar(scale, ax=axes, fraction=0.05, pad=0.03, aspect=12, shrink=part)
+    bar.set_ticks([-1, 0, 1], labels=["− largest", "0", "+ largest"])
     bar.ax.tick_params(labelsize=7)
 
 
@@ -121,7 +121,9 @@ def _kernels_title(kernel: np.ndarray, shown: int, across: int) -> str:
     height, width, channels, count = kernel.shape
     text = f"{count} kernels of {height}x{width}x{channels}, each by its own largest weight"
     first = [f"the first {shown} kernels"] * (shown < count)
-    if channels != 3:
+    if channels == 3:
+        text += "\nred, green and blue: the weights of the three channels"
+    else:
         first += [f"the first {across} of {channels} channels"] * (across < channels)
         text += "\na row is a kernel, a column a channel" if across > 1 else ""
     text += f"\ndrawn: {', '.join(first)}" if first else ""

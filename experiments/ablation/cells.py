@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn import data, geometry
-from cnn.reports import net_pictures
+from cnn.reports import figure, net_pictures
 from cnn.runs import logs
 from cnn.runs.config import Config
+from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
 from cnn.training import many_seeds
 from cnn.training.evaluate import score_split
@@ -95,7 +96,8 @@ def run_cell(job: Job) -> Done:
         records.append({**record, "diverged": lost, "curve": run.curve, **costs, **where})
     took = round(time.monotonic() - start, 2)
     records = [{**record, "cell_seconds": took} for record in [*tried, *records]]
-    return Done(_finite(records), _draw(job, found, dataset) if job.pictures else {})
+    title = f"{job.cell}: {figure.run_title(own_code.short(config.net.name), dataset.name)}, seed {job.seeds[0]}"
+    return Done(_finite(records), _draw(found, dataset, title) if job.pictures else {})
 
 
 # Once for each process, before it trains: the commit that is running, whatever is checked out when it ends.
@@ -141,7 +143,7 @@ def _measure(
     return values
 
 
-def _draw(job: Job, found: many_seeds.TrainedSeeds, dataset: data.Dataset) -> dict[str, bytes]:
+def _draw(found: many_seeds.TrainedSeeds, dataset: data.Dataset, title: str) -> dict[str, bytes]:
     """Kernels of the first layer and feature maps of the first test images, of the first seed."""
     variables = found.runs[0].variables
     drawn = {}
@@ -149,7 +151,7 @@ def _draw(job: Job, found: many_seeds.TrainedSeeds, dataset: data.Dataset) -> di
         kernels, features = os.path.join(folder, "kernels.png"), os.path.join(folder, "features.png")
         kernel = net_pictures.first_kernel(found.net, variables)
         if kernel is not None:
-            net_pictures.kernels_picture(kernels, kernel)
+            net_pictures.kernels_picture(kernels, kernel, title=title)
         shown = dataset.test.images[:PICTURED]
         net_pictures.feature_maps_picture(
             features,
@@ -160,6 +162,7 @@ def _draw(job: Job, found: many_seeds.TrainedSeeds, dataset: data.Dataset) -> di
             dataset.std,
             dataset.class_names,
             dataset.test.labels[:PICTURED],
+            title=title,
         )
         for path in (kernels, features):
             if os.path.exists(path):

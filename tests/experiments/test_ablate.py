@@ -18,7 +18,18 @@ from cnn.runs import logs
 from cnn.runtime.devices import Devices
 from cnn.training import many_seeds
 from cnn.training.evaluate import score_split
-from experiments.ablation import analysis, cells, executors, measures, plots, runner, store, study_report, study_words
+from experiments.ablation import (
+    analysis,
+    cells,
+    executors,
+    measures,
+    plots,
+    runner,
+    store,
+    study_report,
+    study_tables,
+    study_words,
+)
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST, Contrast
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
@@ -306,6 +317,21 @@ def test_the_report_in_words_and_numbers(finished):
     assert text.count("\n- ") >= 3 + 6
     for name in ("effects.png", "effects_other.png", "series_0.png"):
         assert f"({name})" in text and (finished / name).stat().st_size > 5000
+
+
+def test_the_accuracy_stands_behind_the_name_and_stays_there(finished):
+    study = small_study()
+    found = analysis.cells(study, lines(finished), 2)
+    compared = analysis.comparisons(study, found)
+    main = study_tables.main_table(study, found, compared)
+    assert (main.headers[:2], main.lead) == (["cell", TEST], 2)
+    assert [row[1].text for row in main.full_rows] == [f"{cell.summaries[TEST].mean:.2%}" for cell in found]
+    comparisons = study_tables.comparisons_table(study, compared)
+    assert (comparisons.headers[:3], comparisons.lead) == (["first", "second", "difference (95 % interval)"], 3)
+    assert comparisons.full_rows[0][2].text.startswith(f"{100 * compared[0].difference.mean:+.2f} (")
+    # Every number that needs a word has one, in Markdown as on the page.
+    text = (finished / "report.md").read_text()
+    assert all(f"- *{title}*: {meaning}\n" in text for title, meaning in (*main.meanings, *comparisons.meanings))
 
 
 def test_the_page_opens_in_a_browser_and_sorts(finished, browser):

@@ -46,6 +46,16 @@ def test_scores_that_are_not_finite_are_wrong_but_no_prediction():
     assert (len(found.indices), found.wrong) == (0, 2)
 
 
+def test_without_mistakes_the_picture_of_an_earlier_evaluation_goes(tmp_path):
+    variables, split = setting([1.0, 0.5], [1, 1])
+    found = mistakes.find(NET, variables, split, [0.5], [0.5], batch_size=2)
+    assert (len(found.indices), found.wrong) == (0, 0)
+    for _ in range(2):  # whether there is one or not
+        mistakes.mistakes_picture(str(tmp_path / "mistakes.png"), found, split, [])
+        assert not (tmp_path / "mistakes.png").exists()
+        (tmp_path / "mistakes.png").write_bytes(b"old")
+
+
 @pytest.mark.parametrize("channels", [1, 2, 7])
 def test_the_picture_says_what_was_taken_for_what(tmp_path, monkeypatch, channels):
     split = Split(np.full((9, 5, 5, channels), 200, np.uint8), np.zeros(9, np.int32))

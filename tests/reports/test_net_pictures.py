@@ -118,16 +118,20 @@ def test_kernels_picture_draws_the_tiles_and_their_names(tmp_path, pages):
     read(path)
     axes, bar = pages[0].axes
     assert [text.get_text() for text in axes.texts] == [f"k{i}" for i in range(10)]
-    assert bar.get_ylim() == (-1, 1) and bar.get_ylabel().startswith("weight of each colour")
+    assert bar.get_ylim() == (-1, 1)
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["− largest", "0", "+ largest"]
     assert np.array_equal([tile.get_array() for tile in axes.images], net_pictures._tiles(kernel)[:, 0])
     for text, tile in zip(axes.texts, axes.images, strict=True):  # each name above its kernel
         left, right, bottom, top = tile.get_extent()
         assert text.get_position()[0] == pytest.approx((left + right) / 2) and text.get_position()[1] < top < bottom
-    assert pages[0].get_suptitle() == "10 kernels of 5x5x3, each by its own largest weight"
+    assert pages[0].get_suptitle().splitlines() == [
+        "10 kernels of 5x5x3, each by its own largest weight",
+        "red, green and blue: the weights of the three channels",
+    ]
     net_pictures.kernels_picture(str(tmp_path / "channels.png"), KERNEL)
     read(tmp_path / "channels.png")
     axes, bar = pages[1].axes
-    assert bar.get_ylim() == (-1, 1) and bar.get_ylabel() == "weight / the kernel's\nlargest magnitude"
+    assert bar.get_ylim() == (-1, 1)
     assert np.array_equal([tile.get_array() for tile in axes.images], net_pictures._tiles(KERNEL).reshape(8, 3, 3, 3))
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
     corners = [(tile.get_extent()[0], tile.get_extent()[3]) for tile in axes.images]

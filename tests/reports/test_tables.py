@@ -70,6 +70,12 @@ def test_no_line_is_wider_than_the_terminal():
     assert "- Another remark that is\n  longer.\n" in document_text(DOCUMENT, 26)
 
 
+def test_cells_that_stand_out_are_bold_in_markdown_alone():
+    table = Table(["field", "value"], [["seed", Cell("3", strong=True)]])
+    assert "| seed  | **3** |" in document_markdown(Document("t", [table]))
+    assert table_text(table, 80).splitlines()[2] == "seed       3"
+
+
 def test_a_row_of_another_length_is_an_error():
     with pytest.raises(ValueError, match="row 1 has 1 cells, there are 2 columns"):
         table_text(Table(["a", "b"], [[1, 2], [3]], "what"), 80)
