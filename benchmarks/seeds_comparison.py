@@ -39,11 +39,11 @@ def ways(case: Case) -> dict[str, Callable[[], Any]]:
     seeds = max(2, everywhere.count)
     found = {
         IN_TURN_ALONE: _in_turn(training.ours(problem, STEPS, alone), seeds),
-        VMAP: _at_once(problem, alone, seeds),
+        VMAP: at_once(problem, alone, seeds),
     }
     if everywhere.count > 1:
         found[IN_TURN] = _in_turn(training.ours(problem, STEPS, everywhere), seeds)
-        found[SPREAD] = _at_once(problem, everywhere, seeds)
+        found[SPREAD] = at_once(problem, everywhere, seeds)
     return found
 
 
@@ -51,7 +51,17 @@ def _in_turn(run: training.Run, seeds: int) -> Callable[[], Any]:
     return lambda: [run(STEPS) for _ in range(seeds)]
 
 
-def _at_once(problem: training.Problem, devices: Devices, seeds: int) -> Callable[[], Any]:
+def at_once(problem: training.Problem, devices: Devices, seeds: int) -> Callable[[], Any]:
+    """Several seeds in one compiled step, spread over the devices.
+
+    Args:
+      problem: the net, its data and the order of its examples.
+      devices: the devices that the seeds are spread over.
+      seeds: number of seeds.
+
+    Returns:
+      A function that takes `STEPS` steps of all seeds and waits for them.
+    """
     channels = problem.images.shape[3]
     optimizer = training.optimizer_of(problem.config)
     constants = ([value] * channels for value in (training.MEAN, training.STD))

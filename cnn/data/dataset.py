@@ -164,7 +164,7 @@ def _dataset(name: str, parts: Splits) -> Dataset:
             f"data.name={name!r} has no test split, and none can be held out: no class has enough examples. Add some, "
             "or give a test split"
         )
-    mean, std = _channel_statistics(parts.train.images)
+    mean, std = channel_statistics(parts.train.images)
     return Dataset(name, *parts, mean, std)
 
 
@@ -223,12 +223,19 @@ def subset(dataset: Dataset, train_examples: int) -> Dataset:
             f"data.name={dataset.name!r} at this data.validation_fraction; ask for fewer, or None for all"
         )
     train = readers.take(train, readers.draw(train.labels, train_examples))
-    mean, std = _channel_statistics(train.images)
+    mean, std = channel_statistics(train.images)
     return dataclasses.replace(dataset, train=train, mean=mean, std=std)
 
 
-def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 [N, H, W, C] scaled to [0, 1], by exact histograms."""
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, by exact histograms.
+
+    Args:
+      images: uint8 [N, H, W, C].
+
+    Returns:
+      Two tuples of C numbers, for pixels scaled to [0, 1]; a channel of one value has a deviation of 1.
+    """
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
     for start in range(0, len(images), 1024):  # in blocks: bincount makes an int64 copy of what it counts
@@ -275,7 +282,17 @@ def normalise(
 
 
 @functools.lru_cache(maxsize=4)  # one dispatch spans few epochs, and the next starts in the last of them
-def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """The order of the training examples in one epoch; a pure function of its arguments.
+
+    Args:
+      seed: seed of the run.
+      epoch: number of the epoch, 0 for the first.
+      num_examples: number of training examples.
+
+    Returns:
+      int32 [num_examples], read-only, as it is kept for later calls.
+    """
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch))))
     order = generator.permutation(num_examples).astype(np.int32)
     order.setflags(write=False)  # it is shared by every later call
@@ -311,7 +328,7 @@ def batch_indices(seed: int, step: int, *, batch_size: int, num_examples: int, s
     start, count = step * batch_size, steps * batch_size
     first, skip = divmod(start, num_examples)
     epochs = -(-(skip + count) // num_examples)  # rounded up
-    stream = np.concatenate([_permutation(seed, first + e, num_examples) for e in range(epochs)])
+    stream = np.concatenate([permutation(seed, first + e, num_examples) for e in range(epochs)])
     return stream[skip : skip + count].reshape(steps, batch_size)
 
 

@@ -104,11 +104,11 @@ class _Opened(NamedTuple):
 
 
 def _open(name: str, directory: str) -> _Opened:
-    builder = _prepared_builder(name, directory)
+    builder = prepared_builder(name, directory)
     import tensorflow_datasets as tfds
 
     features, available = builder.info.features, builder.info.splits
-    image_key, label_key = _image_and_label(name, builder.info)
+    image_key, label_key = image_and_label(name, builder.info)
     # The images are decoded here: faster than by TFDS, and the same with and without OpenCV.
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     decoders = {key: tfds.decode.SkipDecoding() for key in images}
@@ -124,7 +124,19 @@ def _open(name: str, directory: str) -> _Opened:
     return _Opened(sources, tests, image_key, label_key, features[image_key].shape, class_names)
 
 
-def _prepared_builder(name: str, directory: str) -> Any:
+def prepared_builder(name: str, directory: str) -> Any:
+    """Opens a TFDS set that is prepared, or prepares it.
+
+    Args:
+      name: name of the set, with a config and version if wanted.
+      directory: folder of prepared sets; empty: that of TFDS_DATA_DIR, or TFDS's own.
+
+    Returns:
+      Its `tfds.core.DatasetBuilder`.
+
+    Raises:
+      DataError: if there is no such set, or it cannot be prepared.
+    """
     import tensorflow_datasets as tfds
 
     directory = directory or os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
@@ -173,8 +185,19 @@ def _prepare(name: str, directory: str) -> None:
         raise DataError(f"data.name={name!r} was not prepared: {command} ended with code {code}; see above for why")
 
 
-def _image_and_label(name: str, info: Any) -> tuple[str, str]:
-    """Keys of the image and the class label: the supervised pair, else those names, else the only ones."""
+def image_and_label(name: str, info: Any) -> tuple[str, str]:
+    """Finds the image and the class label: the supervised pair, else features of those names, else the only ones.
+
+    Args:
+      name: name of the set, for errors.
+      info: its `tfds.core.DatasetInfo`.
+
+    Returns:
+      The names of the image feature and of the label feature.
+
+    Raises:
+      DataError: if there is no such pair.
+    """
     import tensorflow_datasets as tfds
 
     # np_dtype, because .dtype would import TensorFlow.

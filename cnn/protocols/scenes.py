@@ -178,7 +178,7 @@ def _draw_stroke(
         y1, x1 = y0 + high[0] - low[0], x0 + high[1] - low[1]
         if y0 < box[2] and y1 > box[0] and x0 < box[3] and x1 > box[1]:
             continue
-        ink = _ink(points - low, radius, y1 - y0, x1 - x0)
+        ink = ink_of_pen(points - low, radius, y1 - y0, x1 - x0)
         layer = np.round(ink[:, :, None] * colour).astype(np.uint8)
         canvas[y0:y1, x0:x1] = np.maximum(canvas[y0:y1, x0:x1], layer)
         return True
@@ -198,8 +198,18 @@ def _curve(rng: np.random.RandomState, height: int) -> tuple[np.ndarray, float]:
     return 2 * t * (1 - t) * middle + t**2 * end, radius
 
 
-def _ink(points: np.ndarray, radius: float, height: int, width: int) -> np.ndarray:
-    """The fraction of each pixel that a pen covers, float64 [height, width]: discs with an edge one pixel wide."""
+def ink_of_pen(points: np.ndarray, radius: float, height: int, width: int) -> np.ndarray:
+    """The fraction of each pixel that a pen covers: discs with an edge one pixel wide.
+
+    Args:
+      points: float64 [n, 2], (y, x) of the discs' centres, pixels; the first pixel's centre is at 0.5.
+      radius: radius of each disc, pixels.
+      height: rows of the image.
+      width: columns of the image.
+
+    Returns:
+      float64 [height, width], in [0, 1].
+    """
     pixels = np.moveaxis(np.indices((height, width)), 0, -1) + 0.5  # centres
     distance = np.sqrt(((pixels[:, :, None] - points) ** 2).sum(axis=-1)).min(axis=-1)
     return np.clip(radius + 0.5 - distance, 0, 1)

@@ -79,7 +79,7 @@ def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None =
     height, width, channels, count = kernel.shape
     if names is not None and len(names) != count:
         raise ValueError(f"kernels_picture: {len(names)} names for {count} kernels")
-    tiles = _tiles(kernel)
+    tiles = kernel_tiles(kernel)
     shown, across = tiles.shape[:2]
     labels = [shortened(str(k + 1) if names is None else names[k]) for k in range(shown)]
     tall = height / width
@@ -92,7 +92,7 @@ def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None =
         places = [(k % columns * STEP, k // columns * (tall + 0.2 / inch)) for k in range(shown)]
     right, bottom = max(x for x, _ in places) + 1, max(y for _, y in places) + tall
     with figure(path, (max(inch * right, 4.2) + 1.2, max(inch * bottom, 1.1) + 0.6 + 0.2 * bool(title))) as page:
-        head(page, title, _kernels_title(kernel, shown, across))
+        head(page, title, kernels_title(kernel, shown, across))
         axes = page.subplots()
         for (x, y), tile in zip(places, tiles.reshape(-1, height, width, 3), strict=True):
             axes.imshow(tile, extent=(x, x + 1, y + tall, y), interpolation="nearest")
@@ -117,7 +117,17 @@ def _kernels_bar(page: "Figure", axes: "Axes", part: float) -> None:
     bar.ax.tick_params(labelsize=7)
 
 
-def _kernels_title(kernel: np.ndarray, shown: int, across: int) -> str:
+def kernels_title(kernel: np.ndarray, shown: int, across: int) -> str:
+    """What the picture of a kernel says above it: its shape, what is drawn of it, and what is broken.
+
+    Args:
+      kernel: float [kernel height, kernel width, C, K].
+      shown: number of kernels drawn.
+      across: number of channels drawn of each.
+
+    Returns:
+      Lines of text.
+    """
     height, width, channels, count = kernel.shape
     text = f"{count} kernels of {height}x{width}x{channels}, each by its own largest weight"
     first = [f"the first {shown} kernels"] * (shown < count)
@@ -131,8 +141,15 @@ def _kernels_title(kernel: np.ndarray, shown: int, across: int) -> str:
     return text + (f"\n{broken} hold weights that are not finite (orange)" if broken else "")
 
 
-def _tiles(kernel: np.ndarray) -> np.ndarray:
-    """The tiles of a kernel [kh, kw, C, K] that are drawn: RGB in 0 to 1, [kernels, 1 or channels, kh, kw, 3]."""
+def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
+    """The tiles of a kernel that are drawn; weights that are not finite are orange.
+
+    Args:
+      kernel: float [kernel height, kernel width, C, K].
+
+    Returns:
+      RGB in [0, 1], [kernels, 1 or channels, kernel height, kernel width, 3].
+    """
     height, width, channels, count = kernel.shape
     finite = np.where(np.isfinite(kernel), kernel, 0)
     largest = np.abs(finite).max(axis=(0, 1, 2))

@@ -65,8 +65,16 @@ def _processor() -> str:
 
 
 @functools.cache
-def _is_known(option: str, value: str | int) -> bool:
-    """Whether the installed XLA accepts an option; experimental ones may be gone in a later version."""
+def is_known(option: str, value: str | int) -> bool:
+    """Whether the installed XLA accepts an option; experimental ones may be gone in a later version.
+
+    Args:
+      option: name of an XLA flag.
+      value: its value.
+
+    Returns:
+      Whether a program compiles with it.
+    """
     try:
         jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -96,7 +104,7 @@ def options_for(platform: str, devices: int, multiply_adds: int) -> Options:
         return {}
     own_products = multiply_adds >= LARGE_NET or devices == 1
     wanted = {**_WIDE_VECTORS, **(_YNNPACK_FOR_SUMS_ALONE if own_products else {})}
-    return {option: value for option, value in wanted.items() if _is_known(option, value)}
+    return {option: value for option, value in wanted.items() if is_known(option, value)}
 
 
 def _platform() -> str:
@@ -167,6 +175,6 @@ def jit_once(function: Callable[..., Any], static_argnums: int | tuple[int, ...]
 
     def options() -> Options:
         on_cpu = _platform() == "cpu"
-        return {name: value for name, value in _FEW_OPTIMISATIONS.items() if on_cpu and _is_known(name, value)}
+        return {name: value for name, value in _FEW_OPTIMISATIONS.items() if on_cpu and is_known(name, value)}
 
     return Compiled(function, options, static_argnums)

@@ -75,7 +75,7 @@ def run_cell(job: Job) -> Done:
     devices = Devices()
     chosen, tried = (0, []) if len(job.configs) == 1 else (job.chosen, [])
     if chosen is None:
-        chosen, tried = _tune(job, devices)
+        chosen, tried = tune(job, devices)
     config = job.configs[chosen]
     dataset = study_lib.load_data(config)
     found = many_seeds.train_seeds(config, dataset, job.seeds, devices)
@@ -113,8 +113,19 @@ def _finite(tree: Any) -> Any:
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def _tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:
-    """The config with the best mean validation accuracy over seeds that do not count; the test split is not seen."""
+def tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:
+    """Chooses the config with the best mean validation accuracy, by seeds of its own; the test split is not seen.
+
+    Args:
+      job: the cell and the configs to choose from.
+      devices: the devices to train on.
+
+    Returns:
+      The number of the config, and a record of each config and seed.
+
+    Raises:
+      ValueError: if there are no validation examples.
+    """
     records = []
     for number, config in enumerate(job.configs):
         dataset = study_lib.load_data(config)

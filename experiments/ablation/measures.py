@@ -192,21 +192,42 @@ def _enlarged(trained: Trained, size: int, looks: Sequence[Look], images: int) -
     images = min(images, len(test.labels))
     for start in range(0, images, BATCH):
         part = slice(start, min(start + BATCH, images))
-        x = _resized(test.images[part], size, trained.dataset.mean, trained.dataset.std)
+        x = resized_and_normalised(test.images[part], size, trained.dataset.mean, trained.dataset.std)
         for look in looks:
-            predicted = np.asarray(_look(trained, x, look)).argmax(axis=1)
+            predicted = np.asarray(scores_of_look(trained, x, look)).argmax(axis=1)
             right[look.name] += int((predicted == test.labels[part]).sum())
     return {name: count / images for name, count in right.items()}
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _resized(images: jax.Array, size: int, mean: Any, std: Any) -> jax.Array:
+def resized_and_normalised(images: jax.Array, size: int, mean: Any, std: Any) -> jax.Array:
+    """Images resized to a square and normalised.
+
+    Args:
+      images: uint8 [N, H, W, C].
+      size: height and width of the result, pixels.
+      mean: mean of each channel, of pixels in [0, 1].
+      std: standard deviation of each channel.
+
+    Returns:
+      float32 [N, size, size, C].
+    """
     n, _, _, channels = images.shape
     larger = jax.image.resize(images.astype(jnp.float32) / 255, (n, size, size, channels), "linear")
     return data.normalise(larger, mean, std)
 
 
-def _look(trained: Trained, x: jax.Array, look: Look) -> jax.Array:
+def scores_of_look(trained: Trained, x: jax.Array, look: Look) -> jax.Array:
+    """Averaged scores of larger images, looked at in one way.
+
+    Args:
+      trained: the trained net with its data.
+      x: float32 [N, H, W, C], normalised images.
+      look: the stride, the average and the context; no stride means the centre crop alone.
+
+    Returns:
+      float32 [N, K].
+    """
     height, width, _ = trained.dataset.image_shape
     if look.stride is None:
         top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
@@ -262,7 +283,7 @@ def _flattening(trained: Trained) -> dict[str, float]:
     bits = (EXACT - int(np.ceil(np.log2(len(kernel))))) // 2  # any sum of products of two such numbers is exact
     found = {}
     for name, x, rows in (
-        ("difference, exact sums", _rounded(maps, bits), _rounded(kernel, bits)),
+        ("difference, exact sums", rounded_to_bits(maps, bits), rounded_to_bits(kernel, bits)),
         ("difference, trained values", maps, kernel),
     ):
         logits = []
@@ -279,7 +300,15 @@ def _flattening(trained: Trained) -> dict[str, float]:
     return found
 
 
-def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
-    """Rounded to multiples of a power of two; the largest magnitude then has this many bits."""
+def rounded_to_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values rounded to multiples of a power of two; the largest magnitude then has this many bits.
+
+    Args:
+      values: float array, not all zero.
+      bits: number of bits of the largest magnitude.
+
+    Returns:
+      float32 array of the same shape.
+    """
     unit = 2.0 ** (np.floor(np.log2(np.abs(values).max())) + 1 - bits)
     return (np.round(values / unit) * unit).astype(np.float32)

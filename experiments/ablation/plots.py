@@ -180,7 +180,7 @@ def means_picture(
         axes.update_datalim(
             [(place, value) for row in (mean, low, high) for place, value in zip(places, row, strict=True)]
         )
-        axes.set_xscale("log" if _log_spaced(places) else "linear")
+        axes.set_xscale("log" if is_log_spaced(places) else "linear")
         axes.set_xticks(places, [f"{place:,.10g}" for place in places])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -198,8 +198,15 @@ def _title(counts: Sequence[int], spread: str) -> str:
     return f"mean and {spread} of {most if least == most else f'{least} to {most}'} seeds"
 
 
-def _log_spaced(places: np.ndarray) -> bool:
-    """Whether the logarithms of sorted values are more evenly spaced than the values."""
+def is_log_spaced(places: np.ndarray) -> bool:
+    """Whether the logarithms of sorted values are more evenly spaced than the values.
+
+    Args:
+      places: float64 [n], sorted.
+
+    Returns:
+      Whether a logarithmic axis suits them; never for fewer than three, or with one that is not positive.
+    """
     if len(places) < 3 or places[0] <= 0:
         return False
     spread = [np.std(steps) / np.mean(steps) for steps in (np.diff(np.log(places)), np.diff(places))]
@@ -277,7 +284,7 @@ def _name_ends(axes: "Axes", lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
         ends.append((float(x[seen[-1]]), float(y[seen[-1]])) if seen.size else (math.nan, math.nan))
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = [0.5 if math.isnan(y) else float(to_axes.transform((x, y))[1]) for x, y in ends]
-    for name, colour, end, place in zip(lines, COLOURS, ends, _spread(wanted, apart), strict=False):
+    for name, colour, end, place in zip(lines, COLOURS, ends, spread_out(wanted, apart), strict=False):
         text: dict[str, Any] = {"textcoords": "axes fraction", "color": colour, "va": "center", "fontsize": 9}
         if math.isnan(end[1]):
             axes.annotate(f"{name}: no values", (1.04, place), (1.04, place), "axes fraction", **text)
@@ -287,8 +294,16 @@ def _name_ends(axes: "Axes", lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
             axes.annotate(name, end, (1.04, place), "data", arrowprops=arrow, **text)
 
 
-def _spread(wanted: Sequence[float], apart: float) -> np.ndarray:
-    """The places nearest to those wanted, by least squares, within 0 and 1 and at least `apart` from each other."""
+def spread_out(wanted: Sequence[float], apart: float) -> np.ndarray:
+    """The places nearest to those wanted, by least squares, that keep a distance from each other.
+
+    Args:
+      wanted: places, in [0, 1].
+      apart: smallest distance of two places.
+
+    Returns:
+      float64 array, in the order of `wanted`, within 0 and 1 as far as there is room.
+    """
     order = np.argsort(wanted, kind="stable")
     steps = apart * np.arange(len(order))
     # With the distances taken out, what is left has only to keep its order.

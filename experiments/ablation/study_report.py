@@ -45,7 +45,7 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     found = analysis.cells(study, store.records, asked.seeds)
     compared = analysis.comparisons(study, found)
     lines = [r for r in store.records if r["kind"] == "seed" and r["seed"] < asked.seeds]
-    plotted = _plots(store.workdir, study, found, compared)
+    plotted = draw_plots(store.workdir, study, found, compared)
     conclusions = study_words.conclusions(study, compared, found)
     facts = study_words.facts(lines, asked.command, asked.seeds)
     legend = study_words.legend(lines)
@@ -95,8 +95,20 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     return path
 
 
-def _plots(workdir: str, study: Study, found: Sequence[Cell], compared: Sequence[Comparison]) -> list[tuple[str, str]]:
-    """Draws what there is to draw; (path, caption) each, effects first."""
+def draw_plots(
+    workdir: str, study: Study, found: Sequence[Cell], compared: Sequence[Comparison]
+) -> list[tuple[str, str]]:
+    """Draws what there is to draw of a study, effects first.
+
+    Args:
+      workdir: directory that the pictures are written to.
+      study: the study.
+      found: its cells.
+      compared: the comparisons of cells.
+
+    Returns:
+      (path, caption) of each picture.
+    """
     drawn = []
 
     def path(name: str, caption: str) -> str:

@@ -16,7 +16,7 @@ def test_every_way_takes_its_steps(monkeypatch):
     each = ways[seeds_comparison.IN_TURN_ALONE]()
     assert [len(losses) for losses in each] == [3, 3]
     assert np.asarray(ways[seeds_comparison.VMAP]().step).tolist() == [3, 3]
-    spread = seeds_comparison._at_once(training.problem_of(case), Devices(1), 1)
+    spread = seeds_comparison.at_once(training.problem_of(case), Devices(1), 1)
     spread()
     state = spread()
     assert np.asarray(state.step).tolist() == [6] and np.isfinite(jax.tree.leaves(state.params)[0]).all()

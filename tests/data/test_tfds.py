@@ -47,7 +47,7 @@ def made_up(monkeypatch, splits, features=None, supervised_keys=("image", "label
     records = {s: Records({"image": png(x), "label": y} for x, y in examples) for s, examples in splits.items()}
     info = types.SimpleNamespace(features=features or both, splits=records, supervised_keys=supervised_keys)
     builder = types.SimpleNamespace(info=info, as_data_source=lambda split, decoders: records[split])
-    monkeypatch.setattr(tfds_lib, "_prepared_builder", lambda name, directory: builder)
+    monkeypatch.setattr(tfds_lib, "prepared_builder", lambda name, directory: builder)
 
 
 def examples(first, count, size=(8, 8), label=None):
@@ -113,7 +113,7 @@ def test_tfds_errors_of_content(monkeypatch):
         with pytest.raises(data.DataError, match=r"8 images of 8x8x3 need 0.0 GiB .* data.image_size of 6 or less"):
             data.load("made_up")
         assert data.load("made_up", image_size=6).image_shape == (6, 6, 3)
-    tfds_lib._prepared_builder("", "").info.splits["train"][2]["image"] = b"rubbish"
+    tfds_lib.prepared_builder("", "").info.splits["train"][2]["image"] = b"rubbish"
     with pytest.raises(data.DataError, match=r"record 2 of .*cannot read it as an image"):
         data.load("made_up")
     made_up(monkeypatch, {"train": examples(0, 4), "test": examples(0, 4)}, shape=(8, 8, 4))
@@ -128,7 +128,7 @@ def test_tfds_image_and_label_are_found_by_type(monkeypatch):
 
     def found(supervised_keys=None, **features):
         info = types.SimpleNamespace(features=features, supervised_keys=supervised_keys)
-        return tfds_lib._image_and_label("made_up", info)
+        return tfds_lib.image_and_label("made_up", info)
 
     assert found(image=image, label=label, coarse_label=label) == ("image", "label")
     assert found(("image", "coarse_label"), image=image, label=label, coarse_label=label) == (

@@ -96,7 +96,7 @@ def test_tuning_does_not_look_at_the_test_split(monkeypatch):
 
     monkeypatch.setattr(study_lib, "load_data", lambda config: dataclasses.replace(found, test=Closed()))
     job = cells.Job(study, "max", runner.cell_configs(study, "max", base, SMALL), (0,))
-    chosen, records = cells._tune(job, Devices(1))
+    chosen, records = cells.tune(job, Devices(1))
     assert chosen in (0, 1) and len(records) == 4
     with pytest.raises(AssertionError, match="was looked at"):
         cells.run_cell(job)
@@ -364,7 +364,7 @@ def test_rows_of_the_effects_say_both_sides(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "effects_picture", lambda path, rows, title, unit: drawn.update({unit: rows}))
     study = small_study(contrasts=(Contrast(("max", TEST), ("max", "shifted 1 px")),))
     cells_found = analysis.cells(study, lines(finished), 2)
-    study_report._plots(str(tmp_path), study, cells_found, analysis.comparisons(study, cells_found))
+    study_report.draw_plots(str(tmp_path), study, cells_found, analysis.comparisons(study, cells_found))
     names = [row.name for row in drawn["points"]]
     assert names == ["max", "average (test accuracy)", "max: test accuracy less shifted 1 px"]
     assert [row.name for row in drawn[""]] == ["max", "average (feature distance 1 px)"]

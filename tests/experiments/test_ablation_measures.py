@@ -95,9 +95,9 @@ def test_enlarged_looks_by_value():
 
 def test_a_padded_net_is_seen_in_two_contexts():
     found = trained(nets.net(Conv(3, 3, padding=1), MaxPool(2), Flatten(), Dense(4)), images=20)
-    x = measures._resized(found.dataset.test.images, 16, (0.5,), (0.25,))
-    crops = measures._look(found, x, Look("crops", 2, "logits", "crop"))
-    image = measures._look(found, x, Look("image", 2, "logits", "image"))
+    x = measures.resized_and_normalised(found.dataset.test.images, 16, (0.5,), (0.25,))
+    crops = measures.scores_of_look(found, x, Look("crops", 2, "logits", "crop"))
+    image = measures.scores_of_look(found, x, Look("image", 2, "logits", "image"))
     assert np.abs(np.asarray(crops) - np.asarray(image)).max() > 1e-3
     expected = dense.average(dense.score_map(found.net, found.variables, x, (12, 12), 2, "atrous").scores, "logits")
     np.testing.assert_allclose(image, expected, rtol=1e-5, atol=1e-6)
@@ -117,7 +117,7 @@ def test_flattening_is_one_function_and_a_kernel_that_stays_is_another(order, mo
 
 def test_rounded_values_have_few_bits():
     values = RNG.normal(size=1000).astype(np.float32)
-    rounded = measures._rounded(values, 6)
+    rounded = measures.rounded_to_bits(values, 6)
     unit = np.unique(np.abs(rounded))[1]
     assert np.log2(unit) == round(np.log2(unit))
     assert np.abs(rounded / unit).max() <= 64 and (rounded / unit == np.round(rounded / unit)).all()

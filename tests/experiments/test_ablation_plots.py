@@ -192,7 +192,7 @@ def test_many_means_have_a_panel_each(tmp_path, pages):
     ],
 )
 def test_where_the_axis_is_logarithmic(x, log):
-    assert plots._log_spaced(np.array(x, np.float64)) is log
+    assert plots.is_log_spaced(np.array(x, np.float64)) is log
 
 
 @pytest.mark.parametrize("draw", [plots.curves_picture, lambda p, cells, y: plots.means_picture(p, [], cells, "x", y)])
@@ -207,13 +207,13 @@ def test_means_need_a_summary_for_each_place(tmp_path):
 
 
 def test_names_are_moved_as_little_as_keeps_them_apart():
-    assert plots._spread([0.9, 0.1, 0.5], 0.1) == pytest.approx([0.9, 0.1, 0.5])
-    assert plots._spread([0.5, 0.5, 0.1], 0.1) == pytest.approx([0.45, 0.55, 0.1])
-    assert plots._spread([1.0, 0.99, 0.98], 0.1) == pytest.approx([1.0, 0.9, 0.8])  # never beyond the axes
+    assert plots.spread_out([0.9, 0.1, 0.5], 0.1) == pytest.approx([0.9, 0.1, 0.5])
+    assert plots.spread_out([0.5, 0.5, 0.1], 0.1) == pytest.approx([0.45, 0.55, 0.1])
+    assert plots.spread_out([1.0, 0.99, 0.98], 0.1) == pytest.approx([1.0, 0.9, 0.8])  # never beyond the axes
     rng = np.random.default_rng(0)
     for _ in range(50):
         wanted = rng.uniform(size=5)
-        places = plots._spread(wanted, 0.15)
+        places = plots.spread_out(wanted, 0.15)
         assert (np.argsort(places) == np.argsort(wanted)).all()
         assert np.diff(np.sort(places)).min() >= 0.15 - 1e-9 and places.min() >= 0 and places.max() <= 1 + 1e-9
 

@@ -115,7 +115,7 @@ def test_a_stroke_without_room_is_left_out_and_not_counted():
 
 
 def test_ink_is_full_inside_the_pen_and_soft_at_its_edge():
-    ink = scenes._ink(np.array([[2.5, 2.5], [2.5, 3.5], [2.5, 4.5]]), 1.0, 5, 8)
+    ink = scenes.ink_of_pen(np.array([[2.5, 2.5], [2.5, 3.5], [2.5, 4.5]]), 1.0, 5, 8)
     assert ink[2].tolist() == [0, 0.5, 1, 1, 1, 0.5, 0, 0]
     assert ink[1, 2] == 0.5 and ink[0, 2] == 0 and ink[1, 1] == pytest.approx(1.5 - 2**0.5)
 

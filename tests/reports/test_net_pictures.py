@@ -83,7 +83,7 @@ def test_tiles_in_colour_are_symmetric_about_grey():
     kernel = np.zeros((1, 2, 3, 3), np.float32)
     kernel[0, :, :, 0] = [[4, 0, -2], [-4, 1, 2]]
     kernel[0, :, :, 1] = [[0.1, -0.1, 0], [0, 0, 0.05]]  # its own scale
-    tiles = net_pictures._tiles(kernel)  # the third is zero throughout
+    tiles = net_pictures.kernel_tiles(kernel)  # the third is zero throughout
     assert tiles.shape == (3, 1, 1, 2, 3)
     assert tiles[0, 0, 0] == pytest.approx(np.array([[1, 0.5, 0.25], [0, 0.625, 0.75]]))
     assert tiles[1, 0, 0] == pytest.approx(np.array([[1, 0, 0.5], [0.5, 0.5, 0.75]]))
@@ -91,7 +91,7 @@ def test_tiles_in_colour_are_symmetric_about_grey():
 
 
 def test_tiles_of_other_channels_are_grey():
-    tiles = net_pictures._tiles(KERNEL)
+    tiles = net_pictures.kernel_tiles(KERNEL)
     assert tiles.shape == (4, 2, 3, 3, 3)
     for k in range(4):
         scale = np.abs(KERNEL[..., k]).max()  # over all its channels, so that these can be compared
@@ -104,11 +104,11 @@ def test_weights_that_are_not_finite_are_orange():
     orange = np.array(to_rgb(figure.ORANGE))
     kernel = np.full((1, 2, 3, 2), 2.0, np.float32)
     kernel[0, 0, 1, 0] = math.nan
-    tiles = net_pictures._tiles(kernel)
+    tiles = net_pictures.kernel_tiles(kernel)
     assert tiles[0, 0, 0, 0] == pytest.approx(orange) and (tiles[0, 0, 0, 1] == 1).all() and (tiles[1] == 1).all()
-    tiles = net_pictures._tiles(kernel[:, :, :2])
+    tiles = net_pictures.kernel_tiles(kernel[:, :, :2])
     assert tiles[0, 1, 0, 0] == pytest.approx(orange) and (tiles[0, 0] == 1).all() and (tiles[0, 1, 0, 1] == 1).all()
-    assert "\n1 hold weights that are not finite" in net_pictures._kernels_title(kernel, 2, 1)
+    assert "\n1 hold weights that are not finite" in net_pictures.kernels_title(kernel, 2, 1)
 
 
 def test_kernels_picture_draws_the_tiles_and_their_names(tmp_path, pages):
@@ -120,7 +120,7 @@ def test_kernels_picture_draws_the_tiles_and_their_names(tmp_path, pages):
     assert [text.get_text() for text in axes.texts] == [f"k{i}" for i in range(10)]
     assert bar.get_ylim() == (-1, 1)
     assert [text.get_text() for text in bar.get_yticklabels()] == ["− largest", "0", "+ largest"]
-    assert np.array_equal([tile.get_array() for tile in axes.images], net_pictures._tiles(kernel)[:, 0])
+    assert np.array_equal([tile.get_array() for tile in axes.images], net_pictures.kernel_tiles(kernel)[:, 0])
     for text, tile in zip(axes.texts, axes.images, strict=True):  # each name above its kernel
         left, right, bottom, top = tile.get_extent()
         assert text.get_position()[0] == pytest.approx((left + right) / 2) and text.get_position()[1] < top < bottom
@@ -132,7 +132,9 @@ def test_kernels_picture_draws_the_tiles_and_their_names(tmp_path, pages):
     read(tmp_path / "channels.png")
     axes, bar = pages[1].axes
     assert bar.get_ylim() == (-1, 1)
-    assert np.array_equal([tile.get_array() for tile in axes.images], net_pictures._tiles(KERNEL).reshape(8, 3, 3, 3))
+    assert np.array_equal(
+        [tile.get_array() for tile in axes.images], net_pictures.kernel_tiles(KERNEL).reshape(8, 3, 3, 3)
+    )
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
     corners = [(tile.get_extent()[0], tile.get_extent()[3]) for tile in axes.images]
     assert corners == [(pytest.approx(1.1 * c), pytest.approx(1.1 * k)) for k in range(4) for c in range(2)]

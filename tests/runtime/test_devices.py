@@ -71,7 +71,7 @@ def test_large_nets_leave_products_to_xla(monkeypatch):
     """The compiled program of a large net has no YNNPACK product, where a small one's has (as far as XLA has any)."""
     devices, one = Devices(), jnp.ones((256, 256))
     ynnpack = "xla_cpu_experimental_ynn_fusion_type"
-    is_known = compiler._is_known(ynnpack, "LIBRARY_FUSION_TYPE_REDUCE")
+    is_known = compiler.is_known(ynnpack, "LIBRARY_FUSION_TYPE_REDUCE")
     if is_known:
         assert ynnpack in Devices(1).compiler_options(1)
         assert Devices(1).compiler_options(1) == devices.compiler_options(LARGE_NET)
@@ -85,7 +85,7 @@ def test_large_nets_leave_products_to_xla(monkeypatch):
     assert "ynn" not in program(LARGE_NET)
     if is_known:
         assert "ynn" in program(1), "XLA's default has changed: measure again which is faster"
-    monkeypatch.setattr(compiler, "_is_known", lambda option, value: False)
+    monkeypatch.setattr(compiler, "is_known", lambda option, value: False)
     assert devices.compiler_options(LARGE_NET) == {}
 
 
@@ -139,8 +139,8 @@ def test_fewer_optimisations_give_the_same_variables():
     found, expected = jit_once(init)(jax.random.key(5)), jax.jit(init)(jax.random.key(5))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     if jax.default_backend() == "cpu":
-        assert compiler._is_known("xla_backend_optimization_level", 1)
+        assert compiler.is_known("xla_backend_optimization_level", 1)
 
 
 def test_an_unknown_option_is_found_out():
-    assert not compiler._is_known.__wrapped__("xla_no_such_option", "1")
+    assert not compiler.is_known.__wrapped__("xla_no_such_option", "1")
