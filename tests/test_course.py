@@ -61,6 +61,7 @@ def test_page_a(run):
     assert accuracies[0] - accuracies[1] < 0.1 and accuracies[8] < 0.3
 
 
+@pytest.mark.slow
 def test_page_b(run):
     page, printed = run("b_full_cnn")
     check_pages_shape(page)

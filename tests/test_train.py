@@ -107,6 +107,7 @@ def test_a_finished_run_started_again_says_so_and_writes_nothing(finished, capsy
     assert f"report: {workdir}/report.html" in said
 
 
+@pytest.mark.slow
 def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(finished[0], workdir)
@@ -209,6 +210,7 @@ def test_loss_against_numpy():
         assert (found.correct, found.shown) == ((logits.argmax(1) == labels).sum(), 9)
 
 
+@pytest.mark.slow
 def test_the_loop_on_the_device_takes_the_same_steps():
     """One call for many steps (accelerators) and one call a step (CPU) are the same training, to rounding."""
     config = default.get_config()
@@ -267,6 +269,7 @@ def test_bfloat16_trains_with_float32_parameters():
         make_pieces(config, net, False)
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(tmp_path):
     """The batch is split, its mean, its batch statistics and its random numbers are the global batch's."""
     path = tmp_path / "two.npz"

@@ -5,6 +5,7 @@ import pytest
 from tests.helpers import ROOT, run_python
 
 
+@pytest.mark.slow
 def test_the_checkout_against_itself():
     done = run_python("-m", "benchmarks.before_after", f"--other={ROOT}", "--smoke")
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,9 @@ def test_exponents_of_known_powers():
     assert growth.fitted_exponent(sizes, [3.0] * 3) == pytest.approx(0)
 
 
-@pytest.mark.parametrize("name", ["batch", "pixels", pytest.param("pixels_stride1", marks=pytest.mark.slow), "classes"])
+@pytest.mark.parametrize(
+    "name", ["batch", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pixels", "pixels_stride1", "classes"))]
+)
 def test_a_series_counts_operations_and_memory(name, monkeypatch):
     """Times are made up, proportional to the size: the exponent is 1. Operations are the points' own."""
     sizes = growth.SMOKE_SIZES[name]
@@ -69,6 +71,7 @@ def test_seconds_of_commands():
         startup_times.command_seconds(sys.executable, "-c", "1 / 0")
 
 
+@pytest.mark.slow
 def test_first_step_is_waited_for(tmp_path):
     seconds = startup_times.first_step_seconds("configs/smoke.py", str(tmp_path))
     assert 0.5 < seconds < startup_times.LONGEST  # Python and JAX alone take half a second

@@ -8,6 +8,7 @@ from benchmarks import seeds_comparison, training
 from cnn.runtime.devices import Devices
 
 
+@pytest.mark.slow
 def test_every_way_takes_its_steps(monkeypatch):
     monkeypatch.setattr(seeds_comparison, "STEPS", 3)
     case = seeds_comparison.SMOKE["ablation"]

@@ -199,7 +199,9 @@ def test_prepare_without_tensorflow_says_what_is_missing(monkeypatch, capsys):
 # TFDS, real sets
 
 
-@pytest.fixture(scope="module", params=list(SIZES))
+@pytest.fixture(
+    scope="module", params=[name if name == "mnist" else pytest.param(name, marks=pytest.mark.slow) for name in SIZES]
+)
 def real(request, tfds_data_dir):
     if not (tfds_data_dir / request.param).is_dir():
         pytest.skip(f"{request.param} is not prepared in TFDS_DATA_DIR ({tfds_data_dir})")

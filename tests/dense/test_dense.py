@@ -177,7 +177,10 @@ def test_ceil_mode_that_never_hangs_over_a_window_is_no_padding(pool, backend):
         assert_same_scores(found.scores, by_hand(net, variables, images, (15, 15), (stride, stride)))
 
 
-@pytest.mark.parametrize("net, window, channels", [(OVERLAPPING, (29, 29), 4), (PADDED, (28, 28), 1)])
+@pytest.mark.parametrize(
+    "net, window, channels",
+    [pytest.param(OVERLAPPING, (29, 29), 4, marks=pytest.mark.slow), (PADDED, (28, 28), 1)],
+)
 @pytest.mark.parametrize("backend", ["crops", "shift", "atrous", "mpf"])
 def test_a_score_sees_its_box_and_nothing_else(net, window, channels, backend):
     """By gradient: every pixel of which a score is a function lies in its box, and reaches all four edges of it."""

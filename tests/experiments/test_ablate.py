@@ -102,6 +102,7 @@ def test_tuning_does_not_look_at_the_test_split(monkeypatch):
         cells.run_cell(job)
 
 
+@pytest.mark.slow
 def test_more_seeds_later_run_only_what_is_missing(finished, tmp_path, capsys):
     study = small_study(tune={}, cells={"max": {}, "elu": {"net.options.activation": "elu"}})
     options = {"overrides": SMALL, "study": study}
@@ -214,6 +215,7 @@ def test_a_mistake_without_results_leaves_the_directory_free(tmp_path):
     assert json.loads((tmp_path / "study.json").read_text())["study"] == "small"
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_lines_draws_the_pictures_again(tmp_path, monkeypatch):
     study = small_study(tune={}, measures=(), compared=(TEST,), contrasts=(), series=())
 

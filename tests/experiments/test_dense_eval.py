@@ -72,6 +72,7 @@ def test_scenes_from_the_command_line(workdir):
             assert np.asarray(image.convert("L")).std() > 5
 
 
+@pytest.mark.slow
 def test_grid_from_the_command_line(workdir):
     arguments = [f"--workdir={workdir}", "--protocol=grid", "--split=validation", "--images=12", "--scales=40,32"]
     done = command(*arguments, "--flip", "--multicrop=2", "--averaging=logits,max", "--timing_images=2", "--stride=2")

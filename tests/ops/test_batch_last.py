@@ -124,6 +124,7 @@ def test_batch_norm_in_batch_last_layout_is_flax_own(train):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_split_over_devices_is_not_gathered():
     """XLA's partitioner would gather it for a layout; within a shard_map there is nothing to gather."""
     done = run_python(PROGRAMS / "split_batch.py", JAX_NUM_CPU_DEVICES=2)

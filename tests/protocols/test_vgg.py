@@ -126,7 +126,9 @@ def slow(padding, row):
     return np.array(found)
 
 
-@pytest.mark.parametrize("padding, fixture", [("valid", "unpadded"), ("same", "padded")])
+@pytest.mark.parametrize(
+    "padding, fixture", [("valid", "unpadded"), pytest.param("same", "padded", marks=pytest.mark.slow)]
+)
 def test_every_row_is_that_of_each_picture_by_itself(padding, fixture, request):
     found, tested = request.getfixturevalue(fixture), make_pictures()
     for row, right in zip(found.rows, found.correct, strict=True):
@@ -281,6 +283,7 @@ class Compilations:
         jax.monitoring.unregister_event_duration_listener(self._listen)
 
 
+@pytest.mark.slow
 def test_sizes_do_not_make_compilations_without_padding():
     run = make_run("valid")
     options = Options((8, 11), timing_images=1, batch_size=4)

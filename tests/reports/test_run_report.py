@@ -250,6 +250,7 @@ def test_pictures_of_ones_own_stand_on_one_page(browser, trained, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_grid_ends_with_its_page(trained, tmp_path):
     run = checkpoint.load_run(str(trained[0]))
     options = Options(scales=(16,), multicrop=1, timing_images=2)

@@ -34,6 +34,7 @@ def test_it_evaluates_and_predicts(workdir):
     assert prediction.class_name in run.class_names
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_same_end(workdir):
     result = train_and_evaluate(smoke.get_config(), str(workdir))
     assert result["steps"] == 60 and result["test_loss"] == pytest.approx(LOSS_AT_60, rel=1e-2)

@@ -56,6 +56,7 @@ def test_side_by_side_in_one_kernel_is_each_by_itself(dataset):
     assert np.abs(kernels[0] - kernels[1]).max() > 0.1 and np.abs(kernels[1] - kernels[2]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_spread_over_two_devices(dataset, tmp_path):
     """Three seeds on two devices: the odd one too ends where it ends on one device."""
     path = tmp_path / "two.npz"
@@ -71,6 +72,7 @@ def test_spread_over_two_devices(dataset, tmp_path):
         np.testing.assert_allclose(leaf, two[name], rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_one_seed(dataset):
     config = regularised_config(steps=3)
     one = many_seeds.train_seeds(config, dataset, [0], Devices(1), each=1)
