@@ -7,6 +7,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
@@ -105,6 +106,7 @@ def smallest_product(net, image_shape, grid, backend):
     return min(rows)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_backends_equal_crops_and_each_other(case):
     net, window, image_shape, stride = case
@@ -132,6 +134,7 @@ def test_backends_equal_crops_and_each_other(case):
         np.testing.assert_array_equal(maps[name].scores, maps[sorted(sure)[0]].scores, err_msg=f"{name} {sorted(sure)}")
 
 
+@pytest.mark.slow
 @given(cases(padded=True))
 def test_backends_of_padded_nets_equal_the_definition(case):
     """Context "image": padding beyond the image's border alone, position by position in NumPy."""

@@ -11,6 +11,7 @@ from cnn.layers import Activation, BatchNorm, Conv, Dense, Flatten
 NET = nets.net(Conv(4, 3), BatchNorm(), Activation(), Flatten(), Dense(3))
 
 
+@pytest.mark.slow  # by the optimisations that users have; the fast part compiles with fewer
 def test_the_same_bits_as_the_net_s_own_init():
     expected = NET.init(jax.random.key(7), jnp.zeros((1, 6, 5, 2)), train=False)
     variables = nets.init(NET, (6, 5, 2), seed=7)

@@ -189,6 +189,7 @@ def test_combining_is_a_mean_in_float64_or_the_largest():
     assert np.array_equal(methods.combined(list(parts), "max"), parts.max(axis=0))
 
 
+@pytest.mark.slow
 def test_dense_and_multi_crop_together_are_the_mean_of_the_two(padded):
     rows = {(row.scales, row.method, row.flip, row.averaging): row for row in padded.rows}
     for over in ("probabilities", "logits"):

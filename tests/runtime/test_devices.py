@@ -130,6 +130,7 @@ def test_under_another_transformation_it_is_plain_jit():
     )
 
 
+@pytest.mark.slow  # by the optimisations that users have; the fast part compiles with fewer
 def test_fewer_optimisations_give_the_same_variables():
     net = nets.create("qa_net", 3)
 
