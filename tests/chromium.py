@@ -108,3 +108,11 @@ def browser_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browse
         yield Browser(driver)
     finally:
         driver.quit()
+
+
+def at_width(driver, width, height=800):
+    """Sets the width of the window, pixels; below 600 it is a phone's."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    # The tables are measured after the next frame.
+    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")

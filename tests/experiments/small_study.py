@@ -1,5 +1,7 @@
 """A study of two cells that trains in seconds."""
 
+import json
+
 from experiments.ablation import measures
 from experiments.ablation.study import TEST, Contrast, Series, Study
 
@@ -19,3 +21,9 @@ def small_study(**fields):
         "tune": {"train.learning_rate": (1e-4, 0.02)},
     }
     return Study(**{**given, **fields})
+
+
+def lines(workdir, kind="seed"):
+    """The lines of one kind in a study's results."""
+    found = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]

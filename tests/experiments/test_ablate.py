@@ -14,40 +14,21 @@ import numpy as np
 import pytest
 
 from cnn import data
-from cnn.runs import logs
 from cnn.runtime.devices import Devices
 from cnn.training import many_seeds
 from cnn.training.evaluate import score_split
 from experiments.ablation import (
-    analysis,
     cells,
     executors,
     measures,
-    plots,
     runner,
     store,
-    study_report,
-    study_tables,
-    study_words,
 )
 from experiments.ablation import study as study_lib
-from experiments.ablation.study import TEST, Contrast
+from experiments.ablation.study import TEST
 from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
-from tests.experiments.small_study import SMALL, small_study
+from tests.experiments.small_study import SMALL, lines, small_study
 from tests.helpers import PROGRAMS, ROOT, run_python
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small study with two seeds, in one go."""
-    workdir = tmp_path_factory.mktemp("study")
-    runner.run_study("small", str(workdir), seeds=2, overrides=SMALL, study=small_study())
-    return workdir
-
-
-def lines(workdir, kind="seed"):
-    found = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
-    return [line for line in found if line["kind"] == kind]
 
 
 def test_every_seed_of_every_cell_has_its_line(finished):
@@ -305,75 +286,3 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch):
         list(executors.run([], "ray"))
     with pytest.raises(ValueError, match="--executor=slurm: must be one of local, ray"):
         executors.run([], "slurm")
-
-
-def test_the_report_in_words_and_numbers(finished):
-    text = (finished / "report.md").read_text()
-    values = {(line["cell"], line["seed"]): line["values"] for line in lines(finished)}
-    difference = np.mean([values["average", seed][TEST] - values["max", seed][TEST] for seed in (0, 1)])
-    row = next(line for line in text.splitlines() if line.startswith("| average "))
-    mean = np.mean([values["average", seed][TEST] for seed in (0, 1)])
-    assert f"{mean:.2%}" in row and f"{100 * difference:+.2f} (" in row
-    assert f"- command: {logs.command()}\n" in text  # a study made in Python is made again by its program
-    assert "Holm's over all 3 comparisons." in text
-    assert text.count("\n- ") >= 3 + 6
-    for name in ("effects.png", "effects_other.png", "series_0.png"):
-        assert f"({name})" in text and (finished / name).stat().st_size > 5000
-
-
-def test_the_accuracy_stands_behind_the_name_and_stays_there(finished):
-    study = small_study()
-    found = analysis.cells(study, lines(finished), 2)
-    compared = analysis.comparisons(study, found)
-    main = study_tables.main_table(study, found, compared)
-    assert (main.headers[:2], main.lead) == (["cell", TEST], 2)
-    assert [row[1].text for row in main.full_rows] == [f"{cell.summaries[TEST].mean:.2%}" for cell in found]
-    comparisons = study_tables.comparisons_table(study, compared)
-    assert (comparisons.headers[:3], comparisons.lead) == (["first", "second", "difference (95 % interval)"], 3)
-    assert comparisons.full_rows[0][2].text.startswith(f"{100 * compared[0].difference.mean:+.2f} (")
-    # Every number that needs a word has one, in Markdown as on the page.
-    text = (finished / "report.md").read_text()
-    assert all(f"- *{title}*: {meaning}\n" in text for title, meaning in (*main.meanings, *comparisons.meanings))
-
-
-def test_the_page_opens_in_a_browser_and_sorts(finished, browser):
-    browser.open(finished / "report.html")
-    assert "Does <it> matter?" in browser.driver.find_element("tag name", "body").text
-    widths = browser.driver.execute_script("return [...document.images].map((i) => i.naturalWidth)")
-    assert len(widths) == 3 + 2 * 2 and min(widths) > 100
-    column = browser.driver.execute_script(
-        "return [...document.querySelectorAll('table')[0].querySelectorAll('th')].findIndex("
-        "(th) => th.innerText.startsWith('test accuracy'))"
-    )
-    browser.header(column).click()
-    shown = [float(row[column].rstrip("%")) for row in browser.cells()]
-    browser.header(column).click()
-    assert [float(row[column].rstrip("%")) for row in browser.cells()] == shown[::-1]
-    assert browser.requests() == [] and browser.complaints() == []
-
-
-def test_a_picture_of_any_cell_is_a_file_of_its_own(tmp_path):
-    opened = store.Store(str(tmp_path), {"study": "x", "measures": []}, {})
-    for cell in ("5x5, 3x3/../x", "a b", "a-b", "a_b"):
-        opened.add_pictures(cell, {"kernels.png": cell.encode()})
-        with open(opened.picture(cell, "kernels.png"), "rb") as file:
-            assert file.read() == cell.encode()
-    assert len(list((tmp_path / "pictures").iterdir())) == 4
-
-
-def test_rows_of_the_effects_say_both_sides(finished, tmp_path, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(plots, "effects_picture", lambda path, rows, title, unit: drawn.update({unit: rows}))
-    study = small_study(contrasts=(Contrast(("max", TEST), ("max", "shifted 1 px")),))
-    cells_found = analysis.cells(study, lines(finished), 2)
-    study_report.draw_plots(str(tmp_path), study, cells_found, analysis.comparisons(study, cells_found))
-    names = [row.name for row in drawn["points"]]
-    assert names == ["max", "average (test accuracy)", "max: test accuracy less shifted 1 px"]
-    assert [row.name for row in drawn[""]] == ["max", "average (feature distance 1 px)"]
-
-
-def test_the_report_says_what_the_cells_started_from(finished):
-    text = (finished / "report.md").read_text()
-    assert "all: configs/smoke.py, train.steps = 6, net.options.features = 4, net.options.width = 8" in text
-    assert "the same order of examples" in text
-    assert "other examples" in study_words.legend([{"train_examples": n, "test_examples": 5} for n in (1, 2)])

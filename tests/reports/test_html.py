@@ -11,11 +11,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from cnn.reports import html, html_cells
+from cnn.reports import html
 from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Text
 from cnn.reports.html_cells import Cell
-from cnn.reports.tables import Column, Notes, Table
-from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
+from cnn.reports.tables import Notes, Table
+from tests.chromium import at_width, browser_fixture  # noqa: F401  the fixture `browser`
 
 HOSTILE = "<script>document.title = 'owned'; console.error('owned')</script><img src=x onerror=alert(1)>\"'&amp;"
 ROWS = [
@@ -170,138 +170,6 @@ def test_contents_lead_to_each_section(browser, path):
     assert len({link.get_attribute("href") for link in links}) == 4
 
 
-@pytest.mark.parametrize("width", [360, 1200])
-def test_only_tables_scroll_sideways(browser, tmp_path, width):
-    headers = [f"a long header {i}" for i in range(30)]
-    word = "w" * 300
-    items = [Table(headers, [[i] * 30 for i in range(100)]), Text(word), Listing(word), Facts({word: word})]
-    html.write(str(tmp_path / "wide.html"), word, [Section(word, items)], word)
-    driver = browser.open(tmp_path / "wide.html")
-    try:
-        at_width(driver, width)
-        root = driver.find_element(By.TAG_NAME, "html")
-        assert root.get_property("scrollWidth") == root.get_property("clientWidth") > 0.95 * width
-        box = driver.find_element(By.CSS_SELECTOR, ".scroll")
-        assert box.size["width"] < width < int(box.get_property("scrollWidth"))
-        assert box.get_attribute("tabindex") == "0"  # so that arrow keys scroll it
-        driver.execute_script("arguments[0].scrollTop = 500", box)
-        head = driver.find_element(By.CSS_SELECTOR, "th")
-        assert head.rect["y"] == pytest.approx(box.rect["y"], abs=2)  # a long table's header stays in view
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def at_width(driver, width, height=800):
-    """Makes the window so wide, in pixels; a phone below 600."""
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    # The tables are measured after the next frame.
-    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
-
-
-@pytest.fixture(name="results", scope="module")
-def _results(tmp_path_factory):
-    """A page with a table of accuracies and many costs, and one that fits any window."""
-    columns = [Column("method", "how an image is classified."), "accuracy", *(f"a cost of kind {i}" for i in range(14))]
-    names = ["dense, stride 1", "a convolution of stride 2", "x"]
-    rows = [[name, f"{90 + i}.25%", *range(1000, 1014)] for i, name in enumerate(names)]
-    small = Table(["class", Column("right", "fraction that is right.")], [["cat", "90%"]], lead=2)
-    long = Table([*columns[:1], "second", *columns[1:]], [[row[0], row[0], *row[1:]] for row in rows], lead=3)
-    page = tmp_path_factory.mktemp("results") / "report.html"
-    html.write(str(page), "t", [Section("s", [Table(columns, rows, "wide", lead=2), small, long])])
-    return page
-
-
-STATE = """
-const figure = document.querySelectorAll('figure')[arguments[0]], box = figure.querySelector('.scroll');
-const frame = box.getBoundingClientRect();
-const place = (cell) => ['left', 'right'].map((side) => cell.getBoundingClientRect()[side] - frame.left);
-return {
-  scrolls: box.scrollWidth > box.clientWidth, left: box.scrollLeft, width: frame.width,
-  hint: !figure.querySelector('.hint').hidden,
-  shade: getComputedStyle(figure.querySelector('.table'), '::after').opacity,
-  cells: [...box.querySelector('tbody tr').cells].map(place), heads: [...box.querySelectorAll('th')].map(place),
-};
-"""
-
-
-@pytest.mark.parametrize("width", [400, 1280])
-def test_the_name_and_what_matters_stay_in_view_while_a_table_scrolls(browser, results, width):
-    driver = browser.open(results)
-    try:
-        at_width(driver, width)
-        before = driver.execute_script(STATE, 0)
-        assert before["scrolls"] and before["hint"] and before["left"] == 0
-        assert (
-            driver.find_element(By.CSS_SELECTOR, ".hint").text
-            == "This table is wider than the page: it scrolls sideways."
-        )
-        assert (before["cells"][1][1] <= before["width"]) and before["heads"][1][1] <= before["width"]
-        driver.execute_script("document.querySelector('.scroll').scrollLeft = 300")
-        driver.execute_async_script("setTimeout(arguments[0], 300)")  # the shade changes over 150 ms
-        after = driver.execute_script(STATE, 0)
-        assert after["left"] == 300 and after["shade"] == "1"
-        for part in ("cells", "heads"):
-            for column in (0, 1):
-                assert after[part][column] == pytest.approx(before[part][column], abs=1.5)
-            assert after[part][2][0] == pytest.approx(before[part][2][0] - 300, abs=1)
-        driver.execute_script("document.querySelector('.scroll').scrollLeft = 1e6")
-        driver.execute_async_script("setTimeout(arguments[0], 300)")
-        end = driver.execute_script(STATE, 0)
-        assert end["shade"] == "0"  # nothing is hidden on the right any more
-        assert end["cells"][1] == pytest.approx(before["cells"][1], abs=1.5)
-        assert browser.complaints() == []
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_a_table_that_fits_says_nothing_of_scrolling(browser, results):
-    driver = browser.open(results)
-    try:
-        at_width(driver, 400)
-        state = driver.execute_script(STATE, 1)
-        assert not state["scrolls"] and not state["hint"] and state["shade"] == "0"
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_on_a_phone_columns_in_the_middle_give_way(browser, results):
-    """Two names and a number would leave no room for the rest: the first name and the number stay."""
-    driver = browser.open(results)
-    try:
-        at_width(driver, 400)
-        driver.execute_script("document.querySelectorAll('.scroll')[2].scrollLeft = 400")
-        driver.execute_async_script("setTimeout(arguments[0], 300)")
-        state = driver.execute_script(STATE, 2)
-        first, second, third = state["cells"][:3]
-        assert first[0] == pytest.approx(1, abs=1) and third[0] == pytest.approx(first[1], abs=1)
-        assert second[1] <= third[0] and third[1] < 0.8 * state["width"]
-        # What stays lies above what does not.
-        driver.execute_script("document.querySelectorAll('.scroll')[2].scrollLeft = 60")
-        script = (
-            "const cells = [...document.querySelectorAll('table')[2].querySelector('tbody tr').cells];"
-            "cells[0].scrollIntoView({ block: 'center', inline: 'nearest' });"
-            "return [cells[0], cells[2]].map((cell) => { const box = cell.getBoundingClientRect();"
-            " return document.elementFromPoint(box.right - 4, box.top + 8) === cell })"
-        )
-        assert driver.execute_script(script) == [True, True]
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_what_columns_mean_stands_as_a_list_below_their_table(browser, results):
-    driver = browser.open(results)
-    lists = driver.find_elements(By.CSS_SELECTOR, "figure .meanings")
-    assert [item.text for item in lists] == [
-        "method: how an image is classified.",
-        "right: fraction that is right.",
-        "method: how an image is classified.",
-    ]
-    figure = driver.find_element(By.CSS_SELECTOR, "figure")
-    table = figure.find_element(By.TAG_NAME, "table")
-    assert lists[0].rect["y"] >= table.rect["y"] + table.rect["height"]
-
-
 def test_pictures_open_large_from_the_keyboard_and_close(browser, path):
     driver = browser.open(path)
     count = len(driver.find_elements(By.TAG_NAME, "img"))
@@ -388,43 +256,3 @@ def test_a_page_that_fails_leaves_the_old_one(tmp_path):
     with pytest.raises(TypeError, match="cannot show a str"):
         html.write(str(path), "new", [Section("s", ["text"])])
     assert path.read_text() == old and len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize(
-    "given, text, value",
-    [
-        ("1,024", "1,024", 1024.0),
-        ("-9.5 %", "-9.5 %", -9.5),
-        ("\N{MINUS SIGN}3", "\N{MINUS SIGN}3", -3.0),
-        ("2.2e-05", "2.2e-05", 2.2e-5),
-        ("13.6x", "13.6x", 13.6),
-        (12345, "12,345", 12345.0),
-        (np.float32(0.25), "0.25", 0.25),
-        (np.int64(7), "7", 7.0),
-        (True, "yes", "yes"),
-        ("1,2", "1,2", "1,2"),
-        ("-e5", "-e5", "-e5"),
-        (".", ".", "."),
-        ("x", "x", "x"),
-        ("5x5", "5x5", "5x5"),
-        (Cell("5x5", 25), "5x5", 25.0),
-        (Cell("Monday", "1"), "Monday", "1"),
-    ],
-)
-def test_cells_by_value(given, text, value):
-    assert html_cells.complete(given) == Cell(text, value)
-
-
-@pytest.mark.parametrize("given", [None, math.nan, "", " – ", "-", "nan", "n/a", Cell("not run", math.nan)])
-def test_missing_values_are_known(given):
-    cell = html_cells.complete(given)
-    assert html_cells.missing(cell) and html_cells.sort_key(cell, True) == html_cells.sort_key(cell, False) == ""
-
-
-def test_sort_keys_are_what_javascript_reads():
-    keys = [html_cells.sort_key(html_cells.complete(value), True) for value in ("1,024", math.inf, -math.inf, 1e-7, 0)]
-    assert keys == ["1024.0", "Infinity", "-Infinity", "1e-07", "0.0"]
-    assert html_cells.sort_key(Cell("Monday", "1"), False) == "1" and html_cells.sort_key(Cell("a", "a"), False) is None
-    assert not html_cells.numeric([html_cells.complete(cell) for cell in ("1", "all")])
-    assert html_cells.numeric([html_cells.complete(cell) for cell in ("1", "")])
-    assert not html_cells.numeric([html_cells.complete("")])
