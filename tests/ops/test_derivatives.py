@@ -54,12 +54,24 @@ LAYERS = {
     "activation": ((16, 5, 5, 3), [Activation("tanh")]),
     "dense, large": ((2, 4, 4, 64), [Flatten("chw"), Dense(1024)]),
 }
+
+
+def narrow(net):
+    """A net with fully connected layers of at most 128 outputs: float64 of 4096 by 4096 weights takes minutes."""
+    return nets.net(
+        *(
+            layer.clone(features=128) if isinstance(layer, Dense) and layer.features > 128 else layer
+            for layer in net.layers
+        )
+    )
+
+
 NETS = {
     "qa_net": (nets.create("qa_net"), (16, 32, 32, 3)),
     "full_cnn": (nets.create("full_cnn"), (64, 12, 12, 1)),
     "lenet5": (nets.create("lenet5"), (16, 32, 32, 1)),
-    "alexnet": (nets.create("alexnet", num_classes=5), (1, 67, 67, 3)),
-    "vgg11": (nets.create("vgg11", num_classes=5), (1, 32, 32, 3)),
+    "alexnet": (narrow(nets.create("alexnet", num_classes=5)), (1, 67, 67, 3)),
+    "vgg11": (nets.create("vgg11", num_classes=5, width=128), (1, 32, 32, 3)),
     "giusti_n4": (nets.create("giusti_n4"), (1, 95, 95, 1)),
     "sharing_net": (nets.create("sharing_net"), (2, 28, 28, 1)),
     "layer_pattern": (nets.create("layer_pattern", norm=True), (16, 16, 16, 3)),
@@ -71,7 +83,12 @@ def derivatives(net, variables, images, weights):
     rest = {name: value for name, value in variables.items() if name != "params"}
     params = variables["params"]
     rng = np.random.default_rng(2)
-    first, second = (jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), (params, images)) for _ in range(2))
+    # As large as what they are directions of: a net whose weights are many times as large has an output that is, and of
+    # its sine the last digits alone would be left.
+    first, second = (
+        jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) * jnp.sqrt(jnp.mean(leaf**2)), (params, images))
+        for _ in range(2)
+    )
 
     def loss(params, images):
         # A curved function of the output, so that a second derivative in the output matters.
