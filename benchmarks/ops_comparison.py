@@ -70,6 +70,12 @@ CASES = {
     "winograd, 64, 1024 tiles": Case(
         "channels >= 128", "forward", "winograd", _conv((4, 32, 32, 64), (3, 64, 64), 1, False)
     ),
+    "winograd, 64, 224x224": Case(
+        "channels >= 128", "forward", "winograd", _conv((1, 224, 224, 64), (3, 64, 64), 1, False)
+    ),
+    "winograd, 64 to 128, batch": Case(
+        "channels >= 128", "forward", "winograd", _conv((128, 16, 16, 64), (3, 64, 128), 1, False)
+    ),
     "winograd, 512, 196 tiles": Case(
         "tiles >= 256", "forward", "winograd", _conv((1, 28, 28, 512), (3, 512, 512), 1, False)
     ),
