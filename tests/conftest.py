@@ -3,7 +3,6 @@
 import gc
 import os
 import pathlib
-import shutil
 
 import hypothesis
 import jax
@@ -11,8 +10,6 @@ import pytest
 
 # An array that broadcasts to a higher rank in silence is a bug in waiting: [N] + [N, 1] is [N, N].
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-MOST_COMPILED = 2**30  # bytes of programs that are kept for the next run of the tests
 
 # Every example compiles several programs, so the fast part takes few. The same ones in every run of the checks;
 # HYPOTHESIS_PROFILE=thorough looks further.
@@ -38,11 +35,6 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everything" if everything else "fast"))
     if not everything:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-    if not hasattr(config, "workerinput"):  # in the process that starts the others, before them
-        assert config.cache is not None
-        folder = config.cache.mkdir("compiled")
-        if sum(file.stat().st_size for file in folder.iterdir()) > MOST_COMPILED:
-            shutil.rmtree(folder)
     # Tracing makes many objects, none of them garbage: the collector's default takes a tenth of the time.
     gc.set_threshold(100_000, 50, 1000)
 
@@ -70,13 +62,10 @@ def tfds_data_dir() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs_are_shared(pytestconfig: pytest.Config) -> None:
-    """Tests and the commands that they start share compiled programs, in pytest's cache, apart from the user's own.
-
-    JAX reads a program there only if it, the compiler's options and the version are the same.
-    """
-    assert pytestconfig.cache is not None
-    folder = str(pytestconfig.cache.mkdir("compiled"))
+def compiled_programs_are_shared(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests and the commands that they start share compiled programs, apart from the user's: half of the time."""
+    base = tmp_path_factory.getbasetemp()
+    folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
