@@ -34,6 +34,7 @@ class Browser:
     def open(self, path: str | pathlib.Path) -> Any:
         """Opens a page from disk; returns Selenium's driver."""
         self.driver.get("about:blank")
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})  # the width that a test set before
         for log in ("browser", "performance"):
             self.driver.get_log(log)  # what the last page left
         self.driver.get(pathlib.Path(path).resolve().as_uri())
@@ -111,7 +112,7 @@ def browser_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browse
 
 
 def at_width(driver, width, height=800):
-    """Sets the width of the window, pixels; below 600 it is a phone's."""
+    """Sets the width of the window until the next page is opened, pixels; below 600 it is a phone's."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     # The tables are measured after the next frame.

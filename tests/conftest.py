@@ -8,6 +8,8 @@ import hypothesis
 import jax
 import pytest
 
+from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser` of all tests of pages
+
 # An array that broadcasts to a higher rank in silence is a bug in waiting: [N] + [N, 1] is [N, N].
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

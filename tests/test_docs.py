@@ -282,7 +282,6 @@ def test_site_in_a_browser(site, browser, width):
         assert all(address.startswith(folder.as_uri()) for address in browser.requests())
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
         assert driver.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_broken_link_stops_the_site(tmp_path, monkeypatch):

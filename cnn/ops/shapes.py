@@ -46,7 +46,7 @@ class Shapes(NamedTuple):
 
     @property
     def has_few_terms(self) -> bool:
-        """Whether an output sums so few terms that one loop over many features at once is faster than XLA."""
+        """Whether each output sums few terms: one loop over all features is then faster than XLA's convolution."""
         height, width, channels, features = self.kernel
         return self.slides and height * width * channels <= FEW_TERMS and features > 8
 

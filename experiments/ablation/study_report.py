@@ -98,7 +98,7 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
 def draw_plots(
     workdir: str, study: Study, found: Sequence[Cell], compared: Sequence[Comparison]
 ) -> list[tuple[str, str]]:
-    """Draws what there is to draw of a study, effects first.
+    """Draws the pictures of a study: the effects first, then its series and curves.
 
     Args:
       workdir: directory that the pictures are written to.

@@ -26,7 +26,6 @@ from experiments.ablation import (
 )
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST
-from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
 from tests.experiments.small_study import SMALL, lines, small_study
 from tests.helpers import PROGRAMS, ROOT, run_python
 

@@ -1,6 +1,5 @@
 """Pictures of ablation studies: what is drawn is read back from the artists, and the PNGs are not blank."""
 
-import contextlib
 import math
 import subprocess
 import sys
@@ -9,11 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from cnn.reports import figure
 from experiments.ablation import plots
 from experiments.ablation.plots import EffectRow
 from experiments.ablation.statistics import Difference, paired, summarise
-from tests.reports.test_run_pictures import read
+from tests.drawn import keep_pages, read
 
 SURE = Difference(5, -0.0081, 0.002, -0.0110, -0.0052, p=0.0004, p_holm=0.002, detectable=0.004)
 UNSURE = Difference(5, 0.0010, 0.003, -0.0022, 0.0042, p=0.04, p_holm=0.12, detectable=0.005)
@@ -22,16 +20,7 @@ UNSURE = Difference(5, 0.0010, 0.003, -0.0022, 0.0042, p=0.04, p_holm=0.12, dete
 @pytest.fixture
 def pages(monkeypatch):
     """The figures that `plots` draws."""
-    drawn = []
-
-    @contextlib.contextmanager
-    def kept(path, size):
-        with figure.figure(path, size) as page:
-            drawn.append(page)
-            yield page
-
-    monkeypatch.setattr(plots, "figure", kept)
-    return drawn
+    return keep_pages(monkeypatch, plots)
 
 
 def lines(axes, label):

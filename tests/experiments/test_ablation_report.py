@@ -12,7 +12,6 @@ from experiments.ablation import (
     study_words,
 )
 from experiments.ablation.study import TEST, Contrast
-from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
 from tests.experiments.small_study import lines, small_study
 
 

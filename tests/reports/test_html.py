@@ -15,7 +15,7 @@ from cnn.reports import html
 from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Text
 from cnn.reports.html_cells import Cell
 from cnn.reports.tables import Notes, Table
-from tests.chromium import at_width, browser_fixture  # noqa: F401  the fixture `browser`
+from tests.chromium import at_width
 
 HOSTILE = "<script>document.title = 'owned'; console.error('owned')</script><img src=x onerror=alert(1)>\"'&amp;"
 ROWS = [
@@ -183,7 +183,6 @@ def test_pictures_open_large_from_the_keyboard_and_close(browser, path):
     assert shown.get_property("naturalWidth") == 2400 and small.size["width"] * 1.2 < shown.size["width"] <= 1200
     at_width(driver, 400)  # pixel by pixel on a phone, where the page has no more room
     assert shown.size["width"] == pytest.approx(2420, abs=1) and dialog.size["width"] <= 400
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert dialog.find_element(By.TAG_NAME, "p").text == "Figure 2"
     assert driver.switch_to.active_element.text == "Close"
     driver.switch_to.active_element.send_keys(Keys.ESCAPE)

@@ -7,7 +7,6 @@ import pytest
 
 from cnn.reports import html_cells
 from cnn.reports.html_cells import Cell
-from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
 
 
 @pytest.mark.parametrize(

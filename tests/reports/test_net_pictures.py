@@ -1,6 +1,5 @@
 """Pictures of kernels and feature maps: the arrays that are drawn, read back, and PNGs that are not blank."""
 
-import contextlib
 import math
 import subprocess
 import sys
@@ -15,9 +14,9 @@ from cnn import nets
 from cnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool
 from cnn.nets import net as make
 from cnn.reports import figure, net_pictures
+from tests.drawn import keep_pages, read
 from tests.made import random_variables
 from tests.reference import layers as reference
-from tests.reports.test_run_pictures import read
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 2, 4)).astype(np.float32)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -25,17 +24,8 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 @pytest.fixture
 def pages(monkeypatch):
-    """The figures that `visuals` draws."""
-    drawn = []
-
-    @contextlib.contextmanager
-    def kept(path, size):
-        with figure.figure(path, size) as page:
-            drawn.append(page)
-            yield page
-
-    monkeypatch.setattr(net_pictures, "figure", kept)
-    return drawn
+    """The figures that `net_pictures` draws."""
+    return keep_pages(monkeypatch, net_pictures)
 
 
 def small_net(classes=3):

@@ -1,14 +1,13 @@
 """Tables by value, and pictures that are written and not blank."""
 
-import contextlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cnn.reports import figure, markdown, run_pictures
+from tests.drawn import keep_pages, read
 
 
 def test_markdown_by_value():
@@ -18,15 +17,6 @@ def test_markdown_by_value():
     assert markdown.markdown(["a", "b"], []).count("\n") == 2
     with pytest.raises(ValueError, match="row 1 has 1 cells, there are 2 headers"):
         markdown.markdown(["a", "b"], [[1, 2], [3]])
-
-
-def read(path):
-    """A picture as float64 [H, W, 3]; fails if it is blank or tiny."""
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        pixels = np.asarray(image.convert("RGB"), np.float64)
-    assert min(pixels.shape[:2]) > 100 and max(pixels.shape[:2]) < 3000 and pixels.std() > 5
-    return pixels
 
 
 @pytest.mark.parametrize("classes, names", [(3, ["cat", "dog", "$x"]), (12, ["only one"]), (80, [])])
@@ -49,16 +39,7 @@ def test_curves_picture(tmp_path, lines):
 @pytest.fixture
 def pages(monkeypatch):
     """The figures that `run_pictures` draws."""
-    drawn = []
-
-    @contextlib.contextmanager
-    def kept(path, size):
-        with figure.figure(path, size) as page:
-            drawn.append(page)
-            yield page
-
-    monkeypatch.setattr(run_pictures, "figure", kept)
-    return drawn
+    return keep_pages(monkeypatch, run_pictures)
 
 
 def test_samples_picture(tmp_path, pages):

@@ -20,7 +20,6 @@ from cnn.runs import checkpoint
 from cnn.train import train_and_evaluate
 from cnn.training import evaluate
 from configs import default, smoke
-from tests.chromium import browser_fixture  # noqa: F401  the fixture `browser`
 
 RESULTS = pathlib.Path(__file__).parents[2] / "experiments" / "results"
 HOSTILE = "<script>document.title = 'owned'</script>|$"

@@ -1,6 +1,5 @@
 """Pictures of score maps: written, not blank, and what is drawn lies where it belongs."""
 
-import contextlib
 import subprocess
 import sys
 
@@ -8,9 +7,9 @@ import numpy as np
 import pytest
 
 from cnn.dense import to_pixels
-from cnn.reports import figure, score_map_pictures
+from cnn.reports import score_map_pictures
+from tests.drawn import keep_pages, read
 from tests.reference.grids import grid_of, spans
-from tests.reports.test_run_pictures import read
 
 ORANGE = [255, 127, 14]
 
@@ -18,16 +17,7 @@ ORANGE = [255, 127, 14]
 @pytest.fixture
 def pages(monkeypatch):
     """The figures that `score_map_pictures` draws."""
-    drawn = []
-
-    @contextlib.contextmanager
-    def kept(path, size):
-        with figure.figure(path, size) as page:
-            drawn.append(page)
-            yield page
-
-    monkeypatch.setattr(score_map_pictures, "figure", kept)
-    return drawn
+    return keep_pages(monkeypatch, score_map_pictures)
 
 
 def example(channels=1, window=8):
