@@ -141,7 +141,7 @@ def check(net, shape):
             assert any(np.any(leaf) for leaf in jax.tree.leaves(plain[name])) or name == "hessian", name
 
 
-QUICK = ("conv, split batch", "max pool, batch-last layout", "average pool, padded")
+QUICK = ("conv, split batch", "max pool, batch-last layout", "average pool, padded", "lrn")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in LAYERS])
