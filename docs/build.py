@@ -11,11 +11,13 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from docs import cells
 
 ROOT = pathlib.Path(__file__).parents[1]
+Run = Callable[[pathlib.Path, pathlib.Path], cells.Page]
 GUIDES = (
     "architecture",
     "nets",
@@ -114,19 +116,20 @@ def render(path: str, text: str) -> Page:
     return Page(title or path, body, links)
 
 
-def course_page(path: str, site: pathlib.Path) -> Page:
+def course_page(path: str, site: pathlib.Path, run: Run = cells.run) -> Page:
     """Runs a page of the course and turns it into HTML; its pictures are written into the site.
 
     Args:
       path: path of the Python file, relative to the repository.
       site: directory of the site.
+      run: what runs the page.
 
     Returns:
       The page.
     """
     name = pathlib.Path(path).stem
     title, parts, links = "", [], []
-    for result in cells.run(ROOT / path, site / "docs" / "course" / name).results:
+    for result in run(ROOT / path, site / "docs" / "course" / name).results:
         if not result.cell.code:
             page = render(path, result.cell.text)
             title = title or page.title
@@ -170,11 +173,12 @@ def navigation(path: str, titles: dict[str, str]) -> str:
     return "".join(items)
 
 
-def build(site: pathlib.Path) -> list[str]:
+def build(site: pathlib.Path, run: Run = cells.run) -> list[str]:
     """Writes the site.
 
     Args:
       site: directory to write to; made if missing. Files of an earlier site are replaced.
+      run: what runs a page of the course: its file and the folder of its pictures to the page.
 
     Returns:
       Paths of the files that became pages, relative to the repository.
@@ -193,7 +197,7 @@ def build(site: pathlib.Path) -> list[str]:
             users = [name for name, page in pages.items() if path in page.links]
             raise FileNotFoundError(f"{path} is linked from {', '.join(users)} and is no file of the repository")
         if path.startswith("docs/course/") and pathlib.Path(path).stem in COURSE:
-            pages[path] = course_page(path, site)
+            pages[path] = course_page(path, site, run)
         elif path.endswith(".md"):
             pages[path] = render(path, (ROOT / path).read_text())
         elif path.endswith(".py"):

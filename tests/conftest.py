@@ -1,5 +1,6 @@
 """Settings and fixtures of all tests."""
 
+import collections
 import gc
 import os
 import pathlib
@@ -21,6 +22,9 @@ for _name, _examples in (("fast", 6), ("everything", 25), ("thorough", 250)):
         _name, max_examples=_examples, deadline=None, derandomize=_name != "thorough", suppress_health_check=_SLOW
     )
 
+# Cases of a test with many that the fast part takes.
+CASES = 3
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`python -m pytest` runs the fast part of the tests, which is complete in kind; --everything runs all."""
@@ -36,19 +40,44 @@ def pytest_configure(config: pytest.Config) -> None:
     everything = config.getoption("--everything")
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everything" if everything else "fast"))
     if not everything:
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+        flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     # Tracing makes many objects, none of them garbage: the collector's default takes a tenth of the time.
     gc.set_threshold(100_000, 50, 1000)
 
 
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def mark_all_but_some_cases(items: list[pytest.Item]) -> None:
+    """Marks the cases of each test as slow but for a few that are spread evenly over their list."""
+    tests = collections.defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not is_slow(item):
+            tests[item.path, item.originalname].append(item)
+    for cases in tests.values():
+        taken = {round(i * (len(cases) - 1) / (CASES - 1)) for i in range(CASES)}
+        for i, case in enumerate(cases):
+            if i not in taken:
+                case.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out tests that are marked slow, unless everything was asked for."""
+    """Leaves out tests that are marked slow, unless everything was asked for.
+
+    Where the whole suite is run, most cases of tests that have many count as slow; where files or tests are named, all
+    their cases run.
+    """
+    if config.args == config.getini("testpaths"):
+        mark_all_but_some_cases(items)
     if config.getoption("--everything"):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
+    slow = [item for item in items if is_slow(item)]
     if slow:
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not is_slow(item)]
 
 
 @pytest.fixture(scope="session")

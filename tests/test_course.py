@@ -1,6 +1,7 @@
-"""The four pages of the course run, and their numbers are those of the source documents and of independent counts."""
+"""The site is whole; the course runs, and its numbers are the source documents' and those of independent counts."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -14,17 +15,26 @@ COURSE = ROOT / "docs" / "course"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Runs a page once; returns it with its printed text as one string."""
-    done = {}
+def site(tmp_path_factory):
+    """The site, built once: its folder, the files that became pages, and the pages of the course as they were run."""
+    folder, course = tmp_path_factory.mktemp("site"), {}
 
-    def run_once(name):
-        if name not in done:
-            page = cells.run(COURSE / f"{name}.py", tmp_path_factory.mktemp(name))
-            done[name] = page, "\n".join(result.printed for result in page.results)
-        return done[name]
+    def run_and_keep(path, pictures):
+        course[path.stem] = cells.run(path, pictures)
+        return course[path.stem]
 
-    return run_once
+    return folder, build.build(folder, run_and_keep), course
+
+
+@pytest.fixture
+def run(site):
+    """A page of the course by its name, with its printed text as one string."""
+
+    def page_and_text(name):
+        page = site[2][name]
+        return page, "\n".join(result.printed for result in page.results)
+
+    return page_and_text
 
 
 def check_pages_shape(page):
@@ -186,6 +196,35 @@ def test_a_page_is_a_program(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "421,642" in done.stdout and (pathlib.Path(tmp_path) / "runs" / "course" / "shares.png").exists()
+
+
+@pytest.mark.slow
+def test_site(site):
+    """Every guide and page of the course is on the site, and all that its pages refer to."""
+    folder, made, _ = site
+    assert {"README.md", *(f"docs/{name}.md" for name in build.GUIDES)} <= set(made)
+    for page in made:
+        html = (folder / build.target(page)).read_text()
+        for address in re.findall(r'(?:href|src)="([^"#]+)', html):
+            if not re.match(r"[a-z]+:", address):
+                assert ((folder / build.target(page)).parent / address).is_file(), f"{page}: {address}"
+    course = (folder / "docs/course/d_notes.html").read_text()
+    assert course.count("<figure>") == 3 and "two shifts fill 41 of 81 places" in course
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_site_in_a_browser(site, browser, width):
+    """Pages ask for nothing that is not on the site, complain of nothing, and are no wider than the window."""
+    folder, *_ = site
+    for page in ("index.html", "docs/training.html", "docs/course/c_lecture.html", "docs/performance.html"):
+        driver = browser.open(folder / page)
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert browser.complaints() == []
+        assert all(address.startswith(folder.as_uri()) for address in browser.requests())
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert driver.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
 
 
 def test_all_pages_are_on_the_site():

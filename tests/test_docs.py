@@ -16,7 +16,6 @@ from cnn.runs import config as configs
 from cnn.runs import defaults
 from docs import build, markdown, measured, tables
 from tests import pages
-from tests.chromium import browser_fixture  # noqa: F401
 from tests.helpers import ROOT, run_python
 from tests.test_architecture import FLOORS
 
@@ -26,7 +25,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 QUICK = {
     "main.py": ["--config.train.epochs=2", "--config.eval.scenes=0"],
     "experiments.ablate": ["--config=smoke", "--config.train.steps=2", "--seeds=2"],
-    "experiments.dense_eval": ["--timing_images=5"],
+    "experiments.dense_eval": ["--timing_images=2", "--scenes=10"],
     "experiments.giusti": ["--size=100", "--runs=5", "--samples=2"],
 }
 # Commands that do not run here, and why.
@@ -44,17 +43,12 @@ NOT_RUN = {
     "--protocol=grid": "needs pictures; tests/protocols",
     "ruff": "CI runs it",
     "pyright": "CI runs it",
-    "docs.build": "test_site",
+    "docs.build": "tests/test_course.py",
 }
 
 
-# Pages and examples that train: others show the same kind in a fraction of the time.
-SLOW = ("docs/training.md", "docs/nets.md", "train_and_score.py", "numpy_dataset.py")
-
-
-def slow_ones(names):
-    """Parameters of a test, those of `SLOW` marked."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+# Examples that train: others show the same kind in a fraction of the time.
+SLOW = ("train_and_score.py", "numpy_dataset.py")
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +84,8 @@ def test_links(page):
             assert anchor in pages.anchors(linked), f"{page} links {address}; anchors: {pages.anchors(linked)}"
 
 
-@pytest.mark.parametrize("page", slow_ones([page for page in pages.PAGES if pages.has_python(page)]))
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in pages.PAGES if pages.has_python(page)])
 def test_python_blocks(page, trained, tmp_path, monkeypatch):
     """The blocks of a page run one after another, with shared names."""
     for entry in trained.iterdir():  # a copy, as blocks write files
@@ -147,31 +142,34 @@ def test_commands_name_what_exists(page, command):
             assert (ROOT / "experiments" / "studies" / f"{value}.py").is_file()
 
 
-RUNNABLE = [command for _, command in ALL_COMMANDS if not any(part in " ".join(command) for part in NOT_RUN)]
+def shorter(command):
+    """A command as a quick test runs it: the flags that make its program long are replaced, the others stay."""
+    program = command[2] if command[1] == "-m" else command[1]
+    flags = () if "--list" in command or any(part.startswith("--mode") for part in command) else QUICK.get(program, ())
+    if any(part.startswith("--image=") for part in command):
+        flags = [flag for flag in flags if not flag.startswith("--scenes")]
+    replaced = {flag.partition("=")[0] for flag in flags}
+    return (*(part for part in command if part.partition("=")[0] not in replaced), *flags)
+
+
+# Each once: pages repeat commands, and some differ only in how long they take.
+RUNNABLE = list(
+    dict.fromkeys(
+        shorter(command) for _, command in ALL_COMMANDS if not any(part in " ".join(command) for part in NOT_RUN)
+    )
+)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", RUNNABLE, ids=[" ".join(c) for c in RUNNABLE])
 def test_commands_run(command, trained):
     """Each command as it is written, only shorter where it trains; in the folder that the pages assume."""
-    program = command[2] if command[1] == "-m" else command[1]
-    extra = QUICK.get(program, [])
-    given = {argument.partition("=")[0] for argument in command}
-    if program == "main.py" and "--mode" in given:
-        extra = []
-    if "--list" in given:
-        extra = []
-    shorter = [flag for flag in extra if flag.partition("=")[0] not in given]
-    replaced = [argument for argument in command[1:] if not argument.startswith(("--seeds=10", "--scenes="))]
-    if program == "experiments.dense_eval" and "--image" not in given:
-        shorter += ["--scenes=10"]
-    if program == "main.py":
-        replaced[0] = str(ROOT / "main.py")
-    done = run_python(*replaced, *shorter, cwd=trained)
+    arguments = [str(ROOT / "main.py") if part == "main.py" else part for part in command[1:]]
+    done = run_python(*arguments, cwd=trained)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", slow_ones(EXAMPLES))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in EXAMPLES])
 def test_examples(name, tmp_path, monkeypatch, capsys):
     path = ROOT / "examples" / name
     assert len(path.read_text().splitlines()) < 30
@@ -247,41 +245,6 @@ def test_findings_are_those_of_the_reports():
         assert stated, row
         for numbers in stated:
             assert numbers in known, f"{row[:40]}: {numbers}"
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    return folder, build.build(folder)
-
-
-@pytest.mark.slow
-def test_site(site):
-    """Every guide and page of the course is on the site, and all that its pages refer to."""
-    folder, made = site
-    assert {"README.md", *(f"docs/{name}.md" for name in build.GUIDES)} <= set(made)
-    for page in made:
-        html = (folder / build.target(page)).read_text()
-        for address in re.findall(r'(?:href|src)="([^"#]+)', html):
-            if not re.match(r"[a-z]+:", address):
-                assert ((folder / build.target(page)).parent / address).is_file(), f"{page}: {address}"
-    course = (folder / "docs/course/d_notes.html").read_text()
-    assert course.count("<figure>") == 3 and "two shifts fill 41 of 81 places" in course
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [400, 1280])
-def test_site_in_a_browser(site, browser, width):
-    """Pages ask for nothing that is not on the site, complain of nothing, and are no wider than the window."""
-    folder, _ = site
-    for page in ("index.html", "docs/training.html", "docs/course/c_lecture.html", "docs/performance.html"):
-        driver = browser.open(folder / page)
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        assert browser.complaints() == []
-        assert all(address.startswith(folder.as_uri()) for address in browser.requests())
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-        assert driver.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
 
 
 def test_a_broken_link_stops_the_site(tmp_path, monkeypatch):

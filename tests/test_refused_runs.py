@@ -112,6 +112,7 @@ def test_a_directory_that_cannot_be_made(place, tmp_path):
         train_and_evaluate(config_with(), str(tmp_path / place))
 
 
+@pytest.mark.slow
 def test_a_net_with_more_outputs_than_classes_trains(tmp_path):
     """Also: evaluation at every step, where an epoch is less than one step; batches larger than the set."""
     config = config_with(net__name=f"{ODD}:more_outputs", train__batch_size=1000, data__train_examples=1)

@@ -45,6 +45,7 @@ def test_two_equal_runs_are_bit_equal(finished, tmp_path):
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
 
 
+@pytest.mark.slow
 def test_how_a_run_is_cut_up_makes_no_difference(finished, tmp_path):
     """Other pauses for log lines, checkpoints and validation: the same bits."""
     config = small_config(steps_per_dispatch=3)
@@ -81,6 +82,7 @@ def test_killed_in_mid_epoch_and_started_again_ends_bit_identical(finished, tmp_
     assert all(at[line["split"], line["step"]] == line for line in ours if (line["split"], line["step"]) in at)
 
 
+@pytest.mark.slow
 def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
     """SIGKILL when the process likes it least; started again until it is done."""
     process = start_python(PROGRAMS / "train_small.py", tmp_path, stdout=subprocess.DEVNULL)

@@ -19,9 +19,8 @@ def test_exponents_of_known_powers():
     assert growth.fitted_exponent(sizes, [3.0] * 3) == pytest.approx(0)
 
 
-@pytest.mark.parametrize(
-    "name", ["batch", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pixels", "pixels_stride1", "classes"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["batch", "pixels", "pixels_stride1", "classes"])
 def test_a_series_counts_operations_and_memory(name, monkeypatch):
     """Times are made up, proportional to the size: the exponent is 1. Operations are the points' own."""
     sizes = growth.SMOKE_SIZES[name]

@@ -34,6 +34,7 @@ def test_batches_go_round():
     assert all(len(set(row)) == 16 for row in problem.order)
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize("name", SMALL)
 def test_pytorch_trains_the_same_net(name):

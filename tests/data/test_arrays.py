@@ -214,6 +214,7 @@ def test_archives_that_are_refused(tmp_path):
         data.load(str(tmp_path / "objects.npz"))
 
 
+@pytest.mark.slow
 def test_a_run_on_a_data_set_made_in_python(tmp_path):
     """Trains and is loaded; what cannot be read again says so."""
     config = get_config()

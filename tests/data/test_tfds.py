@@ -251,6 +251,7 @@ def test_a_real_set_prepared_as_tfrecord_says_so(tfds_data_dir, tmp_path):
         data.load("mnist", dir=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_loading_never_imports_tensorflow(tfds_data_dir):
     done = run_python(PROGRAMS / "load_data.py", TFDS_DATA_DIR=tfds_data_dir)
     assert done.returncode == 0, done.stderr

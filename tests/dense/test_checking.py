@@ -61,6 +61,7 @@ def check(*layers, **options):
     return dense.check(net, random_variables(net, WINDOW, 2), WINDOW, **options)
 
 
+@pytest.mark.slow
 def test_an_unpadded_net_agrees():
     report = check([Conv(4, 3), Activation("relu"), MaxPool(2), Conv(5, 2), Flatten("chw"), Dense(3)])
     assert {one.context for one in report} == {"both"} and {one.stride for one in report} == {(2, 2), (1, 1), (3, 4)}

@@ -102,6 +102,7 @@ def test_one_pass_is_the_converted_net():
     assert_same_scores(dense.score_map(net, variables, images, (32, 32), 4, "shift").scores, expected)
 
 
+@pytest.mark.slow
 def test_two_passes_leave_holes_and_four_do_not():
     """The lecture's two passes, (0, 0) and (S/2, S/2), fill 41 of the 81 places of a 9x9 half-stride grid."""
     filled = np.zeros((9, 9), bool)

@@ -96,6 +96,7 @@ def test_auto_takes_the_cheaper_one():
     assert dense.score_map(net, variables, draw(9, (1, 96, 96, 1)), (32, 32), 64).backend == "crops"
 
 
+@pytest.mark.slow
 def test_auto_stays_under_the_memory_limit():
     net = nets.create("qa_net")
     variables, images = random_variables(net, (32, 32), 1), draw(9, (1, 64, 64, 1))

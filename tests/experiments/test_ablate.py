@@ -141,6 +141,7 @@ def test_killed_half_way_and_started_again(tmp_path):
     assert f"- command: {shlex.join(['python', *COMMAND[1:]])}\n" in (whole / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_study_of_ones_own_from_any_directory(tmp_path):
     """Its base lies beside it; the report's command exists, and finds everything done when it is run again."""
     program = ["-m", "experiments.ablate", f"--study={PROGRAMS / 'own_study.py'}"]
@@ -253,6 +254,7 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
     assert "average (test accuracy) and max were not compared: average has no results." in text
 
 
+@pytest.mark.slow
 def test_a_diverged_seed_is_told_and_counts(tmp_path):
     study = small_study(tune={}, measures=(), compared=(TEST,), contrasts=(), series=())
     runner.run_study("lost", str(tmp_path), seeds=2, overrides={**SMALL, "train.learning_rate": 1e30}, study=study)

@@ -46,6 +46,7 @@ def command(*arguments):
     return run_python("-m", "experiments.dense_eval", *arguments, COLUMNS=80)
 
 
+@pytest.mark.slow
 def test_scenes_from_the_command_line(workdir):
     arguments = [f"--workdir={workdir}", "--split=validation", "--scenes=6", "--stride=2"]
     done = command(*arguments, "--size=48")

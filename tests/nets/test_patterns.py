@@ -188,6 +188,7 @@ def test_the_n_largest_of_a_window_are_averaged():
         np.testing.assert_allclose(pooled, np.sort(windows)[..., -n:].mean(axis=-1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_global_head_takes_any_size_and_is_the_mean_of_the_map():
     net = nets.layer_pattern(features=4, fc=0, head="global")
     variables = random_variables(net, (16, 16), 3)

@@ -78,8 +78,8 @@ NETS = {
 }
 
 
-def derivatives(net, variables, images, weights):
-    """Every kind of derivative of one number: of its value along two directions in the parameters and the images."""
+def derivatives(net, variables, images, weights, kinds):
+    """Derivatives of one number, by kind: of its value along two directions in the parameters and the images."""
     rest = {name: value for name, value in variables.items() if name != "params"}
     params = variables["params"]
     rng = np.random.default_rng(2)
@@ -106,30 +106,53 @@ def derivatives(net, variables, images, weights):
         return sum(jax.tree.leaves(products))
 
     two = jax.tree.map(lambda x, a: jnp.stack([x, x + 0.1 * a]), params, first[0])
-    value, linear = jax.linearize(loss, params, images)
-    return {
-        "value": value,
-        "grad": gradient(params, images),
-        "jvp": jax.jvp(loss, (params, images), first)[1],
-        "linearize": linear(*second),
-        "jacfwd": jax.jacfwd(along)(zero),
-        "hessian": jax.hessian(along)(zero),
-        "grad of grad": jax.grad(slope, argnums=(0, 1))(params, images),
-        "checkpoint": jax.grad(jax.checkpoint(loss))(params, images),
-        "vmap": jax.vmap(loss, in_axes=(0, None))(two, images),
-        "vmap of grad": jax.vmap(jax.grad(loss), in_axes=(0, None))(two, images),
-        "vmap of images": jax.vmap(lambda x: loss(params, x))(jnp.stack([images, images + 0.1 * first[1]])),
+    by_kind = {
+        "value": lambda: loss(params, images),
+        "grad": lambda: gradient(params, images),
+        "jvp": lambda: jax.jvp(loss, (params, images), first)[1],
+        "linearize": lambda: jax.linearize(loss, params, images)[1](*second),
+        "jacfwd": lambda: jax.jacfwd(along)(zero),
+        "hessian": lambda: jax.hessian(along)(zero),
+        "grad of grad": lambda: jax.grad(slope, argnums=(0, 1))(params, images),
+        "checkpoint": lambda: jax.grad(jax.checkpoint(loss))(params, images),
+        "vmap": lambda: jax.vmap(loss, in_axes=(0, None))(two, images),
+        "vmap of grad": lambda: jax.vmap(jax.grad(loss), in_axes=(0, None))(two, images),
+        "vmap of images": lambda: jax.vmap(lambda x: loss(params, x))(jnp.stack([images, images + 0.1 * first[1]])),
     }
+    return {kind: by_kind[kind]() for kind in kinds}
 
 
-def check(net, shape):
+KINDS = (
+    "value",
+    "grad",
+    "jvp",
+    "linearize",
+    "jacfwd",
+    "hessian",
+    "grad of grad",
+    "checkpoint",
+    "vmap",
+    "vmap of grad",
+    "vmap of images",
+)
+# Whole nets are compiled for these, one of each idea, and for the others only traced: compiling all of them takes ten
+# minutes, most of it for the gradient of a gradient. Every layer, and `lenet5`, has the values of all; the nets whose
+# layers all stand in another net are traced alone.
+OF_NETS = dict.fromkeys(NETS, ("value", "grad", "jvp", "hessian", "vmap of grad"))
+OF_NETS |= {"lenet5": KINDS, "vgg11": (), "giusti_n4": (), "sharing_net": ()}
+
+
+def check(net, shape, kinds=KINDS):
     with jax.enable_x64(True):
         rng = np.random.default_rng(1)
         variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), random_variables(net, shape[1:3], shape[3]))
         images = rng.normal(size=shape)
         output = jax.eval_shape(functools.partial(net.apply, train=False), variables, images)
         weights = rng.normal(size=output.shape)
-        run = jax.jit(lambda variables, images: derivatives(net, variables, images, weights))
+        others = tuple(kind for kind in KINDS if kind not in kinds)
+        shapes = jax.eval_shape(lambda *given: derivatives(net, *given, weights, others), variables, images)
+        assert set(shapes) == set(others)
+        run = jax.jit(lambda variables, images: derivatives(net, variables, images, weights, kinds))
         fast = run(variables, images)
         with ops.plain():
             plain = run(variables, images)
@@ -155,7 +178,7 @@ def test_layers(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_nets(name):
-    check(*NETS[name])
+    check(*NETS[name], kinds=OF_NETS[name])
 
 
 def custom_operations(net, shape):

@@ -39,6 +39,7 @@ def test_equals_the_definition(size, padding):
     np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", [((0, 0), (0, 0)), SAME, ((2, 0), (1, 2))])
 def test_gradients_are_the_plain_ones(padding):
     window = Window((3, 3), padding=padding)

@@ -193,6 +193,7 @@ def test_a_run_without_mistakes_says_so(browser, workdir):
     assert section.text == "Mistakes\nAll 1,200 test images are classified correctly."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [2, 7])
 def test_a_net_on_any_number_of_channels_trains_evaluates_draws_and_reports(browser, tmp_path, channels):
     """From a function of one's own to the page; the net learns what only the second channel shows."""
@@ -231,6 +232,7 @@ def test_an_evaluation_of_fewer_scenes_shows_no_pictures_of_the_last(workdir):
     assert (workdir / "report.html").read_text().count("<img") == 3
 
 
+@pytest.mark.slow
 def test_pictures_of_ones_own_stand_on_one_page(browser, trained, tmp_path):
     run = checkpoint.load_run(str(trained[0]))
     results = {}

@@ -43,6 +43,7 @@ def test_a_seed_ends_where_the_main_job_ends(dataset, tmp_path):
     assert score_split(found.net, run.variables, config, dataset, "test").accuracy == result["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_side_by_side_in_one_kernel_is_each_by_itself(dataset):
     """`vmap` over seeds, as on accelerators, against one seed at a time."""
     one = many_seeds.train_seeds(regularised_config(), dataset, [0, 1, 2], Devices(1), each=1)

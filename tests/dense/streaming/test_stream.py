@@ -326,6 +326,7 @@ def test_the_journal_counts_what_is_on_the_disk(tmp_path, monkeypatch, expected)
     assert seen == list(range(13))
 
 
+@pytest.mark.slow
 def test_tiles_fit_the_memory_limit():
     shape, devices, outputs = (20_000, 30_000, 3), jax.local_devices()[:1], []
     for limit in (2**24, 2**29):
