@@ -53,7 +53,7 @@ class Conversion(NamedTuple):
         Returns:
           Variables with the same numbers under the same names.
         """
-        params = dict(variables["params"])
+        params = dict(variables.get("params", {}))  # a net of pools alone has none
         for name, (seen, order) in self.views.items():
             params[name] = {**params[name], "kernel": _spatial_kernel(params[name]["kernel"], seen, order)}
         return {**variables, "params": params}

@@ -19,6 +19,7 @@ import numpy as np
 
 from cnn import data, dense
 from cnn.dense.backends import crop_batch
+from cnn.dense.to_pixels import log_softmax
 from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
@@ -198,7 +199,7 @@ def pooled(scored: WindowScores, over: str) -> np.ndarray:
       over: "probabilities", "logits" or "max"; "none" for a method with a single window.
 
     Returns:
-      float64 [N, K]: mean probabilities, mean logits, or largest logits.
+      float64 [N, K]: mean probabilities, mean logits, or largest logits. NaN as in `cnn.dense.average`.
 
     Raises:
       ValueError: if `over` is unknown.
@@ -208,8 +209,7 @@ def pooled(scored: WindowScores, over: str) -> np.ndarray:
     if over == "max":
         return np.where(inside, scores, -np.inf).max(axis=1)
     if over == "probabilities":
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        scores /= scores.sum(axis=-1, keepdims=True)
+        scores = np.exp(log_softmax(scores))
     elif over not in ("logits", SINGLE):
         raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
     return np.where(inside, scores, 0).sum(axis=1) / inside.sum(axis=1)

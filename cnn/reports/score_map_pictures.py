@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn.dense.grid import Grid
-from cnn.dense.to_pixels import Best, heat_map, log_softmax
+from cnn.dense.to_pixels import Best, first_largest, heat_map, log_softmax
+from cnn.nets.arrays_in import score_array
 from cnn.reports.figure import ORANGE, SKY, channels_remark, class_name, figure, head, outline, show
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ DASHED = (0, (4, 2))
 PANELS = 6  # classes that a grid shows where none are named
 COLOURS = 18  # classes that a class map shows in colours of their own, as many as the palette has
 BARE_BORDER = "bare border: no window is centred within half a window of it"
+BARE_NAN = "bare inside: windows without a score (NaN)"
 
 
 def score_map_picture(
@@ -53,11 +55,12 @@ def score_map_picture(
     """
     from matplotlib.lines import Line2D
 
-    scores = np.asarray(scores, np.float64)
+    scores = np.asarray(score_array(scores, "score_map_picture"), np.float64)
     if class_index is None:
-        class_index = int(scores.max(axis=(0, 1)).argmax())
+        place = first_largest(scores.reshape(1, -1), _known(scores).reshape(1, -1))[0]
+        class_index = max(int(place), 0) % scores.shape[-1]
     # The largest score rather than probability: many windows may round to a probability of 1.
-    best = np.unravel_index(scores[..., class_index].argmax(), scores.shape[:2])
+    best = _best_window(scores, class_index)
     probability = np.exp(log_softmax(scores))[..., class_index]
     name = class_name(class_names, class_index)
     windows = grid.window_boxes()
@@ -75,11 +78,17 @@ def score_map_picture(
         for axes in (left, right):
             if true_box is not None:
                 outline(axes, true_box, SKY, linestyle=DASHED)
-            outline(axes, windows[best], ORANGE)
-        left.set_title(f"largest score of {name!r}: probability {probability[best]:.3f}")
+            if best is not None:
+                outline(axes, windows[best], ORANGE)
+        left.set_title(
+            f"no window has a score of {name!r}"
+            if best is None
+            else f"largest score of {name!r}: probability {probability[best]:.3f}"
+        )
         right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
-        if np.isnan(shown).any():
-            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}")
+        remark = _bare(np.isnan(shown), np.isnan(probability))
+        if remark:
+            right.set_xlabel(f"x (pixels)\n{remark}")
         lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"window with the largest score of {name!r}")]
         if true_box is not None:
             lines.append(Line2D([], [], color=SKY, linewidth=2, linestyle=DASHED, label="the object"))
@@ -113,11 +122,12 @@ def class_heat_picture(
     Raises:
       ValueError: if there is no class to draw, or the scores are not those of the grid.
     """
-    scores = np.asarray(scores, np.float64)
+    scores = np.asarray(score_array(scores, "class_heat_picture"), np.float64)
     probability = np.exp(log_softmax(scores))
+    largest = probability.max(axis=(0, 1), where=_known(scores), initial=0)
     if classes is None:
         # By score where probabilities round to the same number.
-        order = np.lexsort((-scores.max(axis=(0, 1)), -probability.max(axis=(0, 1))))
+        order = np.lexsort((-scores.max(axis=(0, 1), where=_known(scores), initial=-np.inf), -largest))
         classes = [int(k) for k in order[:PANELS]]
     if not len(classes):
         raise ValueError("class_heat_picture: there are no classes to draw")
@@ -128,20 +138,22 @@ def class_heat_picture(
     with figure(path, (max(2.8 * columns + 0.8, 5.6), (2.8 * _aspect(image) + 0.3) * rows + 0.7)) as page:
         head(page, title, channels_remark(image.shape[-1]))
         panels = page.subplots(rows, columns, squeeze=False)
-        overlay, bare = None, False
+        overlay, remark = None, ""
         for axes in panels.ravel():
             axes.set_axis_off()
         for axes, k in zip(panels.ravel(), classes, strict=False):  # the last row may have room left
             show(axes, image)
             shown = heat_map(probability[..., k], grid, image.shape)
-            overlay, bare = _heat(axes, shown, limits), bare or bool(np.isnan(shown).any())
-            best = np.unravel_index(scores[..., k].argmax(), scores.shape[:2])
-            outline(axes, windows[best], ORANGE)
-            axes.set_title(f"{class_name(class_names, k)}, at most {probability[..., k].max():.3f}", fontsize=9)
+            overlay, remark = _heat(axes, shown, limits), _bare(np.isnan(shown), np.isnan(probability[..., k]))
+            best = _best_window(scores, k)
+            if best is not None:
+                outline(axes, windows[best], ORANGE)
+            most = "no score" if best is None else f"at most {largest[k]:.3f}"
+            axes.set_title(f"{class_name(class_names, k)}, {most}", fontsize=9)
         if overlay is not None:
             _bar(page, panels, overlay, "probability", limits)
-        if bare:
-            page.supxlabel(f"orange: the window with the largest score of the class; {BARE_BORDER}", fontsize=8)
+        if remark:
+            page.supxlabel(f"orange: the window with the largest score of the class; {remark}", fontsize=8)
 
 
 def best_boxes_picture(
@@ -181,6 +193,9 @@ def best_boxes_picture(
             show(panels[i], images[i])
             if true_boxes is not None:
                 outline(panels[i], true_boxes[i], SKY, linestyle=DASHED)
+            if best.classes[i] < 0:
+                panels[i].set_title("no window has a score", fontsize=9)
+                continue
             outline(panels[i], best.boxes[i], ORANGE)
             panels[i].set_title(f"{class_name(class_names, int(best.classes[i]))}, {best.scores[i]:.3g}", fontsize=9)
 
@@ -229,9 +244,27 @@ def class_map_picture(
         right.imshow(painted)
         right.set_title("class of the window around each pixel")
         if (classes < 0).any():
-            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}")
+            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}, or its score is NaN")
         if patches:
             page.legend(handles=patches, loc="outside lower center", ncols=min(4, len(patches)), frameon=False)
+
+
+def _known(scores: np.ndarray) -> np.ndarray:
+    """Which scores count, those of windows without a NaN: bool, of the scores' shape."""
+    return np.broadcast_to(~np.isnan(scores).any(axis=-1, keepdims=True), scores.shape)
+
+
+def _best_window(scores: np.ndarray, class_index: int) -> tuple[int, int] | None:
+    """Row and column of the window with the largest score of a class; None if no window has a score."""
+    of_class = scores[..., class_index].reshape(1, -1)
+    best = int(first_largest(of_class, _known(scores)[..., class_index].reshape(1, -1))[0])
+    return None if best < 0 else divmod(best, scores.shape[1])
+
+
+def _bare(bare: np.ndarray, unknown: np.ndarray) -> str:
+    """Why pixels show no colour: the border alone, or also windows that have no score."""
+    parts = ([BARE_BORDER] if bare.any() else []) + ([BARE_NAN] if unknown.any() else [])
+    return "; ".join(parts)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
