@@ -83,11 +83,12 @@ def score_array(scores: Any, what: str) -> np.ndarray | jax.Array:
     """
     if isinstance(scores, list | tuple):
         scores = np.asarray(scores)
+    if isinstance(scores, np.ma.MaskedArray) and jnp.issubdtype(scores.dtype, jnp.integer):
+        scores = scores.astype(np.float64)
     scores = _array(scores, f"{what}: scores")
     if not (jnp.issubdtype(scores.dtype, jnp.floating) or jnp.issubdtype(scores.dtype, jnp.integer)):
         raise TypeError(f"{what}: scores are {scores.dtype}; they must be numbers, such as the scores of a map")
-    scores = scores.astype(scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32)
-    return scores.filled(np.nan) if isinstance(scores, np.ma.MaskedArray) else scores
+    return scores.astype(scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32)
 
 
 def constants(
@@ -136,6 +137,31 @@ def constants(
     return made[0], made[1]
 
 
+def without_mask(values: Any, what: str) -> Any:
+    """A masked array as one of plain numbers, NaN where it is masked; anything else unchanged.
+
+    Args:
+      values: an array, or whatever stands for one.
+      what: name of the values, for the error.
+
+    Returns:
+      A NumPy array in place of a masked one.
+
+    Raises:
+      TypeError: if whole numbers are masked, which have no NaN.
+    """
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if not np.ma.getmask(values).any():
+        return np.asarray(values)
+    if not jnp.issubdtype(values.dtype, jnp.inexact):
+        raise TypeError(
+            f"{what} are {values.dtype} and masked, and whole numbers have no NaN; give floating values, normalised as "
+            "in training (cnn.data.normalise), with NaN where they are masked"
+        )
+    return values.filled(np.nan)
+
+
 def number_of(constant: Any) -> int | None:
     """How many channels a constant is given for; None for one number, or none, which says nothing about channels."""
     return len(constant) if isinstance(constant, Sequence) or getattr(constant, "ndim", 0) == 1 else None
@@ -150,9 +176,5 @@ def _array(values: Any, what: str) -> Any:
             f"{what} are a {type(values).__name__}; give an array of normalised pixels "
             "(cnn.data.normalise), such as numpy.asarray(values, numpy.float32)"
         )
-    if isinstance(values, np.ma.MaskedArray) and np.ma.getmask(values).any():
-        if not jnp.issubdtype(values.dtype, jnp.inexact):
-            return values  # whole numbers have no NaN: stays masked, for the caller to refuse or to widen
-        values = values.filled(np.nan)
-    values = np.asarray(values)
+    values = np.asarray(without_mask(values, what))
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))

@@ -57,8 +57,7 @@ def score_map_picture(
 
     scores = np.asarray(score_array(scores, "score_map_picture"), np.float64)
     if class_index is None:
-        place = first_largest(scores.reshape(1, -1), _known(scores).reshape(1, -1))[0]
-        class_index = max(int(place), 0) % scores.shape[-1]
+        class_index = int(scores.max(axis=(0, 1), where=_known(scores), initial=-np.inf).argmax())
     # The largest score rather than probability: many windows may round to a probability of 1.
     best = _best_window(scores, class_index)
     probability = np.exp(log_softmax(scores))[..., class_index]
@@ -86,7 +85,7 @@ def score_map_picture(
             else f"largest score of {name!r}: probability {probability[best]:.3f}"
         )
         right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
-        remark = _bare(np.isnan(shown), np.isnan(probability))
+        remark = _bare(grid, image.shape, scores)
         if remark:
             right.set_xlabel(f"x (pixels)\n{remark}")
         lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"window with the largest score of {name!r}")]
@@ -138,13 +137,13 @@ def class_heat_picture(
     with figure(path, (max(2.8 * columns + 0.8, 5.6), (2.8 * _aspect(image) + 0.3) * rows + 0.7)) as page:
         head(page, title, channels_remark(image.shape[-1]))
         panels = page.subplots(rows, columns, squeeze=False)
-        overlay, remark = None, ""
+        overlay, remark = None, _bare(grid, image.shape, scores)
         for axes in panels.ravel():
             axes.set_axis_off()
         for axes, k in zip(panels.ravel(), classes, strict=False):  # the last row may have room left
             show(axes, image)
             shown = heat_map(probability[..., k], grid, image.shape)
-            overlay, remark = _heat(axes, shown, limits), _bare(np.isnan(shown), np.isnan(probability[..., k]))
+            overlay = _heat(axes, shown, limits)
             best = _best_window(scores, k)
             if best is not None:
                 outline(axes, windows[best], ORANGE)
@@ -261,10 +260,10 @@ def _best_window(scores: np.ndarray, class_index: int) -> tuple[int, int] | None
     return None if best < 0 else divmod(best, scores.shape[1])
 
 
-def _bare(bare: np.ndarray, unknown: np.ndarray) -> str:
-    """Why pixels show no colour: the border alone, or also windows that have no score."""
-    parts = ([BARE_BORDER] if bare.any() else []) + ([BARE_NAN] if unknown.any() else [])
-    return "; ".join(parts)
+def _bare(grid: Grid, image_shape: Sequence[int], scores: np.ndarray) -> str:
+    """Why pixels show no colour: no window is centred near them, or the window has no score; empty if all show one."""
+    border = np.isnan(heat_map(np.zeros(grid.size), grid, image_shape)).any()
+    return "; ".join(([BARE_BORDER] if border else []) + ([] if _known(scores).all() else [BARE_NAN]))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

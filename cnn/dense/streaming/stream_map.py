@@ -27,7 +27,7 @@ from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD, Progress, Task, 
 from cnn.dense.streaming.source_and_sink import CACHE_BYTES, PENDING_WRITES, Sink, Source, open_sink, open_source
 from cnn.dense.tiles import Tiling
 from cnn.nets import Net
-from cnn.nets.arrays_in import check_floating, constants, number_of
+from cnn.nets.arrays_in import check_floating, constants, number_of, without_mask
 from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
 
@@ -133,6 +133,7 @@ def stream(
     begin = time.monotonic()
     limit = as_bytes(memory_limit, "memory_limit")
     cache_bytes = min(CACHE_BYTES, limit // 8)
+    source = without_mask(source, "stream: the source's pixels")
     image = open_source(source, input_channels(net, variables) or number_of(mean), cache_bytes)
     mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=image.dtype == np.uint8)
     if mean is None:
@@ -223,13 +224,12 @@ def _choose_tiles(
     backend = earlier.get("backend", backend) if backend == "auto" else backend
     plan = functools.partial(plan, backend=backend)
     asked = earlier.get("tile") if tile is None else tile
-    if asked is None:
-        fitting = largest_tiles(plan, budget)
-        return fitting, fitting
-    kept = plan(outputs=as_pair(asked, "tile", "stream"))
-    if stream_bytes(kept, budget) <= budget.bytes:
-        return kept, kept
+    kept = None if asked is None else plan(outputs=as_pair(asked, "tile", "stream"))
+    if kept and tile is not None and stream_bytes(kept, budget) <= budget.bytes:
+        return kept, kept  # as asked for, even where tiles of another shape would be larger
     fitting = largest_tiles(plan, budget)
+    if kept is None:
+        return fitting, fitting
     outputs = (min(kept.outputs[0], fitting.outputs[0]), min(kept.outputs[1], fitting.outputs[1]))
     return kept, kept if outputs == kept.outputs else plan(backend=kept.backend, outputs=outputs)
 
