@@ -12,7 +12,7 @@ from cnn.dense.maps import ScoreMap, resolve_context
 from cnn.dense.passes import Variables
 from cnn.dense.prepared import prepare_trained
 from cnn.nets import Net
-from cnn.nets.arrays_in import image_array
+from cnn.nets.arrays_in import image_array, variables_for
 from cnn.windows import GeometryError
 
 MOST_OUTPUTS = 128  # most scores of a tile along each axis, by default
@@ -76,7 +76,7 @@ def score_maps(
         except GeometryError as error:
             raise GeometryError(f"image {i}: {error}") from None
         grid = with_sight(prepared, image.shape, tiling.grid, tiling.context)
-        scores = jnp.asarray(_by_tiles(variables, image, tiling)[None])
+        scores = jnp.asarray(_by_tiles(variables_for(variables, image), image, tiling)[None])
         maps.append(ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid))
     return maps
 

@@ -42,7 +42,7 @@ from cnn.dense.grid import Grid, lay_grid, with_sight
 from cnn.dense.passes import Variables
 from cnn.dense.prepared import PreparedNet, may_spread, prepare, prepare_trained
 from cnn.nets import Net
-from cnn.nets.arrays_in import image_array, score_array
+from cnn.nets.arrays_in import image_array, score_array, variables_for
 from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
 
@@ -157,7 +157,7 @@ def score_map(
     if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
         prepared = prepare(net, window, shape[2], position_invariant=True)
     grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, len(images))
-    scores = run_backend(prepared, variables, images, grid, backend)
+    scores = run_backend(prepared, variables_for(variables, images), images, grid, backend)
     grid = with_sight(prepared, shape, grid, context)
     return ScoreMap(scores, grid.boxes(shape), context, backend, grid)
 

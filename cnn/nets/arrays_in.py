@@ -68,6 +68,22 @@ def check_floating(dtype: Any, what: str, or_else: str = "") -> None:
         )
 
 
+def variables_for(variables: Any, images: jax.Array | np.ndarray) -> Any:
+    """A net's variables in the precision in which images are computed.
+
+    Args:
+      variables: the net's variables.
+      images: the images, from `image_array`.
+
+    Returns:
+      The variables; in float64 if the images are, because a layer may compute with its variables alone (the roots of a
+      batch normalisation's variances) before it meets the images.
+    """
+    if images.dtype != np.float64:
+        return variables
+    return jax.tree.map(lambda leaf: leaf.astype(np.float64) if str(leaf.dtype) in FLOATING else leaf, variables)
+
+
 def score_array(scores: Any, what: str) -> np.ndarray | jax.Array:
     """Scores, as numbers with which can be computed.
 

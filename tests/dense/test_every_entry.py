@@ -165,7 +165,7 @@ def check_images(case):
             assert len(found_maps(case, images)) == 0
             return
         if dtype in REFUSED or axes:
-            wrong = "a list" if dtype == "list" else dtype if dtype in REFUSED else r"\[.*H, W, C\]|channels"
+            wrong = "list" if dtype == "list" else dtype if dtype in REFUSED else r"\[.*H, W, C\]|channels"
             with pytest.raises((TypeError, GeometryError, StorageError), match=wrong):
                 found_maps(case, images)
             return
