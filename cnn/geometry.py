@@ -268,7 +268,7 @@ def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> No
         return
     if isinstance(layer, Dense) and kernel[1:] == wanted[1:]:  # another size of the image may give so many values
         raise GeometryError(f"{layer.label}: its kernel takes {kernel[0]} values, got {wanted[0]}")
-    if isinstance(layer, Conv) and len(kernel) == 4 and (*kernel[:2], kernel[3]) == (*wanted[:2], wanted[3]):
+    if isinstance(layer, Conv) and len(kernel) == 4 and kernel[:2] + kernel[3:] == wanted[:2] + wanted[3:]:
         takes = kernel[2] * layer.groups
         raise VariablesError(
             f"{layer.label}: its kernel takes {takes} channels, got {shape[2]}; give {takes} channels, or the net and "

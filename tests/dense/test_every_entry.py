@@ -165,8 +165,8 @@ def check_images(case):
             assert len(found_maps(case, images)) == 0
             return
         if dtype in REFUSED or axes:
-            wrong = "list" if dtype == "list" else dtype if dtype in REFUSED else r"\[.*H, W, C\]|channels"
-            with pytest.raises((TypeError, GeometryError, StorageError), match=wrong):
+            wrong = [dtype] * (dtype in REFUSED) + [r"\[.*H, W, C\]", "channels"] * (axes != 0)
+            with pytest.raises((TypeError, GeometryError, StorageError), match="|".join(wrong)):
                 found_maps(case, images)
             return
         found = found_maps(case, images)
