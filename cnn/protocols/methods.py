@@ -204,8 +204,9 @@ def pooled(scored: WindowScores, over: str) -> np.ndarray:
     Raises:
       ValueError: if `over` is unknown.
     """
-    scores = np.asarray(scored.scores, np.float64).reshape(len(scored.inside), -1, scored.scores.shape[-1])
-    inside = scored.inside.reshape(len(scored.inside), -1, 1)
+    count, windows = len(scored.inside), math.prod(scored.inside.shape[1:])
+    scores = np.asarray(scored.scores, np.float64).reshape(count, windows, scored.scores.shape[-1])
+    inside = scored.inside.reshape(count, windows, 1)
     if over == "max":
         return np.where(inside, scores, -np.inf).max(axis=1)
     if over == "probabilities":

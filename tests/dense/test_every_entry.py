@@ -37,7 +37,13 @@ CONTEXTS = ("plain", "jit", "vmap", "gradient", "64 bits", "strict", "64 bits, s
 REFUSED = ("uint8", "int32", "bool", "complex64", "float8_e4m3fn", "list")
 DTYPES = (*TOLERANCE, ">f4", "masked", *REFUSED)
 IMAGES, SCORES = ("score_map", "score_maps", "stream"), ("average", "best_boxes", "heat_map", "class_map")
-VALUES = {"NaN": (np.nan,), "+inf": (np.inf,), "-inf": (-np.inf,), "all": (np.nan, np.inf, -np.inf)}
+VALUES = {
+    "NaN": (np.nan,),
+    "+inf": (np.inf,),
+    "-inf": (-np.inf,),
+    "+-inf": (np.inf, -np.inf),
+    "all": (np.nan, np.inf, -np.inf),
+}
 
 
 @st.composite
@@ -50,7 +56,7 @@ def cases(draw):
         "axes": draw(st.sampled_from([0, 0, 0, 0, -1, 1])),  # more than the entry takes
         "count": draw(st.sampled_from([2, 2, 0])),
         "values": draw(st.sampled_from([None, *VALUES])),
-        "places": draw(st.sampled_from([1, 4, 10**6])),
+        "places": draw(st.sampled_from([1, 4, 40, 10**6])),
         "backend": draw(st.sampled_from(BACKENDS)),
         "stride": draw(st.sampled_from([1, 2])),
         "context": draw(st.sampled_from(CONTEXTS)),
