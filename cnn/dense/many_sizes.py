@@ -77,7 +77,7 @@ def score_maps(
             raise GeometryError(f"image {i}: {error}") from None
         grid = with_sight(prepared, image.shape, tiling.grid, tiling.context)
         scores = jnp.asarray(_by_tiles(variables_for(variables, image), image, tiling)[None])
-        maps.append(ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid))
+        maps.append(ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid, net.head))
     return maps
 
 

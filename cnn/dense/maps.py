@@ -41,7 +41,7 @@ from cnn.dense.cost import cheapest, check_memory
 from cnn.dense.grid import Grid, lay_grid, with_sight
 from cnn.dense.passes import Variables
 from cnn.dense.prepared import PreparedNet, may_spread, prepare, prepare_trained
-from cnn.nets import Net
+from cnn.nets import Net, heads
 from cnn.nets.arrays_in import image_array, score_array, variables_for
 from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
@@ -59,6 +59,7 @@ class ScoreMap(NamedTuple):
         padding only at the image's border), or "both" (nothing: the net has no padding, the two are the same).
       backend: name of the backend that computed the map: "crops", "shift", "atrous" or "mpf".
       grid: where the windows lie: window, stride, and the boxes before they are cut at the image's border.
+      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`): that of the net.
     """
 
     scores: jax.Array
@@ -66,13 +67,15 @@ class ScoreMap(NamedTuple):
     context: str
     backend: str
     grid: Grid
+    head: str = "softmax"
 
     def __repr__(self) -> str:
         count, height, width, classes = self.scores.shape
         images = "1 image" if count == 1 else f"{count} images"
         return (
             f"ScoreMap({images}: {height}x{width} windows of {shape_text(self.grid.window)} pixels every "
-            f"{shape_text(self.grid.stride)}, {classes} classes, context {self.context!r}, backend {self.backend!r})"
+            f"{shape_text(self.grid.stride)}, {heads.class_count(classes)} classes, "
+            f"context {self.context!r}, backend {self.backend!r})"
         )
 
 
@@ -159,7 +162,7 @@ def score_map(
     grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, len(images))
     scores = run_backend(prepared, variables_for(variables, images), images, grid, backend)
     grid = with_sight(prepared, shape, grid, context)
-    return ScoreMap(scores, grid.boxes(shape), context, backend, grid)
+    return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.head)
 
 
 @functools.lru_cache(maxsize=256)
@@ -182,45 +185,34 @@ def _resolve(
     return grid, context, backend
 
 
-def average(scores: jax.Array, over: str = "probabilities") -> jax.Array:
+def average(scores: jax.Array | ScoreMap, over: str = "probabilities", head: str | None = None) -> jax.Array:
     """Averages the scores of a map to one score for each class.
 
     Args:
-      scores: class scores (logits), real numbers [N, ..., K]; N may be 0.
-      over: "probabilities" (mean of the softmax), "logits" (mean of the logits), or "max" (largest logit of each
-        class).
+      scores: a `ScoreMap`, or the scores (logits) of one, real numbers [N, ..., K]; N may be 0. A single score z
+        (K = 1) counts as the scores [0, z] of two classes.
+      over: "probabilities" (their mean), "logits" (mean of the logits), or "max" (largest logit of each class).
+      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`); None: what the map says, "softmax" for
+        scores alone.
 
     Returns:
       float32 [N, K]: mean probabilities, mean logits, or largest logits. A NaN among the scores of an image stays NaN:
-      in the class that has it, and in all classes of "probabilities". Infinite logits have the probabilities of very
-      large ones (`softmax`).
+      in the class that has it, and in all classes of the probabilities of a softmax. Infinite logits have the
+      probabilities of very large ones.
 
     Raises:
       TypeError: if the scores are not numbers.
-      ValueError: if `over` is unknown, or the scores have no axis of classes.
+      ValueError: if `over` or the head are unknown, or the scores have no axis of classes.
     """
     if over not in ("probabilities", "logits", "max"):
         raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
+    if isinstance(scores, ScoreMap):
+        scores, head = scores.scores, head or scores.head
+    head = heads.check_head(head or "softmax", "average")
     made = jnp.asarray(score_array(scores, "average")).astype(jnp.float32)
     if made.ndim < 2 or not math.prod(made.shape[1:]):
         raise ValueError(f"average: scores have shape {made.shape}; they must be [N, ..., K], with scores of a class")
     flat = made.reshape(made.shape[0], math.prod(made.shape[1:-1]), made.shape[-1])
     if over == "max":
-        return flat.max(axis=1)
-    return (softmax(flat) if over == "probabilities" else flat).mean(axis=1)
-
-
-def softmax(scores: jax.Array) -> jax.Array:
-    """Probabilities of scores, also of infinite ones: as large as for numbers beyond all others.
-
-    Args:
-      scores: class scores (logits), floating [..., K].
-
-    Returns:
-      [..., K], same dtype: scores of +inf share the probability 1, as do equal scores of -inf where there are no
-      others. NaN, if there is a NaN among the scores.
-    """
-    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-    # Of infinite scores only those equal to the largest count; the difference of two infinities is no number.
-    ranked = jnp.where(jnp.isinf(top), jnp.where(scores == top, 0, -jnp.inf), scores)
-    return jax.nn.softmax(ranked.astype(scores.dtype), axis=-1)
+        return heads.class_scores(flat).max(axis=1)
+    return (heads.probabilities(flat, head) if over == "probabilities" else heads.class_scores(flat)).mean(axis=1)

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnn.dense.grid import Grid
 from cnn.dense.maps import ScoreMap
+from cnn.nets import heads
 from cnn.nets.arrays_in import score_array
 from cnn.windows import shape_text
 
@@ -121,9 +122,10 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
     """The best window of each image, for one class or over all.
 
     Args:
-      score_map: scores [N, h, w, K] and boxes [h, w, 4] of N images.
+      score_map: scores [N, h, w, K] and boxes [h, w, 4] of N images. A single score z counts as the scores [0, z] of
+        two classes.
       class_index: the class whose scores are compared; None: those of all classes.
-      over: "logits", or "probabilities" (the softmax over a window's classes). The two may choose different windows.
+      over: "logits", or "probabilities" (by the map's head). The two may choose different windows.
 
     Returns:
       A `Best`; of equal scores the first in reading order, then the lowest class. Probabilities are compared by their
@@ -135,13 +137,13 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
     """
     if over not in ("logits", "probabilities"):
         raise ValueError(f"best_boxes: over (={over!r}) must be 'logits' or 'probabilities'")
-    scores = np.asarray(score_array(score_map.scores, "best_boxes"), np.float64)
+    given = np.asarray(score_array(score_map.scores, "best_boxes"), np.float64)
+    by_probability = over == "probabilities"
+    scores = heads.log_probabilities(given, score_map.head) if by_probability else heads.class_scores(given)
     count, height, width, classes = scores.shape
     if class_index is not None and not 0 <= class_index < classes:
         raise ValueError(f"best_boxes: class_index (={class_index}) must be between 0 and {classes - 1}")
     known = ~np.isnan(scores).any(axis=-1, keepdims=True)
-    if over == "probabilities":
-        scores = log_softmax(scores)
     if class_index is not None:
         scores = scores[..., class_index : class_index + 1]
     flat = scores.reshape(count, math.prod(scores.shape[1:]))
@@ -152,7 +154,7 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
     return Best(
         np.where(found[:, None], np.asarray(score_map.boxes)[rows, columns], 0),
         np.where(found, classes_won + (class_index or 0), -1),
-        np.where(found, np.exp(values) if over == "probabilities" else values, np.nan).astype(np.float32),
+        np.where(found, np.exp(values) if by_probability else values, np.nan).astype(np.float32),
     )
 
 
@@ -172,24 +174,6 @@ def first_largest(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[rows, best], best, -1)
 
 
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, exact also where a probability rounds to 1, as log1p adds the largest term, exp(0).
-
-    Args:
-      scores: class scores (logits), float64 [..., K]; of infinite ones those equal to the largest share all.
-
-    Returns:
-      Logarithm of their softmax, float64 [..., K]; NaN where a score of the K is.
-    """
-    top = scores.max(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # the difference of equal infinities, which is set to 0
-        shifted = np.where(scores == top, 0, scores - top)
-    others = np.exp(shifted)
-    largest = np.where(np.isnan(top), 0, shifted == 0).argmax(axis=-1)[..., None]
-    np.put_along_axis(others, largest, 0, axis=-1)
-    return np.where(np.isnan(top), np.nan, shifted - np.log1p(others.sum(axis=-1, keepdims=True)))
-
-
 def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.ndarray:
     """A class for each pixel: that of the window centred on it or, at strides above 1, of the nearest window.
 
@@ -197,7 +181,8 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
     size, the upper and the left one. Of two windows that are equally near, the later one counts, as in `heat_map`.
 
     Args:
-      scores: class scores (logits) of a whole map, [h, w, K].
+      scores: class scores (logits) of a whole map, [h, w, K]. A single score z counts as the scores [0, z] of two
+        classes.
       grid: where the windows lie (`ScoreMap.grid`).
       image_shape: (H, W, ...), pixels.
 
@@ -217,6 +202,7 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
             f"class_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
             f"({grid.size[0]}, {grid.size[1]}, K)"
         )
+    scores = heads.class_scores(scores)
     classes = np.where(np.isnan(scores).any(axis=-1), -1, scores.argmax(axis=-1)).astype(np.int32)
     for axis in range(2):
         size, window, stride, last = image_shape[axis], grid.window[axis], grid.stride[axis], grid.size[axis] - 1

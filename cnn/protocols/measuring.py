@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from cnn.nets import heads
+
 Key = TypeVar("Key")
 CONFIDENCE = 0.95
 TIMING_ROUNDS = 5
@@ -58,13 +60,14 @@ def map_difference(by_crops: np.ndarray, by_pass: np.ndarray) -> MapDifference:
       The `MapDifference`.
     """
     undefined = (np.isnan(by_crops) | np.isnan(by_pass)).any(axis=-1)
+    first, second = (heads.class_scores(scores).argmax(axis=-1) for scores in (by_crops, by_pass))
     with np.errstate(invalid="ignore"):
         differences = np.where(by_crops == by_pass, 0, np.abs(by_crops - by_pass))
     return MapDifference(
         by_crops[..., 0].size,
         float(differences.max()),
         float(np.abs(by_crops).max(where=np.isfinite(by_crops), initial=0)),
-        int((undefined | (by_crops.argmax(axis=-1) != by_pass.argmax(axis=-1))).sum()),
+        int((undefined | (first != second)).sum()),
     )
 
 

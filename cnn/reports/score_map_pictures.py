@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn.dense.grid import Grid
-from cnn.dense.to_pixels import Best, first_largest, heat_map, log_softmax
+from cnn.dense.to_pixels import Best, first_largest, heat_map
+from cnn.nets import heads
 from cnn.nets.arrays_in import score_array
 from cnn.reports.figure import ORANGE, SKY, channels_remark, class_name, figure, head, outline, show
 
@@ -35,6 +36,7 @@ def score_map_picture(
     class_index: int | None = None,
     true_box: Sequence[int] | np.ndarray | None = None,
     title: str = "",
+    net_head: str = "softmax",
 ) -> None:
     """Draws an image, and beside it the image under one class's probability at every window (see `heat_map`).
 
@@ -49,6 +51,7 @@ def score_map_picture(
       class_index: which class; None: that of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
       title: first line above the picture, such as the net and the data.
+      net_head: what the scores mean, the net's head (`cnn.nets.heads`).
 
     Raises:
       ValueError: if the scores are not those of the grid.
@@ -56,11 +59,13 @@ def score_map_picture(
     from matplotlib.lines import Line2D
 
     scores = np.asarray(score_array(scores, "score_map_picture"), np.float64)
+    probabilities = np.exp(heads.log_probabilities(scores, net_head))
+    scores = heads.class_scores(scores)
     if class_index is None:
         class_index = int(scores.max(axis=(0, 1), where=_known(scores), initial=-np.inf).argmax())
     # The largest score rather than probability: many windows may round to a probability of 1.
     best = _best_window(scores, class_index)
-    probability = np.exp(log_softmax(scores))[..., class_index]
+    probability = probabilities[..., class_index]
     name = class_name(class_names, class_index)
     windows = grid.window_boxes()
     panel = 3.6 * _aspect(image)
@@ -103,6 +108,7 @@ def class_heat_picture(
     classes: Sequence[int] | None = None,
     columns: int = 3,
     title: str = "",
+    net_head: str = "softmax",
 ) -> None:
     """Draws the image under the probability of each of several classes, a panel for each, with its best window.
 
@@ -117,12 +123,14 @@ def class_heat_picture(
       classes: which, in order; None: the `PANELS` with the largest probability anywhere, the largest first.
       columns: panels in a row.
       title: first line above the picture, such as the net and the data.
+      net_head: what the scores mean, the net's head (`cnn.nets.heads`).
 
     Raises:
       ValueError: if there is no class to draw, or the scores are not those of the grid.
     """
     scores = np.asarray(score_array(scores, "class_heat_picture"), np.float64)
-    probability = np.exp(log_softmax(scores))
+    probability = np.exp(heads.log_probabilities(scores, net_head))
+    scores = heads.class_scores(scores)
     largest = probability.max(axis=(0, 1), where=_known(scores), initial=0)
     if classes is None:
         # By score where probabilities round to the same number.
