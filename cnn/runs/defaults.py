@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
+# A ConfigDict's fields have no static types; the name says what a function wants all the same.
+Config = Any
+
 
 class Field(NamedTuple):
     """One field of a config.
