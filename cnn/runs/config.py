@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnn.runs import defaults, logs, ranges
+from cnn.runs import defaults, logs
 from cnn.runs.defaults import Config
 from cnn.runtime import own_code
 
@@ -40,6 +40,7 @@ def find(name: str) -> str:
     Raises:
       FileNotFoundError: if there is none; says which names are near.
     """
+    name = os.path.expanduser(name)
     if os.path.isfile(name):
         return name
     known = folder()
@@ -256,6 +257,8 @@ def load(workdir: str) -> Config:
       FileNotFoundError: if the directory holds no run.
       ValueError: if config.json is damaged.
     """
+    from cnn.runs import ranges  # here, so that commands answer --help without JAX
+
     path = os.path.join(workdir, "config.json")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing: {workdir!r} holds no run; train one with main.py --workdir")

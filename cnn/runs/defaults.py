@@ -79,6 +79,8 @@ FIELDS = (
     Field("checkpoint.keep", 2, "How many of the latest checkpoints to keep."),
 )
 
+MAY_BE_ABSENT = frozenset(field.name for field in FIELDS if isinstance(field.default, type))
+
 
 def get_config() -> Any:
     """A config with the default of every field.

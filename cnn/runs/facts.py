@@ -40,8 +40,8 @@ def of(dataset: Dataset) -> dict[str, Any]:
 def _digest(split: data.Split) -> str:
     """SHA-256 of a split's pixels and labels, in hexadecimal."""
     pixels, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels, np.int32)
-    found = hashlib.sha256(memoryview(pixels))
-    found.update(memoryview(labels))
+    found = hashlib.sha256(pixels.data)
+    found.update(labels.data)
     return found.hexdigest()
 
 
