@@ -38,8 +38,7 @@ def main() -> None:
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
-    from cnn.runs import checkpoint, logs, overrides
-    from cnn.runs import config as config_lib
+    from cnn.runs import logs, overrides
     from cnn.runtime import compiler, process
 
     process.keep_memory()
@@ -57,12 +56,7 @@ def main() -> None:
         from cnn.training import predict
 
         predict.check_output(OUTPUT.value)  # before any work
-    config = config_lib.load(workdir())
-    overrides.override_in_use(config, CONFIG.overrides, workdir())  # before any work, too
-    # A file of the user's own that was moved since it was trained with is named anew.
-    moved = {"net": NET.value or CONFIG.overrides.get("net.name"), "data": CONFIG.overrides.get("data.name")}
-    run = checkpoint.load_run(workdir(), **moved)
-    run.config.data.dir, run.config.eval = config.data.dir, config.eval
+    run = overrides.load_for_use(workdir(), CONFIG.overrides, NET.value)
     with ops.use(OPS.value or run.config.train.get("ops", "fast")):
         use(run)
 

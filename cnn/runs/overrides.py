@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from cnn import data
 from cnn.runs import config as config_lib
-from cnn.runs import ranges
+from cnn.runs import checkpoint, ranges
+from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 
@@ -88,3 +89,26 @@ def _moved(field: str, there: Any, here: Any) -> bool:
     if field == "net.name":
         return both and own_code.is_reference(there) and own_code.is_reference(here)
     return field == "data.name" and both and data.is_own(there) and data.is_own(here)
+
+
+def load_for_use(workdir: str, values: Mapping[str, Any], net: str | None = None) -> Run:
+    """Loads a trained run with some fields of its config set, to evaluate it or to predict with it.
+
+    Args:
+      workdir: directory of the run.
+      values: value by full name of the field (see `override_in_use`).
+      net: function that builds the run's net, where its file was moved or changed (`cnn.runs.checkpoint.load_run`).
+
+    Returns:
+      The run.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+      ValueError: if a field would change what is trained, or is out of range, or the run is damaged.
+    """
+    config = config_lib.load(workdir)
+    override_in_use(config, values, workdir)
+    # A file of the user's own that was moved since it was trained with is named anew.
+    run = checkpoint.load_run(workdir, net=net or values.get("net.name"), data=values.get("data.name"))
+    run.config.data.dir, run.config.eval = config.data.dir, config.eval
+    return run
