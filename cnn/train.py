@@ -117,6 +117,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -
         writer.write(task.total, "test", test.as_dict())
         seconds = round(writer.seconds_before, 1)
     result |= {"seconds": seconds, **provenance.of_result(workdir, environment, trained=step < task.total)}
+    result = logs.finite(result)
     logs.write_json(os.path.join(workdir, "result.json"), result)
     _report(task, workdir, jax.tree.map(np.array, state.variables), test)
     print(

@@ -182,7 +182,8 @@ def test_options_of_the_net_and_absent_fields(tmp_path):
     assert config["data"]["image_size"] is None and config["train"]["steps"] is None
 
 
-def test_ctrl_c_says_where_the_run_stands(tmp_path):
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_save_and_say_where_the_run_stands(number, code, tmp_path):
     command = [sys.executable, "main.py", "--config=smoke", "--config.train.steps=1000000", f"--workdir={tmp_path}"]
     # A process inherits that a signal is ignored, as it is where tests run in the background; not that it is handled.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -191,11 +192,13 @@ def test_ctrl_c_says_where_the_run_stands(tmp_path):
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints" / "20").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    pattern = r"stopped at step [\d,]+; the last checkpoint is [\d,]+; the same command goes on\n"
-    assert re.fullmatch(pattern, said), said
+    assert process.returncode == code
+    first, last = said.splitlines()
+    assert first == "stopping: the step is saved first; once more stops at once"
+    found = re.fullmatch(r"stopped at step ([\d,]+), which is saved; the same command goes on", last)
+    assert found and (tmp_path / "checkpoints" / found[1].replace(",", "")).is_dir(), said
 
 
 def test_help_does_not_wait_for_jax():

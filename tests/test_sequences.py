@@ -164,7 +164,6 @@ class World:
         for place in ("here", "there"):
             (self.root / place).mkdir()
         self.change_data("as it was")
-        self.streamed = None
 
     def change_data(self, variant):
         self.variant = variant

@@ -67,12 +67,12 @@ def load(
     """Reads a data set into memory.
 
     The splits are the same for every run: what is held out for validation is drawn class by class with a
-    constant seed. The test split is 20 % of digits, a folder's val, and a TFDS set's test or, without one,
-    its validation; a TFDS set with both keeps its own validation, and nothing is held out of its train. Where a folder
-    or an array file has no test split, 20 % of each class is held out for it.
+    constant seed. The test split is 20 % of digits, and a folder's or a TFDS set's test or, without one, its
+    validation (val); a set with both keeps its own validation, and nothing is held out. Where a folder or an array file
+    has no test split, 20 % of each class is held out for it.
 
     Args:
-      name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val}/<class>/*.jpg or png, or dir/<class>/),
+      name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val,test}/<class>/*.jpg, or dir/<class>/),
         "fake", a TFDS image-classification set such as "mnist" or "imagenette/160px-v2:1.0.0", a NumPy archive
         "my_data.npz" (`cnn.data.arrays.read_npz` says which arrays it holds), or a function of the user's own,
         "my_data.py:load" or "package.module:function". Such a file is executed; the function is given those of dir,

@@ -7,8 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnn import data
-from cnn.runs import config as config_lib
 from cnn.runs import checkpoint, ranges
+from cnn.runs import config as config_lib
 from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
 from cnn.runtime import own_code
