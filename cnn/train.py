@@ -105,7 +105,12 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -
             workdir, task.total, f"{text}; lower train.learning_rate, or set train.warmup or train.clip_norm"
         )
     result = {f"test_{name}": value for name, value in test.as_dict().items() if name != "examples"}
-    result |= {"examples": test.examples, "train_examples": len(dataset.train.labels), "steps": task.total}
+    result |= {
+        "test_balanced_accuracy": test.balanced_accuracy,
+        "examples": test.examples,
+        "train_examples": len(dataset.train.labels),
+        "steps": task.total,
+    }
     if len(dataset.validation.labels):
         result["validation_accuracy"] = task.score(state.variables, "validation", devices).accuracy
     result |= {"parameters": table.params, "multiply_adds": table.macs}
@@ -192,6 +197,9 @@ def _check_dense(task: loop.Task, variables: Any) -> None:
 def _report(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
     """The pictures of a run, its dense run over scenes if the config asks for one, and its page."""
     config = task.config
+    names = checkpoint.all_names(task.dataset.class_names, len(test.confusion))
+    counts = [[name, *row] for name, row in zip(names, test.confusion.tolist(), strict=True)]
+    logs.write_csv(os.path.join(workdir, "confusion.csv"), ["label / prediction", *names], counts)
     _draw(task, workdir, variables, test)
     if config.eval.scenes:
         scenes_report.run_scenes(

@@ -1,5 +1,6 @@
 """Training: the step by value, runs bit-equal to themselves, killed or not, and what a run writes."""
 
+import csv
 import json
 import os
 import shutil
@@ -187,6 +188,12 @@ def test_what_a_run_writes(finished):
     for name in ("test_accuracy", "test_loss", "examples", "seconds", "device", "commit", "packages", "parameters"):
         assert name in written
     assert written["examples"] == 160
+    accuracies = [value for value in written["per_class_accuracy"].values() if value is not None]
+    assert written["test_balanced_accuracy"] == pytest.approx(np.mean(accuracies))
+    header, *rows = csv.reader((workdir / "confusion.csv").read_text().splitlines())
+    assert header[1:] == [row[0] for row in rows] == list(written["per_class_accuracy"])
+    counts = np.array([row[1:] for row in rows], int)
+    assert counts.sum() == 160 and np.trace(counts) == round(written["test_accuracy"] * 160)
     assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
     data = json.loads((workdir / "data.json").read_text())
     assert len(data["mean"]) == len(data["std"]) == 3

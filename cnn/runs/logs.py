@@ -1,5 +1,6 @@
 """What a run writes about itself: metrics.jsonl, TensorBoard events, progress, and the environment that it ran in."""
 
+import csv
 import glob
 import json
 import math
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -109,6 +110,19 @@ def write_json(path: str, value: Any) -> None:
     with open(path + ".part", "w") as file:
         json.dump(finite(value), file, indent=2, allow_nan=False)
         file.write("\n")
+    os.replace(path + ".part", path)
+
+
+def write_csv(path: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table for spreadsheets whole or not at all.
+
+    Args:
+      path: path of the file.
+      header: names of the columns.
+      rows: texts and numbers, as many as there are columns.
+    """
+    with open(path + ".part", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
     os.replace(path + ".part", path)
 
 

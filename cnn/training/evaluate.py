@@ -44,6 +44,11 @@ class Metrics(NamedTuple):
         right, totals = np.diag(self.confusion), self.class_examples
         return np.where(totals > 0, right / np.maximum(totals, 1), np.nan)
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the classes' accuracies, each class counting alike; of those that have examples."""
+        return float(np.nanmean(self.per_class_accuracy))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for a log line: accuracy, loss, examples, and top5 where it is given."""
         numbers = {"accuracy": self.accuracy, "loss": self.loss, "examples": self.examples}

@@ -1,6 +1,5 @@
 """Classes and probabilities of the user's own pictures, and the files that predictions are written to."""
 
-import csv
 import glob
 import os
 from collections.abc import Sequence
@@ -239,11 +238,9 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
         return
     most = max((len(p.top(top)) for p in predictions), default=1)
     numbered = ["" if place == 1 else f"_{place}" for place in range(1, most + 1)]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", *(f"{column}{number}" for number in numbered for column in ("class", "probability"))])
-        for p in predictions:
-            writer.writerow([p.path, *(cell for name, value in p.top(top) for cell in (name, f"{value:.6g}"))])
+    header = ["path", *(f"{column}{number}" for number in numbered for column in ("class", "probability"))]
+    rows = [[p.path, *(cell for name, value in p.top(top) for cell in (name, f"{value:.6g}"))] for p in predictions]
+    logs.write_csv(path, header, rows)
 
 
 def check_output(path: str) -> None:
