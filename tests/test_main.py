@@ -190,7 +190,9 @@ def test_options_of_the_net_and_absent_fields(tmp_path):
     assert config["data"]["image_size"] is None and config["train"]["steps"] is None
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_and_sigterm_save_and_say_where_the_run_stands(number, code, tmp_path):
     command = [sys.executable, "main.py", "--config=smoke", "--config.train.steps=1000000", f"--workdir={tmp_path}"]
     # A process inherits that a signal is ignored, as it is where tests run in the background; not that it is handled.

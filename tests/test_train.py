@@ -94,7 +94,7 @@ def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_is_asked_to_stop_saves_its_step_and_ends_bit_identical(finished, tmp_path, monkeypatch, number):
     """In the second of the steps that one call was to take."""
     make_run_steps, calls = steps.make_run_steps, 0

@@ -1,14 +1,16 @@
 """What the directory of a run holds: data that change under it, damaged checkpoints, its place."""
 
 import hashlib
+import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from cnn import data
+from cnn import data, nets
 from cnn.runs import checkpoint
+from cnn.runs import config as config_lib
 from cnn.train import train_and_evaluate
 from cnn.training.evaluate import evaluate_run
 from tests.helpers import PROGRAMS
@@ -142,9 +144,12 @@ def test_the_place_of_a_run_may_begin_at_home(place, original, monkeypatch, caps
     assert f"{place}/run holds this run, finished after 4 steps" in capsys.readouterr().out
 
 
-def test_outputs_beyond_the_classes_of_the_data_have_names(original, tmp_path):
-    config = config_of(original / "data")
-    config.net.num_classes, config.train.steps = 5, 1
-    train_and_evaluate(config, str(tmp_path))
+def test_outputs_beyond_the_classes_of_the_data_have_names(place):
+    saved = json.loads((place / "run" / "config.json").read_text())
+    saved["net"]["num_classes"] = 5
+    (place / "run" / "config.json").write_text(json.dumps(saved))
+    variables = nets.init(checkpoint.make_net(config_lib.load(str(place / "run")), 3), (8, 8, 1))
+    with checkpoint.Checkpoints(str(place / "run"), 2) as checkpoints:
+        checkpoints.save(5, variables, {"count": np.zeros(1)})
     named = ("ant", "bee", "cat", "class 3 (unnamed)", "class 4 (unnamed)")
-    assert checkpoint.load_run(str(tmp_path)).class_names == named
+    assert checkpoint.load_run(str(place / "run")).class_names == named

@@ -10,7 +10,7 @@ from typing import Any
 from cnn import data
 from cnn.reports import markdown
 from cnn.runs import config as config_lib
-from cnn.runs import logs
+from cnn.runs import logs, ranges
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from experiments.ablation import executors, study_report
@@ -67,9 +67,12 @@ def run_study(
     configs = {cell: cell_configs(study, cell, start_from, overrides or {}) for cell in study.cells}
     for cell, found in configs.items():
         for config in found:
-            dataset = study_lib.load_data(config)
             try:
+                ranges.check(config)
+                dataset = study_lib.load_data(config)
                 study_lib.check(config, dataset.image_shape, dataset.num_classes, len(dataset.train.labels))
+            except data.DataError:
+                raise
             except ValueError as error:
                 raise ValueError(f"cell {cell!r}: {error}") from error
     title = study_lib.stem(name)
@@ -99,7 +102,7 @@ def run_study(
 def _data_of(configs: Mapping[str, tuple[Config, ...]]) -> str:
     """The data sets of a study's cells by name, with the folder where one is given."""
     sets = [config.data for found in configs.values() for config in found]
-    named = (own_code.short(data.name) + (f" ({data.dir})" if data.name == "folder" else "") for data in sets)
+    named = (own_code.short(one.name) + (f" ({one.dir})" if one.name == "folder" else "") for one in sets)
     return ", ".join(dict.fromkeys(named))
 
 

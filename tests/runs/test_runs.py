@@ -20,8 +20,8 @@ from cnn.runs.config import differences, goes_on
 from cnn.runs.config import load as load_config
 from cnn.runs.config import save as save_config
 from cnn.training.predict import predict
-from configs import default
-from experiments.summaries import summary
+from configs import default, smoke
+from experiments.summaries import finished, summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -256,6 +256,18 @@ def test_no_class_is_predicted_from_scores_that_are_not_finite(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
     with pytest.raises(FloatingPointError, match=r"0.png: the net's scores are not finite.*step 70.*learning_rate"):
         predict(run, [str(tmp_path / "0.png")])
+
+
+def test_a_summary_takes_no_result_of_another_config(tmp_path):
+    (tmp_path / "mine.py").write_text("from configs.smoke import get_config\n")
+    assert finished(str(tmp_path / "mine.py"), 1, str(tmp_path / "run")) is None
+    config = smoke.get_config()
+    config.seed = 1
+    save_config(config, str(tmp_path / "run"))
+    (tmp_path / "run" / "result.json").write_text('{"test_accuracy": 0.5}')
+    assert finished(str(tmp_path / "mine.py"), 1, str(tmp_path / "run")) == {"test_accuracy": 0.5}
+    with pytest.raises(ValueError, match="holds another run: seed is 1 there and 2 here"):
+        finished(str(tmp_path / "mine.py"), 2, str(tmp_path / "run"))
 
 
 def test_summary_over_seeds():
