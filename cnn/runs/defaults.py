@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
+# A ConfigDict's fields have no static types; the name says what a function wants all the same.
+Config = Any
+
 
 class Field(NamedTuple):
     """One field of a config.
@@ -75,6 +78,8 @@ FIELDS = (
     Field("checkpoint.every_steps", 500, "Steps between two checkpoints."),
     Field("checkpoint.keep", 2, "How many of the latest checkpoints to keep."),
 )
+
+MAY_BE_ABSENT = frozenset(field.name for field in FIELDS if isinstance(field.default, type))
 
 
 def get_config() -> Any:

@@ -33,9 +33,15 @@ def check_net(config: Config, net: Net, image_shape: tuple[int, int, int], num_c
 
     Raises:
       GeometryError: if the net cannot take images of that size.
-      ValueError: if a layer of the user's own does not do what it says, or the scores do not fit; names net and layer.
+      ValueError: if a layer of the user's own does not do what it says, or the scores do not fit; names net and layer;
+        or if there are not two classes.
     """
     name = own_code.short(config.net.name)
+    if num_classes < 2:
+        raise ValueError(
+            f"data {own_code.short(config.data.name)!r} has {num_classes} class: there is nothing to tell apart; where "
+            "classes are folders, do they lie one level deeper?"
+        )
     try:
         own_layers.check(net, image_shape)
         table = geometry.table(net, image_shape)

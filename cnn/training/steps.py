@@ -199,6 +199,7 @@ def make_run_steps(
     length: int,
     looped: bool | None = None,
     options: Options | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> RunSteps:
     """Many steps with no work on the host between them.
 
@@ -213,10 +214,11 @@ def make_run_steps(
       length: the most steps of one call.
       looped: whether the steps of a call are one loop on the device; None: by the devices.
       options: options for the compiler, as `Devices.compiler_options` gives them.
+      stop: whether to take no further step, asked after each step that is a call of its own.
 
     Returns:
-      (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, `StepResult` of NumPy arrays [S]),
-      for 1 <= S <= length.
+      (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, `StepResult` of NumPy arrays [S],
+      or of fewer where it was stopped), for 1 <= S <= length.
     """
     everywhere, split = devices.everywhere, devices.split()
     jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere, compiler_options=dict(options or {}))
@@ -227,10 +229,10 @@ def make_run_steps(
     if devices.platform != "cpu" if looped is None else looped:
         shardings = (everywhere, everywhere, everywhere, devices.split(1), everywhere)
         return _in_one_call(jit(_loop(pick, length), in_shardings=shardings), length)
-    return _one_by_one(jit(pick, in_shardings=(everywhere, everywhere, everywhere, split)), devices)
+    return _one_by_one(jit(pick, in_shardings=(everywhere, everywhere, everywhere, split)), devices, stop)
 
 
-def _one_by_one(one: Any, devices: Devices) -> RunSteps:
+def _one_by_one(one: Any, devices: Devices, stop: Callable[[], bool]) -> RunSteps:
     """A call for each step; `one` is the compiled step."""
 
     def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
@@ -242,6 +244,8 @@ def _one_by_one(one: Any, devices: Devices) -> RunSteps:
                 # all threads for waiting, and none is left to reach what they wait for.
                 jax.block_until_ready(result)
             results.append(result)
+            if stop():
+                break
         return state, stacked(results)
 
     return run
