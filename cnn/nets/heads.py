@@ -103,6 +103,39 @@ def log_probabilities(scores: np.ndarray, head: str = "softmax") -> np.ndarray:
     return np.where(np.isnan(top), np.nan, shifted - np.log1p(others.sum(axis=-1, keepdims=True)))
 
 
+def negative_log_likelihood(scores: jax.Array, labels: jax.Array, head: str = "softmax") -> jax.Array:
+    """Loss of each example whose class is known: `cross_entropy` with all of the target on the label.
+
+    Args:
+      scores: the net's scores (logits), floating [N, K]; scores of -inf of other classes cost nothing.
+      labels: integer [N].
+      head: "softmax" or "sigmoid".
+
+    Returns:
+      [N].
+
+    Raises:
+      ValueError: if there is no such head.
+    """
+    independent = check_head(head, "negative_log_likelihood") == "sigmoid" and scores.shape[-1] != 1
+    scores = class_scores(scores)
+    own = scores[np.arange(len(labels)), labels]
+    return (jax.nn.softplus(scores).sum(axis=1) if independent else jax.nn.logsumexp(scores, axis=1)) - own
+
+
+def without_object(scores: int, head: str = "softmax") -> float:
+    """The target of every class for an image that shows none of them.
+
+    Args:
+      scores: number of the net's scores, K.
+      head: "softmax": the target is even, since something must be right; "sigmoid": it is 0.
+
+    Returns:
+      The probability.
+    """
+    return 0.0 if head == "sigmoid" and scores != 1 else 1 / class_count(scores)
+
+
 def cross_entropy(scores: jax.Array, targets: jax.Array, head: str = "softmax") -> jax.Array:
     """Loss of each example.
 

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 
 from cnn import geometry, nets
 from cnn.nets import Net
+from cnn.nets.heads import class_count
 from cnn.runs import facts as facts_lib
 from cnn.runs import ranges, stopping
 from cnn.runs.config import Config
@@ -263,7 +264,8 @@ def make_net(config: Config, num_classes: int) -> Net:
       ValueError: if the net is unknown, or has fewer outputs than the data has classes.
     """
     asked = config.net.num_classes
-    if asked is not None and asked < num_classes:
+    if asked is not None and class_count(asked) < num_classes:
         data = own_code.short(config.data.name)
         raise ValueError(f"net.num_classes (={asked}) is below the {num_classes} classes of data {data!r}")
-    return nets.create(config.net.name, num_classes if asked is None else asked, **config.net.options)
+    outputs = num_classes if asked is None else asked
+    return nets.create(config.net.name, outputs, head=config.net.get("head"), **config.net.options)

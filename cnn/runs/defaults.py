@@ -25,7 +25,12 @@ class Field(NamedTuple):
 FIELDS = (
     Field("seed", 0, "Seed of initialisation, of the order of examples, of augmentation and of dropout."),
     Field("net.name", "full_cnn", "A net of cnn.nets.names(), or a function of your own: my_nets.py:my_net."),
-    Field("net.num_classes", int, "Number of outputs; by default the number of classes in the data."),
+    Field(
+        "net.num_classes",
+        int,
+        "Number of outputs; by default the number of classes in the data. One output tells two classes apart.",
+    ),
+    Field("net.head", str, "softmax, or sigmoid for classes that do not exclude each other; by default the net's own."),
     Field("net.options", {}, "Further arguments of the net: --config.net.options.dropout=0.5."),
     Field(
         "data.name",

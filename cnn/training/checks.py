@@ -13,6 +13,7 @@ from cnn import geometry
 from cnn.data.augment import augment
 from cnn.data.image_files import MAX_BYTES
 from cnn.nets import Net, own_layers
+from cnn.nets.heads import class_count
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.training import steps
@@ -56,7 +57,7 @@ def check_net(config: Config, net: Net, image_shape: tuple[int, int, int], num_c
             f"of {shape_text(image_shape)}; training needs one score for each class: end it in Flatten(), "
             "Dense(num_classes)"
         )
-    if last.output_shape[0] < num_classes:
+    if class_count(last.output_shape[0]) < num_classes:
         raise ValueError(
             f"net {name!r} ends in {last.name} ({last.kind}) with {last.output_shape[0]} outputs, fewer than the "
             f"{num_classes} classes of data {own_code.short(config.data.name)!r}; end it in Dense(num_classes)"
