@@ -66,4 +66,4 @@ def test_the_loss_of_training(head, outputs):
         expected = -(targets * np.log(each) + (1 - targets) * np.log(1 - each)).sum(1)
     found = steps.measure(scores, labels, 0.1, missed, head)
     np.testing.assert_allclose(found.loss, expected.mean(), rtol=1e-5)
-    assert found.right == ((wide.argmax(1) == labels) & ~missed).sum() and found.shown == 4
+    assert found.correct == ((wide.argmax(1) == labels) & ~missed).sum() and found.shown == 4
