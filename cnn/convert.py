@@ -53,7 +53,7 @@ class Conversion(NamedTuple):
         Returns:
           Variables with the same numbers under the same names.
         """
-        params = dict(variables["params"])
+        params = dict(variables.get("params", {}))  # a net of pools alone has none
         for name, (seen, order) in self.views.items():
             params[name] = {**params[name], "kernel": _spatial_kernel(params[name]["kernel"], seen, order)}
         return {**variables, "params": params}
@@ -133,7 +133,7 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
         if not isinstance(layer, Flatten):
             layers.append(layer.clone(name=row.name))
         shape = row.output_shape
-    return Conversion(Net(tuple(layers)), views)
+    return Conversion(Net(tuple(layers), net.head), views)
 
 
 def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]]:

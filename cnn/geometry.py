@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn.layers import Dense, Flatten, Layer, Shape
+import jax
+
+from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Shape
 from cnn.windows import GeometryError, Pair, shape_text
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
@@ -12,6 +14,10 @@ TERMINAL = 80  # columns that a printed table tries to stay within
 
 class UndeclaredError(GeometryError):
     """A layer that does not say whether it mixes pixels, or says it wrongly; the message names the layer."""
+
+
+class VariablesError(GeometryError):
+    """Variables that are not those of a net; the message names the layer, both numbers and the way out."""
 
 
 class Row(NamedTuple):
@@ -119,7 +125,7 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
     Args:
       net: a `cnn.nets.Net`, or a sequence of layers.
       input_shape: (height, width, channels), pixels.
-      variables: a trained net's variables; then its fully connected kernels must fit too.
+      variables: a trained net's variables; then they must be those of the net, and fit the image.
 
     Returns:
       A `Table` of `Row`s.
@@ -127,16 +133,18 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
     Raises:
       GeometryError: naming the layer, the numbers, and the nearest image sizes that fit, if a size does not divide, a
         kernel is larger than its input, groups do not divide, a stride is 0, or a Dense has the wrong size; or if a
-        layer does not say whether it mixes pixels (`cnn.layers.Layer`).
+        layer does not say whether it mixes pixels (`cnn.layers.Layer`). `VariablesError`: if a layer has no variables,
+        or a kernel takes another number of channels.
+      TypeError: if the variables are not a dict.
     """
     layers = net.layers if hasattr(net, "layers") else tuple(net)
     shape = tuple(int(size) for size in input_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise GeometryError(f"input_shape (={shape_text(shape)}) must be (height, width, channels), none below 1")
-    inputs = _dense_inputs(layers, variables)
+    trained = None if variables is None else parameters(layers, variables)
     try:
-        return Table(list(_walk(layers, shape, inputs)), shape)
-    except UndeclaredError:
+        return Table(list(_walk(layers, shape, trained)), shape)
+    except (UndeclaredError, VariablesError):
         raise  # no other size would do
     except GeometryError as error:
         sizes = working_sizes(layers, shape, variables)
@@ -156,47 +164,67 @@ def working_sizes(
     Args:
       layers: the net's layers.
       input_shape: (height, width, channels) to search around.
-      variables: a trained net's variables; then its fully connected kernels must fit too.
+      variables: a trained net's variables; then its kernels must fit too.
 
     Returns:
       Up to two (height, width) within `SEARCH_RADIUS` pixels; empty if there are none.
     """
-    inputs = _dense_inputs(layers, variables)
+    trained = None if variables is None else parameters(layers, variables)
     height, width, channels = input_shape
     sizes = []
     for sign in (-1, 1):
         for distance in range(1, SEARCH_RADIUS + 1):
             d = sign * distance
             near = [(height + d, width + d), (height + d, width), (height, width + d)]
-            fits = next((size for size in near if min(size) > 0 and _fits(layers, (*size, channels), inputs)), None)
+            fits = next((size for size in near if min(size) > 0 and _fits(layers, (*size, channels), trained)), None)
             if fits:
                 sizes.append(fits)
                 break
     return sizes
 
 
-def _fits(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> bool:
+def parameters(layers: Sequence[Layer], variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters and statistics of each layer, by the layer's name.
+
+    Args:
+      layers: the net's layers.
+      variables: the net's variables, {"params": ..., "batch_stats": ...}, as `net.init` gives them.
+
+    Returns:
+      For each layer that has variables a dict from the name of the collection ("params", "batch_stats") to its part.
+
+    Raises:
+      TypeError: if the variables are not a dict.
+      VariablesError: if they are one of the collections itself, such as `variables["params"]`.
+    """
+    if not isinstance(variables, Mapping):
+        raise TypeError(f"variables are a {type(variables).__name__}; give the dict that net.init or a run holds")
+    names = layer_names(layers)
+    alone = [name for name in names if name in variables]
+    if alone and "params" not in variables:
+        raise VariablesError(
+            f"variables hold {', '.join(alone)} themselves, and no 'params'; give all that net.init returned, not one "
+            "entry of it: {'params': variables}, with 'batch_stats' if the net has them"
+        )
+    found: dict[str, dict[str, Any]] = {}
+    for collection, tree in variables.items():
+        for name in names:
+            if isinstance(tree, Mapping) and name in tree:
+                found.setdefault(name, {})[collection] = tree[name]
+    return found
+
+
+def _fits(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | None) -> bool:
     try:
-        for _ in _walk(layers, shape, inputs):
+        for _ in _walk(layers, shape, trained):
             pass
     except GeometryError:
         return False
     return True
 
 
-def _dense_inputs(layers: Sequence[Layer], variables: Mapping[str, Any] | None) -> dict[str, int]:
-    """Number of input values of each trained Dense, by name."""
-    params = (variables or {}).get("params", {})
-    names = layer_names(layers)
-    return {
-        name: params[name]["kernel"].shape[0]
-        for name, layer in zip(names, layers, strict=True)
-        if isinstance(layer, Dense) and name in params
-    }
-
-
-def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> Iterator[Row]:
-    """Follows a shape and its receptive field through the layers."""
+def _walk(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | None) -> Iterator[Row]:
+    """Follows a shape and its receptive field through the layers; `trained` is what `parameters` gives, if known."""
     field, stride, offset = (1, 1), (1, 1), (0, 0)
     for name, layer in zip(layer_names(layers), layers, strict=True):
         if layer.name is None:
@@ -204,9 +232,8 @@ def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> I
         if len(shape) == 3:
             _check_declaration(layer)
         output_shape = layer.output_shape(shape)
-        wanted = inputs.get(name)
-        if wanted is not None and wanted != shape[0]:
-            raise GeometryError(f"{layer.label}: its kernel takes {wanted} values, got {shape[0]}")
+        if trained is not None:
+            _check_trained(layer, shape, trained)
         if isinstance(layer, Flatten):
             field = _pair(f + (n - 1) * s for f, n, s in zip(field, shape[:2], stride, strict=True))
         elif len(shape) == 3:
@@ -216,6 +243,42 @@ def _walk(layers: Sequence[Layer], shape: Shape, inputs: Mapping[str, int]) -> I
             stride = _pair(s * t for s, t in zip(stride, window.stride, strict=True))
         yield Row(name, layer.kind, output_shape, layer.param_count(shape), layer.macs(shape), field, stride, offset)
         shape = output_shape
+
+
+def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> None:
+    """Refuses a layer whose trained variables are missing, or not those of a layer with such an input."""
+    own = trained.get(layer.name or "", {})
+    params = own.get("params", {})
+    if layer.param_count(shape) and not jax.tree.leaves(params):
+        others = ", ".join(name for name, found in trained.items() if "params" in found) or "no layer"
+        raise VariablesError(f"{layer.label}: the variables hold no parameters of it, but of {others}; {_OWN}")
+    if isinstance(layer, BatchNorm) and "batch_stats" not in own:
+        raise VariablesError(
+            f"{layer.label}: the variables lack its running means and variances, 'batch_stats'; give all that net.init "
+            "returned, not 'params' alone"
+        )
+    if not isinstance(layer, Conv | Dense | LocallyConnected):
+        return
+    missing = [name for name in ("kernel", "bias")[: 1 + layer.use_bias] if name not in params]
+    if missing:
+        raise VariablesError(f"{layer.label}: the variables lack its {' and '.join(missing)}; {_OWN}")
+    kernel = tuple(params["kernel"].shape)
+    wanted: Shape = (shape[0], layer.features) if isinstance(layer, Dense) else layer.kernel_shape(shape)
+    if kernel == wanted:
+        return
+    if isinstance(layer, Dense) and kernel[1:] == wanted[1:]:  # another size of the image may give so many values
+        raise GeometryError(f"{layer.label}: its kernel takes {kernel[0]} values, got {wanted[0]}")
+    if isinstance(layer, Conv) and len(kernel) == 4 and kernel[:2] + kernel[3:] == wanted[:2] + wanted[3:]:
+        takes = kernel[2] * layer.groups
+        raise VariablesError(
+            f"{layer.label}: its kernel takes {takes} channels, got {shape[2]}; give {takes} channels, or the net and "
+            f"variables of one that takes {shape[2]}"
+        )
+    message = f"{layer.label}: its kernel is {shape_text(kernel)}, the layer's would be {shape_text(wanted)}"
+    raise (GeometryError(message) if isinstance(layer, LocallyConnected) else VariablesError(f"{message}; {_OWN}"))
+
+
+_OWN = "give the variables of this net (nets.init, or those of its run)"
 
 
 def _check_declaration(layer: Layer) -> None:

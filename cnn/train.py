@@ -1,6 +1,5 @@
 """A training run from its config to its results: data, training, evaluation, report."""
 
-import json
 import os
 import sys
 from typing import Any
@@ -12,14 +11,16 @@ from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
 from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import checkpoint, logs, ranges
+from cnn.runs import checkpoint, logs, provenance, ranges
 from cnn.runs import config as config_lib
+from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
 from cnn.training import loop, one_seed
 from cnn.training.evaluate import Metrics
 from cnn.training.predict import border_brightness
+from cnn.training.steps import State
 
 PICTURED = 2  # number of test images whose feature maps are drawn, each of another class
 
@@ -28,7 +29,8 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
     """Trains a net as a config says, evaluates it on the test split, and writes everything to a directory.
 
     A run that was stopped and is started again in its directory continues from its last checkpoint, and ends as if it
-    had never been stopped. A finished run is not changed; it is only evaluated anew if fields of evaluation changed.
+    had never been stopped; its data must be those that it began with (`cnn.runs.facts`). A finished run is not changed;
+    it is only evaluated anew if fields of evaluation changed, and result.json keeps what it was trained by.
 
     Args:
       config: config of the run; `cnn.runs.defaults` lists its fields.
@@ -43,15 +45,19 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
 
     Raises:
       ValueError: if a field is out of range, the net, the data and the config do not go together, or the directory
-        holds a run with another config; before anything is written.
-      FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
+        holds a run with another config or on other data; before anything is written.
+      FloatingPointError: if the loss is not finite any more; names the step and the learning rate. The directory is
+        free for another config then.
+      KeyboardInterrupt: after Ctrl-C; a `cnn.runs.stopping.Stopped` in training, which is saved first.
     """
     ranges.check(config)
+    workdir = os.path.expanduser(workdir)
     config_lib.check_workdir(workdir)
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
-    finished = _finished(config, workdir, dataset)
+    goes_on = config_lib.goes_on(config, workdir)
+    finished = _finished(config, workdir, dataset) if goes_on else None
     if finished:
         print(
             f"{workdir} holds this run, finished after {finished['steps']:,} steps with test accuracy "
@@ -60,13 +66,15 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
         )
         return finished
     with ops.use(config.train.get("ops", "fast")):
-        return _run(config, workdir, dataset)
+        return _run(config, workdir, dataset, goes_on)
 
 
-def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any]:
-    """Trains, evaluates and reports, with the operations that the config asks for."""
+def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -> dict[str, Any]:
+    """Trains what is left, evaluates and reports, with the operations that the config asks for."""
     environment = logs.environment()  # at the start: another commit may be checked out when the run ends
     dataset = dataset or data.load(**config.data)
+    if goes_on:
+        dataset = facts_lib.same(dataset, workdir)
     task = loop.make_task(config, dataset)
     table = geometry.table(task.net, dataset.image_shape)
     print(f"{own_code.short(config.net.name)}: {task.net}\n{table}", flush=True)
@@ -75,41 +83,48 @@ def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any
     if config.eval.scenes:
         on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
     state = devices.replicate(task.first_state(config.seed))
-    if own_code.is_reference(config.net.name) and checkpoint.latest_step(workdir) is None:
+    if goes_on:
+        state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)
+    elif own_code.is_reference(config.net.name):
         _check_dense(task, jax.device_get(state.variables))
-    # From here on something is written. What a user can get wrong was checked above, so that the directory is still
-    # free for another try.
-    config_lib.save(config, workdir)
-    logs.write_json(os.path.join(workdir, "data.json"), _facts(dataset))
-    with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        state = one_seed.latest_state(state, devices, checkpoints)
-        step = int(state.step)
-        if step:
-            print(f"resumed {workdir} at step {step} of {task.total}", flush=True)
-        with logs.MetricWriter(workdir, step) as writer:
-            state, seconds = one_seed.train(task, devices, state, writer, checkpoints)
-            test = task.score(state.variables, "test", devices)
-            writer.write(task.total, "test", test.as_dict())
-
+    step = int(state.step)
+    if step > task.total:
+        raise ValueError(
+            f"{workdir}: its latest checkpoint is of step {step:,}, and the run has {task.total:,}; remove the folder "
+            f"{os.path.join(workdir, 'checkpoints', str(step))} if it is not the run's"
+        )
+    # What a user can get wrong was checked above, and nothing is written before it. A run that is trained already is
+    # scored first, so that whatever fails leaves it as it was.
+    if step < task.total:
+        provenance.begin(config, workdir, _facts(dataset), step, environment, goes_on=goes_on)
+        state = _train(task, devices, state, workdir)
+    test = task.score(state.variables, "test", devices)
+    if not np.isfinite(test.loss):
+        text = f"the loss on the test split is {test.loss} after step {task.total}, the last one"
+        raise _diverged(
+            workdir, task.total, f"{text}; lower train.learning_rate, or set train.warmup or train.clip_norm"
+        )
     result = {f"test_{name}": value for name, value in test.as_dict().items() if name != "examples"}
-    result |= {"examples": test.examples, "train_examples": len(dataset.train.labels), "steps": task.total}
+    result |= {
+        "test_balanced_accuracy": test.balanced_accuracy,
+        "examples": test.examples,
+        "train_examples": len(dataset.train.labels),
+        "steps": task.total,
+    }
     if len(dataset.validation.labels):
         result["validation_accuracy"] = task.score(state.variables, "validation", devices).accuracy
-    result |= {"parameters": table.params, "multiply_adds": table.macs, "seconds": round(seconds, 1)}
+    result |= {"parameters": table.params, "multiply_adds": table.macs}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
-    result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed, **environment}
+    result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed}
+    if step == task.total:
+        provenance.again(config, workdir, _facts(dataset))
+    with logs.MetricWriter(workdir, task.total) as writer:
+        writer.write(task.total, "test", test.as_dict())
+        seconds = round(writer.seconds_before, 1)
+    result |= {"seconds": seconds, **provenance.of_result(workdir, environment, trained=step < task.total)}
+    result = logs.finite(result)
     logs.write_json(os.path.join(workdir, "result.json"), result)
-    _draw(task, workdir, jax.tree.map(np.array, state.variables), test)
-    if config.eval.scenes:
-        scenes_report.run_scenes(
-            checkpoint.load_run(workdir),
-            dataset.test,
-            os.path.join(workdir, "dense_eval"),
-            scenes=config.eval.scenes,
-            size=config.eval.scene_size,
-            seed=config.seed,
-        )
-    run_report.write_run_page(workdir)
+    _report(task, workdir, jax.tree.map(np.array, state.variables), test)
     print(
         f"test accuracy {test.accuracy:.4f} ({round(test.accuracy * test.examples)} of {test.examples} right), "
         f"loss {test.loss:.4f}, trained in {seconds:.0f} s\n{_where(workdir)}",
@@ -118,18 +133,35 @@ def _run(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any
     return result
 
 
+def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> State:
+    """Takes the steps that are left."""
+    step = int(state.step)
+    if step:
+        print(f"resumed {workdir} at step {step} of {task.total}", flush=True)
+    with checkpoint.Checkpoints(workdir, task.config.checkpoint.keep) as checkpoints:
+        checkpoints.drop_after(step)
+        with logs.MetricWriter(workdir, step) as writer:
+            try:
+                return one_seed.train(task, devices, state, writer, checkpoints)
+            except FloatingPointError as error:
+                raise _diverged(workdir, step, str(error)) from error
+
+
+def _diverged(workdir: str, step: int, text: str) -> FloatingPointError:
+    """Notes that a run can never end, so that its directory is free for another config; gives the error to raise."""
+    logs.write_json(os.path.join(workdir, config_lib.DIVERGED), {"after_step": step, "error": text})
+    return FloatingPointError(f"{text}; the same --workdir takes the changed config")
+
+
 def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any] | None:
     """The result of a run that is complete in its directory and has the same config and data; otherwise None."""
     # report.html is written last: without it the run was stopped before its end, and is continued.
     if not all(os.path.exists(os.path.join(workdir, name)) for name in ("config.json", "result.json", "report.html")):
         return None
-    with open(os.path.join(workdir, "result.json")) as file:
-        result = json.load(file)
+    result = logs.read_json(os.path.join(workdir, "result.json"), "steps", "test_accuracy")
     if dataset is not None:  # a data set in memory, which the config does not describe
-        with open(os.path.join(workdir, "data.json")) as file:
-            if json.load(file) != json.loads(json.dumps(_facts(dataset))):
-                return None
-    complete = checkpoint.latest_step(workdir) == result.get("steps")
+        facts_lib.same(dataset, workdir)
+    complete = checkpoint.latest_step(workdir) == result["steps"]
     return result if complete and not config_lib.differences(config, workdir) else None
 
 
@@ -139,18 +171,9 @@ def _where(workdir: str) -> str:
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
-    """The contents of data.json: the facts about the data that are needed to use the net."""
-    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    """The contents of data.json."""
     border = np.quantile(border_brightness(dataset.train.images), (0.005, 0.995))
-    return {
-        "name": dataset.name,
-        "mean": dataset.mean,
-        "std": dataset.std,
-        "class_names": dataset.class_names,
-        "image_shape": dataset.image_shape,
-        "border_brightness": border.round(4).tolist(),
-        "examples": {name: len(split.labels) for name, split in splits.items()},
-    }
+    return {**facts_lib.of(dataset), "border_brightness": border.round(4).tolist()}
 
 
 def _check_dense(task: loop.Task, variables: Any) -> None:
@@ -169,6 +192,25 @@ def _check_dense(task: loop.Task, variables: Any) -> None:
             else own_code.describe(error, own_code.source_file(task.config.net.name))
         )
         print(f"warning: {name} must not be run densely, training goes on: {text}", file=sys.stderr, flush=True)
+
+
+def _report(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
+    """The pictures of a run, its dense run over scenes if the config asks for one, and its page."""
+    config = task.config
+    names = checkpoint.all_names(task.dataset.class_names, len(test.confusion))
+    counts = [[name, *row] for name, row in zip(names, test.confusion.tolist(), strict=True)]
+    logs.write_csv(os.path.join(workdir, "confusion.csv"), ["label / prediction", *names], counts)
+    _draw(task, workdir, variables, test)
+    if config.eval.scenes:
+        scenes_report.run_scenes(
+            checkpoint.load_run(workdir),
+            task.dataset.test,
+            os.path.join(workdir, "dense_eval"),
+            scenes=config.eval.scenes,
+            size=config.eval.scene_size,
+            seed=config.seed,
+        )
+    run_report.write_run_page(workdir)
 
 
 def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:

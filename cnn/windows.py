@@ -5,7 +5,7 @@ never disagree about a size.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 Pair = tuple[int, int]
@@ -70,8 +70,10 @@ def as_pair(value: int | Sequence[int], what: str, layer: str, minimum: int = 1)
 
 
 def _two(value: Any) -> tuple[Any, ...]:
-    """A sequence unchanged; any other value twice, for both axes (or both sides)."""
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    """The entries of a sequence or array; any other value twice, for both axes (or both sides)."""
+    ordered = hasattr(value, "__getitem__") and not isinstance(value, str | bytes | Mapping)
+    # An array without axes is one number: it can be indexed, and has no length.
+    return tuple(value) if ordered and getattr(value, "shape", None) != () else (value, value)
 
 
 def resolve_padding(

@@ -4,7 +4,6 @@ Runs main.py once for each seed, one after another, and writes runs.json (the re
 (mean, standard deviation, range) to --output. Started again, it runs only the seeds that are missing.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from absl import app, flags
 from cnn.commands import flags as shared
 from cnn.commands import program
 from cnn.runs import config as config_lib
-from experiments.summaries import MAIN, summary, write
+from experiments.summaries import MAIN, finished, summary, write
 
 CONFIG = flags.DEFINE_string("config", None, "The run: a name of configs/, or a config file.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds: 0, 1, ...", lower_bound=1)
@@ -33,13 +32,14 @@ def main() -> None:
     runs = []
     for seed in range(SEEDS.value):
         workdir = os.path.join(folder, f"{name}_seed{seed}")
-        result = os.path.join(workdir, "result.json")
-        if not os.path.exists(result):
+        result = finished(path, seed, workdir)
+        if result is None:
             # Each run has a new process, because some of its settings must be made before JAX is used.
             command = [MAIN, f"--config={path}", f"--workdir={workdir}", f"--config.seed={seed}"]
             subprocess.run([sys.executable, *command], check=True)
-        with open(result) as file:
-            runs.append(json.load(file))
+            result = finished(path, seed, workdir)
+        assert result is not None  # main.py ends with an error where it leaves none
+        runs.append(result)
     write(OUTPUT.value or os.path.join(folder, f"{name}_seeds"), runs, summary(name, runs, NOTE.value))
 
 

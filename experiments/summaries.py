@@ -15,6 +15,8 @@ import numpy as np
 from scipy import stats
 
 from cnn.reports import markdown
+from cnn.runs import config as config_lib
+from cnn.runs import logs
 
 MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # an absolute path, for any working directory
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
@@ -53,6 +55,29 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
     facts = ([note] if note else []) + facts
     table = markdown.markdown(["number", "mean", "standard deviation", "lowest", "highest"], rows)
     return f"# {name}, n = {len(runs)}\n\n{table}\n" + "".join(f"- {fact}\n" for fact in facts)
+
+
+def finished(config: str, seed: int, workdir: str) -> dict[str, Any] | None:
+    """The result of a finished run of a config.
+
+    Args:
+      config: path of the config.
+      seed: the seed.
+      workdir: directory of the run.
+
+    Returns:
+      The contents of result.json; None if there is none.
+
+    Raises:
+      ValueError: if the directory holds the run of another config, whose result must not be mixed with this one's.
+    """
+    path = os.path.join(workdir, "result.json")
+    if not os.path.exists(path):
+        return None
+    wanted = config_lib.read(config)
+    wanted.seed = seed
+    config_lib.goes_on(wanted, workdir)
+    return logs.read_json(path, "test_accuracy")
 
 
 def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:

@@ -50,6 +50,9 @@ def test_evaluate_gives_the_trained_runs_numbers(workdir):
     assert numbers["test"]["accuracy"] == result["test_accuracy"]
     assert numbers["test"]["examples"] == result["examples"]
     assert numbers["validation"]["accuracy"] == result["validation_accuracy"]
+    done = run_python("main.py", "--config.data.name=digits", "--mode=evaluate", f"--workdir={folder}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "data.name is 'fake' there and 'digits' here. Leave them out" in done.stderr
 
 
 def test_naming_no_picture_is_a_mistake(workdir):
@@ -63,9 +66,14 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
     for name, size in (("one.png", (40, 30)), ("two.jpg", (16, 16))):
         pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / name)
-    images = f"{tmp_path}/one.png,{tmp_path}/two.jpg"
-    done = run_python("main.py", *SMOKE, "--mode=predict", f"--workdir={folder}", f"--images={images}")
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "bad.png").write_text("no picture")
+    named = ("two.jpg", "bad.png", "--images=one.png", "--workdir=~/run")
+    (tmp_path / "run").symlink_to(folder)
+    main = str(ROOT / "main.py")
+    done = run_python(main, *SMOKE[1:], "--mode=predict", *named, cwd=tmp_path, HOME=tmp_path)
+    assert done.returncode == 1
+    assert "error: cannot read bad.png as an image" in done.stderr
+    assert "\n1 of 3 pictures have no prediction\n" in done.stderr
     lines = done.stdout.splitlines()[1:]
     assert len(lines) == 2
     for line, name in zip(lines, ("one.png", "two.jpg"), strict=True):
@@ -182,7 +190,10 @@ def test_options_of_the_net_and_absent_fields(tmp_path):
     assert config["data"]["image_size"] is None and config["train"]["steps"] is None
 
 
-def test_ctrl_c_says_where_the_run_stands(tmp_path):
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
+def test_ctrl_c_and_sigterm_save_and_say_where_the_run_stands(number, code, tmp_path):
     command = [sys.executable, "main.py", "--config=smoke", "--config.train.steps=1000000", f"--workdir={tmp_path}"]
     # A process inherits that a signal is ignored, as it is where tests run in the background; not that it is handled.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -191,11 +202,13 @@ def test_ctrl_c_says_where_the_run_stands(tmp_path):
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints" / "20").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    pattern = r"stopped at step [\d,]+; the last checkpoint is [\d,]+; the same command goes on\n"
-    assert re.fullmatch(pattern, said), said
+    assert process.returncode == code
+    first, last = said.splitlines()
+    assert first == "stopping: the step is saved first; once more stops at once"
+    found = re.fullmatch(r"stopped at step ([\d,]+), which is saved; the same command goes on", last)
+    assert found and (tmp_path / "checkpoints" / found[1].replace(",", "")).is_dir(), said
 
 
 def test_help_does_not_wait_for_jax():

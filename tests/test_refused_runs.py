@@ -120,6 +120,14 @@ def test_a_net_with_more_outputs_than_classes_trains(tmp_path):
     assert result["parameters"] == 16 * 16 * 3 * 12 + 12 and result["train_examples"] == 1
 
 
+def test_one_class_is_refused(tmp_path):
+    given = data.from_arrays((np.zeros((40, 16, 16, 3), np.uint8), np.zeros(40, int)))
+    message = "data 'arrays in memory' has 1 class: there is nothing to tell apart; where classes are folders, do they"
+    with pytest.raises(ValueError, match=message):
+        train_and_evaluate(config_with(), str(tmp_path / "run"), given)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_data_set_that_is_given_is_checked_with_the_net(tmp_path):
     images = np.zeros((40, 16, 16, 3), np.uint8)
     given = data.from_arrays((images, np.arange(40) % 20))

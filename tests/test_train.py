@@ -1,5 +1,6 @@
 """Training: the step by value, runs bit-equal to themselves, killed or not, and what a run writes."""
 
+import csv
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import optax
 import pytest
 
 from cnn import nets
-from cnn.runs import checkpoint, logs
+from cnn.runs import checkpoint, logs, stopping
 from cnn.train import train_and_evaluate
 from cnn.training import steps
 from configs import default
@@ -95,6 +96,35 @@ def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
 
 
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_its_step_and_ends_bit_identical(finished, tmp_path, monkeypatch, number):
+    """In the second of the steps that one call was to take."""
+    make_run_steps, calls = steps.make_run_steps, 0
+
+    def stopped(step, *arguments, stop, **options):
+        def asked():
+            nonlocal calls
+            calls += 1
+            if calls == 7:
+                signal.raise_signal(number)
+            return stop()
+
+        return make_run_steps(step, *arguments, stop=asked, **options)
+
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(steps, "make_run_steps", stopped)
+    with pytest.raises(stopping.Stopped) as stop:
+        train_and_evaluate(small_config(), str(tmp_path))
+    assert stop.value.signal == number and isinstance(stop.value, KeyboardInterrupt)
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    assert checkpoint.latest_step(str(tmp_path)) == 7 == logs.read_metrics(str(tmp_path))[-1]["step"]
+    monkeypatch.setattr(steps, "make_run_steps", make_run_steps)
+    result = train_and_evaluate(small_config(), str(tmp_path))
+    assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
+    assert result["test_loss"] == finished[1]["test_loss"]
+    assert [process["step"] for process in result["resumed"]] == [7]
+
+
 def test_a_finished_run_started_again_says_so_and_writes_nothing(finished, capsys):
     workdir, result = finished
 
@@ -110,7 +140,9 @@ def test_a_finished_run_started_again_says_so_and_writes_nothing(finished, capsy
 
 
 @pytest.mark.slow
-def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp_path):
+def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp_path, monkeypatch):
+    environment = {**logs.environment(), "commit": "another commit", "command": "python another.py"}
+    monkeypatch.setattr(logs, "environment", lambda: environment)
     workdir = tmp_path / "copy"
     shutil.copytree(finished[0], workdir)
     before = leaves(workdir)
@@ -120,6 +152,9 @@ def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp
     assert_bit_equal(leaves(workdir), before)
     assert again["test_accuracy"] == finished[1]["test_accuracy"]
     assert again["seconds"] == finished[1]["seconds"]
+    # What it was trained by stays, beside what it was evaluated by.
+    assert (again["commit"], again["command"]) == (finished[1]["commit"], finished[1]["command"])
+    assert again["evaluated"]["commit"] == "another commit"
     assert json.loads((workdir / "config.json").read_text())["eval"]["batch_size"] == 7
 
 
@@ -155,6 +190,12 @@ def test_what_a_run_writes(finished):
     for name in ("test_accuracy", "test_loss", "examples", "seconds", "device", "commit", "packages", "parameters"):
         assert name in written
     assert written["examples"] == 160
+    accuracies = [value for value in written["per_class_accuracy"].values() if value is not None]
+    assert written["test_balanced_accuracy"] == pytest.approx(np.mean(accuracies))
+    header, *rows = csv.reader((workdir / "confusion.csv").read_text().splitlines())
+    assert header[1:] == [row[0] for row in rows] == list(written["per_class_accuracy"])
+    counts = np.array([row[1:] for row in rows], int)
+    assert counts.sum() == 160 and np.trace(counts) == round(written["test_accuracy"] * 160)
     assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
     data = json.loads((workdir / "data.json").read_text())
     assert len(data["mean"]) == len(data["std"]) == 3
@@ -177,11 +218,29 @@ def test_another_config_in_the_same_directory_is_refused(finished):
         train_and_evaluate(config, str(finished[0]))
 
 
-def test_a_nan_loss_stops_with_step_and_rate(tmp_path):
+def test_a_nan_loss_stops_with_step_and_rate(finished, tmp_path):
+    """And the same directory takes the lower rate that the message advises, though the run has left checkpoints."""
     config = small_config(learning_rate=1e30, schedule="constant")
-    config.checkpoint.every_steps = 1
-    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) at step \d+, where the learning rate is 1e\+30"):
+    config.checkpoint.every_steps = config.train.steps_per_dispatch = 1
+    message = r"loss is (nan|inf) at step \d+, where the learning rate is 1e\+30; lower .* same --workdir takes"
+    with pytest.raises(FloatingPointError, match=message):
         train_and_evaluate(config, str(tmp_path))
+    assert checkpoint.latest_step(str(tmp_path)) and not (tmp_path / "result.json").exists()
+    with pytest.raises(FloatingPointError, match=message):
+        train_and_evaluate(config, str(tmp_path))
+    train_and_evaluate(small_config(), str(tmp_path))
+    assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
+    assert not (tmp_path / "diverged.json").exists()
+
+
+def test_a_run_whose_last_step_made_nan_ends_in_an_error(tmp_path):
+    """No result, and metrics.jsonl is JSON: null where the loss is no number."""
+    config = small_config(steps=1, learning_rate=1e30, schedule="constant")
+    with pytest.raises(FloatingPointError, match="loss on the test split is nan after step 1, the last one; lower"):
+        train_and_evaluate(config, str(tmp_path))
+    assert not (tmp_path / "result.json").exists()
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    assert '"loss": null' in lines and "NaN" not in lines
 
 
 def test_epochs_or_steps_not_both():

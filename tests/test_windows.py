@@ -108,3 +108,12 @@ def test_no_padding(padding):
 def test_extent_and_text():
     assert Window((3, 5), dilation=(4, 1)).extent == (9, 5)
     assert shape_text((55, 55, 96)) == "55x55x96"
+
+
+def test_pairs_are_taken_from_arrays():
+    for value in (np.array([3, 5]), [3, 5], np.array([3, 5], np.uint8)):
+        assert as_pair(value, "window", "dense") == (3, 5)
+    assert as_pair(np.array(3), "window", "dense") == as_pair(np.int32(3), "window", "dense") == (3, 3)
+    for wrong in (np.array([3.0, 5.0]), np.array([[3, 5]]), b"ab", {3: 1, 5: 2}, {3, 5}, "35", np.array([1, 2, 3])):
+        with pytest.raises(GeometryError, match="must be one whole number or two"):
+            as_pair(wrong, "window", "dense")

@@ -1,5 +1,7 @@
 """Flags that several commands have, each defined here once; a command calls the functions for those it takes."""
 
+import copy
+import os
 import re
 from typing import Any
 
@@ -50,6 +52,7 @@ class ConfigFlag:
         installed = named is None and config_lib.folder() is None
         self.path = "" if name is None or installed else config_lib.find(name)
         config = config_lib.read(self.path) if self.path else defaults.get_config()
+        self._base = copy.deepcopy(config)
         known = config_lib.fields(config)
         rest, self._absent = _without_absent(rest)
         for field in [found[1] for argument in rest[1:] if (found := _FIELD.match(argument))]:
@@ -69,20 +72,17 @@ class ConfigFlag:
     def finish(self) -> None:
         """Keeps what the command line changed; called once the flags are parsed."""
         self.overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
-        for field in self._absent:
-            self.value.update_from_flattened_dict({field: None})
-            self.overrides[field] = None
-        # A run has a length in epochs or in steps: setting one takes the other away.
-        for one, other in (("train.epochs", "train.steps"), ("train.steps", "train.epochs")):
-            if one in self.overrides and other not in self.overrides:
-                self.value.update_from_flattened_dict({other: None})
+        from cnn.runs import overrides  # here, so that --help and mistakes in flags do not wait for JAX
+
+        self.overrides |= dict.fromkeys(self._absent)
+        self.value = self._base
+        overrides.override(self.value, self.overrides)
 
 
 def _without_absent(argv: list[str]) -> tuple[list[str], list[str]]:
     """The command line without --config.FIELD=None, for fields that may be absent; and those fields."""
-    may_be_absent = {field.name for field in defaults.FIELDS if isinstance(field.default, type)}
     found = [re.fullmatch(r"-{1,2}config\.([^=]+)=(?:None|none)", argument) for argument in argv]
-    absent = [match[1] if match and match[1] in may_be_absent else "" for match in found]
+    absent = [match[1] if match and match[1] in defaults.MAY_BE_ABSENT else "" for match in found]
     return [argument for argument, field in zip(argv, absent, strict=True) if not field], [x for x in absent if x]
 
 
@@ -105,6 +105,30 @@ def _without_config(argv: list[str]) -> tuple[list[str], str | None]:
             raise ValueError("--config needs a name: --config=mnist, or a file: --config=my_config.py")
         position += 1
     return rest + argv[position:], name
+
+
+class _Path(flags.ArgumentParser):
+    """A path in which `~` is the user's home, as in a shell, which leaves it alone after an equals sign."""
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:
+    """Defines a flag for the path of a file or folder; `~` stands for the user's home.
+
+    Args:
+      name: name of the flag.
+      default: its value where the command line has none.
+      meaning: the text that --help shows.
+
+    Returns:
+      The flag.
+    """
+    return flags.DEFINE(_Path(), name, default, meaning, serializer=flags.ArgumentSerializer())
 
 
 CONFIG_FLAGS: list[ConfigFlag] = []  # of this program: one or none
@@ -133,7 +157,7 @@ def define_workdir(meaning: str) -> flags.FlagHolder:
     Returns:
       The flag.
     """
-    return flags.DEFINE_string("workdir", None, meaning)
+    return define_path("workdir", None, meaning)
 
 
 def define_net() -> flags.FlagHolder:
@@ -172,7 +196,7 @@ def define_ops() -> flags.FlagHolder:
 
 def define_compilation_cache() -> flags.FlagHolder:
     """Defines --compilation_cache."""
-    return flags.DEFINE_string(
+    return define_path(
         "compilation_cache",
         "auto",
         "Folder in which compiled programs are kept; auto: in the user's cache directory; empty: none are kept.",

@@ -1,10 +1,12 @@
 """Starts a command: parses its flags, shows its help, and answers what a user can mend in one line.
 
-Exit status: 0 after success and help, 1 after an error, 2 after a mistake on the command line, 130 after Ctrl-C.
+Exit status: 0 after success and help, 1 after an error, 2 after a mistake on the command line, 130 after Ctrl-C and
+143 after SIGTERM, for which a training run is saved first.
 """
 
 import os
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -22,7 +24,12 @@ MENDABLE = (ValueError, OSError, FloatingPointError, MemoryError, ModuleNotFound
 HELP = ("-h", "-help", "--help", "-?", "--helpshort", "--helpfull")
 
 
-def start(main: Callable[[], None], example: str, stopped: Callable[[], str] | None = None) -> None:
+def start(
+    main: Callable[[], None],
+    example: str,
+    stopped: Callable[[], str] | None = None,
+    take: Callable[[list[str]], None] | None = None,
+) -> None:
     """Runs a command; called by its module where that is the program.
 
     Args:
@@ -30,20 +37,23 @@ def start(main: Callable[[], None], example: str, stopped: Callable[[], str] | N
         flags that do not go together, and one of `MENDABLE` for what the user can mend.
       example: a flag of the command, to show an argument's form: "--workdir=DIR".
       stopped: the line that is printed after Ctrl-C; None: that the same command starts again.
+      take: takes what stands on the command line beside flags, or raises `absl.app.UsageError`; None: nothing may.
     """
 
     def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
+        if len(argv) > 1 and not take:
             usage_error(f"unknown argument {argv[1]!r}; flags look like {example}")
         logging.set_verbosity(logging.get_verbosity() if absl_flags.FLAGS["verbosity"].present else logging.WARNING)
         try:
+            if take and len(argv) > 1:
+                take(argv[1:])
             main()
         except app.UsageError as error:
             usage_error(str(error))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             line = stopped() if stopped else "stopped; the same command starts it again"
             print("\n" * sys.stderr.isatty() + line, file=sys.stderr, flush=True)
-            sys.exit(130)
+            sys.exit(128 + getattr(error, "signal", signal.SIGINT))
         except MENDABLE as error:
             # One line; anything else keeps its traceback, and -v=1 shows that of these too.
             logging.vlog(1, "%s", error, exc_info=True)
@@ -77,6 +87,7 @@ def _parse(argv: list[str]) -> list[str]:
         argv = absl_flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
         for config in flags.CONFIG_FLAGS:
             argv = config.take(argv)
+        absl_flags.FLAGS.set_gnu_getopt(True)  # flags after names of files are flags too
         rest = absl_flags.FLAGS(argv)
         for config in flags.CONFIG_FLAGS:
             config.finish()

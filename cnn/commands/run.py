@@ -14,10 +14,13 @@ CONFIG = shared.define_config("digits", "The run: a name of configs/, or a confi
 WORKDIR = shared.define_workdir("Directory of the run; by default runs/ and the name of the config.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do with the run.")
 IMAGES = flags.DEFINE_multi_string(
-    "images", [], 'With --mode=predict: files, folders and patterns such as "scans/*.png", separated by commas.'
+    "images",
+    [],
+    'With --mode=predict: files, folders and patterns such as "scans/*.png", separated by commas; also without '
+    "--images, one after another.",
 )
 TOP = flags.DEFINE_integer("top", 3, "With --mode=predict: classes that are shown for each picture.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", None, "With --mode=predict: a .csv or .json file for the predictions.")
+OUTPUT = shared.define_path("output", None, "With --mode=predict: a .csv or .json file for the predictions.")
 NET = shared.define_net()
 CPU_DEVICES = shared.define_cpu_devices(
     1, "On a CPU: number of devices that batches are split over; 0: one for each core, if the batch divides."
@@ -28,14 +31,14 @@ COMPILATION_CACHE = shared.define_compilation_cache()
 
 def main() -> None:
     """Does what the flags say."""
-    if MODE.value == "predict" and not IMAGES.value:
+    if MODE.value == "predict" and not _names():
         raise app.UsageError("--mode=predict needs --images=a.png,b.png")
     if MODE.value != "predict" and (IMAGES.value or OUTPUT.value is not None):
         raise app.UsageError("--images and --output are for --mode=predict")
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
-    from cnn.runs import checkpoint, logs
+    from cnn.runs import logs, overrides
     from cnn.runtime import compiler, process
 
     process.keep_memory()
@@ -53,9 +56,7 @@ def main() -> None:
         from cnn.training import predict
 
         predict.check_output(OUTPUT.value)  # before any work
-    # A file of the user's own that was moved since it was trained with is named anew.
-    moved = {"net": NET.value or CONFIG.overrides.get("net.name"), "data": CONFIG.overrides.get("data.name")}
-    run = checkpoint.load_run(workdir(), **moved)
+    run = overrides.load_for_use(workdir(), CONFIG.overrides, NET.value)
     with ops.use(OPS.value or run.config.train.get("ops", "fast")):
         use(run)
 
@@ -67,9 +68,10 @@ def use(run: Any) -> None:
       run: the trained net (`cnn.runs.checkpoint.load_run`).
     """
     if MODE.value == "evaluate":
+        from cnn.runs import logs
         from cnn.training.evaluate import evaluate_run
 
-        print(json.dumps(evaluate_run(run), indent=2))
+        print(json.dumps(logs.finite(evaluate_run(run)), indent=2))
     else:
         _predict(run)
 
@@ -78,7 +80,7 @@ def _predict(run: Any) -> None:
     """Prints the classes of pictures and, to stderr, what is to be known of them."""
     from cnn.training import predict
 
-    predictions = predict.predict(run, predict.find_pictures(IMAGES.value))
+    predictions, unread = predict.predict_readable(run, predict.find_pictures(_names()))
     for prediction in predictions:
         shown = (f"{name} ({probability:.1%})" for name, probability in prediction.top(TOP.value))
         print(f"{prediction.path}: {', '.join(shown)}")
@@ -86,6 +88,30 @@ def _predict(run: Any) -> None:
         predict.write_predictions(OUTPUT.value, predictions, TOP.value)
     warning = predict.polarity_warning(run, predictions)
     print(*filter(None, [warning, predict.how_pictures_are_seen(run)]), sep="\n", file=sys.stderr)
+    if unread:
+        lines = (f"error: {error}" for error in unread)
+        print(
+            *lines,
+            f"{len(unread)} of {len(unread) + len(predictions)} pictures have no prediction",
+            sep="\n",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+NAMED: list[str] = []  # what stands on the command line beside flags
+
+
+def _names() -> list[str]:
+    """What names pictures on the command line, with --images and without."""
+    return [*IMAGES.value, *NAMED]
+
+
+def _take(names: list[str]) -> None:
+    """Takes what stands beside flags: names of pictures, and nothing else."""
+    if MODE.value != "predict":
+        raise app.UsageError(f"unknown argument {names[0]!r}; flags look like --workdir=DIR")
+    NAMED[:] = names
 
 
 def workdir() -> str:
@@ -104,9 +130,11 @@ def stopped() -> str:
     step = max((line["step"] for line in lines), default=0)
     if saved is None:
         return f"stopped at step {step:,}; there is no checkpoint yet, the same command starts from the beginning"
+    if saved == step:
+        return f"stopped at step {step:,}, which is saved; the same command goes on"
     return f"stopped at step {step:,}; the last checkpoint is {saved:,}; the same command goes on"
 
 
 def start() -> None:
     """The command."""
-    program.start(main, "--workdir=DIR", stopped)
+    program.start(main, "--workdir=DIR", stopped, _take)

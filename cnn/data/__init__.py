@@ -5,6 +5,7 @@
 pictures in `image_files`, augmentation in `augment`.
 """
 
+from cnn.data.class_order import in_order
 from cnn.data.dataset import IN_MEMORY, Dataset, batch_indices, batches, from_arrays, is_own, load, normalise, subset
 from cnn.data.image_files import DataError, load_images
 from cnn.data.readers import Split
@@ -17,6 +18,7 @@ __all__ = [
     "batch_indices",
     "batches",
     "from_arrays",
+    "in_order",
     "is_own",
     "load",
     "load_images",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.data import arrays, readers, tfds
+from cnn.data import arrays, fields, readers, tfds
 from cnn.data.image_files import DataError
 from cnn.data.readers import Split, Splits
 from cnn.runtime import own_code
@@ -67,12 +67,12 @@ def load(
     """Reads a data set into memory.
 
     The splits are the same for every run: what is held out for validation is drawn class by class with a
-    constant seed. The test split is 20 % of digits, a folder's val, and a TFDS set's test or, without one,
-    its validation; a TFDS set with both keeps its own validation, and nothing is held out of its train. Where a folder
-    or an array file has no test split, 20 % of each class is held out for it.
+    constant seed. The test split is 20 % of digits, and a folder's or a TFDS set's test or, without one, its
+    validation (val); a set with both keeps its own validation, and nothing is held out. Where a folder or an array file
+    has no test split, 20 % of each class is held out for it.
 
     Args:
-      name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val}/<class>/*.jpg or png, or dir/<class>/),
+      name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val,test}/<class>/*.jpg, or dir/<class>/),
         "fake", a TFDS image-classification set such as "mnist" or "imagenette/160px-v2:1.0.0", a NumPy archive
         "my_data.npz" (`cnn.data.arrays.read_npz` says which arrays it holds), or a function of the user's own,
         "my_data.py:load" or "package.module:function". Such a file is executed; the function is given those of dir,
@@ -91,15 +91,9 @@ def load(
     Raises:
       DataError: a field out of range, an unknown or unprepared set, unreadable files, or more than fits.
     """
-    if not 0 <= validation_fraction < 1:
-        raise DataError(
-            f"data.validation_fraction (={validation_fraction}) must be at least 0 and below 1: it is the "
-            "part of the training examples that is held out; 0.1 is usual"
-        )
-    if image_size is not None and image_size < 1:
-        raise DataError(f"data.image_size (={image_size}) must be at least 1 pixel, or None for the set's own size")
-    if train_examples is not None and train_examples < 1:
-        raise DataError(f"data.train_examples (={train_examples}) must be at least 1, or None for all")
+    dir = os.path.expanduser(dir) if isinstance(dir, str) else dir
+    given = {"validation_fraction": validation_fraction, "train_examples": train_examples, "image_size": image_size}
+    fields.check({"name": name, "dir": dir, **given})
     if name == IN_MEMORY:
         raise DataError(
             "the run was trained on a data set that was given in Python, not loaded by its config; evaluate it on a "
@@ -111,7 +105,7 @@ def load(
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
         parts = readers.folder(dir, validation_fraction, image_size)
-    elif name.endswith(".npz"):
+    elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
     elif own_code.is_reference(name):
         parts = _own(name, dir, validation_fraction, image_size)
@@ -148,8 +142,7 @@ def from_arrays(
     Raises:
       DataError: an array of another shape, dtype or range; names it, and says what it should be.
     """
-    if not 0 <= validation_fraction < 1:
-        raise DataError(f"validation_fraction (={validation_fraction}) must be at least 0 and below 1")
+    fields.check({"validation_fraction": validation_fraction}, group="")
     parts = arrays.to_splits(
         train, test, validation, class_names, validation_fraction=validation_fraction, name=f"data set {name!r}"
     )
@@ -173,8 +166,8 @@ def _own(name: str, dir: str, validation_fraction: float, image_size: int | None
     value = arrays.call(name, dir=dir, validation_fraction=validation_fraction, image_size=image_size)
     who = f"data.name={_short(name)!r}"
     if not isinstance(value, Dataset):
-        fields = {"validation_fraction": validation_fraction, "image_size": image_size, "name": who}
-        return arrays.to_splits(**arrays.arguments_of(value, who), **fields)
+        options = {"validation_fraction": validation_fraction, "image_size": image_size, "name": who}
+        return arrays.to_splits(**arrays.arguments_of(value, who), **options)
     if image_size is not None and value.image_shape[:2] != (image_size, image_size):
         height, width, _ = value.image_shape
         raise DataError(f"{who} returned images of {height}x{width}, but data.image_size is {image_size}")
@@ -194,12 +187,12 @@ def is_own(name: str) -> bool:
     Returns:
       True for a NumPy archive and for a function of the user's own.
     """
-    return name.endswith(".npz") or own_code.is_reference(name)
+    return name.lower().endswith(".npz") or own_code.is_reference(name)
 
 
 def _short(name: str) -> str:
     """A set's name without the folder of its file."""
-    return os.path.basename(name) if name.endswith(".npz") else own_code.short(name)
+    return os.path.basename(name) if name.lower().endswith(".npz") else own_code.short(name)
 
 
 def subset(dataset: Dataset, train_examples: int) -> Dataset:

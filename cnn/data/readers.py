@@ -177,7 +177,7 @@ def fake(validation_fraction: float, image_size: int) -> Splits:
 
 
 def folder(root: str, validation_fraction: float, image_size: int | None) -> Splits:
-    """A folder of pictures, *.jpg, *.jpeg or *.png of any sizes and modes: root/{train,val}/<class>/ or root/<class>/.
+    """A folder of pictures, *.jpg, *.jpeg or *.png of any sizes: root/{train,val,test}/<class>/ or root/<class>/.
 
     Args:
       root: the folder; see `folder_listings`.
@@ -205,11 +205,13 @@ def folder(root: str, validation_fraction: float, image_size: int | None) -> Spl
 def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Listing], tuple[str, ...]]:
     """Which pictures of a folder are in which split, without reading them.
 
-    A folder with train/ and val/ has its own test split: val. In one with a directory for each class alone, a fifth of
-    each class is held out for test, the same pictures for every run; a line on standard error says so.
+    A folder with train/, val/ and test/ has its own splits, and nothing is held out. In one with train/ and val/ alone,
+    val is the test split; in one with train/ and test/ alone, validation is held out of train. In one with a directory
+    for each class alone, a fifth of each class is held out for test, the same pictures for every run; a line on
+    standard error says so.
 
     Args:
-      root: folder with train/<class>/ and val/<class>/, or with <class>/.
+      root: folder with train/<class>/ and val/<class>/, test/<class>/ or both, or with <class>/.
       validation_fraction: fraction of the training pictures that is held out for validation.
 
     Returns:
@@ -222,15 +224,9 @@ def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Li
         raise DataError(
             "data.name='folder' needs data.dir, the directory that has train/ and val/ in it, or the classes"
         )
+    validation = None
     if _has_splits(pathlib.Path(root)):
-        classes, train = list_classes(pathlib.Path(root) / "train")
-        test_classes, test = list_classes(pathlib.Path(root) / "val")
-        if classes != test_classes:
-            only_train, only_val = set(classes) - set(test_classes), set(test_classes) - set(classes)
-            raise DataError(
-                f"{root}: train and val must have the same classes; only in train: {sorted(only_train)}, "
-                f"only in val: {sorted(only_val)}"
-            )
+        classes, train, validation, test = _own_splits(pathlib.Path(root))
     else:
         classes, everything = list_classes(pathlib.Path(root))
         kept, held = hold_out(everything.labels, TEST_FRACTION)
@@ -241,9 +237,37 @@ def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Li
             file=sys.stderr,
             flush=True,
         )
-    kept, held = hold_out(train.labels, validation_fraction)
-    parts = (_some(train, kept), _some(train, held), test)
+    if validation is None:
+        kept, held = hold_out(train.labels, validation_fraction)
+        train, validation = _some(train, kept), _some(train, held)
+    parts = (train, validation, test)
     return dict(zip(("train", "validation", "test"), parts, strict=True)), classes
+
+
+def _own_splits(root: pathlib.Path) -> tuple[tuple[str, ...], Listing, Listing | None, Listing]:
+    """The classes, and the pictures for training, validation and test of a folder that is split.
+
+    Where there is a test/ with classes, it is the test split, and val/ is for validation; else val/ is the test split.
+    """
+    names = ["train", *(name for name in ("val", "test") if (root / name).is_dir())]
+    if "test" in names and not any(path.is_dir() for path in (root / "test").iterdir()):
+        names.remove("test")
+        print(f"{root}/test has no class directories, and is not read", file=sys.stderr, flush=True)
+    if names == ["train"]:
+        names.append("val")  # which is missing, and is said to be
+    found = {name: list_classes(root / name) for name in names}
+    classes = found["train"][0]
+    for name in names[1:]:
+        only_train, only_other = set(classes) - set(found[name][0]), set(found[name][0]) - set(classes)
+        if only_train or only_other:
+            raise DataError(
+                f"{root}: train and {name} must have the same classes; only in train: {sorted(only_train)}, "
+                f"only in {name}: {sorted(only_other)}"
+            )
+    listings = {name: listing for name, (_, listing) in found.items()}
+    test = listings.get("test", listings.get("val"))
+    assert test is not None
+    return classes, listings["train"], listings.get("val") if "test" in listings else None, test
 
 
 def _some(listing: Listing, indices: np.ndarray) -> Listing:
@@ -254,7 +278,9 @@ def _has_splits(root: pathlib.Path) -> bool:
     """Whether a folder is split already; not where it has directories of pictures alone, one perhaps called train."""
     if not (root / "train").is_dir() and not (root / "val").is_dir():
         return not root.is_dir() or not any(path.is_dir() for path in root.iterdir())
-    inside = [path for split in ("train", "val") if (root / split).is_dir() for path in (root / split).iterdir()]
+    inside = [
+        path for split in ("train", "val", "test") if (root / split).is_dir() for path in (root / split).iterdir()
+    ]
     return any(path.is_dir() for path in inside) or not any(path.suffix.lower() in EXTENSIONS for path in inside)
 
 

@@ -193,11 +193,13 @@ def crop_batch(prepared: PreparedNet) -> int:
 def _crops(prepared: PreparedNet, variables: Variables, images: jax.Array, grid: Grid) -> jax.Array:
     """Scores of every window, cut out and classified in batches: slow and obviously right."""
     count = images.shape[0] * grid.size[0] * grid.size[1]
+    if not count:
+        return jnp.zeros((0, *grid.size, prepared.table[-1].output_shape[-1]), images.dtype)
     batch = min(count, crop_batch(prepared))
     n, i, j = np.unravel_index(np.arange(-(-count // batch) * batch) % count, (images.shape[0], *grid.size))
     corners = np.stack([n, i * grid.stride[0], j * grid.stride[1]], axis=1).astype(np.int32)
     parts = [
-        run_crops(prepared.net, grid.window, variables, images, corners[start : start + batch])
+        run_crops(prepared.classifier, grid.window, variables, images, corners[start : start + batch])
         for start in range(0, count, batch)
     ]
     scores = jnp.concatenate(parts)[:count]
@@ -209,8 +211,8 @@ def run_crops(net: Net, window: Pair, variables: Variables, images: jax.Array, c
     """Scores [B, K] of the windows at `corners`, int [B, 3]: index of the image, and first pixel (y, x)."""
 
     def cut(corner: jax.Array) -> jax.Array:
-        n, y, x = corner
-        return jax.lax.dynamic_slice(images, (n, y, x, 0), (1, *window, images.shape[3]))[0]
+        start = jnp.pad(corner, (0, 1))  # all of one dtype: a 0 would be of another with 64-bit numbers
+        return jax.lax.dynamic_slice(images, tuple(start), (1, *window, images.shape[3]))[0]
 
     scores: Any = net.apply(variables, jax.vmap(cut)(corners), train=False)
     return scores.reshape(corners.shape[0], scores.shape[-1])

@@ -17,7 +17,7 @@ from cnn.dense.backends import BACKENDS
 from cnn.dense.cost import layer_costs
 from cnn.dense.grid import Grid, lay_grid
 from cnn.dense.maps import score_map
-from cnn.dense.prepared import PreparedNet, input_channels, prepare
+from cnn.dense.prepared import PreparedNet, input_channels, prepare_trained
 from cnn.layers import Layer
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, shape_text
@@ -136,8 +136,7 @@ def check(
     channels = input_channels(net, variables) if channels is None else channels
     if channels is None:
         raise ValueError("dense.check: the net's first layer does not tell how many channels it takes; give channels=")
-    prepared = prepare(net, window, channels)
-    prepared.check_variables(variables)
+    prepared = prepare_trained(net, variables, window, channels)
     assert prepared.converted.net  # raises if a layer cannot slide
     rng = np.random.default_rng(seed)
     _check_layers(prepared, variables, rng)

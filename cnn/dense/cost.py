@@ -11,6 +11,7 @@ from cnn.dense.passes import Schedule
 from cnn.dense.prepared import PreparedNet, prepare
 from cnn.layers import Conv
 from cnn.nets import Net
+from cnn.runtime.byte_sizes import as_bytes, bytes_text
 from cnn.windows import Pair, shape_text
 
 VALUE_BYTES = 4  # float32
@@ -185,16 +186,45 @@ def cheapest(
       MemoryError: if no backend stays under the limit.
     """
     able = {"crop": ("crops",), "image": BACKENDS[1:], "both": BACKENDS}[context]
-    needs = {name: backend_bytes(prepared, image_shape, grid, name, images) for name in able}
-    fits = [name for name in able if memory_limit is None or needs[name] <= memory_limit]
+    if memory_limit is not None:
+        able = check_memory(prepared, image_shape, grid, able, memory_limit, images)
+    return min(able, key=lambda name: cost(prepared, image_shape, grid, name))
+
+
+def check_memory(
+    prepared: PreparedNet,
+    image_shape: Sequence[int],
+    grid: Grid,
+    backends: Sequence[str],
+    memory_limit: int,
+    images: int = 1,
+) -> tuple[str, ...]:
+    """The backends that stay under a memory limit.
+
+    Args:
+      prepared: the classifier and its window.
+      image_shape: (height, width, channels), pixels.
+      grid: where the windows lie, from `plan_grid`.
+      backends: names of backends.
+      memory_limit: bytes that the computation may take beside the parameters.
+      images: number of images that are computed at once.
+
+    Returns:
+      Those that do, at least one.
+
+    Raises:
+      MemoryError: if none does; names the one that needs least, what it needs and the limit.
+    """
+    needs = {name: backend_bytes(prepared, image_shape, grid, name, images) for name in backends}
+    fits = tuple(name for name, needed in needs.items() if needed <= memory_limit)
     if not fits:
         least = min(needs, key=needs.__getitem__)
         raise MemoryError(
             f"score_map: {images} x {shape_text(image_shape)} pixels at stride {shape_text(grid.stride)} need at least "
-            f"{needs[least] / 2**20:,.0f} MiB ({least}), the limit is {(memory_limit or 0) / 2**20:,.0f} MiB; run "
-            f"fewer images at once, or dense.stream, which cuts the image into tiles"
+            f"{bytes_text(needs[least])} ({least}), the limit is {bytes_text(memory_limit)}; run fewer images at once, "
+            f"or dense.stream, which cuts the image into tiles"
         )
-    return min(fits, key=lambda name: cost(prepared, image_shape, grid, name))
+    return fits
 
 
 class BackendPlan(NamedTuple):
@@ -265,7 +295,7 @@ def plan(
     net: Net,
     image_shape: Sequence[int],
     stride: int | Sequence[int] | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     *,
     window: Sequence[int],
     context: str | None = None,
@@ -277,7 +307,8 @@ def plan(
       net: the classifier.
       image_shape: (height, width, channels), pixels.
       stride: distance between windows, pixels; None: the native stride.
-      memory_limit: bytes that the computation may take beside the parameters; None: no limit.
+      memory_limit: bytes that the computation may take beside the parameters, a number or a text such as "2GB"; None:
+        no limit.
       window: (height, width) that the net was trained on, pixels.
       context: the context that "auto" must compute, "crop" or "image"; None: "image". In a net without padding the two
         are the same.
@@ -289,6 +320,7 @@ def plan(
     Raises:
       GeometryError: if the window, stride and image do not fit each other, or a layer cannot slide.
     """
+    limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
     prepared = prepare(net, window, image_shape[2])
     grid = lay_grid(prepared, image_shape, stride)
     plans = []
@@ -297,11 +329,11 @@ def plan(
         peak = backend_bytes(prepared, image_shape, grid, name, images)
         macs = sum(layer.macs for layer in layers)
         given = "both" if not prepared.padded else "crop" if name == "crops" else "image"
-        fits = memory_limit is None or peak <= memory_limit
+        fits = limit is None or peak <= limit
         plans.append(BackendPlan(name, given, layers, macs, peak, grid.size, fits))
     try:
         asked = (context or "image") if prepared.padded else "both"
-        chosen = cheapest(prepared, image_shape, grid, asked, memory_limit, images)
+        chosen = cheapest(prepared, image_shape, grid, asked, limit, images)
     except MemoryError:
         chosen = None
     return Plan(plans, chosen)

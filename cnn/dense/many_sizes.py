@@ -1,6 +1,6 @@
 """Score maps of images of different sizes, computed by one compiled program."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,11 @@ import numpy as np
 
 from cnn.dense import tiles
 from cnn.dense.grid import lay_grid, with_sight
-from cnn.dense.maps import ScoreMap
+from cnn.dense.maps import ScoreMap, resolve_context
 from cnn.dense.passes import Variables
-from cnn.dense.prepared import prepare
+from cnn.dense.prepared import prepare_trained
 from cnn.nets import Net
+from cnn.nets.arrays_in import image_array, variables_for
 from cnn.windows import GeometryError
 
 MOST_OUTPUTS = 128  # most scores of a tile along each axis, by default
@@ -20,7 +21,7 @@ MOST_OUTPUTS = 128  # most scores of a tile along each axis, by default
 def score_maps(
     net: Net,
     variables: Variables,
-    images: Sequence[jax.Array | np.ndarray],
+    images: Iterable[jax.Array | np.ndarray],
     window: Sequence[int],
     stride: int | Sequence[int] | None = None,
     backend: str = "auto",
@@ -45,26 +46,29 @@ def score_maps(
         largest map has, at most `MOST_OUTPUTS`.
 
     Returns:
-      One `ScoreMap` for each image, with N = 1. It equals `score_map(..., position_invariant=True)` of the image, to
-      the bit if the map has at least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
+      One `ScoreMap` for each image, with N = 1; an empty list if there are no images. A map equals
+      `score_map(..., position_invariant=True)` of its image, to the bit if it has at least
+      `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
 
     Raises:
-      ValueError: if there are no images, or backend or context are unknown or do not fit each other.
+      TypeError: naming the image, if it is not floating, or no array.
+      ValueError: if backend or context are unknown or do not fit each other.
       GeometryError: naming the image, if it does not fit the window and stride, or a layer cannot slide.
     """
-    if not len(images):
-        raise ValueError("score_maps: there are no images")
-    channels = images[0].shape[-1]
-    for i, image in enumerate(images):
-        if image.ndim != 3 or image.shape[2] != channels:
+    given = [np.asarray(image_array(image, f"score_maps: image {i}", rank=3)) for i, image in enumerate(images)]
+    if not given:
+        resolve_context(False, backend, context)  # a wrong name is an error for no images too
+        return []
+    channels = given[0].shape[-1]
+    for i, image in enumerate(given):
+        if image.shape[2] != channels:
             raise GeometryError(f"score_maps: image {i} has shape {image.shape}; all must be [H, W, {channels}]")
-    largest = (max(image.shape[0] for image in images), max(image.shape[1] for image in images), channels)
-    prepared = prepare(net, window, channels, position_invariant=True)
-    prepared.check_variables(variables)
+    largest = (max(image.shape[0] for image in given), max(image.shape[1] for image in given), channels)
+    prepared = prepare_trained(net, variables, window, channels, position_invariant=True)
     outputs = tile if tile is not None else [min(n, MOST_OUTPUTS) for n in lay_grid(prepared, largest, stride).size]
     first = tiles.plan_tiles(prepared, largest, stride, backend, outputs=outputs, context=context, fixed=True)
     maps = []
-    for i, image in enumerate(images):
+    for i, image in enumerate(given):
         try:
             tiling = tiles.plan_tiles(
                 prepared, image.shape, stride, first.backend, outputs=first.outputs, context=context, fixed=True
@@ -72,8 +76,8 @@ def score_maps(
         except GeometryError as error:
             raise GeometryError(f"image {i}: {error}") from None
         grid = with_sight(prepared, image.shape, tiling.grid, tiling.context)
-        scores = jnp.asarray(_by_tiles(variables, np.asarray(image), tiling)[None])
-        maps.append(ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid))
+        scores = jnp.asarray(_by_tiles(variables_for(variables, image), image, tiling)[None])
+        maps.append(ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid, net.head))
     return maps
 
 

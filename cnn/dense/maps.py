@@ -17,24 +17,34 @@ every position: the map of a part of an image is, to the bit, a part of the imag
 few scores are an exception, because matrix products of few rows are summed in another order (see
 `cnn.dense.tiles.LEAST_OUTPUTS`).
 
+**Values.** Images and scores have one dtype (`cnn.nets.arrays_in`): float16 and bfloat16 are computed as such, float64
+as float32 unless `jax_enable_x64` is set. A window that sees a NaN has scores that are NaN, other windows do not, and
+infinities are numbers like others. Where it holds images with values that are not finite, a net with convolutions wide
+enough for Winograd's algorithm, which mixes pixels of neighbouring windows, is computed without it; within `jax.jit`
+such values are not known, and `position_invariant=True` rules it out.
+
 Source: Sermanet et al., "OverFeat" (2013); Simonyan, Zisserman (2014), section 3.2; Giusti et al. (2013).
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from cnn.dense.backends import BACKENDS, run_backend
-from cnn.dense.cost import cheapest
+from cnn.dense.cost import cheapest, check_memory
 from cnn.dense.grid import Grid, lay_grid, with_sight
 from cnn.dense.passes import Variables
-from cnn.dense.prepared import PreparedNet, prepare
-from cnn.nets import Net
-from cnn.windows import GeometryError, Pair, as_pair, shape_text
+from cnn.dense.prepared import PreparedNet, may_spread, prepare, prepare_trained
+from cnn.nets import Net, heads
+from cnn.nets.arrays_in import image_array, score_array, variables_for
+from cnn.runtime.byte_sizes import as_bytes
+from cnn.windows import Pair, as_pair, shape_text
 
 CONTEXTS = ("crop", "image")
 
@@ -49,6 +59,7 @@ class ScoreMap(NamedTuple):
         padding only at the image's border), or "both" (nothing: the net has no padding, the two are the same).
       backend: name of the backend that computed the map: "crops", "shift", "atrous" or "mpf".
       grid: where the windows lie: window, stride, and the boxes before they are cut at the image's border.
+      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`): that of the net.
     """
 
     scores: jax.Array
@@ -56,13 +67,15 @@ class ScoreMap(NamedTuple):
     context: str
     backend: str
     grid: Grid
+    head: str = "softmax"
 
     def __repr__(self) -> str:
         count, height, width, classes = self.scores.shape
         images = "1 image" if count == 1 else f"{count} images"
         return (
             f"ScoreMap({images}: {height}x{width} windows of {shape_text(self.grid.window)} pixels every "
-            f"{shape_text(self.grid.stride)}, {classes} classes, context {self.context!r}, backend {self.backend!r})"
+            f"{shape_text(self.grid.stride)}, {heads.class_count(classes)} classes, "
+            f"context {self.context!r}, backend {self.backend!r})"
         )
 
 
@@ -107,7 +120,7 @@ def score_map(
     backend: str = "auto",
     *,
     context: str | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     position_invariant: bool = False,
 ) -> ScoreMap:
     """Class scores of every window of every image.
@@ -115,7 +128,7 @@ def score_map(
     Args:
       net: a classifier; fully connected layers are converted as needed.
       variables: its variables.
-      images: floating [N, H, W, C], normalised as in training.
+      images: floating [N, H, W, C], normalised as in training; N may be 0.
       window: (height, width) that the net was trained on, pixels.
       stride: distance between windows, one number or (vertical, horizontal), pixels, at least 1; None: the native
         stride.
@@ -125,7 +138,8 @@ def score_map(
         (`cnn.dense.cost`) among those that compute the context.
       context: "crop" or "image" (see the module's docstring); None: the context that the backend computes, "image" for
         "auto".
-      memory_limit: bytes that the computation may take beside the parameters, which "auto" observes; None: no limit.
+      memory_limit: bytes that the computation may take beside the parameters, a number or a text such as "2GB"; "auto"
+        takes a backend that stays within it, any other must; None: no limit.
       position_invariant: whether every score is rounded in the same way at every position. This is slower; the map then
         equals, to the bit, those of `stream` and `score_maps`, and its parts are the maps of parts of the image.
 
@@ -133,21 +147,22 @@ def score_map(
       A `ScoreMap`.
 
     Raises:
+      TypeError: if the images are not floating, or no array.
       ValueError: if backend or context are unknown, or the backend does not compute the context.
       GeometryError: if the window, stride, image and trained kernels do not fit each other, or a layer cannot slide.
-      MemoryError: if no backend stays under the memory limit.
+      MemoryError: if the backend, or all of them with "auto", need more than the memory limit.
     """
-    if images.ndim != 4:
-        raise GeometryError(f"score_map: images have shape {images.shape}; they must be [N, H, W, C]")
-    images = jnp.asarray(images)
+    images = image_array(images, "score_map")
     shape = images.shape[1:]
     stride = None if stride is None else as_pair(stride, "stride", "score_map")
-    prepared = prepare(net, window, shape[2], position_invariant)
-    grid, context, backend = _resolve(prepared, shape, stride, backend, context, memory_limit, len(images))
-    prepared.check_variables(variables)
-    scores = run_backend(prepared, variables, images, grid, backend)
+    limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
+    prepared = prepare_trained(net, variables, window, shape[2], position_invariant)
+    if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
+        prepared = prepare(net, window, shape[2], position_invariant=True)
+    grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, len(images))
+    scores = run_backend(prepared, variables_for(variables, images), images, grid, backend)
     grid = with_sight(prepared, shape, grid, context)
-    return ScoreMap(scores, grid.boxes(shape), context, backend, grid)
+    return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.head)
 
 
 @functools.lru_cache(maxsize=256)
@@ -165,29 +180,39 @@ def _resolve(
     context = resolve_context(prepared.padded, backend, context)
     if backend == "auto":
         backend = cheapest(prepared, image_shape, grid, context, memory_limit, count)
+    elif memory_limit is not None:
+        check_memory(prepared, image_shape, grid, (backend,), memory_limit, count)
     return grid, context, backend
 
 
-def average(scores: jax.Array, over: str = "probabilities") -> jax.Array:
+def average(scores: jax.Array | ScoreMap, over: str = "probabilities", head: str | None = None) -> jax.Array:
     """Averages the scores of a map to one score for each class.
 
     Args:
-      scores: class scores (logits), floating [N, ..., K].
-      over: "probabilities" (mean of the softmax), "logits" (mean of the logits), or "max" (largest logit of each
-        class).
+      scores: a `ScoreMap`, or the scores (logits) of one, real numbers [N, ..., K]; N may be 0. A single score z
+        (K = 1) counts as the scores [0, z] of two classes.
+      over: "probabilities" (their mean), "logits" (mean of the logits), or "max" (largest logit of each class).
+      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`); None: what the map says, "softmax" for
+        scores alone.
 
     Returns:
-      float32 [N, K]: mean probabilities, mean logits, or largest logits.
+      float32 [N, K]: mean probabilities, mean logits, or largest logits. A NaN among the scores of an image stays NaN:
+      in the class that has it, and in all classes of the probabilities of a softmax. Infinite logits have the
+      probabilities of very large ones.
 
     Raises:
-      ValueError: if `over` is unknown.
+      TypeError: if the scores are not numbers.
+      ValueError: if `over` or the head are unknown, or the scores have no axis of classes.
     """
-    scores = jnp.asarray(scores).astype(jnp.float32)
-    flat = scores.reshape(scores.shape[0], -1, scores.shape[-1])
-    if over == "probabilities":
-        return jax.nn.softmax(flat, axis=-1).mean(axis=1)
-    if over == "logits":
-        return flat.mean(axis=1)
+    if over not in ("probabilities", "logits", "max"):
+        raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
+    if isinstance(scores, ScoreMap):
+        scores, head = scores.scores, head or scores.head
+    head = heads.check_head(head or "softmax", "average")
+    made = jnp.asarray(score_array(scores, "average")).astype(jnp.float32)
+    if made.ndim < 2 or not math.prod(made.shape[1:]):
+        raise ValueError(f"average: scores have shape {made.shape}; they must be [N, ..., K], with scores of a class")
+    flat = made.reshape(made.shape[0], math.prod(made.shape[1:-1]), made.shape[-1])
     if over == "max":
-        return flat.max(axis=1)
-    raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
+        return heads.class_scores(flat).max(axis=1)
+    return (heads.probabilities(flat, head) if over == "probabilities" else heads.class_scores(flat)).mean(axis=1)

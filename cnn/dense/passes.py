@@ -196,7 +196,8 @@ def _valid(down: Mask | None, across: Mask | None, placement: Placement | None, 
     for axis, mask in enumerate((down, across)):
         if mask is None:
             continue
-        positions = np.array(mask.starts)[:, None] + np.arange(mask.length) * mask.spacing
+        # int32, as all places are: sums of two dtypes are refused under strict promotion.
+        positions = np.array(mask.starts, np.int32)[:, None] + np.arange(mask.length, dtype=np.int32) * mask.spacing
         limit: Any = mask.limit
         if placement is not None:
             positions, limit = positions + placement.corner[axis], placement.limits[index, axis]
@@ -221,11 +222,12 @@ def _masked(
             f"{layer.label}: a padded n-max pool cannot leave out single values; take backend='atrous' or 'shift' on "
             f"a whole image, or context='crop'"
         )
+    real = jnp.broadcast_to(valid, (*x.shape[:2], 1, *x.shape[3:5], 1)).astype(x.dtype)
     if isinstance(layer, AvgPool):
         add = SumPool(layer.kernel, layer.stride, dilation=layer.dilation)
-        real = jnp.broadcast_to(valid, (*x.shape[:2], 1, *x.shape[3:5], 1)).astype(x.dtype)
         total = _windowed(add, {}, jnp.where(valid, x, 0), down, across)
         return total / jnp.maximum(_windowed(add, {}, real, down, across), 1)  # pixels beyond the border do not count
     y = _windowed(layer, variables, jnp.where(valid, x, -jnp.inf), down, across)
-    # No kept score depends on a window wholly beyond the border; its -inf is replaced so that it cannot become NaN.
-    return jnp.where(jnp.isneginf(y), 0, y)
+    # No kept score depends on a window wholly beyond the border; its -inf is replaced so that no gradient becomes NaN.
+    # The -inf of a window with pixels of the image is a value: it comes from pixels that are -inf.
+    return jnp.where(_windowed(layer, {}, real, down, across) > 0, y, 0)

@@ -13,7 +13,8 @@ from cnn import convert, geometry
 from cnn.dense import lattice
 from cnn.layers import Conv
 from cnn.nets import Net
-from cnn.windows import GeometryError, Pair, as_pair
+from cnn.ops.winograd import LEAST_CHANNELS
+from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 Variables = Mapping[str, Any]
 
@@ -85,16 +86,13 @@ class PreparedNet:
         """
         return _axes(self, (int(image_shape[0]), int(image_shape[1])))
 
-    def check_variables(self, variables: Variables) -> None:
-        """Checks that trained kernels belong to this window.
-
-        Args:
-          variables: the classifier's variables.
-
-        Raises:
-          GeometryError: if they do not; names the layer and the window that it was trained on.
-        """
-        geometry.table(self.net, self.image_shape, variables)
+    @functools.cached_property
+    def classifier(self) -> Net:
+        """The classifier as it is run on windows that are cut out; position-invariant if the whole is."""
+        if not self.position_invariant:
+            return self.net
+        layers = (x.clone(position_invariant=True) if isinstance(x, Conv) else x for x in self.net.layers)
+        return Net(tuple(layers))
 
 
 def prepare(net: Net, window: int | Sequence[int], channels: int, position_invariant: bool = False) -> PreparedNet:
@@ -116,6 +114,44 @@ def prepare(net: Net, window: int | Sequence[int], channels: int, position_invar
     return _prepare(cast(Hashable, net), pair, int(channels), bool(position_invariant))
 
 
+def may_spread(prepared: PreparedNet) -> bool:
+    """Whether a pixel that is not finite may reach the scores of windows that do not see it.
+
+    Args:
+      prepared: the classifier and its window.
+
+    Returns:
+      Whether a convolution is wide enough for Winograd's algorithm, which adds pixels of neighbouring windows and
+      subtracts them again.
+    """
+    layers = () if prepared.position_invariant else prepared.net.layers
+    return any(isinstance(layer, Conv) and layer.features >= LEAST_CHANNELS for layer in layers)
+
+
+def prepare_trained(
+    net: Net, variables: Variables, window: int | Sequence[int], channels: int, position_invariant: bool = False
+) -> PreparedNet:
+    """`prepare` for a net with its variables, which must be those of the net and fit the window and the channels.
+
+    Args:
+      net: the classifier.
+      variables: its variables.
+      window: (height, width) that it was trained on, pixels.
+      channels: number of channels of its images.
+      position_invariant: whether every score is rounded in the same way at every position, see `PreparedNet`.
+
+    Returns:
+      The `PreparedNet`.
+
+    Raises:
+      GeometryError: if the window does not fit the net, or the variables are others; names the layer, both numbers and,
+        where another window would do, that window.
+    """
+    # Before `prepare`, which does not know the kernels and would recommend windows that they do not fit.
+    geometry.table(net, (*as_pair(window, "window", "dense"), int(channels)), variables)
+    return prepare(net, window, channels, position_invariant)
+
+
 def input_channels(net: Net, variables: Variables) -> int | None:
     """Number of channels of the images that a net takes.
 
@@ -125,11 +161,15 @@ def input_channels(net: Net, variables: Variables) -> int | None:
 
     Returns:
       The number that the kernel of its first layer with parameters takes; None if that layer is not a convolution.
+
+    Raises:
+      GeometryError: if the variables are only a part of those of the net.
     """
-    params = variables.get("params", {})
+    trained = geometry.parameters(net.layers, variables)
     for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
-        if name in params:
-            return params[name]["kernel"].shape[2] * layer.groups if isinstance(layer, Conv) else None
+        if "params" in trained.get(name, {}):
+            kernel = trained[name]["params"].get("kernel")
+            return kernel.shape[2] * layer.groups if isinstance(layer, Conv) and kernel is not None else None
     return None
 
 
@@ -138,7 +178,25 @@ def _prepare(net: Any, window: Pair, channels: int, position_invariant: bool) ->
     made = PreparedNet(net, window, channels, position_invariant)
     if not made.table:
         raise GeometryError("the net has no layers")
+    last = made.table[-1]
+    if len(last.output_shape) == 3 and last.output_shape[:2] != (1, 1):
+        size = shape_text(last.output_shape[:2])
+        raise GeometryError(
+            f"{last.name} ({last.kind}): the net gives {size} scores for a window of {shape_text(window)} pixels, and "
+            f"dense evaluation takes one; {_way_to_one_score(made)}"
+        )
     return made
+
+
+def _way_to_one_score(prepared: PreparedNet) -> str:
+    """What a user can do about a net that gives several scores for one window."""
+    ways = "end it with AvgPool(None), or with Flatten and Dense"
+    seen = prepared.table[-1].receptive_field
+    try:
+        shape = geometry.table(prepared.net, (*seen, prepared.channels))[-1].output_shape
+    except GeometryError:
+        return ways
+    return f"take window={seen}, what one score sees, or {ways}" if shape[:2] == (1, 1) else ways
 
 
 @functools.lru_cache(maxsize=256)

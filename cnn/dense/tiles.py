@@ -25,6 +25,7 @@ from cnn.dense.grid import Grid, lay_grid
 from cnn.dense.maps import resolve_context
 from cnn.dense.passes import Placement, Schedule, Variables
 from cnn.dense.prepared import PreparedNet
+from cnn.runtime.byte_sizes import bytes_text
 from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
@@ -185,8 +186,8 @@ def _largest(order: _Order, memory_limit: int, itemsize: int) -> Tiling:
         smallest = order.tiling((1, 1))
         raise MemoryError(
             f"a tile of {shape_text(smallest.outputs)} scores (stride {shape_text(order.grid.stride)}, "
-            f"{smallest.backend}) needs {tile_bytes(smallest) / 2**20:,.1f} MiB, the limit is "
-            f"{memory_limit / 2**20:,.1f} MiB; give more memory, or take backend 'crops'"
+            f"{smallest.backend}) needs {bytes_text(tile_bytes(smallest))}, the limit is {bytes_text(memory_limit)}; "
+            f"give more memory, or take backend 'crops'"
         )
     return best
 

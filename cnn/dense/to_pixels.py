@@ -3,8 +3,12 @@
 All functions are pure functions of NumPy arrays and take the map of one image, [h, w] or [h, w, K], except
 `best_boxes`, which takes a whole `ScoreMap`. The place of a score is the centre of the box of pixels that it saw,
 before the box was cut at the image's border; the map's grid defines it.
+
+A score that is NaN is not known: it stays NaN in a heat map, and a window with such a score has no class and is never
+the best. Infinite scores compare as numbers do.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +16,8 @@ import numpy as np
 
 from cnn.dense.grid import Grid
 from cnn.dense.maps import ScoreMap
+from cnn.nets import heads
+from cnn.nets.arrays_in import score_array
 from cnn.windows import shape_text
 
 METHODS = ("cells", "bilinear")
@@ -21,9 +27,10 @@ class Best(NamedTuple):
     """The best window of each image.
 
     Attributes:
-      boxes: box of pixels (y0, x0, y1, x1) that the best score saw, y1 and x1 exclusive; int [N, 4].
-      classes: class of the best score, int [N].
-      scores: the best score, a logit or a probability, float32 [N].
+      boxes: box of pixels (y0, x0, y1, x1) that the best score saw, y1 and x1 exclusive; int [N, 4]. Of an image all
+        of whose windows have a NaN score, the empty box (0, 0, 0, 0).
+      classes: class of the best score, int [N]; -1 if there is none.
+      scores: the best score, a logit or a probability, float32 [N]; NaN if there is none.
     """
 
     boxes: np.ndarray
@@ -41,24 +48,25 @@ def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method:
     middle pixels.
 
     Args:
-      scores: one or K numbers for each window, [h, w] or [h, w, K].
+      scores: one or K real numbers for each window, [h, w] or [h, w, K].
       grid: where the windows lie (`ScoreMap.grid`).
       image_shape: (H, W, ...), pixels.
       method: "cells" gives a pixel the score of its cell; "bilinear" interpolates between the four centres around it,
         and takes the outermost score for pixels beyond the outermost centres.
 
     Returns:
-      float32 [H, W] or [H, W, K]; NaN where no cell covers a pixel, the same pixels for both methods.
+      float32 [H, W] or [H, W, K]; NaN where no cell covers a pixel, the same pixels for both methods, and where a score
+        that counts is NaN.
 
     Raises:
-      TypeError: if `grid` is not a `Grid`.
+      TypeError: if `grid` is not a `Grid`, or the scores are not numbers.
       ValueError: if the method is unknown, or the scores do not have the size of the grid.
     """
     if not isinstance(grid, Grid):
         raise TypeError("heat_map takes the grid of a map (ScoreMap.grid, or dense.plan_grid), not boxes")
     if method not in METHODS:
         raise ValueError(f"heat_map: method (={method!r}) must be one of {', '.join(METHODS)}")
-    scores = np.asarray(scores, np.float32)
+    scores = np.asarray(score_array(scores, "heat_map"), np.float32)
     if scores.ndim not in (2, 3) or scores.shape[:2] != grid.size:
         raise ValueError(
             f"heat_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
@@ -73,7 +81,11 @@ def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method:
         else:
             first, second, weight = _neighbours(grid, axis, image_shape[axis])
             weight = np.expand_dims(weight, tuple(range(1, result.ndim - axis)))
-            spread = result.take(first, axis) * (1 - weight) + result.take(second, axis) * weight
+            lower, upper = result.take(first, axis), result.take(second, axis)
+            with np.errstate(invalid="ignore"):  # of +inf and -inf there is no mean: NaN
+                mixed = lower * (1 - weight) + upper * weight
+            # A score of no weight does not count, not even if it is NaN or infinite.
+            spread = np.where(weight == 0, lower, mixed)
         # Set, not multiplied, so that a NaN among the scores does not spread.
         spread[(slice(None),) * axis + (~seen,)] = np.nan
         result = spread
@@ -110,51 +122,56 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
     """The best window of each image, for one class or over all.
 
     Args:
-      score_map: scores [N, h, w, K] and boxes [h, w, 4] of N images.
+      score_map: scores [N, h, w, K] and boxes [h, w, 4] of N images. A single score z counts as the scores [0, z] of
+        two classes.
       class_index: the class whose scores are compared; None: those of all classes.
-      over: "logits", or "probabilities" (the softmax over a window's classes). The two may choose different windows.
+      over: "logits", or "probabilities" (by the map's head). The two may choose different windows.
 
     Returns:
       A `Best`; of equal scores the first in reading order, then the lowest class. Probabilities are compared by their
       logarithms, which still differ where several probabilities round to 1.
 
     Raises:
+      TypeError: if the scores are not numbers.
       ValueError: if `over` is unknown, or the map does not have the class.
     """
     if over not in ("logits", "probabilities"):
         raise ValueError(f"best_boxes: over (={over!r}) must be 'logits' or 'probabilities'")
-    scores = np.asarray(score_map.scores, np.float64)
+    given = np.asarray(score_array(score_map.scores, "best_boxes"), np.float64)
+    by_probability = over == "probabilities"
+    scores = heads.log_probabilities(given, score_map.head) if by_probability else heads.class_scores(given)
     count, height, width, classes = scores.shape
     if class_index is not None and not 0 <= class_index < classes:
         raise ValueError(f"best_boxes: class_index (={class_index}) must be between 0 and {classes - 1}")
-    if over == "probabilities":
-        scores = log_softmax(scores)
+    known = ~np.isnan(scores).any(axis=-1, keepdims=True)
     if class_index is not None:
         scores = scores[..., class_index : class_index + 1]
-    flat = scores.reshape(count, -1)
-    best = flat.argmax(axis=1)
-    rows, columns, classes_won = np.unravel_index(best, (height, width, scores.shape[-1]))
+    flat = scores.reshape(count, math.prod(scores.shape[1:]))
+    best = first_largest(flat, np.broadcast_to(known, scores.shape).reshape(flat.shape))
+    rows, columns, classes_won = np.unravel_index(np.maximum(best, 0), (height, width, scores.shape[-1]))
     values = flat[np.arange(count), best]
+    found = best >= 0
     return Best(
-        np.asarray(score_map.boxes)[rows, columns],
-        classes_won + (class_index or 0),
-        (np.exp(values) if over == "probabilities" else values).astype(np.float32),
+        np.where(found[:, None], np.asarray(score_map.boxes)[rows, columns], 0),
+        np.where(found, classes_won + (class_index or 0), -1),
+        np.where(found, np.exp(values) if by_probability else values, np.nan).astype(np.float32),
     )
 
 
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, exact also where a probability rounds to 1, as log1p adds the largest term, exp(0).
+def first_largest(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The place of the largest known value of each row, the first of equal ones.
 
     Args:
-      scores: class scores (logits), float64 [..., K].
+      values: numbers [N, M], also infinite ones; M at least 1.
+      known: which of them count, bool [N, M]; NaN must not.
 
     Returns:
-      Logarithm of their softmax, float64 [..., K].
+      int [N]; -1 for a row without a known value.
     """
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    others = np.exp(shifted)
-    np.put_along_axis(others, shifted.argmax(axis=-1, keepdims=True), 0, axis=-1)
-    return shifted - np.log1p(others.sum(axis=-1, keepdims=True))
+    rows = np.arange(len(values))
+    best = np.where(known, values, -np.inf).argmax(axis=1)
+    best = np.where(known[rows, best], best, known.argmax(axis=1))  # where all known values are -inf, the first of them
+    return np.where(known[rows, best], best, -1)
 
 
 def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.ndarray:
@@ -164,27 +181,29 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
     size, the upper and the left one. Of two windows that are equally near, the later one counts, as in `heat_map`.
 
     Args:
-      scores: class scores (logits) of a whole map, [h, w, K].
+      scores: class scores (logits) of a whole map, [h, w, K]. A single score z counts as the scores [0, z] of two
+        classes.
       grid: where the windows lie (`ScoreMap.grid`).
       image_shape: (H, W, ...), pixels.
 
     Returns:
       int32 [H, W], the class of the largest score (of equal ones the first); -1 where a window centred on the pixel
-      would reach beyond the image.
+      would reach beyond the image, and where a score of the window is NaN.
 
     Raises:
-      TypeError: if `grid` is not a `Grid`.
+      TypeError: if `grid` is not a `Grid`, or the scores are not numbers.
       ValueError: if the scores do not have the size of the grid, or the grid belongs to a larger image.
     """
     if not isinstance(grid, Grid):
         raise TypeError("class_map takes the grid of a map (ScoreMap.grid, or dense.plan_grid), not boxes")
-    scores = np.asarray(scores)
+    scores = np.asarray(score_array(scores, "class_map"))
     if scores.ndim != 3 or scores.shape[:2] != grid.size:
         raise ValueError(
             f"class_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
             f"({grid.size[0]}, {grid.size[1]}, K)"
         )
-    classes = scores.argmax(axis=-1).astype(np.int32)
+    scores = heads.class_scores(scores)
+    classes = np.where(np.isnan(scores).any(axis=-1), -1, scores.argmax(axis=-1)).astype(np.int32)
     for axis in range(2):
         size, window, stride, last = image_shape[axis], grid.window[axis], grid.stride[axis], grid.size[axis] - 1
         if grid.extent[axis] > size:

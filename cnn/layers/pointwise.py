@@ -120,7 +120,8 @@ class BatchNorm(Layer):
             dtype=x.dtype,
             name="norm",
         )
-        return arranged.restore(norm(arranged.arrange(x)))
+        with jax.numpy_dtype_promotion("standard"):  # Flax subtracts float32 means from images of any dtype
+            return arranged.restore(norm(arranged.arrange(x)))
 
 
 class Dropout(Layer):

@@ -1,5 +1,6 @@
 """`Net`: a net as data, a tuple of layers; and its initial variables."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnn import geometry
 from cnn.layers import Layer
+from cnn.nets.arrays_in import image_array
+from cnn.nets.heads import check_head
 from cnn.runtime.compiler import jit_once
 
 
@@ -22,10 +26,18 @@ class Net(nn.Module):
 
     Attributes:
       layers: the layers in order; their names are the keys of the parameter tree.
+      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`). It changes no score: losses, probabilities
+        and what is made of them follow it.
     """
 
     layers: tuple[Layer, ...] = ()
+    head: str = "softmax"
     preserve_adopted_names = True  # Flax: keep "conv1" instead of naming layers by their place in the tuple
+
+    def __post_init__(self) -> None:
+        """Makes tuples of lists: a net is an argument of compiled functions, which must be able to hash it."""
+        object.__setattr__(self, "layers", tuple(_with_tuples(layer) for layer in self.layers))
+        super().__post_init__()
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Class scores of images.
@@ -52,16 +64,11 @@ class Net(nn.Module):
           The logits [N, K], and a dict from the name of each layer to its output.
 
         Raises:
-          TypeError: if the images are not floating.
-          GeometryError: if the images have a size that the net, or its trained kernels, cannot take.
+          TypeError: if the images are not floating, or not [N, H, W, C].
+          GeometryError: if the images have a size that the net, or its trained kernels, cannot take, or the variables
+            are not those of the net.
         """
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise TypeError(
-                f"images are {images.dtype}; the net takes floating images, normalised as in training "
-                f"(cnn.data.normalise)"
-            )
-        if images.ndim != 4:
-            raise TypeError(f"images have shape {images.shape}; the net takes [N, H, W, C], one image is images[None]")
+        images = image_array(images, "net")
         # Its error names the layer, the numbers and the sizes that fit; Flax's own would show two shapes.
         geometry.table(self.layers, images.shape[1:], None if self.is_initializing() else self.variables)
         stages = {}
@@ -72,6 +79,26 @@ class Net(nn.Module):
 
     def __str__(self) -> str:
         return "INPUT -> " + " -> ".join(_fold([symbol for x in self.layers if (symbol := x.pattern_symbol())]))
+
+
+def _with_tuples(layer: Layer) -> Layer:
+    """A layer whose fields hold tuples where they were given as lists, or as arrays of a few whole numbers."""
+    if not isinstance(layer, Layer):
+        return layer  # Flax passes placeholders while it looks at a module
+    own = [field.name for field in dataclasses.fields(layer) if field.name not in ("parent", "name")]
+    given = {name: getattr(layer, name) for name in own}
+    changed = {name: made for name, value in given.items() if (made := _as_tuple(value)) is not value}
+    return layer.clone(**changed) if changed else layer
+
+
+def _as_tuple(value: Any) -> Any:
+    """A list, or an array of at most four whole numbers (a size, a padding), as a tuple; other values unchanged."""
+    if isinstance(value, np.ndarray | jax.Array) and jnp.issubdtype(value.dtype, jnp.integer) and value.size <= 4:
+        value = np.asarray(value).tolist()
+    if not isinstance(value, list | tuple):
+        return value
+    made = tuple(_as_tuple(one) for one in value)
+    return made if isinstance(value, list) or any(a is not b for a, b in zip(made, value, strict=True)) else value
 
 
 def _fold(symbols: list[str]) -> list[str]:
@@ -121,19 +148,23 @@ def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     return tuple(result)
 
 
-def net(*layers: Layer | Sequence[Layer]) -> Net:
+def net(*layers: Layer | Sequence[Layer], head: str = "softmax") -> Net:
     """Builds a net from layers, or lists of layers, and names those without a name.
 
     Args:
       *layers: layers in order, or lists of layers, which are joined.
+      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`).
 
     Returns:
       A `Net`.
+
+    Raises:
+      ValueError: if two layers have the same name, or there is no such head.
     """
     flat: list[Layer] = []
     for item in layers:
         flat.extend([item] if isinstance(item, Layer) else item)
-    return Net(named(flat))
+    return Net(named(flat), check_head(head, "nets.net"))
 
 
 def init(net: nn.Module, image_shape: tuple[int, ...], seed: int = 0) -> dict[str, Any]:

@@ -129,6 +129,8 @@ def n_max_pool(images: jax.Array, window: Window, size: Pair, n: int) -> jax.Arr
       [N, *size, C], same dtype.
     """
     counts = np.minimum(window_counts(images.shape[1:3], window, size), n)
+    # XLA sorts a NaN with a minus sign, such as that of inf - inf, below all numbers, and the mean would leave it out.
+    images = jnp.where(jnp.isnan(images), jnp.nan, images)
     padded = _pad_for_pool(images, window, size, -np.inf)
     values = [tap(padded, (i, j), size, window) for i in range(window.kernel[0]) for j in range(window.kernel[1])]
     largest = lax.top_k(jnp.stack(values, axis=-1), n)[0]  # (N, H', W', C, n), descending

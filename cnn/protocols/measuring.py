@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from cnn.nets import heads
+
 Key = TypeVar("Key")
 CONFIDENCE = 0.95
 TIMING_ROUNDS = 5
@@ -18,8 +20,9 @@ class MapDifference(NamedTuple):
 
     Attributes:
       windows: number of windows compared.
-      difference: largest absolute difference of two scores; NaN if any score is NaN.
-      largest: largest absolute score of the crops.
+      difference: largest absolute difference of two scores; equal infinite scores do not differ. NaN if any score is
+        NaN.
+      largest: largest absolute finite score of the crops.
       argmax_differs: number of windows whose best class differs, or that have a NaN score.
     """
 
@@ -57,11 +60,14 @@ def map_difference(by_crops: np.ndarray, by_pass: np.ndarray) -> MapDifference:
       The `MapDifference`.
     """
     undefined = (np.isnan(by_crops) | np.isnan(by_pass)).any(axis=-1)
+    first, second = (heads.class_scores(scores).argmax(axis=-1) for scores in (by_crops, by_pass))
+    with np.errstate(invalid="ignore"):
+        differences = np.where(by_crops == by_pass, 0, np.abs(by_crops - by_pass))
     return MapDifference(
         by_crops[..., 0].size,
-        float(np.abs(by_crops - by_pass).max()),
-        float(np.abs(by_crops).max()),
-        int((undefined | (by_crops.argmax(axis=-1) != by_pass.argmax(axis=-1))).sum()),
+        float(differences.max()),
+        float(np.abs(by_crops).max(where=np.isfinite(by_crops), initial=0)),
+        int((undefined | (first != second)).sum()),
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from cnn import data, dense
 from cnn.dense.backends import crop_batch
+from cnn.nets import heads
 from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
@@ -188,7 +189,7 @@ def stride_text(stride: Pair) -> str:
     return str(stride[0]) if stride[0] == stride[1] else shape_text(stride)
 
 
-def pooled(scored: WindowScores, over: str) -> np.ndarray:
+def pooled(scored: WindowScores, over: str, head: str = "softmax") -> np.ndarray:
     """Averages the scores of the windows inside each image, as `cnn.dense.average` does for whole maps.
 
     It is computed by NumPy in float64, because maps have many sizes, for each of which JAX would have to compile.
@@ -196,22 +197,23 @@ def pooled(scored: WindowScores, over: str) -> np.ndarray:
     Args:
       scored: scores of the windows of N images.
       over: "probabilities", "logits" or "max"; "none" for a method with a single window.
+      head: what the scores mean: the net's (`cnn.nets.heads`).
 
     Returns:
-      float64 [N, K]: mean probabilities, mean logits, or largest logits.
+      float64 [N, K], or [N, 2] for K = 1: mean probabilities, mean logits, or largest logits. NaN as in
+      `cnn.dense.average`.
 
     Raises:
       ValueError: if `over` is unknown.
     """
-    scores = np.asarray(scored.scores, np.float64).reshape(len(scored.inside), -1, scored.scores.shape[-1])
-    inside = scored.inside.reshape(len(scored.inside), -1, 1)
+    count, windows = len(scored.inside), math.prod(scored.inside.shape[1:])
+    scores = np.asarray(scored.scores, np.float64).reshape(count, windows, scored.scores.shape[-1])
+    inside = scored.inside.reshape(count, windows, 1)
+    if over not in (*AVERAGES, SINGLE):
+        raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
+    scores = np.exp(heads.log_probabilities(scores, head)) if over == "probabilities" else heads.class_scores(scores)
     if over == "max":
         return np.where(inside, scores, -np.inf).max(axis=1)
-    if over == "probabilities":
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        scores /= scores.sum(axis=-1, keepdims=True)
-    elif over not in ("logits", SINGLE):
-        raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
     return np.where(inside, scores, 0).sum(axis=1) / inside.sum(axis=1)
 
 

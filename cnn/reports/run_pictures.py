@@ -74,8 +74,8 @@ def curves_picture(path: str, metrics: Sequence[Mapping[str, Any]], title: str =
     Args:
       path: path of the PNG to write.
       metrics: the lines of metrics.jsonl: {"step", "split": "train", "validation" or "test", "loss", "accuracy"}, in
-        any order; a line without a value adds nothing to its curve. A line of the training split is the mean over the
-        steps since the one before it; lines over few steps are merged (`even_means`).
+        any order; a line without a finite value adds nothing to its curve. A line of the training split is the mean
+        over the steps since the one before it; lines over few steps are merged (`even_means`).
       title: line above the picture, such as the net and the data.
       remark: what the reader must know of the training curve, below the picture.
     """
@@ -86,7 +86,8 @@ def curves_picture(path: str, metrics: Sequence[Mapping[str, Any]], title: str =
         panels = page.subplots(1, 2)
         for axes, field in zip(panels, ("loss", "accuracy"), strict=True):
             for split, style in SPLIT_STYLES.items():
-                points = sorted((m["step"], m[field]) for m in metrics if m.get("split") == split and field in m)
+                lines = [m for m in metrics if m.get("split") == split and np.isfinite(m.get(field, np.nan))]
+                points = sorted((m["step"], m[field]) for m in lines)
                 points = even_means(points) if split == "train" else points
                 if points:
                     label = f"{split} ({points[-1][1]:.4f} at the end)"

@@ -109,6 +109,8 @@ def write_dense_page(output_dir: str) -> str:
 def _scores(result: Mapping[str, Any]) -> list[html.Item]:
     """The numbers of a run, the first ones large."""
     shown = {"test accuracy": f"{result['test_accuracy']:.2%}", "test loss (nats)": f"{result['test_loss']:.4f}"}
+    if "test_balanced_accuracy" in result:
+        shown["mean of the classes' accuracies"] = f"{result['test_balanced_accuracy']:.2%}"
     if "test_top5" in result:
         shown["test top-5 accuracy"] = f"{result['test_top5']:.2%}"
     if "validation_accuracy" in result:

@@ -15,7 +15,7 @@ from cnn.reports import image_report, run_pictures, run_report, scenes_tables, t
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
 from cnn.runtime import own_code
-from cnn.windows import shape_text
+from cnn.training.evaluate import load_data
 
 PICTURES = 4  # scenes whose score map is drawn: the first ones
 SAMPLES = 24  # scenes in the overview picture
@@ -123,15 +123,10 @@ def load_split(run: Run, name: str) -> Split:
       The split.
 
     Raises:
-      DataError: (a ValueError) if the data cannot be found, has other sizes than it had, or has no examples.
+      DataError: (a ValueError) if the data cannot be found, has other classes or sizes than it had, or has no examples.
     """
     config: Any = run.config
-    dataset = data.load(**config.data)
-    if dataset.image_shape != tuple(run.image_shape):
-        raise data.DataError(
-            f"data {dataset.name!r} has images of {shape_text(dataset.image_shape)}, the run was trained on "
-            f"{shape_text(run.image_shape)}; restore the data that it was trained on"
-        )
+    dataset = load_data(run)
     split: Split = getattr(dataset, name)
     if not len(split.labels):
         raise data.DataError(

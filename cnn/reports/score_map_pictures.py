@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn.dense.grid import Grid
-from cnn.dense.to_pixels import Best, heat_map, log_softmax
+from cnn.dense.to_pixels import Best, first_largest, heat_map
+from cnn.nets import heads
+from cnn.nets.arrays_in import score_array
 from cnn.reports.figure import ORANGE, SKY, channels_remark, class_name, figure, head, outline, show
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ DASHED = (0, (4, 2))
 PANELS = 6  # classes that a grid shows where none are named
 COLOURS = 18  # classes that a class map shows in colours of their own, as many as the palette has
 BARE_BORDER = "bare border: no window is centred within half a window of it"
+BARE_NAN = "bare inside: windows without a score (NaN)"
 
 
 def score_map_picture(
@@ -33,6 +36,7 @@ def score_map_picture(
     class_index: int | None = None,
     true_box: Sequence[int] | np.ndarray | None = None,
     title: str = "",
+    net_head: str = "softmax",
 ) -> None:
     """Draws an image, and beside it the image under one class's probability at every window (see `heat_map`).
 
@@ -47,18 +51,21 @@ def score_map_picture(
       class_index: which class; None: that of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
       title: first line above the picture, such as the net and the data.
+      net_head: what the scores mean, the net's head (`cnn.nets.heads`).
 
     Raises:
       ValueError: if the scores are not those of the grid.
     """
     from matplotlib.lines import Line2D
 
-    scores = np.asarray(scores, np.float64)
+    scores = np.asarray(score_array(scores, "score_map_picture"), np.float64)
+    probabilities = np.exp(heads.log_probabilities(scores, net_head))
+    scores = heads.class_scores(scores)
     if class_index is None:
-        class_index = int(scores.max(axis=(0, 1)).argmax())
+        class_index = int(scores.max(axis=(0, 1), where=_known(scores), initial=-np.inf).argmax())
     # The largest score rather than probability: many windows may round to a probability of 1.
-    best = np.unravel_index(scores[..., class_index].argmax(), scores.shape[:2])
-    probability = np.exp(log_softmax(scores))[..., class_index]
+    best = _best_window(scores, class_index)
+    probability = probabilities[..., class_index]
     name = class_name(class_names, class_index)
     windows = grid.window_boxes()
     panel = 3.6 * _aspect(image)
@@ -75,11 +82,17 @@ def score_map_picture(
         for axes in (left, right):
             if true_box is not None:
                 outline(axes, true_box, SKY, linestyle=DASHED)
-            outline(axes, windows[best], ORANGE)
-        left.set_title(f"largest score of {name!r}: probability {probability[best]:.3f}")
+            if best is not None:
+                outline(axes, windows[best], ORANGE)
+        left.set_title(
+            f"no window has a score of {name!r}"
+            if best is None
+            else f"largest score of {name!r}: probability {probability[best]:.3f}"
+        )
         right.set_title(f"every window, {scores.shape[0]} x {scores.shape[1]}")
-        if np.isnan(shown).any():
-            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}")
+        remark = _bare(grid, image.shape, scores)
+        if remark:
+            right.set_xlabel(f"x (pixels)\n{remark}")
         lines = [Line2D([], [], color=ORANGE, linewidth=2, label=f"window with the largest score of {name!r}")]
         if true_box is not None:
             lines.append(Line2D([], [], color=SKY, linewidth=2, linestyle=DASHED, label="the object"))
@@ -95,6 +108,7 @@ def class_heat_picture(
     classes: Sequence[int] | None = None,
     columns: int = 3,
     title: str = "",
+    net_head: str = "softmax",
 ) -> None:
     """Draws the image under the probability of each of several classes, a panel for each, with its best window.
 
@@ -109,15 +123,18 @@ def class_heat_picture(
       classes: which, in order; None: the `PANELS` with the largest probability anywhere, the largest first.
       columns: panels in a row.
       title: first line above the picture, such as the net and the data.
+      net_head: what the scores mean, the net's head (`cnn.nets.heads`).
 
     Raises:
       ValueError: if there is no class to draw, or the scores are not those of the grid.
     """
-    scores = np.asarray(scores, np.float64)
-    probability = np.exp(log_softmax(scores))
+    scores = np.asarray(score_array(scores, "class_heat_picture"), np.float64)
+    probability = np.exp(heads.log_probabilities(scores, net_head))
+    scores = heads.class_scores(scores)
+    largest = probability.max(axis=(0, 1), where=_known(scores), initial=0)
     if classes is None:
         # By score where probabilities round to the same number.
-        order = np.lexsort((-scores.max(axis=(0, 1)), -probability.max(axis=(0, 1))))
+        order = np.lexsort((-scores.max(axis=(0, 1), where=_known(scores), initial=-np.inf), -largest))
         classes = [int(k) for k in order[:PANELS]]
     if not len(classes):
         raise ValueError("class_heat_picture: there are no classes to draw")
@@ -128,20 +145,22 @@ def class_heat_picture(
     with figure(path, (max(2.8 * columns + 0.8, 5.6), (2.8 * _aspect(image) + 0.3) * rows + 0.7)) as page:
         head(page, title, channels_remark(image.shape[-1]))
         panels = page.subplots(rows, columns, squeeze=False)
-        overlay, bare = None, False
+        overlay, remark = None, _bare(grid, image.shape, scores)
         for axes in panels.ravel():
             axes.set_axis_off()
         for axes, k in zip(panels.ravel(), classes, strict=False):  # the last row may have room left
             show(axes, image)
             shown = heat_map(probability[..., k], grid, image.shape)
-            overlay, bare = _heat(axes, shown, limits), bare or bool(np.isnan(shown).any())
-            best = np.unravel_index(scores[..., k].argmax(), scores.shape[:2])
-            outline(axes, windows[best], ORANGE)
-            axes.set_title(f"{class_name(class_names, k)}, at most {probability[..., k].max():.3f}", fontsize=9)
+            overlay = _heat(axes, shown, limits)
+            best = _best_window(scores, k)
+            if best is not None:
+                outline(axes, windows[best], ORANGE)
+            most = "no score" if best is None else f"at most {largest[k]:.3f}"
+            axes.set_title(f"{class_name(class_names, k)}, {most}", fontsize=9)
         if overlay is not None:
             _bar(page, panels, overlay, "probability", limits)
-        if bare:
-            page.supxlabel(f"orange: the window with the largest score of the class; {BARE_BORDER}", fontsize=8)
+        if remark:
+            page.supxlabel(f"orange: the window with the largest score of the class; {remark}", fontsize=8)
 
 
 def best_boxes_picture(
@@ -181,6 +200,9 @@ def best_boxes_picture(
             show(panels[i], images[i])
             if true_boxes is not None:
                 outline(panels[i], true_boxes[i], SKY, linestyle=DASHED)
+            if best.classes[i] < 0:
+                panels[i].set_title("no window has a score", fontsize=9)
+                continue
             outline(panels[i], best.boxes[i], ORANGE)
             panels[i].set_title(f"{class_name(class_names, int(best.classes[i]))}, {best.scores[i]:.3g}", fontsize=9)
 
@@ -229,9 +251,27 @@ def class_map_picture(
         right.imshow(painted)
         right.set_title("class of the window around each pixel")
         if (classes < 0).any():
-            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}")
+            right.set_xlabel(f"x (pixels)\n{BARE_BORDER}, or its score is NaN")
         if patches:
             page.legend(handles=patches, loc="outside lower center", ncols=min(4, len(patches)), frameon=False)
+
+
+def _known(scores: np.ndarray) -> np.ndarray:
+    """Which scores count, those of windows without a NaN: bool, of the scores' shape."""
+    return np.broadcast_to(~np.isnan(scores).any(axis=-1, keepdims=True), scores.shape)
+
+
+def _best_window(scores: np.ndarray, class_index: int) -> tuple[int, int] | None:
+    """Row and column of the window with the largest score of a class; None if no window has a score."""
+    of_class = scores[..., class_index].reshape(1, -1)
+    best = int(first_largest(of_class, _known(scores)[..., class_index].reshape(1, -1))[0])
+    return None if best < 0 else divmod(best, scores.shape[1])
+
+
+def _bare(grid: Grid, image_shape: Sequence[int], scores: np.ndarray) -> str:
+    """Why pixels show no colour: no window is centred near them, or the window has no score; empty if all show one."""
+    border = np.isnan(heat_map(np.zeros(grid.size), grid, image_shape)).any()
+    return "; ".join(([BARE_BORDER] if border else []) + ([] if _known(scores).all() else [BARE_NAN]))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

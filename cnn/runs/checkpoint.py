@@ -3,23 +3,26 @@
 A checkpoint has two parts, "variables" and "optimizer": a net is used without reading its optimiser's state.
 """
 
-import contextlib
-import json
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
-from cnn import nets
+from cnn import geometry, nets
 from cnn.nets import Net
-from cnn.runs import ranges
+from cnn.nets.heads import class_count
+from cnn.runs import facts as facts_lib
+from cnn.runs import ranges, stopping
 from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
 from cnn.runtime import own_code
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read; says which step, where, and what can be done."""
 
 
 class Checkpoints:
@@ -41,7 +44,8 @@ class Checkpoints:
         """
         ranges.check_fields("checkpoint", {"keep": keep}, "keep")
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._manager = ocp.CheckpointManager(os.path.abspath(os.path.join(workdir, "checkpoints")), options=options)
+        self.folder = os.path.abspath(os.path.join(workdir, "checkpoints"))
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest_step(self) -> int | None:
         """Step of the latest complete checkpoint; None if there is none."""
@@ -59,7 +63,7 @@ class Checkpoints:
             arguments = ocp.args.Composite(
                 variables=ocp.args.StandardSave(variables), optimizer=ocp.args.StandardSave(optimizer)
             )
-            with _uninterrupted():
+            with stopping.kept():
                 self._manager.save(step, args=arguments)
 
     def restore(self, step: int, **parts: Any) -> dict[str, Any]:
@@ -72,40 +76,70 @@ class Checkpoints:
 
         Returns:
           The parts by name.
+
+        Raises:
+          CheckpointError: if it cannot be read, or does not fit.
         """
         arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in parts.items()})
-        restored = self._manager.restore(step, args=arguments)
-        return {name: restored[name] for name in parts}
+        try:
+            restored = self._manager.restore(step, args=arguments)
+            return {name: restored[name] for name in parts}
+        except MemoryError:
+            raise
+        except Exception as error:  # Orbax and the libraries below it raise whatever a damaged byte leads them to
+            where = os.path.join(self.folder, str(step))
+            text = " ".join(str(error).split())
+            raise CheckpointError(
+                f"the checkpoint of step {step:,} cannot be read: {where}: {type(error).__name__}: {text[:200]}"
+            ) from error
+
+    def restore_latest(self, **parts: Any) -> tuple[int, dict[str, Any]] | None:
+        """Loads parts of the latest checkpoint that can be read; nothing is written or removed.
+
+        Args:
+          **parts: see `restore`.
+
+        Returns:
+          (step, the parts by name), after a line on standard error for each later one that cannot be read; None if
+          there are no checkpoints.
+
+        Raises:
+          CheckpointError: if there are checkpoints, and none can be read.
+        """
+        unread: list[CheckpointError] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                found = self.restore(step, **parts)
+            except CheckpointError as error:
+                unread.append(error)
+                continue
+            for error in unread:
+                print(f"warning: {error}; step {step:,} before it is used", file=sys.stderr, flush=True)
+            return step, found
+        if unread:
+            raise CheckpointError(
+                f"{unread[0]}; no other checkpoint of the run can be read; train again in another --workdir"
+            )
+        return None
+
+    def drop_after(self, step: int) -> None:
+        """Removes checkpoints beyond a step: those that could not be read would stand in the way of new ones.
+
+        Args:
+          step: the latest step to keep.
+        """
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Waits until everything is on disk."""
-        with _uninterrupted():
+        with stopping.kept():
             self._manager.wait_until_finished()
             self._manager.close()
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Keeps Ctrl-C until the end of the block; within it, it would leave threads that write a checkpoint to nobody."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Ctrl-C reaches the main thread alone, and only there can it be kept
-        return
-    pressed = False
-
-    def keep(*_: Any) -> None:
-        nonlocal pressed
-        pressed = True
-
-    handler = signal.signal(signal.SIGINT, keep)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler if handler is not None else signal.default_int_handler)
-    if pressed:
-        signal.raise_signal(signal.SIGINT)
 
 
 def latest_step(workdir: str) -> int | None:
@@ -130,7 +164,7 @@ class Run(NamedTuple):
       variables: its variables.
       config: config of the run.
       mean, std: per channel, for `cnn.data.normalise`.
-      class_names: one for each score.
+      class_names: one for each score; "class 15 (unnamed)" beyond the classes of the data.
       image_shape: (H, W, C) it was trained on: the window of a dense run.
       workdir: directory of the run.
       step: number of steps trained.
@@ -167,35 +201,52 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -
 
     Raises:
       FileNotFoundError: if there is no run, or none of its checkpoints is complete.
-      ValueError: if the net's file was moved or changed since.
+      ValueError: if the net's file was moved or changed since, or one of the run's files is damaged. Where the latest
+        checkpoint cannot be read, a line says so, and the one before it is used.
     """
+    workdir = os.path.expanduser(workdir)
     config = load_config(workdir)
     config.net.name, config.data.name = net or config.net.name, data or config.data.name
-    with open(os.path.join(workdir, "data.json")) as file:
-        facts = json.load(file)
+    facts = facts_lib.read(workdir)
     built = make_net(config, len(facts["class_names"]))
     height, width, channels = facts["image_shape"]
     image = jax.ShapeDtypeStruct((1, height, width, channels), "float32")
     template = jax.eval_shape(lambda image: built.init(jax.random.key(0), image, train=False), image)
     local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), template)
-    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        step = checkpoints.latest_step()
-        if step is None:
-            raise FileNotFoundError(f"{workdir!r} holds no complete checkpoint yet; let its training reach one")
-        variables = checkpoints.restore(step, variables=template)["variables"]
+    found = None
+    if latest_step(workdir) is not None:  # opening them makes their folder
+        with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+            found = checkpoints.restore_latest(variables=template)
+    if found is None:
+        raise FileNotFoundError(f"{workdir!r} holds no complete checkpoint yet; let its training reach one")
+    outputs = geometry.table(built, (height, width, channels))[-1].output_shape[-1]
+    border = facts.get("border_brightness")
     return Run(
         built,
-        variables,
+        found[1]["variables"],
         config,
         tuple(facts["mean"]),
         tuple(facts["std"]),
-        tuple(facts["class_names"]),
+        all_names(facts["class_names"], outputs),
         (height, width, channels),
         workdir,
-        step,
-        tuple(facts["border_brightness"]) if "border_brightness" in facts else None,
+        found[0],
+        (border[0], border[1]) if border else None,
     )
+
+
+def all_names(class_names: Sequence[str], outputs: int) -> tuple[str, ...]:
+    """A name for each output of a net, which may have more of them than its data had classes.
+
+    Args:
+      class_names: names of the data's classes.
+      outputs: number of the net's scores.
+
+    Returns:
+      The names, then "class 15 (unnamed)" and so on.
+    """
+    return (*class_names, *(f"class {k} (unnamed)" for k in range(len(class_names), outputs)))
 
 
 def make_net(config: Config, num_classes: int) -> Net:
@@ -213,7 +264,8 @@ def make_net(config: Config, num_classes: int) -> Net:
       ValueError: if the net is unknown, or has fewer outputs than the data has classes.
     """
     asked = config.net.num_classes
-    if asked is not None and asked < num_classes:
+    if asked is not None and class_count(asked) < num_classes:
         data = own_code.short(config.data.name)
         raise ValueError(f"net.num_classes (={asked}) is below the {num_classes} classes of data {data!r}")
-    return nets.create(config.net.name, num_classes if asked is None else asked, **config.net.options)
+    outputs = num_classes if asked is None else asked
+    return nets.create(config.net.name, outputs, head=config.net.get("head"), **config.net.options)

@@ -9,10 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnn.runs import defaults, logs
+from cnn.runs.defaults import Config
 from cnn.runtime import own_code
-
-# A ConfigDict's fields have no static types; the name says what a function wants all the same.
-Config = Any
 
 # Defaults for fields that were added after some saved runs were made: what those runs did without the field.
 DEFAULTS_FOR_OLD_RUNS = {"train.frozen": [], "train.frozen_until": 1.0, "train.ops": "fast"}
@@ -20,6 +18,7 @@ DEFAULTS_FOR_OLD_RUNS = {"train.frozen": [], "train.frozen_until": 1.0, "train.o
 MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
 # Fields that can name a function of the user's own.
 CODE_FIELDS = ("net.name", "data.name")
+DIVERGED = "diverged.json"  # in the directory of a run whose loss was not finite any more
 
 
 def folder() -> str | None:
@@ -41,6 +40,7 @@ def find(name: str) -> str:
     Raises:
       FileNotFoundError: if there is none; says which names are near.
     """
+    name = os.path.expanduser(name)
     if os.path.isfile(name):
         return name
     known = folder()
@@ -127,9 +127,17 @@ def as_saved(config: Config) -> dict[str, Any]:
         value = tree.get(group, {}).get(name)
         if isinstance(value, str) and own_code.is_reference(value):
             tree[group][name] = own_code.pinned(value)
-        elif isinstance(value, str) and value.endswith(".npz"):
+        elif isinstance(value, str) and value.lower().endswith(".npz"):
             tree[group][name] = os.path.abspath(os.path.expanduser(value))
+    place = tree.get("data", {}).get("dir")
+    if place:
+        tree["data"]["dir"] = _absolute(place)
     return tree
+
+
+def _absolute(folder: str) -> str:
+    """A folder as it is found from any directory; a bucket's address is left as it is."""
+    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
 def check_workdir(workdir: str) -> None:
@@ -150,23 +158,59 @@ def check_workdir(workdir: str) -> None:
         raise ValueError(f"--workdir={workdir}: {there} cannot be written to; name another folder for the run")
 
 
-def save(config: Config, workdir: str) -> None:
-    """Writes config.json, unless the directory holds another run; and copies of the user's code that it names.
+def goes_on(config: Config, workdir: str) -> bool:
+    """Whether a run in a directory goes on with a config, or one starts there; nothing is written.
+
+    A directory that holds neither a checkpoint nor a result holds no run: what was begun there binds nobody. Nor does a
+    run whose loss was not finite any more, as it can never end.
 
     Args:
       config: the config of the run.
+      workdir: directory of the run, which may be missing.
+
+    Returns:
+      Whether it goes on.
+
+    Raises:
+      ValueError: if the directory holds a run whose config differs in a field that changes what is trained; names the
+        fields.
+    """
+    if not holds_run(workdir):
+        return False
+    found = differences(config, workdir)
+    differ = [text for field, text in found.items() if not field.startswith(MAY_CHANGE_ON_RESUME)]
+    if differ and not os.path.exists(os.path.join(workdir, DIVERGED)):
+        raise ValueError(f"{workdir!r} holds another run: {'; '.join(differ)}. Choose another --workdir")
+    return not differ
+
+
+def holds_run(workdir: str) -> bool:
+    """Whether a directory has anything that was trained: a checkpoint or a result.
+
+    Args:
+      workdir: the directory, which may be missing.
+
+    Returns:
+      Whether it has; an empty folder of a checkpoint is none.
+    """
+    checkpoints = os.path.join(workdir, "checkpoints")
+    steps = os.listdir(checkpoints) if os.path.isdir(checkpoints) else []
+    saved = any(step.isdecimal() and os.listdir(os.path.join(checkpoints, step)) for step in steps)
+    return saved or os.path.exists(os.path.join(workdir, "result.json"))
+
+
+def save(config: Config, workdir: str) -> None:
+    """Writes config.json, and copies of the user's code that it names.
+
+    Args:
+      config: the config of the run, which `goes_on` takes.
       workdir: directory of the run; made if missing.
 
     Raises:
-      ValueError: if there is a config.json that differs in a field that changes what is trained; names the fields.
+      ValueError: if a file that the config names does not exist.
     """
     os.makedirs(workdir, exist_ok=True)
     wanted = as_saved(config)
-    if os.path.exists(os.path.join(workdir, "config.json")):
-        found = differences(config, workdir)
-        differ = [text for field, text in found.items() if not field.startswith(MAY_CHANGE_ON_RESUME)]
-        if differ:
-            raise ValueError(f"{workdir!r} holds another run: {'; '.join(differ)}. Choose another --workdir")
     for field in CODE_FIELDS:
         group, name = field.split(".")
         if own_code.is_reference(wanted[group][name]):
@@ -211,12 +255,21 @@ def load(workdir: str) -> Config:
 
     Raises:
       FileNotFoundError: if the directory holds no run.
+      ValueError: if config.json is damaged.
     """
+    from cnn.runs import ranges  # here, so that commands answer --help without JAX
+
     path = os.path.join(workdir, "config.json")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing: {workdir!r} holds no run; train one with main.py --workdir")
-    with open(path) as file:
-        return ConfigDict(json.load(file))
+    tree = logs.read_json(path, *dict.fromkeys(field.name.split(".")[0] for field in defaults.FIELDS))
+    config = ConfigDict(tree)
+    try:
+        ranges.check(config)
+        assert isinstance(config.net.name, str) and isinstance(config.data.name, str)
+    except (ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
+        raise ValueError(f"{path} is damaged: {error}; restore it, or train again in another --workdir") from error
+    return config
 
 
 def closest(field: str, config: Config) -> str:
@@ -242,6 +295,8 @@ def closest(field: str, config: Config) -> str:
 def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
     """Fields by name; code by its content, wherever its file lies."""
     flat = _flat(tree)
+    if flat.get("data.dir"):  # older runs have it as it was given
+        flat["data.dir"] = _absolute(flat["data.dir"])
     for field in CODE_FIELDS:
         value = flat.get(field)
         if isinstance(value, str) and own_code.is_reference(value):

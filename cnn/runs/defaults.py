@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
+# A ConfigDict's fields have no static types; the name says what a function wants all the same.
+Config = Any
+
 
 class Field(NamedTuple):
     """One field of a config.
@@ -22,7 +25,12 @@ class Field(NamedTuple):
 FIELDS = (
     Field("seed", 0, "Seed of initialisation, of the order of examples, of augmentation and of dropout."),
     Field("net.name", "full_cnn", "A net of cnn.nets.names(), or a function of your own: my_nets.py:my_net."),
-    Field("net.num_classes", int, "Number of outputs; by default the number of classes in the data."),
+    Field(
+        "net.num_classes",
+        int,
+        "Number of outputs; by default the number of classes in the data. One output tells two classes apart.",
+    ),
+    Field("net.head", str, "softmax, or sigmoid for classes that do not exclude each other; by default the net's own."),
     Field("net.options", {}, "Further arguments of the net: --config.net.options.dropout=0.5."),
     Field(
         "data.name",
@@ -75,6 +83,8 @@ FIELDS = (
     Field("checkpoint.every_steps", 500, "Steps between two checkpoints."),
     Field("checkpoint.keep", 2, "How many of the latest checkpoints to keep."),
 )
+
+MAY_BE_ABSENT = frozenset(field.name for field in FIELDS if isinstance(field.default, type))
 
 
 def get_config() -> Any:

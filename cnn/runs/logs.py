@@ -1,6 +1,9 @@
 """What a run writes about itself: metrics.jsonl, TensorBoard events, progress, and the environment that it ran in."""
 
+import csv
+import glob
 import json
+import math
 import os
 import platform
 import shlex
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -81,17 +84,76 @@ def checkout_commit(root: str) -> str | None:
         return None
 
 
+def finite(tree: Any) -> Any:
+    """A value as JSON can hold it: null in place of NaN and infinities, which JSON does not have.
+
+    Args:
+      tree: dicts, lists, tuples, texts and numbers.
+
+    Returns:
+      The same with None for every float that is not finite.
+    """
+    if isinstance(tree, Mapping):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
 def write_json(path: str, value: Any) -> None:
     """Writes a JSON file whole or not at all.
 
     Args:
       path: path of the file.
-      value: a value that JSON can hold.
+      value: a value that JSON can hold; numbers that are not finite are written as null.
     """
     with open(path + ".part", "w") as file:
-        json.dump(value, file, indent=2)
+        json.dump(finite(value), file, indent=2, allow_nan=False)
         file.write("\n")
     os.replace(path + ".part", path)
+
+
+def write_csv(path: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table for spreadsheets whole or not at all.
+
+    Args:
+      path: path of the file.
+      header: names of the columns.
+      rows: texts and numbers, as many as there are columns.
+    """
+    with open(path + ".part", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    os.replace(path + ".part", path)
+
+
+def read_json(path: str, *keys: str) -> dict[str, Any]:
+    """Reads a JSON file of a run.
+
+    Args:
+      path: path of the file, which holds one object.
+      *keys: names that the object must have.
+
+    Returns:
+      The object.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is damaged; names the file and what is wrong with it.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} is missing: a run writes it; restore it, or train again in another --workdir")
+    with open(path, encoding="utf-8") as file:
+        try:
+            found = json.load(file)
+            wrong = f"holds a {type(found).__name__} where a run writes an object"
+        except ValueError as error:  # no JSON, or no text
+            found, wrong = None, f"is no JSON: {error}"
+    if isinstance(found, dict):
+        missing = [key for key in keys if key not in found]
+        if not missing:
+            return found
+        wrong = f"has no {', '.join(missing)}"
+    raise ValueError(f"{path} is damaged, it {wrong}; restore it, or train again in another --workdir")
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
@@ -101,13 +163,28 @@ def read_metrics(workdir: str) -> list[dict[str, Any]]:
       workdir: directory of the run.
 
     Returns:
-      One dict a line; empty if there is no file. A last line cut off by a kill is left out.
+      One dict a line, NaN for null; empty if there is no file. A last line cut off by a kill is left out.
+
+    Raises:
+      ValueError: if a line before the last is damaged; names the file and the line.
     """
     path = os.path.join(workdir, "metrics.jsonl")
     if not os.path.exists(path):
         return []
-    with open(path) as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
+    lines = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.endswith("\n"):
+                continue
+            try:
+                line = json.loads(text)
+                lines.append({key: math.nan if value is None else value for key, value in line.items()})
+                assert isinstance(line["step"], int) and line["split"]
+            except (ValueError, AttributeError, KeyError, AssertionError) as error:
+                raise ValueError(
+                    f"{path}, line {number}, is damaged; take the line out, or train again in another --workdir"
+                ) from error
+    return lines
 
 
 class MetricWriter:
@@ -115,6 +192,8 @@ class MetricWriter:
 
     def __init__(self, workdir: str, step: int) -> None:
         """Opens both for a run that stands at `step`; what an earlier try wrote beyond that step is dropped.
+
+        Curves of a try that left no checkpoint may be of another config, and are not mixed with those of this one.
 
         Args:
           workdir: directory of the run.
@@ -125,11 +204,14 @@ class MetricWriter:
         kept = [line for line in read_metrics(workdir) if line["step"] <= step and line["split"] != "test"]
         path = os.path.join(workdir, "metrics.jsonl")
         with open(path + ".part", "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in kept)
+            file.writelines(json.dumps(finite(line)) + "\n" for line in kept)
         os.replace(path + ".part", path)
         self.seconds_before = max((line.get("seconds", 0.0) for line in kept), default=0.0)
         self._file = open(path, "a")  # noqa: SIM115  open for as long as the run
-        self._events = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=step + 1 if step else None)
+        events = os.path.join(workdir, "tensorboard")
+        for old in () if step else glob.glob(os.path.join(glob.escape(events), "events.*")):
+            os.remove(old)
+        self._events = SummaryWriter(events, purge_step=step + 1 if step else None)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Writes one line.
@@ -139,7 +221,7 @@ class MetricWriter:
           split: "train", "validation" or "test".
           values: numbers by name.
         """
-        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._file.write(json.dumps(finite({"step": step, "split": split, **values})) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._events.add_scalar(f"{split}/{name}", value, step)

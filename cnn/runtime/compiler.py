@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -45,6 +46,8 @@ def cache_compilations(folder: str = "auto") -> str | None:
     folder = os.path.join(folder, _processor())
     try:
         os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # else each program that is compiled would warn
+            pass
     except OSError as error:
         print(f"compiled programs are not kept: {error}", file=sys.stderr)
         return None

@@ -13,6 +13,7 @@ from cnn import geometry
 from cnn.data.augment import augment
 from cnn.data.image_files import MAX_BYTES
 from cnn.nets import Net, own_layers
+from cnn.nets.heads import class_count
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.training import steps
@@ -33,9 +34,15 @@ def check_net(config: Config, net: Net, image_shape: tuple[int, int, int], num_c
 
     Raises:
       GeometryError: if the net cannot take images of that size.
-      ValueError: if a layer of the user's own does not do what it says, or the scores do not fit; names net and layer.
+      ValueError: if a layer of the user's own does not do what it says, or the scores do not fit; names net and layer;
+        or if there are not two classes.
     """
     name = own_code.short(config.net.name)
+    if num_classes < 2:
+        raise ValueError(
+            f"data {own_code.short(config.data.name)!r} has {num_classes} class: there is nothing to tell apart; where "
+            "classes are folders, do they lie one level deeper?"
+        )
     try:
         own_layers.check(net, image_shape)
         table = geometry.table(net, image_shape)
@@ -50,7 +57,7 @@ def check_net(config: Config, net: Net, image_shape: tuple[int, int, int], num_c
             f"of {shape_text(image_shape)}; training needs one score for each class: end it in Flatten(), "
             "Dense(num_classes)"
         )
-    if last.output_shape[0] < num_classes:
+    if class_count(last.output_shape[0]) < num_classes:
         raise ValueError(
             f"net {name!r} ends in {last.name} ({last.kind}) with {last.output_shape[0]} outputs, fewer than the "
             f"{num_classes} classes of data {own_code.short(config.data.name)!r}; end it in Dense(num_classes)"

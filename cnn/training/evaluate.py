@@ -1,6 +1,7 @@
 """Exact evaluation: every example counts once, sums are divided once at the end."""
 
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import data, geometry
-from cnn.nets import Net
+from cnn.nets import Net, heads
+from cnn.runs import facts as facts_lib
 from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
 from cnn.runtime.compiler import jit_net
@@ -41,6 +43,11 @@ class Metrics(NamedTuple):
         """Fraction right among each class's examples, float64 [K]; NaN for a class without any."""
         right, totals = np.diag(self.confusion), self.class_examples
         return np.where(totals > 0, right / np.maximum(totals, 1), np.nan)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the classes' accuracies, each class counting alike; of those that have examples."""
+        return float(np.nanmean(self.per_class_accuracy))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for a log line: accuracy, loss, examples, and top5 where it is given."""
@@ -90,8 +97,9 @@ def _score(
     x = data.normalise(images, mean, std).astype(dtype)
     scores: Any = net.apply(variables, x, train=False)
     logits = scores.astype(jnp.float32)
-    own = logits[np.arange(len(labels)), labels]
-    return logits.argmax(axis=1), rank(logits, labels), jax.nn.logsumexp(logits, axis=1) - own
+    classes = heads.class_scores(logits)
+    loss = heads.negative_log_likelihood(logits, labels, net.head)
+    return classes.argmax(axis=1), rank(classes, labels), loss
 
 
 @functools.cache
@@ -145,7 +153,7 @@ def evaluate(
         scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
         parts.append([np.asarray(values)[:real] for values in scored])
     predicted, ranks, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
-    classes = table[-1].output_shape[-1]
+    classes = heads.class_count(table[-1].output_shape[-1])
     confusion = np.zeros((classes, classes), np.int64)
     ordered = ranks < classes  # the others have a NaN score, and no prediction
     np.add.at(confusion, (split.labels[ordered], predicted[ordered]), 1)
@@ -192,9 +200,9 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
       {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5; without an empty split.
 
     Raises:
-      DataError: if the run's data cannot be read.
+      DataError: if the run's data cannot be read, or have other classes or images of another shape.
     """
-    dataset = data.load(**run.config.data)
+    dataset = load_data(run)
     splits = {"validation": dataset.validation, "test": dataset.test}
     options = {"batch_size": run.config.eval.batch_size, "dtype": run.config.train.dtype}
     return {
@@ -202,3 +210,24 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
         for name, split in splits.items()
         if len(split.labels)
     }
+
+
+def load_data(run: Run) -> data.Dataset:
+    """The data of a trained run as they are now, to be scored by its net.
+
+    Args:
+      run: a trained net; its config says where the data are.
+
+    Returns:
+      The data set, its labels in the order of the run's classes, after a line on standard error for each thing that is
+      not as it was in training.
+
+    Raises:
+      DataError: if the data cannot be read, or have other classes (lists both) or images of another shape.
+    """
+    facts = facts_lib.read(run.workdir)
+    dataset = facts_lib.in_order_of(data.load(**run.config.data), run.workdir, facts)
+    differ = facts_lib.differences(dataset, facts)
+    if differ:
+        print(f"note: not as when {run.workdir} was trained: {'; '.join(differ)}", file=sys.stderr, flush=True)
+    return dataset

@@ -10,7 +10,7 @@ import optax
 from cnn import data
 from cnn.data import Dataset
 from cnn.nets import Net
-from cnn.runs import checkpoint, ranges
+from cnn.runs import checkpoint, ranges, stopping
 from cnn.runs.config import Config
 from cnn.runtime.devices import Devices
 from cnn.training import checks, steps
@@ -139,6 +139,7 @@ def train(
     first: int = 0,
     save: Callable[[int, State], None] | None = None,
     devices: Devices | None = None,
+    asked: stopping.Request | None = None,
 ) -> State:
     """Runs the steps that are left.
 
@@ -151,9 +152,13 @@ def train(
       first: number of steps done already.
       save: called with the step and the state where checkpoints are due.
       devices: the devices that compute the validation; None: all local devices.
+      asked: whether the run is asked to stop; None: it never is.
 
     Returns:
       The state after the last step.
+
+    Raises:
+      Stopped: if the run is asked to stop before its last step; the step that it stands at is saved.
     """
     config, step = task.config, first
     while step < task.total:
@@ -172,11 +177,14 @@ def train(
         state, results = program.advance(state, indices)
         seconds = time.monotonic() - start
         for log, result in zip(logs, results, strict=True):
-            log.steps(step, stop, result, seconds)
-        step = stop
+            log.steps(step, step + len(result.loss), result, seconds)
+        step += len(results[0].loss)  # fewer than were asked for where the run is asked to stop
+        stopped = asked.signal if asked is not None and step < task.total else None
         if (step % pauses.validate == 0 or step == task.total) and len(task.dataset.validation.labels):
             for i, log in enumerate(logs):
                 log.validation(step, task.score(program.variables(state, i), "validation", devices))
-        if save and (step == task.total or (pauses.save and step % pauses.save == 0)):
+        if save and (step == task.total or stopped or (pauses.save and step % pauses.save == 0)):
             save(step, state)
+        if stopped is not None:
+            raise stopping.Stopped(stopped)
     return state

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn.runs import logs
+from cnn.runs import checkpoint, logs, stopping
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime.devices import Devices
 from cnn.training import loop, steps
@@ -16,29 +16,34 @@ from cnn.training.loop import Task
 from cnn.training.steps import State, StepResult
 
 
-def latest_state(state: State, devices: Devices, checkpoints: Checkpoints) -> State:
-    """The latest checkpoint's state, or a new one where there is no checkpoint.
+def latest_state(state: State, devices: Devices, workdir: str, keep: int) -> State:
+    """The latest checkpoint's state, or a new one where there is no checkpoint; nothing is written.
 
     Args:
       state: the state before the first step, on all devices.
       devices: the devices, each of which gets a copy of the state.
-      checkpoints: the checkpoints of the run.
+      workdir: directory of the run, which may be missing.
+      keep: number of checkpoints to keep.
 
     Returns:
       The state.
+
+    Raises:
+      ValueError: if there are checkpoints, and none of them can be read.
     """
-    latest = checkpoints.latest_step()
-    if latest is None:
+    if checkpoint.latest_step(workdir) is None:
         return state
-    saved = checkpoints.restore(latest, variables=state.variables, optimizer=state.optimizer)
+    with Checkpoints(workdir, keep) as checkpoints:
+        found = checkpoints.restore_latest(variables=state.variables, optimizer=state.optimizer)
+    if found is None:
+        return state
+    latest, saved = found
     params = saved["variables"].pop("params")
     step = devices.replicate(jnp.asarray(latest, jnp.int32))
     return State(step, params, saved["variables"], saved["optimizer"], state.key)
 
 
-def train(
-    task: Task, devices: Devices, state: State, writer: logs.MetricWriter, checkpoints: Checkpoints
-) -> tuple[State, float]:
+def train(task: Task, devices: Devices, state: State, writer: logs.MetricWriter, checkpoints: Checkpoints) -> State:
     """Runs the steps that are left.
 
     Args:
@@ -49,30 +54,38 @@ def train(
       checkpoints: the checkpoints of the run.
 
     Returns:
-      The last state, and the seconds of training since the very first step.
+      The last state.
 
     Raises:
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
+      Stopped: after Ctrl-C or SIGTERM; the step that the run stands at is saved.
     """
     config, first = task.config, int(state.step)
     pauses = loop.Pauses(task.validate_every, config.checkpoint.every_steps, config.train.steps_per_dispatch)
     options = devices.compiler_options(task.macs)
-    run_steps = steps.make_run_steps(task.step(), devices, config.train.steps_per_dispatch, options=options)
     images, labels = devices.replicate((task.dataset.train.images, task.dataset.train.labels))
-
-    def advance(state: State, indices: list[np.ndarray]) -> tuple[State, list[StepResult]]:
-        state, result = run_steps(state, images, labels, indices[0])
-        return state, [result]
 
     def save(step: int, state: State) -> None:
         # A copy: the next step reuses (donates) the arrays while the checkpoint is still being written.
         checkpoints.save(step, *jax.tree.map(np.array, (state.variables, state.optimizer)))
 
-    program = loop.Program([config.seed], advance, lambda state, _: state.variables)
-    with logs.Progress(task.total, first, config.train.batch_size) as progress:
+    with stopping.requests() as asked, logs.Progress(task.total, first, config.train.batch_size) as progress:
+        run_steps = steps.make_run_steps(
+            task.step(),
+            devices,
+            config.train.steps_per_dispatch,
+            options=options,
+            stop=lambda: asked.signal is not None,
+        )
+
+        def advance(state: State, indices: list[np.ndarray]) -> tuple[State, list[StepResult]]:
+            state, result = run_steps(state, images, labels, indices[0])
+            return state, [result]
+
+        program = loop.Program([config.seed], advance, lambda state, _: state.variables)
         log = _RunLog(task.schedule, writer, progress)
-        state = loop.train(task, program, state, pauses, [log], first=first, save=save, devices=devices)
-    return state, log.seconds
+        pieces = {"first": first, "save": save, "devices": devices, "asked": asked}
+        return loop.train(task, program, state, pauses, [log], **pieces)
 
 
 class _RunLog:

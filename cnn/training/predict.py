@@ -1,19 +1,18 @@
 """Classes and probabilities of the user's own pictures, and the files that predictions are written to."""
 
-import csv
 import glob
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from cnn import data
 from cnn.data import DataError
 from cnn.data.readers import EXTENSIONS
+from cnn.nets import heads
 from cnn.runs import logs
-from cnn.runs.checkpoint import Run
+from cnn.runs.checkpoint import Run, all_names
 from cnn.training import evaluate
 
 BORDER_MARGIN = 0.25  # brightness by which a picture's border may lie outside of what the training images' borders have
@@ -26,7 +25,7 @@ class Prediction(NamedTuple):
     Attributes:
       path: path of the picture.
       class_name: name of the most probable class.
-      probability: probability of that class, from the softmax.
+      probability: probability of that class, by the net's head (`cnn.nets.heads`).
       probabilities: probabilities of all classes, float32 [K].
       class_names: names of all classes.
       border: brightness of the picture's border (`border_brightness`).
@@ -79,6 +78,7 @@ def _files(name: str) -> list[str]:
     """Files that one name stands for; none if there are none."""
     if not name:
         return []
+    name = os.path.expanduser(name)
     named = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
     files = [path for one in named for path in (_in_folder(one) if os.path.isdir(one) else [one])]
     return list(dict.fromkeys(files))  # a pattern with ** fits a folder and what is in it
@@ -118,22 +118,56 @@ def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
       DataError: if a file cannot be read.
       FloatingPointError: if the scores of a picture are not finite.
     """
-    height, width, channels = run.image_shape
+    predictions, unread = predict_readable(run, paths)
+    if unread:
+        raise unread[0]
+    return predictions
+
+
+def predict_readable(run: Run, paths: Sequence[str]) -> tuple[list[Prediction], list[DataError]]:
+    """Classifies those of some pictures that can be read; see `predict`.
+
+    Args:
+      run: a trained net (`cnn.runs.checkpoint.load_run`).
+      paths: the files.
+
+    Returns:
+      One `Prediction` for each picture that can be read, and the error of each other one, which names its file.
+
+    Raises:
+      FloatingPointError: if the scores of a picture are not finite.
+    """
+    predictions: list[Prediction] = []
+    unread: list[DataError] = []
+    size = max(1, min(len(paths), run.config.eval.batch_size))
+    for indices, count in data.batches(len(paths), size):
+        some, images = [], []
+        for i in indices[:count]:
+            try:
+                images.append(data.load_images([paths[int(i)]], run.image_shape[:2], run.image_shape[2])[0])
+                some.append(paths[int(i)])
+            except DataError as error:
+                unread.append(error)
+        if some:
+            predictions += _classify(run, some, np.stack(images), size)
+    return predictions, unread
+
+
+def _classify(run: Run, paths: Sequence[str], images: np.ndarray, size: int) -> list[Prediction]:
+    """Predictions of at most `size` pictures, uint8 [N, H, W, C], by a program that is compiled for that many."""
+    filled = images[np.minimum(np.arange(size), len(images) - 1)]
+    scores = evaluate.logits(run.net, run.variables, filled, run.mean, run.std)
+    probabilities = np.asarray(heads.probabilities(scores, run.net.head))[: len(images)]
+    names = all_names(run.class_names, probabilities.shape[1])
     predictions = []
-    for indices, count in data.batches(len(paths), max(1, min(len(paths), run.config.eval.batch_size))):
-        some = [paths[int(i)] for i in indices[:count]]
-        images = data.load_images(some, (height, width), channels)
-        filled = images[indices - indices[0]]  # the last batch as long as the others
-        scores = evaluate.logits(run.net, run.variables, filled, run.mean, run.std)
-        probabilities = np.asarray(jax.nn.softmax(scores, axis=1))[:count]
-        for path, row, border in zip(some, probabilities, border_brightness(images).tolist(), strict=True):
-            if np.isnan(row).any():
-                raise FloatingPointError(
-                    f"{path}: the net's scores are not finite, so that no class is the most probable; its training at "
-                    f"step {run.step} had diverged: train again with a lower train.learning_rate"
-                )
-            best = int(row.argmax())
-            predictions.append(Prediction(path, run.class_names[best], float(row[best]), row, run.class_names, border))
+    for path, row, border in zip(paths, probabilities, border_brightness(images).tolist(), strict=True):
+        if np.isnan(row).any():
+            raise FloatingPointError(
+                f"{path}: the net's scores are not finite, so that no class is the most probable; its training at "
+                f"step {run.step} had diverged: train again with a lower train.learning_rate"
+            )
+        best = int(row.argmax())
+        predictions.append(Prediction(path, names[best], float(row[best]), row, names, border))
     return predictions
 
 
@@ -195,7 +229,7 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
       ValueError: if the file's name ends otherwise.
     """
     check_output(path)
-    if path.endswith(".json"):
+    if path.lower().endswith(".json"):
         rows = [
             {"path": p.path, "classes": [{"class": name, "probability": value} for name, value in p.top(top)]}
             for p in predictions
@@ -204,11 +238,9 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
         return
     most = max((len(p.top(top)) for p in predictions), default=1)
     numbered = ["" if place == 1 else f"_{place}" for place in range(1, most + 1)]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", *(f"{column}{number}" for number in numbered for column in ("class", "probability"))])
-        for p in predictions:
-            writer.writerow([p.path, *(cell for name, value in p.top(top) for cell in (name, f"{value:.6g}"))])
+    header = ["path", *(f"{column}{number}" for number in numbered for column in ("class", "probability"))]
+    rows = [[p.path, *(cell for name, value in p.top(top) for cell in (name, f"{value:.6g}"))] for p in predictions]
+    logs.write_csv(path, header, rows)
 
 
 def check_output(path: str) -> None:
@@ -220,7 +252,7 @@ def check_output(path: str) -> None:
     Raises:
       ValueError: if it ends in neither .csv nor .json, is a folder, or its folder is missing or cannot be written to.
     """
-    if not path.endswith(OUTPUTS):
+    if not path.lower().endswith(OUTPUTS):
         raise ValueError(f"--output={path}: predictions are written to a .csv or a .json file")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):

@@ -17,7 +17,7 @@ from jax import lax
 
 from cnn import data, nets
 from cnn.data.augment import augment, shift_out_of_window
-from cnn.nets import Net
+from cnn.nets import Net, heads
 from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options, jit_once
@@ -115,7 +115,11 @@ def _init_optimizer(optimizer: optax.GradientTransformation, params: Any) -> Any
 
 
 def measure(
-    logits: jax.Array, labels: jax.Array, label_smoothing: float, missed: jax.Array | None = None
+    logits: jax.Array,
+    labels: jax.Array,
+    label_smoothing: float,
+    missed: jax.Array | None = None,
+    head: str = "softmax",
 ) -> StepResult:
     """Mean cross-entropy against smoothed labels, and how many examples are right.
 
@@ -123,20 +127,22 @@ def measure(
       logits: [N, K].
       labels: int32 [N].
       label_smoothing: probability mass spread evenly over all classes.
-      missed: bool [N], examples that do not show their object: their target is even over all classes, and they are
+      missed: bool [N], examples that do not show their object: their target is `heads.without_object`, and they are
         neither right nor wrong. None: all show it.
+      head: what the logits mean, the net's head.
 
     Returns:
       The `StepResult`.
     """
     logits = logits.astype(jnp.float32)
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1]), label_smoothing)
-    right = logits.argmax(axis=1) == labels
+    classes = heads.class_scores(logits)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, classes.shape[1]), label_smoothing)
+    right = classes.argmax(axis=1) == labels
     shown = jnp.int32(len(labels))
     if missed is not None:
-        targets = jnp.where(missed[:, None], 1 / logits.shape[1], targets)
+        targets = jnp.where(missed[:, None], heads.without_object(logits.shape[1], head), targets)
         right, shown = right & ~missed, (~missed).sum(dtype=jnp.int32)
-    return StepResult(optax.softmax_cross_entropy(logits, targets).mean(), right.sum(), shown)
+    return StepResult(heads.cross_entropy(logits, targets, head).mean(), right.sum(), shown)
 
 
 def make_step(
@@ -182,7 +188,7 @@ def make_step(
                 rngs={"dropout": dropout_key},
                 mutable=list(state.statistics),
             )
-            result = measure(logits, labels, config.train.label_smoothing, missed)
+            result = measure(logits, labels, config.train.label_smoothing, missed, net.head)
             return result.loss, (dict(statistics), result)
 
         (_, (statistics, result)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -199,6 +205,7 @@ def make_run_steps(
     length: int,
     looped: bool | None = None,
     options: Options | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> RunSteps:
     """Many steps with no work on the host between them.
 
@@ -213,10 +220,11 @@ def make_run_steps(
       length: the most steps of one call.
       looped: whether the steps of a call are one loop on the device; None: by the devices.
       options: options for the compiler, as `Devices.compiler_options` gives them.
+      stop: whether to take no further step, asked after each step that is a call of its own.
 
     Returns:
-      (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, `StepResult` of NumPy arrays [S]),
-      for 1 <= S <= length.
+      (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, `StepResult` of NumPy arrays [S],
+      or of fewer where it was stopped), for 1 <= S <= length.
     """
     everywhere, split = devices.everywhere, devices.split()
     jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere, compiler_options=dict(options or {}))
@@ -227,10 +235,10 @@ def make_run_steps(
     if devices.platform != "cpu" if looped is None else looped:
         shardings = (everywhere, everywhere, everywhere, devices.split(1), everywhere)
         return _in_one_call(jit(_loop(pick, length), in_shardings=shardings), length)
-    return _one_by_one(jit(pick, in_shardings=(everywhere, everywhere, everywhere, split)), devices)
+    return _one_by_one(jit(pick, in_shardings=(everywhere, everywhere, everywhere, split)), devices, stop)
 
 
-def _one_by_one(one: Any, devices: Devices) -> RunSteps:
+def _one_by_one(one: Any, devices: Devices, stop: Callable[[], bool]) -> RunSteps:
     """A call for each step; `one` is the compiled step."""
 
     def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
@@ -242,6 +250,8 @@ def _one_by_one(one: Any, devices: Devices) -> RunSteps:
                 # all threads for waiting, and none is left to reach what they wait for.
                 jax.block_until_ready(result)
             results.append(result)
+            if stop():
+                break
         return state, stacked(results)
 
     return run

@@ -1,7 +1,6 @@
 """One cell of a study: its seeds trained and measured; a pure function of a job, which can run on any machine."""
 
 import functools
-import math
 import os
 import tempfile
 import time
@@ -97,20 +96,11 @@ def run_cell(job: Job) -> Done:
     took = round(time.monotonic() - start, 2)
     records = [{**record, "cell_seconds": took} for record in [*tried, *records]]
     title = f"{job.cell}: {figure.run_title(own_code.short(config.net.name), dataset.name)}, seed {job.seeds[0]}"
-    return Done(_finite(records), _draw(found, dataset, title) if job.pictures else {})
+    return Done(logs.finite(records), _draw(found, dataset, title) if job.pictures else {})
 
 
 # Once for each process, before it trains: the commit that is running, whatever is checked out when it ends.
 _environment = functools.cache(logs.environment)
-
-
-def _finite(tree: Any) -> Any:
-    """JSON has no NaN and no infinity: None in their place, in whatever was measured on a net that diverged."""
-    if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_finite(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:

@@ -10,8 +10,9 @@ from typing import Any
 from cnn import data
 from cnn.reports import markdown
 from cnn.runs import config as config_lib
-from cnn.runs import logs
+from cnn.runs import logs, ranges
 from cnn.runs.config import Config
+from cnn.runtime import own_code
 from experiments.ablation import executors, study_report
 from experiments.ablation import study as study_lib
 from experiments.ablation.cells import TUNING_SEEDS, Done, Job
@@ -66,9 +67,12 @@ def run_study(
     configs = {cell: cell_configs(study, cell, start_from, overrides or {}) for cell in study.cells}
     for cell, found in configs.items():
         for config in found:
-            dataset = study_lib.load_data(config)
             try:
+                ranges.check(config)
+                dataset = study_lib.load_data(config)
                 study_lib.check(config, dataset.image_shape, dataset.num_classes, len(dataset.train.labels))
+            except data.DataError:
+                raise
             except ValueError as error:
                 raise ValueError(f"cell {cell!r}: {error}") from error
     title = study_lib.stem(name)
@@ -86,13 +90,20 @@ def run_study(
         progress.show(job, done)
     # A study made in Python is made again by the program that made it.
     command = logs.command() if made_in_python else _command(name, seeds, base, overrides)
-    asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command)
+    asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, _data_of(configs))
     path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
     print(f"report: {path} and report.html beside it", flush=True)
     if failed:
         reasons = "; ".join(f"cell {cell!r}: {error}" for cell, error in failed.items())
         raise ValueError(f"{len(failed)} of {len(study.cells)} cells failed, the report is of the others: {reasons}")
     return path
+
+
+def _data_of(configs: Mapping[str, tuple[Config, ...]]) -> str:
+    """The data sets of a study's cells by name, with the folder where one is given."""
+    sets = [config.data for found in configs.values() for config in found]
+    named = (own_code.short(one.name) + (f" ({one.dir})" if one.name == "folder" else "") for one in sets)
+    return ", ".join(dict.fromkeys(named))
 
 
 def _command(name: str, seeds: int, base: str | None, overrides: Mapping[str, Any] | None) -> str:

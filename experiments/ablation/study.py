@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 
 from cnn import data, geometry
 from cnn.runs import checkpoint, ranges
-from cnn.runs.config import CODE_FIELDS, Config, closest
+from cnn.runs.config import CODE_FIELDS, Config
+from cnn.runs.overrides import override
 from cnn.runtime import own_code
 from cnn.training import checks, steps
 from cnn.training.optimizer import make_optimizer, make_schedule
@@ -207,35 +207,14 @@ def cell_config(study: Study, cell: str, base: Config, overrides: Mapping[str, A
     for field in overrides:
         if field in varied:
             raise ValueError(f"--config.{field}: this study varies it; leave it, or take another study")
-    # A run has a length in epochs or in steps: who sets one takes the other away.
-    lengths = ("train.epochs", "train.steps")
-    if any(field in overrides for field in lengths):
-        overrides = {**dict.fromkeys(lengths), **overrides}
     config = copy.deepcopy(base)
     for fields in (study.shared, overrides, own):
-        for field, value in fields.items():
-            _set(config, field, value)
+        override(config, fields)
     for field in CODE_FIELDS:  # one content of the user's code for the whole study, wherever its cells run
         group, name = field.split(".")
         if own_code.is_reference(config[group][name]):
             config[group][name] = own_code.pinned(config[group][name])
     return config
-
-
-def _set(config: Config, field: str, value: Any) -> None:
-    *path, last = field.split(".")
-    if last == "options":
-        config.net.options = ConfigDict(value)
-        return
-    group = config
-    for name in path:
-        if name not in group:
-            raise ValueError(f"{field}: a config has no such field{closest(field, config)}")
-        group = group[name]
-    if last not in group and (not path or path[-1] != "options"):  # the net says which options it takes
-        raise ValueError(f"{field}: a config has no such field{closest(field, config)}")
-    with config.ignore_type():  # 2 in place of "same" and the like
-        group[last] = value
 
 
 def check(

@@ -21,6 +21,7 @@ class Asked(NamedTuple):
       base: config file that the cells start from.
       overrides: field -> value, for all cells.
       command: command that makes the results anew.
+      data: names of the data sets that the cells are trained on.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Asked(NamedTuple):
     base: str
     overrides: Mapping[str, Any]
     command: str
+    data: str
 
 
 def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -> str:
@@ -47,7 +49,7 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     lines = [r for r in store.records if r["kind"] == "seed" and r["seed"] < asked.seeds]
     plotted = draw_plots(store.workdir, study, found, compared)
     conclusions = study_words.conclusions(study, compared, found)
-    facts = study_words.facts(lines, asked.command, asked.seeds)
+    facts = study_words.facts(lines, asked.command, asked.seeds, asked.data)
     legend = study_words.legend(lines)
     main, comparisons = (
         study_tables.main_table(study, found, compared),
@@ -55,7 +57,11 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     )
     outcomes, tuned = study_tables.outcomes_table(study, found), study_tables.tuning_table(study, store.records)
     differing = study_words.differences(study, asked.base, asked.overrides, found)
-    warnings = (study.notes, study_words.warnings(found, failed), study_words.edges(study, found))
+    warnings = (
+        study_words.notes(study, asked.base, asked.overrides),
+        study_words.warnings(found, failed),
+        study_words.edges(study, found),
+    )
     notes = [text for text in warnings if text]
 
     parts = [f"# {asked.name}: {study.question}", "", *(line for text in notes for line in (text, ""))]

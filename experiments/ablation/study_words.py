@@ -65,6 +65,24 @@ def legend(lines: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def notes(study: Study, base: str, overrides: Mapping[str, Any]) -> str:
+    """The notes of a study; they are about the data that it was declared for.
+
+    Args:
+      study: its declaration.
+      base: config file that the cells start from.
+      overrides: field -> value, for all cells.
+
+    Returns:
+      The notes, marked where this study started from another config or on other data; "" if there are none.
+    """
+    changed = [] if base == study.base else [f"the base {base}"]
+    changed += [f"{field} = {value!r}" for field, value in overrides.items() if field.startswith("data.")]
+    if not study.notes or not changed:
+        return study.notes
+    return f"The study was declared for {study.base}, not for {', '.join(changed)}; its notes on that: {study.notes}"
+
+
 def warnings(found: Sequence[Cell], failed: Mapping[str, str]) -> str:
     """Which cells have no results, and which seeds diverged.
 
@@ -124,13 +142,14 @@ def differences(study: Study, base: str, overrides: Mapping[str, Any], found: Se
     return lines
 
 
-def facts(lines: Sequence[Mapping[str, Any]], command: str, seeds: int) -> dict[str, Any]:
-    """Command, versions, device and commit; of every session that the results are from.
+def facts(lines: Sequence[Mapping[str, Any]], command: str, seeds: int, data: str) -> dict[str, Any]:
+    """Command, data, versions, device and commit; of every session that the results are from.
 
     Args:
       lines: the seeds' lines of results.jsonl.
       command: command that makes the results anew.
       seeds: number of seeds.
+      data: names of the data sets.
 
     Returns:
       Texts by name.
@@ -148,6 +167,7 @@ def facts(lines: Sequence[Mapping[str, Any]], command: str, seeds: int) -> dict[
     packages = dict.fromkeys(", ".join(f"{k} {v}" for k, v in line["packages"].items()) for line in lines)
     return {
         **made,
+        "data": data,
         "examples": f"{counts('train_examples')} for training, {counts('test_examples')} for testing",
         "device": all_of("device"),
         "commit": all_of("commit"),

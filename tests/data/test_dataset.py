@@ -81,7 +81,10 @@ def test_validation_fraction_out_of_range(fraction):
 
 
 def test_image_size_out_of_range():
-    with pytest.raises(data.DataError, match=r"data.image_size \(=0\) must be at least 1"):
+    with pytest.raises(
+        data.DataError,
+        match=r"data.image_size \(=0\) must be a whole number of pixels from 1 to 2,147,483,647, or None",
+    ):
         data.load("fake", image_size=0)
 
 
@@ -112,7 +115,9 @@ def test_train_examples_are_some_of_the_training_examples(digits):
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_train_examples_out_of_range(count):
-    with pytest.raises(data.DataError, match=rf"data.train_examples \(={count}\) must be at least 1, or None for all"):
+    with pytest.raises(
+        data.DataError, match=rf"data.train_examples \(={count}\) must be a whole number from 1 to .*, or None"
+    ):
         data.load("fake", train_examples=count)
 
 

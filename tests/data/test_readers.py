@@ -1,5 +1,7 @@
 """Holding out, and an image folder of odd pictures."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,6 +68,30 @@ def test_folder(pictures):
         assert np.array_equal(split.images.mean(axis=(1, 2, 3)) > 120, split.labels == 1)
         assert np.bincount(split.labels).tolist() == [len(split.labels) // 2] * 2
     check_dataset(got)
+
+
+def test_val_is_validation_and_test_is_test_where_a_folder_has_both(pictures, capsys):
+    shutil.copytree(pictures / "val", pictures / "test")
+    (pictures / "test" / "dark" / "0.JPEG").unlink()
+    got = data.load("folder", dir=str(pictures), image_size=16, validation_fraction=0.2)
+    assert [len(s.labels) for s in (got.train, got.validation, got.test)] == [20, 6, 5]
+    for split in (got.train, got.validation, got.test):
+        assert np.array_equal(split.images.mean(axis=(1, 2, 3)) > 120, split.labels == 1)
+    (pictures / "test" / "light").rename(pictures / "test" / "bright")
+    message = r"train and test must have the same classes; only in train: \['light'\], only in test: \['bright'\]"
+    with pytest.raises(data.DataError, match=message):
+        data.load("folder", dir=str(pictures), image_size=16)
+    (pictures / "test" / "bright").rename(pictures / "test" / "light")
+    (pictures / "val").rename(pictures / "other")  # train/ and test/ alone: validation is held out
+    got = data.load("folder", dir=str(pictures), image_size=16, validation_fraction=0.2)
+    assert [len(s.labels) for s in (got.train, got.validation, got.test)] == [16, 4, 5]
+    (pictures / "other").rename(pictures / "val")
+    shutil.rmtree(pictures / "test")
+    (pictures / "test").mkdir()  # pictures without labels: val is the test split
+    (pictures / "test" / "1.png").touch()
+    got = data.load("folder", dir=str(pictures), image_size=16, validation_fraction=0.2)
+    assert [len(s.labels) for s in (got.train, got.validation, got.test)] == [16, 4, 6]
+    assert "test has no class directories, and is not read" in capsys.readouterr().err
 
 
 def test_a_folder_of_classes_alone_is_split_by_itself(pictures, capsys):

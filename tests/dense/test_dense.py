@@ -283,7 +283,7 @@ def test_errors_say_the_way_out():
         dense.score_map(net, variables, images, (33, 33))
     with pytest.raises(GeometryError, match=r"fc1 .*takes 150 values, got 216.*32x32"):
         dense.score_map(net, variables, images, (36, 36))
-    with pytest.raises(GeometryError, match=r"must be \[N, H, W, C\]"):
+    with pytest.raises(GeometryError, match=r"takes \[N, H, W, C\], one image is images\[None\]"):
         dense.score_map(net, variables, images[0], (32, 32))
     local = nets.net([LocallyConnected(2, 3), Flatten(), Dense(3)])
     with pytest.raises(GeometryError, match=r"local1 .*cannot be slid"):

@@ -64,7 +64,7 @@ def test_tiles_fit_a_limit_and_say_when_none_does():
     for limit in (2**20, 2**23):
         tiling = tiles.plan_tiles(prepare(UNPADDED, (8, 10)), (4000, 4000, 2), memory_limit=limit)
         assert 0.5 * limit < tiles.tile_bytes(tiling) <= limit
-    with pytest.raises(MemoryError, match=r"a tile of 16x16 scores .* needs .* MiB, the limit is 0.0 MiB"):
+    with pytest.raises(MemoryError, match=r"a tile of 16x16 scores .* needs [\d.]+ KiB, the limit is 0.977 KiB"):
         tiles.plan_tiles(prepare(UNPADDED, (8, 10)), (4000, 4000, 2), memory_limit=1000)
 
 
@@ -85,8 +85,7 @@ def test_what_cannot_be_tiled():
     variables = random_variables(n_max, (8, 8), 1)
     with pytest.raises(GeometryError, match=r"max.* cannot leave out single values.*context='crop'"):
         dense.score_maps(n_max, variables, [np.zeros((40, 40, 1), np.float32)], (8, 8))
-    with pytest.raises(ValueError, match="no images"):
-        dense.score_maps(UNPADDED, {}, [], (8, 10))
+    assert dense.score_maps(UNPADDED, {}, [], (8, 10)) == []
     with pytest.raises(GeometryError, match="image 1: .*window 8x10 is larger than the image 5x50"):
         images = [np.zeros((40, 40, 2), np.float32), np.zeros((5, 50, 2), np.float32)]
         dense.score_maps(UNPADDED, random_variables(UNPADDED, (8, 10), 2), images, (8, 10))

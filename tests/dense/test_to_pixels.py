@@ -8,6 +8,7 @@ import pytest
 from cnn import dense, nets
 from cnn.dense import to_pixels
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
+from cnn.nets import heads
 from tests.made import draw
 from tests.made import random_variables as make
 from tests.reference.grids import boxes_of, grid_of, spans
@@ -280,3 +281,52 @@ def test_a_padded_nets_box_at_a_finer_stride_is_cut_at_the_images_border_alone(b
     changed, boxes = seen(PADDED, variables, window, 1, size, backend, "image")
     assert boxes[0, 0].tolist() == [0, 0, 11, 11] and boxes[4, 5].tolist() == [1, 2, 13, 14]
     assert_sees_its_box(changed, boxes, size)
+
+
+def test_a_nan_window_has_no_class_and_is_never_the_best():
+    scores = np.zeros((4, 4, 3), np.float32)
+    scores[..., 1], scores[1, 1] = 1, np.nan
+    grid = grid_of(spans(4, 7, 3), spans(4, 7, 3))
+    classes = to_pixels.class_map(scores, grid, (16, 16))
+    assert classes[6, 6] == -1 and classes[3, 3] == 1
+    for over in ("logits", "probabilities"):
+        best = to_pixels.best_boxes(a_map(scores[None], grid.boxes((16, 16))), over=over)
+        assert best.classes.tolist() == [1] and best.boxes.tolist() == [[0, 0, 7, 7]]
+        assert best.scores[0] == pytest.approx(1 if over == "logits" else np.e / (np.e + 2))
+    # Of windows that are all -inf the first one known, also behind one that is not.
+    scores[:] = -np.inf
+    scores[0] = np.nan
+    best = to_pixels.best_boxes(a_map(scores[None], grid.boxes((16, 16))))
+    assert best.boxes.tolist() == [[3, 0, 10, 7]] and best.scores[0] == -np.inf
+    none = to_pixels.best_boxes(a_map(np.full((1, 4, 4, 3), np.nan), grid.boxes((16, 16))))
+    assert none.classes.tolist() == [-1] and none.boxes.tolist() == [[0, 0, 0, 0]] and np.isnan(none.scores[0])
+    empty = to_pixels.best_boxes(a_map(np.zeros((0, 4, 4, 3)), grid.boxes((16, 16))))
+    assert empty.boxes.shape == (0, 4) and empty.classes.shape == empty.scores.shape == (0,)
+
+
+def test_infinite_scores_keep_their_order_and_reach_no_other_pixel():
+    logs = heads.log_probabilities(np.array([[0, np.inf, 1], [np.inf, np.inf, 0], [-np.inf] * 3, [0, -np.inf, 0]]))
+    np.testing.assert_allclose(np.exp(logs), [[0, 1, 0], [0.5, 0.5, 0], [1 / 3] * 3, [0.5, 0, 0.5]], rtol=1e-15)
+    scores = np.array([[1.0, np.inf, 2.0, np.nan, 3.0]])
+    grid = grid_of(spans(1, 1, 1), spans(5, 5, 2))
+    heat = to_pixels.heat_map(scores, grid, (1, 13), "bilinear")[0]
+    # Windows are centred on pixels 2, 4, 6, ...; between them two scores count.
+    np.testing.assert_array_equal(heat[1:11], [1, 1, np.inf, np.inf, np.inf, 2, np.nan, np.nan, np.nan, 3])
+
+
+def test_averages_of_scores_that_are_not_finite():
+    scores = np.zeros((3, 1, 2, 3), np.float32)
+    scores[0, 0, 0, 1], scores[1, 0, 1, 2], scores[2, 0, 0, 0] = np.inf, -np.inf, np.nan
+    np.testing.assert_allclose(dense.average(scores)[:2], [[1 / 6, 4 / 6, 1 / 6], [5 / 12, 5 / 12, 1 / 6]], rtol=1e-6)
+    assert np.isnan(dense.average(scores)[2]).all()
+    np.testing.assert_array_equal(dense.average(scores, "max"), [[0, np.inf, 0], [0, 0, 0], [np.nan, 0, 0]])
+    np.testing.assert_array_equal(dense.average(scores, "logits"), [[0, np.inf, 0], [0, 0, -np.inf], [np.nan, 0, 0]])
+    assert [dense.average(scores[:0], over).shape for over in ("probabilities", "logits", "max")] == [(0, 3)] * 3
+    np.testing.assert_array_equal(dense.average([[[0, 0]]]), [[0.5, 0.5]])
+    for wrong, error in ((np.zeros((2, 3), complex), TypeError), (np.zeros(3), ValueError), (["a"], TypeError)):
+        with pytest.raises(error, match="scores"):
+            dense.average(wrong)
+    # The gradient is that of the softmax, where scores are finite.
+    weights = jnp.array([[1.0, 2.0, 4.0]])
+    of = [jax.jit(jax.grad(lambda x, f=f: (f(x) * weights).sum())) for f in (dense.average, jax.nn.softmax)]
+    np.testing.assert_allclose(of[0](draw(0, (1, 3))), of[1](draw(0, (1, 3))), atol=1e-7)

@@ -29,6 +29,18 @@ def test_the_report_in_words_and_numbers(finished):
         assert f"({name})" in text and (finished / name).stat().st_size > 5000
 
 
+def test_the_report_names_the_data_and_marks_notes_of_another_base(finished):
+    assert "- data: fake\n" in (finished / "report.md").read_text()
+    study = small_study(notes="Pictures are grey.")
+    assert study_words.notes(study, study.base, {"train.steps": 6}) == "Pictures are grey."
+    marked = study_words.notes(study, "mini.py", {"data.name": "digits"})
+    assert marked == (
+        "The study was declared for configs/smoke.py, not for the base mini.py, data.name = 'digits'; its notes on "
+        "that: Pictures are grey."
+    )
+    assert study_words.notes(small_study(), "mini.py", {}) == ""
+
+
 def test_the_accuracy_stands_behind_the_name_and_stays_there(finished):
     study = small_study()
     found = analysis.cells(study, lines(finished), 2)

@@ -67,3 +67,12 @@ def test_pools_of_extreme_values(value):
     window = Window((2, 2), (2, 2), ((1, 0), (1, 0)))
     for pool in (ops.max_pool, lambda x, *rest: ops.n_max_pool(x, *rest, 1)):
         np.testing.assert_array_equal(pool(x, window, (2, 2)), np.full((1, 2, 2, 1), value, np.float32))
+
+
+@pytest.mark.parametrize("pool", [ops.max_pool, ops.average_pool, ops.sum_pool, lambda *a: ops.n_max_pool(*a, 2)])
+def test_a_nan_of_either_sign_stays(pool):
+    """The processor's own inf - inf is a NaN with a minus sign, which sorts below all numbers."""
+    images = np.zeros((1, 2, 4, 1), np.float32)
+    images[0, 0, 0], images[0, 1, 3] = np.nan, np.copysign(np.float32(np.nan), np.float32(-1))
+    found = pool(jnp.asarray(images), Window((2, 2), (2, 2)), (1, 2))
+    assert np.isnan(found).all()

@@ -38,3 +38,13 @@ def test_one_score_that_is_not_a_number_shows_in_the_agreement():
     for order in (parts, parts[::-1]):
         found = measuring.agreement(order, True)
         assert np.isnan(found.difference) and found.argmax_differs == 1 and found.windows == 12
+
+
+def test_equal_infinite_scores_do_not_differ():
+    crops = np.array([[[np.inf, 1.0], [-np.inf, 4.0]]])
+    dense_run = crops + np.array([[[0, 0.5], [0, 0]]])
+    assert measuring.map_difference(crops, dense_run) == (2, 0.5, 4.0, 0)
+    assert measuring.map_difference(crops, -crops).difference == np.inf
+    crops[0, 0, 1] = np.nan
+    found = measuring.map_difference(crops, crops)
+    assert np.isnan(found.difference) and found.argmax_differs == 1

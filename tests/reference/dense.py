@@ -9,6 +9,28 @@ import numpy as np
 from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dropout, MaxPool, NMaxPool
 
 
+def window_scores(conv_net, variables, image, window, stride, size):
+    """Scores of windows that are cut out and classified one by one, each with the net's padding at its own border.
+
+    Args:
+      conv_net: a converted net: no Flatten, no Dense.
+      variables: its variables.
+      image: [H, W, C].
+      window: (height, width), pixels.
+      stride: (vertical, horizontal), pixels.
+      size: windows along each axis.
+
+    Returns:
+      float64 [*size, K].
+    """
+    rows = []
+    for i in range(size[0]):
+        y, xs = i * stride[0], [j * stride[1] for j in range(size[1])]
+        cuts = [image[y : y + window[0], x : x + window[1]] for x in xs]
+        rows.append([score_map(conv_net, variables, cut, (1, 1), (1, 1))[0, 0] for cut in cuts])
+    return np.asarray(rows)
+
+
 def score_map(conv_net, variables, image, stride, size):
     """Scores at positions (i * stride[0], j * stride[1]) of one image.
 
@@ -75,7 +97,10 @@ def _combine(layer, variables, taps, real):
     if isinstance(layer, MaxPool):
         return flat.max(axis=2)
     if isinstance(layer, AvgPool):
-        return np.where(np.isinf(flat), 0, flat).sum(axis=2) / count
+        inside = np.where(real, taps, 0).reshape(flat.shape)
+        return inside.sum(axis=2) / count
     assert isinstance(layer, NMaxPool)
     largest = -np.sort(-flat, axis=2)[:, :, : layer.n]
-    return np.where(np.isinf(largest), 0, largest).sum(axis=2) / np.minimum(count, layer.n)
+    counted = np.arange(layer.n)[None, None, :, None] < count[:, :, None]
+    undefined = np.isnan(flat).any(axis=2)
+    return np.where(undefined, np.nan, np.where(counted, largest, 0).sum(axis=2) / np.minimum(count, layer.n))

@@ -171,3 +171,33 @@ def test_class_map_picture_of_any_number_of_classes(tmp_path, count):
 def test_importing_overlays_does_not_import_matplotlib():
     code = "import sys, cnn.reports.score_map_pictures; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_windows_without_a_score_show_no_colour_and_are_never_the_best(tmp_path, pages):
+    image, scores, grid = example()
+    scores[1, 2], scores[3, 3, 1] = np.nan, 0.9
+    for class_index in (1, None):
+        score_map_pictures.score_map_picture(str(tmp_path / "m.png"), image, scores, grid, "abc", class_index)
+    score_map_pictures.class_heat_picture(str(tmp_path / "c.png"), image, scores, grid, "abc")
+    known = np.delete(softmax(scores)[..., 1].ravel(), 7)
+    for page, panel in zip(pages, (1, 1, 0), strict=True):
+        heat = page.axes[panel].images[1]
+        shown = heat.get_array()
+        assert np.asarray(shown.mask)[4 * 1 + 4, 4 * 2 + 4] and not np.asarray(shown.mask)[10, 10]
+        assert heat.get_cmap().get_bad()[3] == 0
+        box = page.axes[panel].patches[-1]
+        assert (box.get_x(), box.get_y()) == (11.5, 11.5)  # of window (3, 3)
+        text = page.get_supxlabel() or page.axes[panel].get_xlabel()
+        assert score_map_pictures.BARE_BORDER in text and score_map_pictures.BARE_NAN in text
+    assert pages[0].axes[1].images[1].get_clim() == pytest.approx((known.min(), known.max()))
+    # No window has a score: nothing is outlined, and the picture says so.
+    pages.clear()
+    scores[:] = np.nan
+    score_map_pictures.score_map_picture(str(tmp_path / "m.png"), image, scores, grid, "abc")
+    score_map_pictures.class_heat_picture(str(tmp_path / "c.png"), image, scores, grid, "abc")
+    none = to_pixels.Best(np.zeros((1, 4), int), np.array([-1]), np.array([np.nan], np.float32))
+    score_map_pictures.best_boxes_picture(str(tmp_path / "b.png"), image[None], none, "abc")
+    assert pages[0].axes[0].get_title() == "no window has a score of 'a'"
+    assert pages[1].axes[0].get_title() == "a, no score"
+    assert pages[2].axes[0].get_title() == "no window has a score"
+    assert all(not axes.patches for page in pages for axes in page.axes[:2])

@@ -89,11 +89,11 @@ def test_training_on_with_a_changed_file_is_refused(copied):
     config = get_config()
     config.net.name, config.data.name = f"{copied}/own_nets.py:small", f"{copied}/own_data.py:grey"
     config.train.steps, config.train.batch_size = 4, 16
-    config_lib.save(config, str(copied / "run"))  # the same content elsewhere: the same run
+    assert config_lib.goes_on(config, str(copied / "run"))  # the same content elsewhere: the same run
     with open(copied / "own_nets.py", "a") as file:
         file.write("\n# changed\n")
     with pytest.raises(ValueError, match=r"holds another run: net.name is .*content then is in code/net/own_nets.py"):
-        config_lib.save(config, str(copied / "run"))
+        config_lib.goes_on(config, str(copied / "run"))
 
 
 def test_an_archive_is_found_from_any_directory(tmp_path, monkeypatch):
@@ -103,4 +103,4 @@ def test_an_archive_is_found_from_any_directory(tmp_path, monkeypatch):
     config.data.name = "mine.npz"
     config_lib.save(config, "run")
     assert config_lib.load("run").data.name == str(tmp_path / "mine.npz")
-    config_lib.save(config, "run")
+    assert config_lib.differences(config, "run") == {}

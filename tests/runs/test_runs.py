@@ -16,11 +16,12 @@ import cnn
 from cnn import data, nets
 from cnn.runs import checkpoint, logs
 from cnn.runs.checkpoint import Checkpoints, Run
+from cnn.runs.config import differences, goes_on
 from cnn.runs.config import load as load_config
 from cnn.runs.config import save as save_config
 from cnn.training.predict import predict
-from configs import default
-from experiments.summaries import summary
+from configs import default, smoke
+from experiments.summaries import finished, summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,14 +34,48 @@ def test_a_config_comes_back_as_it_was(tmp_path):
     again = load_config(str(tmp_path))
     assert json.loads(again.to_json()) == json.loads(config.to_json())
     assert again.net.num_classes is None and again.net.options.dropout == 0.3
+    (tmp_path / "result.json").touch()
     config.eval.every_epochs = 5.0  # changes what is written, not what is trained
     config.data.dir = "elsewhere"
-    save_config(config, str(tmp_path))
+    assert goes_on(config, str(tmp_path))
     config.net.options.dropout = 0.4
     config.augment.flip = True
     with pytest.raises(ValueError, match=r"net.options.dropout is 0.3 there and 0.4 here") as error:
-        save_config(config, str(tmp_path))
+        goes_on(config, str(tmp_path))
     assert "augment.flip is False there and True here" in str(error.value)
+
+
+def test_what_was_begun_and_never_saved_binds_nobody(tmp_path):
+    config = default.get_config()
+    assert not goes_on(config, str(tmp_path / "none"))
+    save_config(config, str(tmp_path))
+    config.augment.flip = True
+    assert not goes_on(config, str(tmp_path))
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)  # of a run that was killed before it wrote anything in it
+    assert not goes_on(config, str(tmp_path))
+    (tmp_path / "checkpoints" / "4" / "variables").touch()
+    with pytest.raises(ValueError, match="augment.flip is False there and True here.*Choose another --workdir"):
+        goes_on(config, str(tmp_path))
+    (tmp_path / "diverged.json").touch()  # nor does a run that can never end
+    assert not goes_on(config, str(tmp_path))
+    config.augment.flip = False
+    assert goes_on(config, str(tmp_path))
+
+
+def test_a_folder_of_data_is_found_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = default.get_config()
+    config.data.dir = "pictures"
+    save_config(config, "run")
+    assert load_config("run").data.dir == str(tmp_path / "pictures")
+    (tmp_path / "run" / "result.json").touch()
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    saved["data"]["dir"] = "pictures"  # as an older run has it
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    assert differences(config, "run") == {}
+    config.data.dir = "~/pictures"
+    save_config(config, "run")
+    assert load_config("run").data.dir == str(Path.home() / "pictures")
 
 
 def test_a_run_that_is_older_than_a_field_goes_on(tmp_path):
@@ -50,11 +85,12 @@ def test_a_run_that_is_older_than_a_field_goes_on(tmp_path):
     saved = json.loads((tmp_path / "config.json").read_text())
     del saved["train"]["frozen"], saved["train"]["frozen_until"], saved["data"]["train_examples"]
     (tmp_path / "config.json").write_text(json.dumps(saved))
+    (tmp_path / "result.json").touch()
     config.train.frozen = ("conv1",)
     with pytest.raises(ValueError, match=r"train.frozen is \[\] there and \['conv1'\] here"):
-        save_config(config, str(tmp_path))
+        goes_on(config, str(tmp_path))
     config.train.frozen = ()
-    save_config(config, str(tmp_path))
+    assert goes_on(config, str(tmp_path))
 
 
 def test_no_run_no_checkpoint(tmp_path):
@@ -65,7 +101,7 @@ def test_no_run_no_checkpoint(tmp_path):
     (tmp_path / "data.json").write_text(json.dumps(facts))
     with pytest.raises(FileNotFoundError, match="no complete checkpoint yet"):
         checkpoint.load_run(str(tmp_path))
-    with pytest.raises(ValueError, match=r"checkpoint.keep \(=0\) must be a whole number, at least 1: a run resumes"):
+    with pytest.raises(ValueError, match=r"checkpoint.keep \(=0\) must be a whole number from 1 to .*: a run resumes"):
         Checkpoints(str(tmp_path), keep=0)
 
 
@@ -99,6 +135,55 @@ def test_a_log_goes_on_where_the_run_does(tmp_path):
     lines = logs.read_metrics(str(tmp_path))
     assert [(line["step"], line["split"]) for line in lines] == [(10, "train"), (20, "train"), (25, "train")]
     assert logs.read_metrics(str(tmp_path / "nothing")) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"seed": 0}', "\x00\xff"])
+@pytest.mark.parametrize("name", ["config.json", "data.json"])
+def test_a_damaged_file_of_a_run_is_named_in_a_line(tmp_path, name, text):
+    save_config(default.get_config(), str(tmp_path))
+    facts = {"mean": [0.5], "std": [0.5], "class_names": ["a", "b"], "image_shape": [8, 8, 1]}
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{name} is damaged, it .*; restore it, or train again in another") as error:
+        checkpoint.load_run(str(tmp_path))
+    assert "\n" not in str(error.value)
+    (tmp_path / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name} is missing"):
+        checkpoint.load_run(str(tmp_path))
+
+
+def test_wrong_values_in_a_runs_files_are_named(tmp_path):
+    save_config(default.get_config(), str(tmp_path))
+    facts = {"mean": [0.5], "std": [0.5], "class_names": ["a", "b"], "image_shape": [8, 8, 3]}
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"data.json is damaged, its mean, std, class_names and image_shape do not go"):
+        checkpoint.load_run(str(tmp_path))
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved["train"]["batch_size"] = "many"
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(
+        ValueError, match=r"config.json is damaged: train.batch_size \(='many'\) must be a whole number"
+    ):
+        checkpoint.load_run(str(tmp_path))
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    values = {"loss": float("nan"), "rates": [float("inf"), 0.5], "inside": {"low": -float("inf")}}
+    logs.write_json(str(tmp_path / "a.json"), values)
+    expected = {"loss": None, "rates": [None, 0.5], "inside": {"low": None}}
+    assert json.loads((tmp_path / "a.json").read_text()) == expected
+    with logs.MetricWriter(str(tmp_path), 0) as writer:
+        writer.write(10, "validation", {"loss": float("nan"), "accuracy": 0.5})
+    assert '"loss": null' in (tmp_path / "metrics.jsonl").read_text()
+    with logs.MetricWriter(str(tmp_path), 10):
+        pass  # reads what there is and writes it anew
+    assert '"loss": null' in (tmp_path / "metrics.jsonl").read_text()
+    (line,) = logs.read_metrics(str(tmp_path))
+    assert np.isnan(line["loss"]) and line["accuracy"] == 0.5
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write("half a li\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2, is damaged"):
+        logs.read_metrics(str(tmp_path))
 
 
 def test_environment_names_versions_device_and_commit():
@@ -171,6 +256,18 @@ def test_no_class_is_predicted_from_scores_that_are_not_finite(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
     with pytest.raises(FloatingPointError, match=r"0.png: the net's scores are not finite.*step 70.*learning_rate"):
         predict(run, [str(tmp_path / "0.png")])
+
+
+def test_a_summary_takes_no_result_of_another_config(tmp_path):
+    (tmp_path / "mine.py").write_text("from configs.smoke import get_config\n")
+    assert finished(str(tmp_path / "mine.py"), 1, str(tmp_path / "run")) is None
+    config = smoke.get_config()
+    config.seed = 1
+    save_config(config, str(tmp_path / "run"))
+    (tmp_path / "run" / "result.json").write_text('{"test_accuracy": 0.5}')
+    assert finished(str(tmp_path / "mine.py"), 1, str(tmp_path / "run")) == {"test_accuracy": 0.5}
+    with pytest.raises(ValueError, match="holds another run: seed is 1 there and 2 here"):
+        finished(str(tmp_path / "mine.py"), 2, str(tmp_path / "run"))
 
 
 def test_summary_over_seeds():

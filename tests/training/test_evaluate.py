@@ -8,7 +8,7 @@ import pytest
 from cnn import nets
 from cnn.data import Split
 from cnn.layers import AvgPool, Conv, Flatten
-from cnn.training.evaluate import evaluate, rank
+from cnn.training.evaluate import Metrics, evaluate, rank
 
 
 def lookup_net(classes):
@@ -36,6 +36,13 @@ def test_numbers_by_hand():
     expected = (np.log(np.exp(s).sum(1)) - s[np.arange(4), labels]).mean()
     np.testing.assert_allclose(result.loss, expected, rtol=1e-5)
     assert result.as_dict() == {"accuracy": 0.5, "loss": result.loss, "examples": 4}
+
+
+def test_balanced_accuracy_counts_each_class_alike():
+    """Three of four right in one class, none of one in another, and a class without examples."""
+    confusion = np.array([[3, 1, 0], [1, 0, 0], [0, 0, 0]])
+    found = Metrics(5, 0.6, None, 1.0, confusion, np.array([4, 1, 0]))
+    assert found.balanced_accuracy == pytest.approx((3 / 4 + 0) / 2)
 
 
 def test_top5_and_ties():

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,6 +118,38 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=message):
         predict.check_output(str(tmp_path / name))
     predict.check_output(str(tmp_path / "a.csv"))
+
+
+def test_an_unreadable_picture_does_not_stop_the_others(run, scans):
+    """Also where a whole batch cannot be read, and where fewer than a batch are left."""
+    small = run._replace(config=defaults.get_config())
+    small.config.eval.batch_size = 2
+    good, bad = str(scans / "one.png"), str(scans / "notes.txt")
+    for paths in ([bad, bad, good], [good, bad], [good, good, bad, good], [bad], [good]):
+        found, unread = predict.predict_readable(small, paths)
+        assert [p.path for p in found] == [good] * paths.count(good)
+        assert len(unread) == paths.count(bad) and all("notes.txt" in str(error) for error in unread)
+        for one in found:
+            np.testing.assert_allclose(one.probabilities, predict.predict(run, [good])[0].probabilities, rtol=1e-5)
+    with pytest.raises(DataError, match="notes.txt"):
+        predict.predict(small, [good, bad])
+
+
+def test_an_output_beyond_the_classes_of_the_data_is_unnamed(run, scans):
+    few = run._replace(class_names=("a",), variables=jax.tree.map(np.array, run.variables))
+    few.variables["params"]["fc2"]["bias"][2] = 100
+    (found,) = predict.predict(few, [str(scans / "one.png")])
+    assert found.class_name == "class 2 (unnamed)"
+    assert [name for name, _ in found.top(3)][0] == "class 2 (unnamed)" and len(found.top(3)) == 3
+
+
+def test_a_suffix_may_be_in_capitals_and_a_path_begin_at_home(run, scans, monkeypatch):
+    monkeypatch.setenv("HOME", str(scans.parent))
+    assert predict.find_pictures(["~/scans/*.png"]) == [str(scans / "one.png"), str(scans / "two, too.png")]
+    predictions = predict.predict(run, [str(scans / "one.png")])
+    for name in ("a.CSV", "a.JSON"):
+        predict.write_predictions(str(scans / name), predictions, top=1)
+    assert json.loads((scans / "a.JSON").read_text())[0]["path"] == predictions[0].path
 
 
 def test_another_suffix_is_refused():

@@ -203,7 +203,9 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[bool]:
                 scores = tiles.run_tile(tiling, variables, pixels, piece.corner, task.mean, task.std)
                 running.append((piece, last, scores))
             piece, last, scores = running.popleft()
-            task.sink.write(piece.rows.write.start, piece.columns.write.start, np.asarray(scores)[piece.keep])
+            task.sink.write(
+                piece.rows.write.start, piece.columns.write.start, np.asarray(scores, np.float32)[piece.keep]
+            )
             yield last
     finally:
         reader.shutdown(cancel_futures=True)

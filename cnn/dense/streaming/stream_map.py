@@ -21,12 +21,14 @@ import numpy as np
 from tqdm import tqdm
 
 from cnn.dense import tiles
-from cnn.dense.prepared import input_channels, prepare
+from cnn.dense.prepared import input_channels, prepare_trained
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD, Progress, Task, pixels_done, run_all
 from cnn.dense.streaming.source_and_sink import CACHE_BYTES, PENDING_WRITES, Sink, Source, open_sink, open_source
 from cnn.dense.tiles import Tiling
 from cnn.nets import Net
+from cnn.nets.arrays_in import check_floating, constants, number_of, without_mask
+from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
 
 ALIGNMENT = 64  # scores; larger tiles are multiples of it, so that the chunks of a zarr array divide them
@@ -80,9 +82,9 @@ def stream(
     stride: int | Sequence[int] | None = None,
     backend: str = "auto",
     context: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    memory_limit: int = 2 * 2**30,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    memory_limit: int | str = 2 * 2**30,
     tile: int | Sequence[int] | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -106,13 +108,14 @@ def stream(
       stride: distance between windows, one number or (vertical, horizontal), pixels; None: the native stride.
       backend: "auto", "crops", "shift", "atrous" or "mpf", see `score_map`.
       context: "crop" or "image", see `score_map`; None: the context that the backend computes.
-      mean: mean of the training data as fractions of the full range of pixel values, C numbers; None: the source is
-        normalised already.
-      std: standard deviation of the training data, C numbers; given if and only if `mean` is.
+      mean: mean of the training data as fractions of the full range of pixel values, one number or C; None: the source
+        is floating, and normalised already.
+      std: standard deviation of the training data, one number or C; given if and only if `mean` is.
       memory_limit: bytes that tiles, parameters and caches may take in the memory of this machine and, if there are
-        accelerators, in the memory of each of them. An array, or a picture that must be decoded whole, is not counted.
-      tile: number of scores of one tile, one number or (rows, columns); None: as in an earlier stream into this sink,
-        otherwise as many as fit.
+        accelerators, in the memory of each of them, a number or a text such as "2GB". An array, or a picture that must
+        be decoded whole, is not counted.
+      tile: number of scores of one tile, one number or (rows, columns); computed in parts if it needs more than the
+        memory limit. None: as in an earlier stream into this sink, otherwise as many as fit.
       overwrite: whether to begin anew and replace what the sink holds.
       progress: whether to show a progress bar with megapixels per second.
       devices: the devices that tiles are spread over; None: all local devices.
@@ -122,26 +125,29 @@ def stream(
 
     Raises:
       StorageError: if source or sink cannot be used, or the sink was begun with another net, image or option.
+      TypeError: if the source is not floating, and mean and std are not given.
       GeometryError: if window, stride and image do not fit the net, or a layer cannot slide.
-      ValueError: if backend or context are unknown, or one of mean and std is given without the other.
+      ValueError: if backend or context are unknown, or mean, std or memory limit are not such numbers.
       MemoryError: if no tile stays within the memory limit; or if memory runs out and tiles cannot be made smaller.
     """
     begin = time.monotonic()
-    if (mean is None) != (std is None):
-        raise ValueError(f"stream: mean (={mean}) and std (={std}) go together; give both, or neither")
-    cache_bytes = min(CACHE_BYTES, memory_limit // 8)
-    image = open_source(source, len(mean) if mean is not None else input_channels(net, variables), cache_bytes)
+    limit = as_bytes(memory_limit, "memory_limit")
+    cache_bytes = min(CACHE_BYTES, limit // 8)
+    source = without_mask(source, "stream: the source's pixels")
+    image = open_source(source, input_channels(net, variables) or number_of(mean), cache_bytes)
+    mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=image.dtype == np.uint8)
+    if mean is None:
+        check_floating(image.dtype, f"{image.name}: its pixels", "; or give mean and std of the training data")
     path = journals.journal_path(sink)
     journal = journals.read_journal(path) if path and not overwrite else None
     if progress:
         tqdm.write(f"{image.name}: {shape_text(image.shape)}; planning tiles", file=sys.stderr)
     devices = list(devices or jax.local_devices())
-    prepared = prepare(net, as_pair(window, "window", "stream"), image.shape[2], position_invariant=True)
-    prepared.check_variables(variables)
+    prepared = prepare_trained(net, variables, window, image.shape[2], position_invariant=True)
     plan = functools.partial(
         tiles.plan_tiles, prepared, image.shape, stride, context=context, itemsize=image.dtype.itemsize
     )
-    budget = Budget(memory_limit - cache_bytes - _parameter_bytes(variables, devices), devices, image.dtype.itemsize)
+    budget = Budget(limit - cache_bytes - _parameter_bytes(variables, devices), devices, image.dtype.itemsize)
     counted, running = _choose_tiles(plan, budget, backend, tile, journal)
 
     computes = {**journals.net_identity(net, variables), **_describe(image, counted, mean, std)}
@@ -211,18 +217,19 @@ def _choose_tiles(
 ) -> tuple[Tiling, Tiling]:
     """The tiles that the journal counts, and the tiles to begin with: the same, or parts of them if memory is short.
 
-    A stream that is continued keeps its tiles and its backend, even if it has another memory limit now.
+    Tiles that were asked for, or those of a stream that is continued, are computed in parts if the memory limit is
+    below what they need; a stream that is continued keeps its backend too.
     """
     earlier = journal["computes"] if journal else {}
     backend = earlier.get("backend", backend) if backend == "auto" else backend
     plan = functools.partial(plan, backend=backend)
-    if tile is not None:
-        asked = plan(outputs=as_pair(tile, "tile", "stream"))
-        return asked, asked
+    asked = earlier.get("tile") if tile is None else tile
+    kept = None if asked is None else plan(outputs=as_pair(asked, "tile", "stream"))
+    if kept and tile is not None and stream_bytes(kept, budget) <= budget.bytes:
+        return kept, kept  # as asked for, even where tiles of another shape would be larger
     fitting = largest_tiles(plan, budget)
-    if "tile" not in earlier:
+    if kept is None:
         return fitting, fitting
-    kept = plan(outputs=as_pair(earlier["tile"], "tile", "stream"))
     outputs = (min(kept.outputs[0], fitting.outputs[0]), min(kept.outputs[1], fitting.outputs[1]))
     return kept, kept if outputs == kept.outputs else plan(backend=kept.backend, outputs=outputs)
 

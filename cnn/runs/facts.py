@@ -1,0 +1,145 @@
+"""data.json: the facts about a run's data that belong to the run, and whether a data set is the one that it had."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnn import data
+from cnn.data import DataError, Dataset
+from cnn.runs import logs
+
+NAME = "data.json"
+NEEDED = ("mean", "std", "class_names", "image_shape")  # all that a net is used with; older runs have no more
+
+
+def of(dataset: Dataset) -> dict[str, Any]:
+    """The facts about a data set that are needed to use a net, and to know the set again.
+
+    Args:
+      dataset: the data set.
+
+    Returns:
+      {"name", "mean", "std", "class_names", "image_shape", "examples": split -> number, "digest": split -> SHA-256 of
+      its pixels and labels}.
+    """
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {
+        "name": dataset.name,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "class_names": list(dataset.class_names),
+        "image_shape": list(dataset.image_shape),
+        "examples": {name: len(split.labels) for name, split in splits.items()},
+        "digest": {name: _digest(split) for name, split in splits.items()},
+    }
+
+
+def _digest(split: data.Split) -> str:
+    """SHA-256 of a split's pixels and labels, in hexadecimal."""
+    pixels, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels, np.int32)
+    found = hashlib.sha256(pixels.data)
+    found.update(labels.data)
+    return found.hexdigest()
+
+
+def read(workdir: str) -> dict[str, Any]:
+    """Reads data.json.
+
+    Args:
+      workdir: directory of a run.
+
+    Returns:
+      Its contents: at least mean, std, class_names and image_shape.
+
+    Raises:
+      FileNotFoundError: if it is missing.
+      ValueError: if it is damaged.
+    """
+    path = os.path.join(workdir, NAME)
+    facts = logs.read_json(path, *NEEDED)
+    sizes = [facts["image_shape"], facts["mean"], facts["std"]]
+    lists = all(isinstance(value, list) for value in (*sizes, facts["class_names"]))
+    numbers = lists and all(isinstance(x, int | float) and not isinstance(x, bool) for value in sizes for x in value)
+    if not numbers or len(sizes[0]) != 3 or not len(sizes[1]) == len(sizes[2]) == sizes[0][2]:
+        together = f"its {', '.join(NEEDED[:-1])} and {NEEDED[-1]} do not go together"
+        raise ValueError(f"{path} is damaged, {together}; restore it, or train again in another --workdir")
+    return facts
+
+
+def in_order_of(dataset: Dataset, workdir: str, facts: Mapping[str, Any]) -> Dataset:
+    """A data set with its classes in the order of a run, which may be scored by the run's net.
+
+    Args:
+      dataset: the data set.
+      workdir: directory of the run, for the error.
+      facts: the run's, as `read` gives them.
+
+    Returns:
+      The data set, its labels mapped by the names of the classes.
+
+    Raises:
+      DataError: if it has other classes (lists both), or images of another shape.
+    """
+    dataset = data.in_order(dataset, facts["class_names"], f"the run in {workdir}")
+    if list(dataset.image_shape) != list(facts["image_shape"]):
+        raise DataError(
+            f"the images of data {dataset.name!r} are {list(dataset.image_shape)} [H, W, C], those of the run in "
+            f"{workdir} were {list(facts['image_shape'])}"
+        )
+    return dataset
+
+
+def same(dataset: Dataset, workdir: str) -> Dataset:
+    """The data set that a run goes on with: it must be the one that the run began with.
+
+    Args:
+      dataset: the data set.
+      workdir: directory of the run.
+
+    Returns:
+      The data set with its classes in the order of the run.
+
+    Raises:
+      DataError: if it is another one: other classes, numbers of examples or pixels; says which.
+      ValueError: if data.json is damaged.
+    """
+    facts = read(workdir)
+    dataset = in_order_of(dataset, workdir, facts)
+    differ = differences(dataset, facts)
+    if differ:
+        raise DataError(
+            f"{workdir!r} holds a run on other data: {'; '.join(differ)}. Restore the data, or choose another --workdir"
+        )
+    return dataset
+
+
+def differences(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
+    """What differs between a data set and the one that a run had, classes and sizes of images apart.
+
+    Args:
+      dataset: the data set, with its classes in the run's order.
+      facts: the run's, as `read` gives them.
+
+    Returns:
+      A text for each difference.
+    """
+    now = of(dataset)
+    there = facts.get("examples", {})
+    differ = [
+        f"{count:,} examples for {name} there and {now['examples'][name]:,} here"
+        for name, count in there.items()
+        if count != now["examples"].get(name)
+    ]
+    if not differ and "digest" in facts:
+        changed = [name for name, digest in now["digest"].items() if facts["digest"].get(name) != digest]
+        differ = [f"the pictures or labels for {' and '.join(changed)} are others"] if changed else []
+    elif not differ:  # an older run: the exact mean and deviation of all training pixels
+        differ = [
+            f"the {key} of the pixels is {facts[key]} there and {now[key]} here"
+            for key in ("mean", "std")
+            if not np.allclose(facts[key], now[key], rtol=1e-9)
+        ]
+    return differ

@@ -1,0 +1,114 @@
+"""Fields that are set over those of a config: on the command line, by a study, or when a trained run is used."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cnn import data
+from cnn.runs import checkpoint, ranges
+from cnn.runs import config as config_lib
+from cnn.runs.checkpoint import Run
+from cnn.runs.config import Config
+from cnn.runtime import own_code
+
+# A run has a length in epochs or in steps: setting one takes the other away.
+EXCLUSIVE = {"train.epochs": "train.steps", "train.steps": "train.epochs"}
+IN_USE = ("data.dir", "eval.")  # fields that say where a trained run's data are, and how it is scored
+
+
+def override(config: Config, values: Mapping[str, Any]) -> None:
+    """Sets fields of a config, in place.
+
+    Setting one of two fields that exclude each other takes the other away; another net takes the options of the net
+    before it away.
+
+    Args:
+      config: the config.
+      values: value by full name of the field; "net.options" replaces all options, "net.options.width" sets one.
+
+    Raises:
+      ValueError: if there is no such field; names the nearest.
+    """
+    first = [field for field in ("net.name", "net.options") if field in values]
+    for field in (*first, *(field for field in values if field not in first)):
+        if field == "net.name" and values[field] != config.net.name:
+            config.net.options = ConfigDict()
+        _set(config, field, values[field])
+        other = EXCLUSIVE.get(field)
+        if other and other not in values:
+            _set(config, other, None)
+
+
+def _set(config: Config, field: str, value: Any) -> None:
+    *path, last = field.split(".")
+    if field == "net.options":
+        config.net.options = ConfigDict(value)
+        return
+    group = config
+    for name in path:
+        group = group.get(name) if isinstance(group, ConfigDict) else None
+    # The net says which options it takes; all other fields are there.
+    if not isinstance(group, ConfigDict) or (last not in group and path != ["net", "options"]):
+        raise ValueError(f"{field}: a config has no such field{config_lib.closest(field, config)}")
+    with config.unlocked(), config.ignore_type():  # 2 in place of "same" and the like
+        group[last] = value
+
+
+def override_in_use(config: Config, values: Mapping[str, Any], workdir: str) -> None:
+    """Sets fields of a trained run's config for its evaluation or for predictions, in place.
+
+    Args:
+      config: the config of the run.
+      values: value by full name of the field. `data.dir` and `eval` are taken; a field that has the run's own value
+        changes nothing, and a function or archive of the user's own may lie elsewhere.
+      workdir: directory of the run, for the error.
+
+    Raises:
+      ValueError: if another field would be changed, or one is out of range; names them all.
+    """
+    there = config_lib.fields(config)
+    refused = []
+    for field, value in values.items():
+        if field.startswith(IN_USE) or _moved(field, there.get(field), value):
+            _set(config, field, value)
+        elif field not in there or there[field] != json.loads(json.dumps(value, default=dict)):
+            refused.append(f"{field} is {there.get(field)!r} there and {value!r} here")
+    if refused:
+        raise ValueError(
+            f"{workdir!r} holds a trained run, of which --config.data.dir and --config.eval.* can be set, and no field "
+            f"that changes what is trained: {'; '.join(refused)}. Leave them out"
+        )
+    ranges.check(config)
+
+
+def _moved(field: str, there: Any, here: Any) -> bool:
+    """Whether a field names code or an archive of the user's own, which may lie elsewhere now."""
+    both = isinstance(there, str) and isinstance(here, str)
+    if field == "net.name":
+        return both and own_code.is_reference(there) and own_code.is_reference(here)
+    return field == "data.name" and both and data.is_own(there) and data.is_own(here)
+
+
+def load_for_use(workdir: str, values: Mapping[str, Any], net: str | None = None) -> Run:
+    """Loads a trained run with some fields of its config set, to evaluate it or to predict with it.
+
+    Args:
+      workdir: directory of the run.
+      values: value by full name of the field (see `override_in_use`).
+      net: function that builds the run's net, where its file was moved or changed (`cnn.runs.checkpoint.load_run`).
+
+    Returns:
+      The run.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+      ValueError: if a field would change what is trained, or is out of range, or the run is damaged.
+    """
+    config = config_lib.load(workdir)
+    override_in_use(config, values, workdir)
+    # A file of the user's own that was moved since it was trained with is named anew.
+    run = checkpoint.load_run(workdir, net=net or values.get("net.name"), data=values.get("data.name"))
+    run.config.data.dir, run.config.eval = config.data.dir, config.eval
+    return run

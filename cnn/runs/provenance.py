@@ -1,0 +1,91 @@
+"""What a run was trained by: written when its steps begin, and kept whatever is done with the run afterwards."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from cnn.runs import config as config_lib
+from cnn.runs import facts, logs
+from cnn.runs.config import Config
+
+NAME = "provenance.json"
+FINISHED = "report.html"  # written last; a run without it is not finished
+LEFT = ("checkpoints", "result.json", config_lib.DIVERGED)  # what a run leaves that another must not find
+
+
+def begin(
+    config: Config,
+    workdir: str,
+    data_facts: Mapping[str, Any],
+    step: int,
+    environment: Mapping[str, Any],
+    *,
+    goes_on: bool,
+) -> None:
+    """Writes what is known before the first step, or before the next one of a run that goes on.
+
+    Args:
+      config: the config of the run.
+      workdir: directory of the run; made if missing.
+      data_facts: the contents of data.json.
+      step: number of steps done.
+      environment: command, versions, device and commit of this process (`cnn.runs.logs.environment`).
+      goes_on: whether the directory holds this run already; what is left of another one is removed.
+    """
+    _unfinish(workdir)
+    for name in LEFT if not goes_on else LEFT[1:]:
+        path = os.path.join(workdir, name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.path.exists(path) and os.remove(path)
+    config_lib.save(config, workdir)
+    logs.write_json(os.path.join(workdir, facts.NAME), data_facts)
+    before = _read(workdir) if goes_on else []
+    processes = [one for one in before if one["step"] < step] + [{"step": step, **environment}]
+    logs.write_json(os.path.join(workdir, NAME), {"processes": processes})
+
+
+def again(config: Config, workdir: str, data_facts: Mapping[str, Any]) -> None:
+    """Writes what a trained run is evaluated by anew; what it was trained by stays.
+
+    Args:
+      config: the config of the run, which may have other fields of evaluation.
+      workdir: directory of the run.
+      data_facts: the contents of data.json.
+    """
+    _unfinish(workdir)
+    config_lib.save(config, workdir)
+    logs.write_json(os.path.join(workdir, facts.NAME), data_facts)
+
+
+def of_result(workdir: str, environment: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
+    """The part of result.json that says what the run was trained by.
+
+    Args:
+      workdir: directory of the run.
+      environment: that of this process.
+      trained: whether this process took steps of it.
+
+    Returns:
+      Command, versions, device and commit of the process that took the first step; "resumed", a list of the same for
+      each further one with its first step; and "evaluated", those of this process, if it took none.
+    """
+    processes = _read(workdir)
+    if not processes:  # a run that is older than the file: its result knows
+        path = os.path.join(workdir, "result.json")
+        result = logs.read_json(path) if os.path.exists(path) else {}
+        processes = [{"step": 0, **{key: result.get(key, value) for key, value in environment.items()}}]
+    first = {key: value for key, value in processes[0].items() if key != "step"}
+    resumed = {"resumed": processes[1:]} if len(processes) > 1 else {}
+    return {**first, **resumed, **({} if trained else {"evaluated": dict(environment)})}
+
+
+def _unfinish(workdir: str) -> None:
+    """Takes the page away that says that all of a run is there: from here on it is not, until the next is written."""
+    path = os.path.join(workdir, FINISHED)
+    if os.path.exists(path):
+        os.remove(path)
+
+
+def _read(workdir: str) -> list[dict[str, Any]]:
+    path = os.path.join(workdir, NAME)
+    return logs.read_json(path, "processes")["processes"] if os.path.exists(path) else []
