@@ -128,16 +128,17 @@ def _any_size() -> Iterator[None]:
 
 def _choose_page(image: Image.Image, stream: IO[bytes]) -> None:
     """Turns to the page that is meant. Small pictures beside a photograph (format MPO) are previews and left out."""
-    count = getattr(image, "n_frames", 1)
-    if count > 1 and image.format == "TIFF":
-        import tifffile  # Pillow cannot even turn to a page that it does not read
+    if not getattr(image, "is_animated", False):  # which is Pillow's word for several of any kind
+        return
+    if image.format == "TIFF":
+        import tifffile  # Pillow fails where it turns to a page that it does not read, such as a mask
 
         stream.seek(0)
         with tifffile.TiffFile(stream) as file:
             page = tiff_pages.meant(file).keyframe.index
         image.seek(page)
-    elif count > 1 and image.format in ("GIF", "PNG", "WEBP"):
-        raise ValueError(f"it holds {count} pictures, one after the other; save the one that is meant")
+    elif image.format in ("GIF", "PNG", "WEBP"):
+        raise ValueError("it holds several pictures, one after the other; save the one that is meant")
 
 
 def _orientation(image: Image.Image) -> int:
