@@ -238,8 +238,8 @@ def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Li
         )
     if len(classes) < 2:
         raise DataError(
-            f"{root} has one class, {classes[0]!r}, and so nothing to tell apart; are the class directories one level "
-            "deeper?"
+            f"{root} has one class, {''.join(classes)!r}, and so nothing to tell apart; are the class directories one "
+            "level deeper?"
         )
     kept, held = hold_out(train.labels, validation_fraction)
     parts = (_some(train, kept), _some(train, held), test)

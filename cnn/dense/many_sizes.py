@@ -46,7 +46,8 @@ def score_maps(
 
     Returns:
       One `ScoreMap` for each image, with N = 1. It equals `score_map(..., position_invariant=True)` of the image, to
-      the bit if the map has at least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
+      the bit on CPUs, if the map has at least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis (twice as many on
+      machines of many cores, `cnn.dense.tiles.equals_whole`).
 
     Raises:
       ValueError: if there are no images, or backend or context are unknown or do not fit each other.

@@ -232,7 +232,8 @@ def run_stream(
         f"  score (i, j) belongs to the window {shape_text(done.window)} at pixel "
         f"(i * {done.stride[0]}, j * {done.stride[1]}); context {done.context!r}\n"
         f"  {done.tiles - done.tiles_done_before} of {done.tiles} tiles of {shape_text(done.outputs)} scores in "
-        f"{done.seconds:.1f} s, {done.megapixels_per_second:.2f} megapixels/s ({done.backend})",
+        f"{done.seconds:.1f} s, {done.megapixels_per_second:.2f} megapixels/s ({done.backend})\n"
+        f"  equal to the map of one pass {'to the bit' if done.to_the_bit else 'within 1e-5 of the largest score'}",
         flush=True,
     )
     return done

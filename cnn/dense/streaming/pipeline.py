@@ -110,7 +110,9 @@ def journal_of(facts: Mapping[str, Any], done: int, read: str, written: str) -> 
     return {**facts, **counted}
 
 
-def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: Progress, show: bool) -> int:
+def run_all(
+    task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: Progress, show: bool
+) -> tuple[int, Tiling]:
     """Computes the missing tiles; when memory runs out it continues with smaller ones, which is logged.
 
     Args:
@@ -121,7 +123,7 @@ def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: P
       show: whether to show a progress bar.
 
     Returns:
-      Number of times that memory ran out.
+      (number of times that memory ran out, the tiles at the end).
     """
     shrunk, total = 0, math.prod(task.counted.counts)
     bar = _bar(task.counted, progress.done, show)
@@ -150,7 +152,7 @@ def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: P
     finally:
         bar.close()
         task.sink.close()
-    return shrunk
+    return shrunk, tiling
 
 
 def _bar(tiling: Tiling, done: int, show: bool) -> tqdm:

@@ -1,9 +1,9 @@
 """The score map of an image of any size, computed tile by tile, from any array or file into another.
 
 Tiles of one fixed shape are run through the net; they overlap by window - stride pixels. Convolutions are
-position-invariant, so that the map is, to the bit, that of `score_map(..., position_invariant=True)`, if tiles have at
-least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis (smaller products are summed in another order). One thread
-reads ahead, each device computes one tile while another waits, and scores are written in order.
+position-invariant, so that the map is, to the bit, that of `score_map(..., position_invariant=True)`, on CPUs and if
+tiles are not too small (`cnn.dense.tiles.equals_whole`). One thread reads ahead, each device computes one tile while
+another waits, and scores are written in order.
 """
 
 import functools
@@ -56,6 +56,8 @@ class StreamResult(NamedTuple):
       seconds: duration of the stream, seconds.
       megapixels_per_second: pixels of the image for which this stream computed scores, divided by its duration; 0 if
         there were none.
+      to_the_bit: whether the map equals, to the bit, that of `score_map(..., position_invariant=True)`, as far as it
+        was measured (`cnn.dense.tiles.equals_whole`); if not, within 1e-5 of the largest score.
     """
 
     shape: tuple[int, int, int]
@@ -70,6 +72,7 @@ class StreamResult(NamedTuple):
     shrunk: int
     seconds: float
     megapixels_per_second: float
+    to_the_bit: bool
 
 
 def stream(
@@ -168,7 +171,7 @@ def stream(
         placed = [jax.device_put(variables, device) for device in devices]
         task = Task(placed, devices, image, target, counted, path is not None, mean, std)
         smaller = functools.partial(plan, backend=counted.backend)
-        shrunk = run_all(task, running, smaller, counter, progress)
+        shrunk, running = run_all(task, running, smaller, counter, progress)
     else:
         target.close()
         message = f"{target.name}: finished already, all {total} tiles are computed; nothing to do"
@@ -178,7 +181,8 @@ def stream(
     seconds = time.monotonic() - begin
     rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
     asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
-    return StreamResult(shape, image.shape, *asked, total, done, shrunk, seconds, rate)
+    exact = tiles.equals_whole(running, devices[0].platform)
+    return StreamResult(shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact)
 
 
 def _open_image(
