@@ -188,7 +188,7 @@ def _largest(order: _Order, memory_limit: int, itemsize: int) -> Tiling:
         raise MemoryError(
             f"a tile of {shape_text(smallest.outputs)} scores (stride {shape_text(order.grid.stride)}, "
             f"{smallest.backend}) needs {tile_bytes(smallest) / 2**20:,.1f} MiB, the limit is "
-            f"{memory_limit / 2**20:,.1f} MiB; give more memory, or take backend 'crops'"
+            f"{memory_limit / 2**20:,.1f} MiB; give more memory (--memory), or take backend 'crops'"
         )
     return best
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn import data, dense
+from cnn import data, dense, geometry
 from cnn.data.image_files import decode
 from cnn.protocols import methods
 from cnn.protocols.progress import Progress
@@ -214,6 +214,7 @@ def run_stream(
     """
     if progress is not None:
         progress.stage("planning tiles and compiling the net for one; the bar moves when the first tile is done")
+    classes = geometry.table(run.net, run.image_shape)[-1].output_shape[-1]
     done = dense.stream(
         run.net,
         run.variables,
@@ -226,6 +227,7 @@ def run_stream(
         std=run.std,
         memory_limit=memory,
         overwrite=overwrite,
+        class_names=[figure.class_name(run.class_names, k) for k in range(classes)],
     )
     print(
         f"{source}: {shape_text(done.image_shape[:2])} pixels -> {sink}: {shape_text(done.shape)} logits, float32\n"

@@ -43,7 +43,7 @@ def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
     if budget.bytes <= 0:
         raise MemoryError(
             f"stream: parameters on {len(budget.devices)} devices and the cache take {-budget.bytes / 2**20:.0f} MiB "
-            "more than memory_limit; give more memory, or fewer devices"
+            "more than memory_limit; give more memory (--memory), or fewer devices"
         )
     limit = budget.bytes // IN_FLIGHT
     for _ in range(8):
@@ -55,7 +55,8 @@ def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
     else:
         raise MemoryError(
             f"stream: tiles of {shape_text(tiling.outputs)} scores take {needed / 2**20:.0f} MiB on "
-            f"{len(budget.devices)} devices, {budget.bytes / 2**20:.0f} MiB are left of memory_limit; give more memory"
+            f"{len(budget.devices)} devices, {budget.bytes / 2**20:.0f} MiB are left of memory_limit; give more memory "
+            "(--memory)"
         )
     return plan(backend=tiling.backend, outputs=tuple(_even(tiling, axis) for axis in range(2)))
 
