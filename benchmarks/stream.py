@@ -217,7 +217,7 @@ def compare(image: str, target: str, result: dict[str, Any]) -> float:
       The largest difference, as a fraction of the largest score of the sample.
     """
     from cnn import data, dense
-    from cnn.dense.streaming.source_and_sink import open_source
+    from cnn.dense.streaming.source import open_source
 
     net, variables = make_net()
     rng = np.random.default_rng(SEED.value)

@@ -22,7 +22,8 @@ def main() -> None:
     """Loads the run and evaluates its net on scenes, on pictures, or on one picture."""
     _check_flags()
     with Progress() as progress:
-        progress.stage(f"loading the run in {shared.WORKDIR.value}")
+        workdir, kind = shared.path(shared.WORKDIR), _kind()
+        progress.stage(f"loading the run in {workdir}")
 
         # Imported here so that --help and errors in flags respond at once.
         from cnn.runs import checkpoint
@@ -31,9 +32,8 @@ def main() -> None:
         compiler.cache_compilations(shared.COMPILATION_CACHE.value)
         if not stream.asked():  # a stream with freed memory kept would exceed its memory limit
             process.keep_memory()
-        workdir, kind = str(shared.WORKDIR.value), _kind()
         run = checkpoint.load_run(workdir, net=shared.NET.value)
-        output = shared.OUTPUT.value or os.path.join(workdir, "grid" if kind is grid else "dense_eval")
+        output = shared.path(shared.OUTPUT) or os.path.join(workdir, "grid" if kind is grid else "dense_eval")
         kind.evaluate(run, output, progress)
 
 
@@ -51,6 +51,8 @@ def _check_flags() -> None:
     if shared.IMAGE.value:
         picture.check()
     stream.check()
+    if not stream.asked():
+        shared.check_directory()
     for protocol, module in (("scenes", scenes), ("grid", grid)):
         given = ", ".join(shared.given(module.FLAGS))
         if given and shared.IMAGE.value:

@@ -43,6 +43,23 @@ def random_variables(net: nn.Module, window: tuple[int, ...], channels: int, see
     return jax.tree.map(values, jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), image))
 
 
+def make_zarr(path: Any, array: np.ndarray, version: int = 3, chunk: Any = (16, 20, 3), names: Any = None) -> Any:
+    """Writes a zarr array, not compressed; `names` are those of its axes, of version 3."""
+    import tensorstore
+
+    spec = {"driver": "zarr3" if version == 3 else "zarr", "kvstore": {"driver": "file", "path": str(path)}}
+    grid = {"name": "regular", "configuration": {"chunk_shape": chunk}}
+    metadata: dict[str, Any] = {"shape": array.shape}
+    if version == 3:
+        metadata |= {"data_type": array.dtype.name, "chunk_grid": grid}
+        metadata |= {"dimension_names": names} if names else {}
+    else:
+        metadata |= {"dtype": array.dtype.str, "chunks": chunk}
+    store = tensorstore.open(spec | {"metadata": metadata, "create": True}).result()
+    store[...] = array
+    return store
+
+
 def shapes_of(net: nn.Module, images_shape: tuple[int, ...]) -> Any:
     """The variables' shapes and dtypes, without a number: what `net.init` would make for images [N, H, W, C]."""
     images = jax.ShapeDtypeStruct(images_shape, np.float32)

@@ -1,6 +1,7 @@
 """Labels of one data set in the order of classes that another has: classes are compared by their names."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ def in_order(dataset: Dataset, class_names: Sequence[str], who: str) -> Dataset:
     Raises:
       DataError: if the names are not the same ones; lists both.
     """
-    wanted, found = tuple(class_names), dataset.class_names
+    wanted, found = (_composed(names) for names in (class_names, dataset.class_names))
     if wanted == found:
         return dataset
     if sorted(wanted) != sorted(found):
@@ -42,6 +43,11 @@ def in_order(dataset: Dataset, class_names: Sequence[str], who: str) -> Dataset:
         for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
     }
     return dataclasses.replace(dataset, **splits, class_names=wanted)
+
+
+def _composed(names: Sequence[str]) -> tuple[str, ...]:
+    """The names in Unicode's composed form: systems write an accent as one character or two."""
+    return tuple(unicodedata.normalize("NFC", name) for name in names)
 
 
 def _shown(names: Sequence[str]) -> str:

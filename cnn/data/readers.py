@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnn.data.class_folders import EXTENSIONS, Listing, check_none_beside, list_classes
 from cnn.data.image_files import DataError, check_memory, load_images, resize_and_crop
 
 SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
 TEST_FRACTION = 0.2  # of the examples of each class, where a set has no test split of its own
-EXTENSIONS = (".jpg", ".jpeg", ".png")
 NAMES = ("digits", "fake", "folder")
 
 
@@ -25,13 +25,6 @@ class Split(NamedTuple):
     """One split in memory."""
 
     images: np.ndarray  # uint8 [N, H, W, C]
-    labels: np.ndarray  # int32 [N]
-
-
-class Listing(NamedTuple):
-    """Pictures in files, of any sizes, not read yet."""
-
-    paths: list[str]
     labels: np.ndarray  # int32 [N]
 
 
@@ -177,7 +170,7 @@ def fake(validation_fraction: float, image_size: int) -> Splits:
 
 
 def folder(root: str, validation_fraction: float, image_size: int | None) -> Splits:
-    """A folder of pictures, *.jpg, *.jpeg or *.png of any sizes: root/{train,val,test}/<class>/ or root/<class>/.
+    """A folder of pictures of any sizes and modes (`EXTENSIONS`): root/{train,val,test}/<class>/ or root/<class>/.
 
     Args:
       root: the folder; see `folder_listings`.
@@ -218,7 +211,8 @@ def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Li
       {"train", "validation", "test"} -> `Listing`, and the classes: the directories' names, sorted.
 
     Raises:
-      DataError: a missing directory or class, or a file that is no picture by its name.
+      DataError: a missing directory or class, one class alone, a file that is no picture by its name, or a picture
+        that belongs to no class.
     """
     if not root:
         raise DataError(
@@ -226,6 +220,7 @@ def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Li
         )
     validation = None
     if _has_splits(pathlib.Path(root)):
+        check_none_beside(pathlib.Path(root))
         classes, train, validation, test = _own_splits(pathlib.Path(root))
     else:
         classes, everything = list_classes(pathlib.Path(root))
@@ -236,6 +231,11 @@ def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Li
             f"{TEST_FRACTION:.0%} of each class, are held out for test, the same ones in every run",
             file=sys.stderr,
             flush=True,
+        )
+    if len(classes) < 2:
+        raise DataError(
+            f"{root} has one class, {''.join(classes)!r}, and so nothing to tell apart; are the class directories one "
+            "level deeper?"
         )
     if validation is None:
         kept, held = hold_out(train.labels, validation_fraction)
@@ -282,39 +282,3 @@ def _has_splits(root: pathlib.Path) -> bool:
         path for split in ("train", "val", "test") if (root / split).is_dir() for path in (root / split).iterdir()
     ]
     return any(path.is_dir() for path in inside) or not any(path.suffix.lower() in EXTENSIONS for path in inside)
-
-
-def list_classes(directory: pathlib.Path) -> tuple[tuple[str, ...], Listing]:
-    """Lists directory/<class>/*, sorted, without reading the pictures.
-
-    Args:
-      directory: that holds one directory for each class.
-
-    Returns:
-      The class names, and the files with their labels.
-
-    Raises:
-      DataError: a missing directory or class, or a file that is no picture by its name.
-    """
-    if not directory.is_dir():
-        raise DataError(
-            f"{directory} is not a directory; data.dir must hold train/<class>/ and val/<class>/, or <class>/"
-        )
-    classes = sorted(p.name for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not classes:
-        raise DataError(f"{directory} has no class directories; expected {directory}/<class>/*.jpg or *.png")
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        files = sorted(p for p in (directory / name).iterdir() if not p.name.startswith("."))
-        strange = [p.name for p in files if p.suffix.lower() not in EXTENSIONS]
-        if strange:
-            raise DataError(
-                f"{directory / name} has {len(strange)} entries that are not {', '.join(EXTENSIONS)}, the "
-                f"first is {strange[0]!r}; convert or move them, so that nothing is left out unseen"
-            )
-        if not files:
-            raise DataError(f"{directory / name} has no images; remove the directory or put some there")
-        paths += [str(p) for p in files]
-        labels += [label] * len(files)
-    return tuple(classes), Listing(paths, np.array(labels, np.int32))

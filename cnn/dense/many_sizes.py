@@ -47,8 +47,9 @@ def score_maps(
 
     Returns:
       One `ScoreMap` for each image, with N = 1; an empty list if there are no images. A map equals
-      `score_map(..., position_invariant=True)` of its image, to the bit if it has at least
-      `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis.
+      `score_map(..., position_invariant=True)` of its image, to the bit on CPUs, if it has at least
+      `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis (twice as many on machines of many cores,
+      `cnn.dense.tiles.equals_whole`).
 
     Raises:
       TypeError: naming the image, if it is not floating, or no array.

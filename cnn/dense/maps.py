@@ -13,9 +13,9 @@ different measurements, and `ScoreMap.context` says which of them a map holds:
 **Accuracy.** By default scores are exact within 1e-5 of the largest logit: convolutions use whichever algorithm is
 fastest for their shapes, and its rounding. With `position_invariant=True` every score is rounded in the same way at
 every position: the map of a part of an image is, to the bit, a part of the image's map. `cnn.dense.stream` and
-`cnn.dense.score_maps`, which cut images into tiles, always compute in this way and give the same bits. Maps or tiles of
-few scores are an exception, because matrix products of few rows are summed in another order (see
-`cnn.dense.tiles.LEAST_OUTPUTS`).
+`cnn.dense.score_maps`, which cut images into tiles, always compute in this way and give the same bits, on CPUs. Maps or
+tiles of few scores are an exception, because small convolutions are summed in another order
+(`cnn.dense.tiles.equals_whole`); on accelerators nothing is promised beyond 1e-5 of the largest logit.
 
 **Values.** Images and scores have one dtype (`cnn.nets.arrays_in`): float16 and bfloat16 are computed as such, float64
 as float32 unless `jax_enable_x64` is set. A window that sees a NaN has scores that are NaN, other windows do not, and
@@ -141,7 +141,8 @@ def score_map(
       memory_limit: bytes that the computation may take beside the parameters, a number or a text such as "2GB"; "auto"
         takes a backend that stays within it, any other must; None: no limit.
       position_invariant: whether every score is rounded in the same way at every position. This is slower; the map then
-        equals, to the bit, those of `stream` and `score_maps`, and its parts are the maps of parts of the image.
+        equals, to the bit, those of `stream` and `score_maps`, and its parts are the maps of parts of the image (on
+        CPUs, unless they have few scores: see the module's docstring).
 
     Returns:
       A `ScoreMap`.

@@ -9,6 +9,7 @@ padding. So the scores do not depend on where the borders of tiles lie.
 
 import functools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -29,9 +30,10 @@ from cnn.runtime.byte_sizes import bytes_text
 from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
-# Fewest scores of a tile along each axis. On CPU XLA sums a matrix product of few rows (fewer than 64 to 144, which
-# depends on its shape) in another order, and a small tile computes its overlap with others for few scores.
-LEAST_OUTPUTS = 16
+# Fewest scores of a tile along each axis. On CPUs XLA splits the sums of small convolutions and products over the
+# threads and so rounds them otherwise (`cnn.dense.passes`), and a small tile computes its overlap with others for few
+# scores. Measured with 2 and 8 threads; with 32, tiles of up to twice as many scores were needed.
+LEAST_OUTPUTS, FEW_THREADS = 16, 8
 _SEVERAL_RUNS = ("crops", "shift")  # backends that run a tile in more than one program
 
 
@@ -187,7 +189,7 @@ def _largest(order: _Order, memory_limit: int, itemsize: int) -> Tiling:
         raise MemoryError(
             f"a tile of {shape_text(smallest.outputs)} scores (stride {shape_text(order.grid.stride)}, "
             f"{smallest.backend}) needs {bytes_text(tile_bytes(smallest))}, the limit is {bytes_text(memory_limit)}; "
-            f"give more memory, or take backend 'crops'"
+            f"give more memory (--memory), or take backend 'crops'"
         )
     return best
 
@@ -232,6 +234,22 @@ def _padded_pass(
         for route in routes
     )
     return Schedule(prepared.converted.net, vertical, horizontal), before
+
+
+def equals_whole(tiling: Tiling, platform: str) -> bool:
+    """Whether tiles equal, to the bit, their part of the map that is computed in one pass, as far as it was measured.
+
+    Args:
+      tiling: tiles of a position-invariant net.
+      platform: the platform of the devices, "cpu", "gpu" or "tpu".
+
+    Returns:
+      True on CPUs for tiles of enough scores (`LEAST_OUTPUTS`, twice as many if there are more than `FEW_THREADS`
+      cores), and for a map that is one tile. Elsewhere False: they agree within 1e-5 of the largest score.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    least = LEAST_OUTPUTS if cores <= FEW_THREADS else 2 * LEAST_OUTPUTS
+    return platform == "cpu" and (math.prod(tiling.counts) == 1 or min(tiling.outputs) >= least)
 
 
 def tile_bytes(tiling: Tiling) -> int:

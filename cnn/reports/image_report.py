@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn import data, dense
+from cnn import data, dense, geometry
 from cnn.data.image_files import decode
 from cnn.nets import heads
 from cnn.protocols import methods
@@ -217,6 +217,7 @@ def run_stream(
     """
     if progress is not None:
         progress.stage("planning tiles and compiling the net for one; the bar moves when the first tile is done")
+    classes = geometry.table(run.net, run.image_shape)[-1].output_shape[-1]
     done = dense.stream(
         run.net,
         run.variables,
@@ -229,13 +230,15 @@ def run_stream(
         std=run.std,
         memory_limit=memory,
         overwrite=overwrite,
+        class_names=[figure.class_name(run.class_names, k) for k in range(classes)],
     )
     print(
         f"{source}: {shape_text(done.image_shape[:2])} pixels -> {sink}: {shape_text(done.shape)} logits, float32\n"
         f"  score (i, j) belongs to the window {shape_text(done.window)} at pixel "
         f"(i * {done.stride[0]}, j * {done.stride[1]}); context {done.context!r}\n"
         f"  {done.tiles - done.tiles_done_before} of {done.tiles} tiles of {shape_text(done.outputs)} scores in "
-        f"{done.seconds:.1f} s, {done.megapixels_per_second:.2f} megapixels/s ({done.backend})",
+        f"{done.seconds:.1f} s, {done.megapixels_per_second:.2f} megapixels/s ({done.backend})\n"
+        f"  equal to the map of one pass {'to the bit' if done.to_the_bit else 'within 1e-5 of the largest score'}",
         flush=True,
     )
     return done

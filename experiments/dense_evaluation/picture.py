@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 
 def check() -> None:
-    """Raises `absl.app.UsageError` if --stride is given several times."""
+    """Raises `absl.app.UsageError` for several strides, or an array as the image where no map is asked for."""
     if len(shared.STRIDE.value or []) > 1:
         raise app.UsageError(f"--image takes one --stride, got {shared.STRIDE.value}")
+    if shared.is_map(shared.path(shared.IMAGE)) and not shared.is_map(shared.path(shared.OUTPUT)):
+        raise app.UsageError(
+            f"--image={shared.IMAGE.value} is an array, of which no picture is drawn; its map is written with "
+            "--output=MAP.zarr"
+        )
 
 
 def stride() -> int | None:
@@ -32,4 +37,4 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
     """
     from cnn.reports import image_report
 
-    image_report.run_image(run, str(shared.IMAGE.value), output, stride=stride(), progress=progress)
+    image_report.run_image(run, shared.path(shared.IMAGE), output, stride=stride(), progress=progress)

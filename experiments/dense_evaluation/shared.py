@@ -1,6 +1,8 @@
 """The flags that the four kinds of dense evaluation share."""
 
-from absl import flags
+import os
+
+from absl import app, flags
 
 from cnn.commands import flags as common
 
@@ -26,6 +28,57 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images in one call to the d
 TIMING_IMAGES = flags.DEFINE_integer("timing_images", 50, "Images in the batch that is timed.", lower_bound=1)
 NET = common.define_net()
 COMPILATION_CACHE = common.define_compilation_cache()
+
+
+MAPS = (".zarr", ".npy")  # suffixes of files that a map is written to
+# Suffixes of files that nobody means as the name of a directory.
+FILES = (
+    *MAPS,
+    ".tif",
+    ".tiff",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".npz",
+    ".h5",
+    ".csv",
+    ".json",
+    ".html",
+)
+
+
+def path(holder: flags.FlagHolder) -> str:
+    """A path that the command line names: `~` is the home directory, and a slash at the end counts for nothing.
+
+    Args:
+      holder: the flag.
+
+    Returns:
+      The path; "" if the flag is not set.
+    """
+    value = os.path.expanduser(holder.value or "")
+    return value.rstrip(os.sep) or value
+
+
+def is_map(name: str) -> bool:
+    """Whether a name is that of a score map's file, by its suffix in upper or lower case."""
+    return name.lower().endswith(MAPS)
+
+
+def check_directory() -> None:
+    """Raises `absl.app.UsageError` if --output is meant as a directory and cannot be one."""
+    name = path(OUTPUT)
+    if os.path.isdir(name):
+        if any(os.path.exists(os.path.join(name, file)) for file in ("zarr.json", ".zarray", ".zgroup")):
+            raise app.UsageError(f"--output={name} is a zarr, in which pictures have no place; name another directory")
+    elif os.path.exists(name) or name.lower().endswith(FILES):
+        raise app.UsageError(
+            f"--output={name}: pictures and a page are written to a directory, the score map of --image=FILE to a "
+            ".zarr or .npy; name one of these"
+        )
 
 
 def given(holders: tuple[flags.FlagHolder, ...]) -> list[str]:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from cnn.protocols.progress import Progress
     from cnn.runs.checkpoint import Run
 
-MAPS = (".zarr", ".npy")  # suffixes of files that a map is written to
-
 MEMORY = flags.DEFINE_string("memory", "2GB", "Image to map: memory for tiles and parameters.")
 CONTEXT = flags.DEFINE_enum("context", None, ["crop", "image"], "Image to map: what padding a window sees.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image to map: begin anew, and replace an existing map.")
@@ -21,7 +19,7 @@ FLAGS = (MEMORY, CONTEXT, OVERWRITE)
 
 def asked() -> bool:
     """Whether the command line asks for a stream: a picture, and a map to write."""
-    return bool(shared.IMAGE.value) and (shared.OUTPUT.value or "").endswith(MAPS)
+    return bool(shared.IMAGE.value) and shared.is_map(shared.path(shared.OUTPUT))
 
 
 def check() -> None:
@@ -43,7 +41,7 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
 
     image_report.run_stream(
         run,
-        str(shared.IMAGE.value),
+        shared.path(shared.IMAGE),
         output,
         byte_sizes.parse_bytes(MEMORY.value),
         stride=picture.stride(),

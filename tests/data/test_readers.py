@@ -1,6 +1,7 @@
 """Holding out, and an image folder of odd pictures."""
 
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_folder_errors(pictures, monkeypatch):
         with pytest.raises(data.DataError, match=r"26 images of 16x16x3 need .* data.image_size of 3 or less fits"):
             load()
     (pictures / "train" / "dark" / "notes.txt").write_text("hello")
-    with pytest.raises(data.DataError, match=r"dark has 1 entries that are not .jpg, .jpeg, .png, .*'notes.txt'"):
+    with pytest.raises(data.DataError, match=r"dark has 1 entries that are not .jpg, .*'notes.txt', a file of"):
         load()
     (pictures / "train" / "dark" / "notes.txt").rename(pictures / "train" / "dark" / "x.jpg")
     with pytest.raises(data.DataError, match=r"cannot read .*x\.jpg as an image"):
@@ -139,3 +140,62 @@ def test_folder_errors(pictures, monkeypatch):
     (pictures / "bare" / "train").mkdir(parents=True)
     with pytest.raises(data.DataError, match=r"train has no class directories"):
         load(dir=str(pictures / "bare"))
+
+
+def test_no_picture_of_a_folder_is_left_out_unseen(pictures, capsys):
+    """What systems leave is left out with a line; a picture without a class, or in a folder of its own, is an error."""
+
+    def load(root=pictures):
+        return data.load("folder", dir=str(root), image_size=16, validation_fraction=0.2)
+
+    for name in ("Thumbs.db", "dark/desktop.ini"):
+        (pictures / "train" / name).write_bytes(b"")
+    (pictures / "train" / "__MACOSX" / "dark").mkdir(parents=True)
+    assert load().class_names == ("dark", "light")
+    assert "left out 3 entries that systems make: Thumbs.db, __MACOSX, desktop.ini" in capsys.readouterr().err
+    lost = Image.new("RGB", (9, 9))
+    for place in (pictures / "lost.png", pictures / "train" / "lost.PNG", pictures / "val" / "lost.jpg"):
+        lost.save(place)
+        with pytest.raises(data.DataError, match=rf"1 pictures beside its directories, .*{place.name!r}; move them"):
+            load()
+        place.unlink()
+    lost.save(pictures / "train" / "lost.png")
+    with pytest.raises(data.DataError, match="1 pictures beside its directories"):
+        load(pictures / "train")
+    (pictures / "train" / "lost.png").unlink()
+    (pictures / "train" / "dark" / "more").mkdir()
+    with pytest.raises(data.DataError, match="the first is 'more', a directory; convert or move them"):
+        load()
+    (pictures / "train" / "dark" / "more").rmdir()
+    for folder in (pictures / "train" / "light", pictures / "val" / "light"):
+        folder.rename(pictures / f"{folder.parent.name}_light")
+    with pytest.raises(data.DataError, match="one class, 'dark', and so nothing to tell apart; are the class"):
+        load()
+
+
+def test_pictures_of_every_kind_that_keeps_its_values(tmp_path):
+    """The same pixels, whichever file they are in."""
+    colours = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    kinds = ["bmp", "png", "ppm", "tif", "TIFF", "webp"]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for kind in kinds:
+            Image.fromarray(colours).save(
+                tmp_path / name / f"x.{kind}", **({"lossless": True} if kind == "webp" else {})
+            )
+    _, listing = readers.list_classes(tmp_path)
+    assert len(listing.paths) == 2 * len(kinds)
+    assert all(np.array_equal(image, colours) for image in data.load_images(listing.paths, 16, 3))
+
+
+def test_class_names_are_the_same_in_every_unicode_form(pictures):
+    composed, parts = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    (pictures / "train" / "dark").rename(pictures / "train" / composed)
+    (pictures / "val" / "dark").rename(pictures / "val" / parts)
+    got = data.load("folder", dir=str(pictures), image_size=16, validation_fraction=0.2)
+    assert got.class_names == (composed, "light")
+    assert np.bincount(got.test.labels).tolist() == [3, 3]
+    (pictures / "val" / composed).mkdir(exist_ok=True)
+    if len(list((pictures / "val").iterdir())) == 3:  # a system that takes both for one has made none
+        with pytest.raises(data.DataError, match="two directories for the class .* Unicode form alone"):
+            data.load("folder", dir=str(pictures), image_size=16, validation_fraction=0.2)

@@ -46,6 +46,18 @@ def test_images_of_different_sizes_are_one_program(net, window, stride):
             assert np.abs(found.scores - alone.scores).max() <= 1e-5 * np.abs(alone.scores).max()
 
 
+@pytest.mark.parametrize("classes", [2, 10])
+def test_products_of_few_classes_are_summed_alike_in_tiles_of_every_size(classes):
+    """XLA splits the sums of such products over the threads for some numbers of rows, of 100 values from 64 rows on."""
+    net = nets.net([Conv(100, 3), Activation("relu"), Flatten(), Dense(classes)])
+    variables = random_variables(net, (3, 3), 2)
+    image = np.random.default_rng(0).normal(size=(100, 90, 2)).astype(np.float32)
+    whole = dense.score_map(net, variables, image[None], (3, 3), position_invariant=True)
+    for tile in (16, 20, 30, 64):
+        (found,) = dense.score_maps(net, variables, [image], (3, 3), tile=tile)
+        np.testing.assert_array_equal(found.scores, whole.scores)
+
+
 def test_places_of_tiles():
     tiling = tiles.plan_tiles(prepare(UNPADDED, (8, 10)), (100, 120, 2), None, "mpf", outputs=(20, 17))
     assert (tiling.grid.stride, tiling.grid.size, tiling.outputs, tiling.counts) == ((2, 2), (47, 56), (20, 17), (3, 4))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cnn import data, dense
@@ -171,12 +172,31 @@ def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
     expected = dense.score_map(run.net, run.variables, images, (32, 32), 2, "mpf")
     found = np.asarray(open_file(str(tmp_path / "map.zarr"), None, 0)[:, :])
     np.testing.assert_allclose(found, expected.scores[0], rtol=0, atol=1e-5 * np.abs(expected.scores).max())
+    attributes = json.loads((tmp_path / "map.zarr" / "zarr.json").read_text())["attributes"]["score_map"]
+    assert attributes["class_names"] == list("0123456789") and attributes["stride"] == [2, 2]
+    arguments = (*arguments[:2], f"{arguments[2]}/")  # as a shell completes it
     again = command(*arguments, "--stride=2", "--memory=60MB")
     assert again.returncode == 0 and "0 of " in again.stdout and "finished already" in again.stderr
     other = command(*arguments, "--stride=4")
-    assert other.returncode == 1 and "overwrite=True" in other.stderr
+    assert other.returncode == 1 and "overwrite=True (--overwrite)" in other.stderr
+    assert sorted(path.name for path in (tmp_path / "map.zarr").iterdir()) == ["c", "zarr.json"]
     wrong = command(f"--workdir={workdir}", "--memory=2GB")
     assert wrong.returncode == 2 and "--memory is for --image=FILE --output=MAP" in wrong.stderr + wrong.stdout
+
+
+def test_a_colour_tiff_is_one_picture_with_and_without_a_map(run, tmp_path, capsys):
+    """A grey net sees its luminance, by region as well as whole, and the page and the map hold the same scores."""
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    source, target = str(tmp_path / "page, one.TIF"), str(tmp_path / "map.npy")
+    tifffile.imwrite(source, pixels, photometric="rgb", compression="zlib", rowsperstrip=16)
+    image_report.run_stream(run, source, target, 10**9, stride=8)
+    drawn = image_report.run_image(run, source, str(tmp_path / "out"), stride=8)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    images = data.normalise(grey[None, ..., None], run.mean, run.std)
+    expected = np.asarray(dense.score_map(run.net, run.variables, images, (32, 32), 8).scores[0])
+    np.testing.assert_allclose(np.load(target), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert drawn["max"][0][1] == pytest.approx(float(expected.max()), abs=1e-4)
+    assert "equal to the map of one pass" in capsys.readouterr().out
 
 
 def test_an_image_from_the_command_line(workdir, tmp_path):
@@ -199,8 +219,9 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
     config.data.validation_fraction = 0.0
     with pytest.raises(data.DataError, match="validation split of 'digits' has no examples"):
         scenes_report.load_split(run._replace(config=config), "validation")
-    with pytest.raises(data.DataError, match="images of 32x32x1, the run was trained on 28x28x1"):
-        scenes_report.load_split(run._replace(image_shape=(28, 28, 1)), "test")
+    config.data.update({"validation_fraction": 0.1, "image_size": 28})
+    with pytest.raises(data.DataError, match=r"are \[28, 28, 1\] \[H, W, C\], those of the run in .* were \[32, 32, 1\]"):
+        scenes_report.load_split(run._replace(config=config), "test")
 
 
 @pytest.mark.parametrize(
@@ -214,6 +235,12 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
         (["--workdir=x", "--protocol=grid", "--size=40"], "--size is for --protocol=scenes"),
         (["--workdir=x", "--protocol=grid", "--scales=32,x"], "--scales=32,x must be whole numbers of pixels"),
         (["--workdir=x", "--image=a.png", "--flip"], "--flip is for --protocol=grid, not for --image"),
+        (["--workdir=x", "--image=a.png", "--output=o.TIF"], "the score map of --image=FILE to a .zarr or .npy; name"),
+        (["--workdir=x", "--output=map.zarr/"], "--output=map.zarr: pictures and a page are written to a directory"),
+        (
+            ["--workdir=x", "--image=a.npy", "--output=o"],
+            "--image=a.npy is an array, of which no picture is drawn; its",
+        ),
     ],
 )
 def test_mistakes_in_flags_say_the_way_out(arguments, message):

@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn.dense.streaming.image_arrays import StorageError
+from cnn.dense.streaming import own_maps, places
+from cnn.dense.streaming.errors import ANEW, StorageError
 from cnn.nets import Net
 
-FIELDS = {"computes", "tiles", "done", "complete"}
+FIELDS = {"computes", "tiles", "done", "complete", "read", "written"}
 
 
 def journal_path(where: Any) -> str | None:
@@ -29,7 +30,7 @@ def journal_path(where: Any) -> str | None:
     Returns:
       `map.zarr.progress.json` for `map.zarr`; None for an array, which has no journal.
     """
-    return f"{os.fspath(where).rstrip(os.sep)}.progress.json" if isinstance(where, (str, os.PathLike)) else None
+    return own_maps.journal_path(places.resolve(where)) if isinstance(where, (str, os.PathLike)) else None
 
 
 def net_identity(net: Net, variables: Mapping[str, Any]) -> dict[str, str]:
@@ -74,7 +75,7 @@ def read_journal(path: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise StorageError(f"{path}: not the journal of a stream ({error}); overwrite=True begins anew") from error
+        raise StorageError(f"{path}: not the journal of a stream ({error}); {ANEW}") from error
     return journal
 
 
@@ -84,7 +85,8 @@ def write_journal(path: str, journal: Mapping[str, Any]) -> None:
     Args:
       path: path of the journal.
       journal: values that JSON can hold, with at least the fields "computes" (what is computed), "tiles" (number of
-        tiles of the whole map), "done" (how many of them, in order, are in the sink) and "complete" (whether all are).
+        tiles of the whole map), "done" (how many of them, in order, are in the sink), "complete" (whether all are),
+        "read" and "written" (fingerprints of the pixels and scores of these tiles, `cnn.dense.streaming.fingerprints`).
     """
     with open(path + ".part", "w") as file:
         json.dump(journal, file, indent=2)
@@ -114,5 +116,5 @@ def check_same(path: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) ->
     if differing:
         raise StorageError(
             f"{path.removesuffix('.progress.json')} was begun with another {', '.join(differing)}; name another sink, "
-            "or overwrite=True begins anew"
+            f"or {ANEW}"
         )

@@ -17,8 +17,10 @@ from tqdm import tqdm
 
 from cnn.dense import tiles
 from cnn.dense.blocks import Tile
+from cnn.dense.streaming import fingerprints
 from cnn.dense.streaming.journal import write_journal
-from cnn.dense.streaming.source_and_sink import Sink, Source
+from cnn.dense.streaming.sink import Sink
+from cnn.dense.streaming.source import Source
 from cnn.dense.tiles import Tiling
 from cnn.windows import Pair, shape_text
 
@@ -37,6 +39,7 @@ class Task(NamedTuple):
       source: the image that is read.
       sink: the map that is written.
       counted: the tiles that the journal counts.
+      journalled: whether there is a journal, which keeps fingerprints of what tiles read and wrote.
       mean: mean of the training data, C numbers; None if the source is normalised.
       std: standard deviation of the training data, C numbers; None if the source is normalised.
     """
@@ -46,6 +49,7 @@ class Task(NamedTuple):
     source: Source
     sink: Sink
     counted: Tiling
+    journalled: bool
     mean: Sequence[float] | None
     std: Sequence[float] | None
 
@@ -57,24 +61,34 @@ class Progress:
       done: number of tiles whose scores were passed to the sink; they are the first ones of the map.
     """
 
-    def __init__(self, sink: Sink, path: str | None, facts: Mapping[str, Any], done: int) -> None:
-        """Begins a journal, or continues one.
+    def __init__(
+        self, sink: Sink, path: str | None, facts: Mapping[str, Any], done: int, read: str, written: str
+    ) -> None:
+        """Continues a journal.
 
         Args:
           sink: the sink that scores are written to.
           path: path of the journal; None: the sink has none.
           facts: the other fields of the journal; its "tiles" is the number of tiles.
           done: number of tiles that are in the sink already.
+          read: fingerprint of their pixels.
+          written: fingerprint of their scores.
         """
         self.done, self._saved = done, done
+        self._read, self._written = read, written
         self._sink, self._path, self._facts = sink, path, facts
         self._time = time.monotonic()
-        if done == 0:
-            self._write()
 
-    def add(self) -> None:
-        """Counts a tile whose scores were written."""
+    def add(self, read: int, written: int) -> None:
+        """Counts a tile whose scores were written.
+
+        Args:
+          read: checksum of its pixels.
+          written: checksum of its scores.
+        """
         self.done += 1
+        self._read = fingerprints.chain(self._read, read)
+        self._written = fingerprints.chain(self._written, written)
         if time.monotonic() >= self._time + JOURNAL_SECONDS or self.done == self._facts["tiles"]:
             self.save()
 
@@ -86,12 +100,19 @@ class Progress:
 
     def _write(self) -> None:
         if self._path:
-            complete = self.done == self._facts["tiles"]
-            write_journal(self._path, {**self._facts, "done": self.done, "complete": complete})
+            write_journal(self._path, journal_of(self._facts, self.done, self._read, self._written))
         self._saved, self._time = self.done, time.monotonic()
 
 
-def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: Progress, show: bool) -> int:
+def journal_of(facts: Mapping[str, Any], done: int, read: str, written: str) -> dict[str, Any]:
+    """A journal's fields; the arguments are those of `Progress`."""
+    counted = {"done": done, "complete": done == facts["tiles"], "read": read, "written": written}
+    return {**facts, **counted}
+
+
+def run_all(
+    task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: Progress, show: bool
+) -> tuple[int, Tiling]:
     """Computes the missing tiles; when memory runs out it continues with smaller ones, which is logged.
 
     Args:
@@ -102,16 +123,16 @@ def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: P
       show: whether to show a progress bar.
 
     Returns:
-      Number of times that memory ran out.
+      (number of times that memory ran out, the tiles at the end).
     """
     shrunk, total = 0, math.prod(task.counted.counts)
     bar = _bar(task.counted, progress.done, show)
     try:
         while progress.done < total:
             try:
-                for last in _run(task, tiling, progress.done):
-                    if last:
-                        progress.add()
+                for checksums in _run(task, tiling, progress.done):
+                    if checksums:
+                        progress.add(*checksums)
                         bar.set_description_str("", refresh=False)
                         bar.update(pixels_done(task.counted, progress.done) / 1e6 - bar.n)
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -131,7 +152,7 @@ def run_all(task: Task, tiling: Tiling, plan: Callable[..., Tiling], progress: P
     finally:
         bar.close()
         task.sink.close()
-    return shrunk
+    return shrunk, tiling
 
 
 def _bar(tiling: Tiling, done: int, show: bool) -> tqdm:
@@ -165,26 +186,29 @@ def pixels_done(tiling: Tiling, done: int) -> float:
     return tiling.image_shape[0] * tiling.image_shape[1] * scores / (height * width)
 
 
-def _pieces(counted: Tiling, tiling: Tiling, first: int) -> Iterator[tuple[Tile, bool]]:
-    """The tiles of `counted` from `first` on, cut into pieces by `tiling`; and whether each is the last of its tile."""
+def _pieces(counted: Tiling, tiling: Tiling, first: int) -> Iterator[tuple[Tile, Tile | None]]:
+    """The tiles of `counted` from `first` on, cut into pieces by `tiling`; and the tile whose last piece each is."""
     for tile in itertools.islice(counted.tiles(), first, None):
         for piece in tiling.tiles(within=tile):
-            yield piece, all(a.stop == b.stop for a, b in zip(piece.write, tile.write, strict=True))
+            last = all(a.stop == b.stop for a, b in zip(piece.write, tile.write, strict=True))
+            yield piece, tile if last else None
 
 
-def _run(task: Task, tiling: Tiling, first: int) -> Iterator[bool]:
-    """Computes and writes the tiles from `first` on; yields after each piece whether it is the last of its tile.
+def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int] | None]:
+    """Computes and writes the tiles from `first` on; yields after each piece the tile's checksums, if it is the last.
 
     At any time at most READ_AHEAD regions are being read or wait, and at most IN_FLIGHT pieces are on each device.
     """
     pieces = _pieces(task.counted, tiling, first)
-    reads: deque[tuple[Tile, bool, Future[np.ndarray]]] = deque()
-    running: deque[tuple[Tile, bool, jax.Array]] = deque()
+    reads: deque[tuple[Tile, Tile | None, Future[tuple[np.ndarray, int]]]] = deque()
+    running: deque[tuple[Tile, Tile | None, jax.Array, int]] = deque()
     turns = itertools.cycle(zip(task.devices, task.variables, strict=True))
+    whole = task.journalled and tiling.outputs == task.counted.outputs
 
-    def read(corner: Pair) -> np.ndarray:
+    def read(corner: Pair) -> tuple[np.ndarray, int]:
         (y, x), (height, width) = corner, tiling.extent
-        return task.source.read(y, y + height, x, x + width)
+        pixels = task.source.read(y, y + height, x, x + width)
+        return pixels, fingerprints.checksum(pixels) if whole else 0
 
     def submit() -> None:
         for piece, last in itertools.islice(pieces, 1):
@@ -198,17 +222,28 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[bool]:
             while reads and len(running) < IN_FLIGHT * len(task.devices):
                 piece, last, region = reads.popleft()
                 device, variables = next(turns)
-                pixels = jax.device_put(region.result(), device)
+                pixels, checksum = region.result()
+                pixels = jax.device_put(pixels, device)
                 submit()
                 scores = tiles.run_tile(tiling, variables, pixels, piece.corner, task.mean, task.std)
-                running.append((piece, last, scores))
-            piece, last, scores = running.popleft()
-            task.sink.write(
-                piece.rows.write.start, piece.columns.write.start, np.asarray(scores, np.float32)[piece.keep]
-            )
-            yield last
+                running.append((piece, last, scores, checksum))
+            piece, last, scores, checksum = running.popleft()
+            block = np.asarray(scores, np.float32)[piece.keep]  # a net in half precision has scores in half precision
+            task.sink.write(piece.rows.write.start, piece.columns.write.start, block)
+            yield _checksums(task, last, block, checksum if whole else None) if last else None
     finally:
         reader.shutdown(cancel_futures=True)
+
+
+def _checksums(task: Task, tile: Tile, block: np.ndarray, read: int | None) -> tuple[int, int]:
+    """Checksums of a tile's pixels and scores; those of one that was run in pieces are read anew."""
+    if not task.journalled:
+        return 0, 0
+    if read is not None:
+        return read, fingerprints.checksum(block)
+    task.sink.flush()
+    extent = task.counted.extent
+    return fingerprints.of_pixels(task.source, tile, extent), fingerprints.of_scores(task.sink, tile)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -1,9 +1,9 @@
 """The score map of an image of any size, computed tile by tile, from any array or file into another.
 
 Tiles of one fixed shape are run through the net; they overlap by window - stride pixels. Convolutions are
-position-invariant, so that the map is, to the bit, that of `score_map(..., position_invariant=True)`, if tiles have at
-least `cnn.dense.tiles.LEAST_OUTPUTS` scores along each axis (smaller products are summed in another order). One thread
-reads ahead, each device computes one tile while another waits, and scores are written in order.
+position-invariant, so that the map is, to the bit, that of `score_map(..., position_invariant=True)`, on CPUs and if
+tiles are not too small (`cnn.dense.tiles.equals_whole`). One thread reads ahead, each device computes one tile while
+another waits, and scores are written in order.
 """
 
 import functools
@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
@@ -22,16 +21,19 @@ from tqdm import tqdm
 
 from cnn.dense import tiles
 from cnn.dense.prepared import input_channels, prepare_trained
+from cnn.dense.streaming import fingerprints, places
 from cnn.dense.streaming import journal as journals
-from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD, Progress, Task, pixels_done, run_all
-from cnn.dense.streaming.source_and_sink import CACHE_BYTES, PENDING_WRITES, Sink, Source, open_sink, open_source
+from cnn.dense.streaming.errors import ANEW, StorageError
+from cnn.dense.streaming.memory import ALIGNMENT, Budget, largest_tiles, stream_bytes
+from cnn.dense.streaming.pipeline import Progress, Task, journal_of, pixels_done, run_all
+from cnn.dense.streaming.sink import Sink, check_place, open_sink
+from cnn.dense.streaming.source import CACHE_BYTES, Source, open_source
 from cnn.dense.tiles import Tiling
 from cnn.nets import Net
 from cnn.nets.arrays_in import check_floating, constants, number_of, without_mask
 from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
 
-ALIGNMENT = 64  # scores; larger tiles are multiples of it, so that the chunks of a zarr array divide them
 LARGEST_CHUNK = 512  # scores; largest size of a zarr array's chunk along an axis
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class StreamResult(NamedTuple):
       seconds: duration of the stream, seconds.
       megapixels_per_second: pixels of the image for which this stream computed scores, divided by its duration; 0 if
         there were none.
+      to_the_bit: whether the map equals, to the bit, that of `score_map(..., position_invariant=True)`, as far as it
+        was measured (`cnn.dense.tiles.equals_whole`); if not, within 1e-5 of the largest score.
     """
 
     shape: tuple[int, int, int]
@@ -70,6 +74,7 @@ class StreamResult(NamedTuple):
     shrunk: int
     seconds: float
     megapixels_per_second: float
+    to_the_bit: bool
 
 
 def stream(
@@ -89,19 +94,22 @@ def stream(
     overwrite: bool = False,
     progress: bool = True,
     devices: Sequence[Any] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> StreamResult:
     """Class scores of every window of an image of any size, written tile by tile.
 
     A stream into a file may be stopped in any way. Started again with the same arguments, it continues at its first
-    missing tile, and the file ends with the same bytes; a finished stream does nothing. Its journal,
-    `NAME.progress.json`, lies beside the file. If memory runs out, the tiles are made smaller, which is logged, and the
-    stream continues.
+    missing tile, and the file ends with the same bytes; a finished stream computes nothing. Before that it reads the
+    image and the map of all finished tiles again: if a pixel or a score has changed, it is refused. Its journal,
+    `NAME.progress.json`, lies beside the file; a zarr has window, stride, context, offset and class names in its
+    attributes too (`cnn.dense.streaming.own_maps`), a .npy in the journal alone. If memory runs out, the tiles are made
+    smaller, which is logged, and the stream continues.
 
     Args:
       net: a classifier; fully connected layers are converted as needed.
       variables: its variables.
       source: the image, uint8 or floating [H, W] or [H, W, C]: an array that can be sliced, or the path of a .npy,
-        zarr, TIFF, JPEG, PNG, ... file; see `cnn.dense.streaming.source_and_sink.open_source`.
+        zarr, TIFF, JPEG, PNG, ... file; see `cnn.dense.streaming.source.open_source`.
       sink: where the map is written, float32 [h, w, K]: the path of a .npy or .zarr file, or a writable array (which
         has no journal).
       window: (height, width) that the net was trained on, pixels.
@@ -116,30 +124,31 @@ def stream(
         be decoded whole, is not counted.
       tile: number of scores of one tile, one number or (rows, columns); computed in parts if it needs more than the
         memory limit. None: as in an earlier stream into this sink, otherwise as many as fit.
-      overwrite: whether to begin anew and replace what the sink holds.
+      overwrite: whether to begin anew and replace the map that the sink holds; other files are never replaced.
       progress: whether to show a progress bar with megapixels per second.
       devices: the devices that tiles are spread over; None: all local devices.
+      class_names: names of the K classes, kept with the map; None: it has none.
 
     Returns:
       A `StreamResult`.
 
     Raises:
-      StorageError: if source or sink cannot be used, or the sink was begun with another net, image or option.
+      StorageError: if source or sink cannot be used, the sink is its source, lies in it or holds it, or was begun with
+        another net, image or option.
       TypeError: if the source is not floating, and mean and std are not given.
       GeometryError: if window, stride and image do not fit the net, or a layer cannot slide.
-      ValueError: if backend or context are unknown, or mean, std or memory limit are not such numbers.
+      ValueError: if backend or context are unknown, mean, std or memory limit are not such numbers, or there are not K
+        class names.
       MemoryError: if no tile stays within the memory limit; or if memory runs out and tiles cannot be made smaller.
     """
     begin = time.monotonic()
     limit = as_bytes(memory_limit, "memory_limit")
     cache_bytes = min(CACHE_BYTES, limit // 8)
-    source = without_mask(source, "stream: the source's pixels")
-    image = open_source(source, input_channels(net, variables) or number_of(mean), cache_bytes)
-    mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=image.dtype == np.uint8)
-    if mean is None:
-        check_floating(image.dtype, f"{image.name}: its pixels", "; or give mean and std of the training data")
+    channels = input_channels(net, variables)
+    image, mean, std = _open_image(source, sink, channels, mean, std, cache_bytes)
     path = journals.journal_path(sink)
     journal = journals.read_journal(path) if path and not overwrite else None
+    begun = journal if journal and journal["done"] else None  # without a finished tile a journal binds nobody
     if progress:
         tqdm.write(f"{image.name}: {shape_text(image.shape)}; planning tiles", file=sys.stderr)
     devices = list(devices or jax.local_devices())
@@ -148,20 +157,26 @@ def stream(
         tiles.plan_tiles, prepared, image.shape, stride, context=context, itemsize=image.dtype.itemsize
     )
     budget = Budget(limit - cache_bytes - _parameter_bytes(variables, devices), devices, image.dtype.itemsize)
-    counted, running = _choose_tiles(plan, budget, backend, tile, journal)
-
-    computes = {**journals.net_identity(net, variables), **_describe(image, counted, mean, std)}
-    computes["platform"] = devices[0].platform
-    if journal and path:
-        journals.check_same(path, journal["computes"], computes)
+    counted, running = _choose_tiles(plan, budget, backend, tile, begun)
     shape = (*counted.grid.size, prepared.table[-1].output_shape[-1])
-    target, counter = _begin(sink, shape, counted, journal, computes, overwrite)
-    done, total, shrunk = counter.done, math.prod(counted.counts), 0
+    about = _about(image, counted, shape[2], class_names)
+    facts = {
+        "computes": {**journals.net_identity(net, variables), **_describe(image, counted, mean, std)},
+        "map": shape,
+        "tiles": math.prod(counted.counts),
+        "about": about if begun is None else begun.get("about", about),
+    }
+    facts["computes"]["platform"] = devices[0].platform
+    if begun is not None:
+        target, counter = _continue(sink, image, counted, facts, begun)
+    else:
+        target, counter = _begin(sink, counted, facts, overwrite or journal is not None)
+    done, total, shrunk = counter.done, facts["tiles"], 0
     if done < total:
         placed = [jax.device_put(variables, device) for device in devices]
-        task = Task(placed, devices, image, target, counted, mean, std)
+        task = Task(placed, devices, image, target, counted, path is not None, mean, std)
         smaller = functools.partial(plan, backend=counted.backend)
-        shrunk = run_all(task, running, smaller, counter, progress)
+        shrunk, running = run_all(task, running, smaller, counter, progress)
     else:
         target.close()
         message = f"{target.name}: finished already, all {total} tiles are computed; nothing to do"
@@ -170,42 +185,64 @@ def stream(
             tqdm.write(message, file=sys.stderr)
     seconds = time.monotonic() - begin
     rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
-    facts = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
-    return StreamResult(shape, image.shape, *facts, total, done, shrunk, seconds, rate)
+    asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
+    exact = tiles.equals_whole(running, devices[0].platform)
+    return StreamResult(shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact)
 
 
-def _begin(
-    sink: Any,
-    shape: tuple[int, int, int],
-    counted: Tiling,
-    journal: Mapping[str, Any] | None,
-    computes: Mapping[str, Any],
-    overwrite: bool,
-) -> tuple[Sink, Progress]:
-    """Opens the sink, as a new one or to continue an earlier stream, and its journal."""
-    path, done = journals.journal_path(sink), journal["done"] if journal else 0
-    if overwrite and path:
-        with suppress(FileNotFoundError):
-            os.remove(path)  # removed before the map, so that it never describes a map that is gone
+def _open_image(
+    source: Any, sink: Any, channels: int | None, mean: Any, std: Any, cache_bytes: int
+) -> tuple[Source, tuple[float, ...] | None, tuple[float, ...] | None]:
+    """The image, and mean and std for each of its channels, if they go together and the image is not the sink."""
+    source = without_mask(source, "stream: the source's pixels")
+    image = open_source(source, channels or number_of(mean), cache_bytes)
+    mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=image.dtype == np.uint8)
+    if mean is None:
+        check_floating(image.dtype, f"{image.name}: its pixels", "; or give mean and std of the training data")
+    places.check_apart(image.path or image.array, sink)
+    return image, mean, std
+
+
+def _begin(sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool) -> tuple[Sink, Progress]:
+    """Makes the sink, and its journal before it: so the journal never describes an older map, and the map is known."""
+    path, shape = journals.journal_path(sink), facts["map"]
     chunk = (*(chunk_of(n) for n in counted.outputs), shape[2])
-    # A stream that was stopped before its first tile was on the disk makes its file anew.
-    target = open_sink(sink, shape, np.float32, chunk, existing=done > 0, overwrite=overwrite or journal is not None)
-    facts = {"computes": computes, "map": shape, "tiles": math.prod(counted.counts)}
-    return target, Progress(target, path, facts, done)
+    new = path is not None and not os.path.lexists(path)
+    if path is not None:
+        check_place(places.resolve(sink), shape, np.dtype(np.float32), False, overwrite)
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY))
+    try:
+        target = open_sink(sink, shape, np.float32, chunk, overwrite=overwrite, about=facts["about"])
+    except BaseException:
+        if path is not None and new:
+            os.remove(path)
+        raise
+    return target, Progress(target, path, facts, 0, fingerprints.EMPTY, fingerprints.EMPTY)
 
 
-class Budget(NamedTuple):
-    """The memory that tiles may take, and the devices that they run on.
+def _continue(
+    sink: Any, image: Source, counted: Tiling, facts: Mapping[str, Any], begun: Mapping[str, Any]
+) -> tuple[Sink, Progress]:
+    """Opens a sink that was begun, if it and its image are, in all tiles that are done, those of its journal.
 
-    Attributes:
-      bytes: memory for all tiles, bytes.
-      devices: the devices that tiles are spread over.
-      itemsize: size of one value of the source, bytes.
+    Raises:
+      StorageError: if net, image, options or map are others.
     """
-
-    bytes: int
-    devices: Sequence[Any]
-    itemsize: int
+    path = str(journals.journal_path(sink))
+    journals.check_same(path, begun["computes"], facts["computes"])
+    target = open_sink(sink, facts["map"], np.float32, existing=True)
+    done = begun["done"]
+    read, written = fingerprints.of_first(done, counted, image, target)
+    changed = None
+    if written != begun["written"]:
+        changed = "is not the map that its journal describes: the scores of its finished tiles have changed"
+    elif read != begun["read"]:
+        changed = f"was begun with another image: the pixels of its {done} finished tiles differ from {image.name}"
+    if changed:
+        target.close()
+        raise StorageError(f"{target.name} {changed}; name another sink, or {ANEW}")
+    return target, Progress(target, path, facts, done, read, written)
 
 
 def _choose_tiles(
@@ -237,10 +274,11 @@ def _choose_tiles(
 def _describe(
     image: Source, counted: Tiling, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> dict[str, Any]:
-    """Everything beside the net that the bytes of a map depend on, field by field."""
+    """Everything beside the net and the pixels that the bytes of a map depend on, field by field."""
     constants = {"mean": mean, "std": std}
     return {
-        **{f"source {name}": value for name, value in image.identity().items()},
+        "source shape": list(image.shape),
+        "source dtype": str(image.dtype),
         "window": counted.grid.window,
         "stride": counted.grid.stride,
         "context": counted.context,
@@ -252,65 +290,20 @@ def _describe(
     }
 
 
-def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
-    """The largest tiles with which a stream stays within a budget of memory.
-
-    Args:
-      plan: `cnn.dense.tiles.plan_tiles` with all arguments bound except `outputs`, `memory_limit` and `backend`.
-      budget: the memory that the stream may take, and its devices.
-
-    Returns:
-      A tiling whose tiles all have nearly the same size.
-
-    Raises:
-      MemoryError: if no tile stays within the budget.
-    """
-    if budget.bytes <= 0:
-        raise MemoryError(
-            f"stream: parameters on {len(budget.devices)} devices and the cache take {-budget.bytes / 2**20:.0f} MiB "
-            "more than memory_limit; give more memory, or fewer devices"
+def _about(image: Source, counted: Tiling, classes: int, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """What a map says of itself (`cnn.dense.streaming.own_maps`)."""
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"stream: {len(class_names)} class_names, and the net has {classes} classes; give one for each"
         )
-    limit = budget.bytes // IN_FLIGHT
-    for _ in range(8):
-        tiling = plan(memory_limit=limit)
-        needed = stream_bytes(tiling, budget)
-        if needed <= budget.bytes:
-            break
-        limit = int(0.98 * limit * budget.bytes / needed)
-    else:
-        raise MemoryError(
-            f"stream: tiles of {shape_text(tiling.outputs)} scores take {needed / 2**20:.0f} MiB on "
-            f"{len(budget.devices)} devices, {budget.bytes / 2**20:.0f} MiB are left of memory_limit; give more memory"
-        )
-    return plan(backend=tiling.backend, outputs=tuple(_even(tiling, axis) for axis in range(2)))
-
-
-def stream_bytes(tiling: Tiling, budget: Budget) -> int:
-    """Predicted memory of a stream: on a CPU the sum of host and devices, otherwise the larger of host and one device.
-
-    Args:
-      tiling: the tiles of the stream.
-      budget: the devices, and the size of the source's values.
-
-    Returns:
-      Memory, bytes.
-    """
-    classes = tiling.prepared.table[-1].output_shape[-1]
-    read = math.prod(tiling.extent) * tiling.image_shape[2] * budget.itemsize
-    host = (READ_AHEAD + 1) * read + (PENDING_WRITES + 1) * math.prod(tiling.outputs) * classes * 4
-    device = IN_FLIGHT * tiles.tile_bytes(tiling)
-    return host + len(budget.devices) * device if budget.devices[0].platform == "cpu" else max(host, device)
-
-
-def _even(tiling: Tiling, axis: int) -> int:
-    """Number of scores of a tile along an axis with which the last tile is hardly smaller than the others."""
-    native, stride = tiling.grid.native[axis], tiling.grid.stride[axis]
-    unit = math.lcm(ALIGNMENT, native // math.gcd(native, stride))  # a multiple of the period of the stride
-    most = tiling.outputs[axis] // unit * unit
-    if tiling.counts[axis] == 1 or not most:
-        return tiling.outputs[axis]
-    count = -(-tiling.grid.size[axis] // most)
-    return -(-tiling.grid.size[axis] // (count * unit)) * unit
+    return {
+        "image_shape": list(image.shape),
+        "window": list(counted.grid.window),
+        "stride": list(counted.grid.stride),
+        "offset": [0, 0],
+        "context": counted.context,
+        "class_names": None if class_names is None else [str(name) for name in class_names],
+    }
 
 
 def chunk_of(outputs: int) -> int:

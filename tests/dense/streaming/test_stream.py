@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import logging
+import os
 import signal
 import subprocess
 import time
@@ -15,12 +16,15 @@ import pytest
 
 from cnn import data, dense, nets
 from cnn.dense import tiles
-from cnn.dense.streaming import pipeline, source_and_sink
-from cnn.dense.streaming.image_arrays import StorageError
+from cnn.dense.streaming import memory, pipeline
+from cnn.dense.streaming.errors import StorageError
+from cnn.dense.streaming.image_arrays import open_file
+from cnn.dense.streaming.sink import open_sink
 from cnn.dense.streaming.stream_map import stream
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 from cnn.windows import GeometryError
 from tests.helpers import PROGRAMS, start_python
+from tests.made import make_zarr
 
 module = importlib.import_module("cnn.dense.streaming.stream_map")
 LEAST_OUTPUTS = 8  # many tiles of a small image; enough rows for these nets' products
@@ -51,9 +55,9 @@ def _small_tiles(monkeypatch):
 
 
 class Watched:
-    """PIXELS; before each read it calls `see` with how many tiles were read, after what tells it from another image."""
+    """PIXELS; before each read it calls `see` with how many tiles were read."""
 
-    shape, dtype, reads = PIXELS.shape, PIXELS.dtype, -16
+    shape, dtype, reads = PIXELS.shape, PIXELS.dtype, 0
 
     def __init__(self, see):
         self._see = see
@@ -118,7 +122,7 @@ def test_a_stopped_stream_ends_in_the_same_bytes(tmp_path, name, expected):
     done = []
     for allowed in (0, 3, 6, 4):
 
-        def fail(reads, allowed=allowed):
+        def fail(reads, allowed=allowed + (done[-1] if done else 0)):  # what is finished is read again, and compared
             if reads > allowed:
                 raise OSError("the disk is unplugged")
 
@@ -133,9 +137,7 @@ def test_a_stopped_stream_ends_in_the_same_bytes(tmp_path, name, expected):
 
 
 def load(path):
-    return (
-        np.load(path) if str(path).endswith(".npy") else np.asarray(source_and_sink.open_file(str(path), None, 0)[:, :])
-    )
+    return np.load(path) if str(path).endswith(".npy") else np.asarray(open_file(str(path), None, 0)[:, :])
 
 
 def child(sink):
@@ -197,7 +199,7 @@ def test_what_differs_is_named(tmp_path):
     for message, options in {
         "variables": {"seed": 1},
         "mean": {"mean": (0.1, 0.2, 0.3)},
-        "source pixels": {"source": PIXELS[::-1], **CONSTANTS},
+        r"image: the pixels of its 12 finished tiles differ": {"source": PIXELS[::-1], **CONSTANTS},
         r"stride \(\[2, 2\] there, \[4, 4\] now\)": {"stride": 4},
         "tile": {"tile": 24},
         "backend": {"backend": "crops"},
@@ -212,6 +214,8 @@ def test_what_differs_is_named(tmp_path):
     journal_of(path).unlink()
     with pytest.raises(StorageError, match="it exists; name another, or overwrite=True"):
         run(path)
+    with pytest.raises(StorageError, match="not known as a map of this program"):
+        run(path, overwrite=True)
     journal_of(path).write_text("{}")
     with pytest.raises(StorageError, match="not the journal of a stream.*overwrite=True"):
         run(path)
@@ -219,6 +223,105 @@ def test_what_differs_is_named(tmp_path):
     path.unlink()
     with pytest.raises(StorageError, match="was begun and is gone"):
         run(path)
+
+
+@pytest.mark.parametrize("name", ["m.npy", "m.zarr"])
+def test_a_map_is_of_one_image(tmp_path, name):
+    """Begun or finished: one pixel that any finished tile read, and one score that it wrote, are enough."""
+    path = tmp_path / name
+    changed = PIXELS.copy()
+    changed[57, 70, 1] ^= 1
+
+    def fail(reads):
+        if reads > 9:
+            raise OSError("the disk is unplugged")
+
+    with pytest.raises(OSError, match="unplugged"):
+        run(path, Watched(fail), **CONSTANTS)
+    begun = contents(path)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="begun with another image: the pixels of its .* finished tiles differ"):
+            run(path, changed, **CONSTANTS)
+        assert contents(path) == begun
+        run(path)
+        begun = contents(path)
+    target = open_sink(path, (42, 53, 5), existing=True)
+    target.write(20, 30, np.zeros((1, 1, 5), np.float32))
+    target.flush()
+    target.close()
+    with pytest.raises(StorageError, match="is not the map that its journal describes: the scores of"):
+        run(path)
+    run(path, overwrite=True)
+    assert contents(path) == begun
+
+
+def test_a_refused_call_leaves_nothing_that_binds_the_next(tmp_path):
+    with pytest.raises(TypeError, match="its pixels are uint8; .* or give mean and std of the training data"):
+        run(tmp_path / "m.npy", PIXELS.copy())
+    with pytest.raises(ValueError, match="2 class_names, and the net has 5 classes"):
+        run(tmp_path / "m.npy", class_names=["a", "b"])
+    with pytest.raises(StorageError, match=r"written as \.npy or \.zarr"):
+        run(tmp_path / "new" / "m.csv")
+    assert not list(tmp_path.iterdir())
+
+    def fail(reads):
+        raise OSError("the disk is unplugged")
+
+    with pytest.raises(OSError, match="unplugged"):
+        run(tmp_path / "m.npy", Watched(fail), stride=4, tile=24, seed=1, **CONSTANTS)
+    result = run(tmp_path / "m.npy")  # nothing of the other was finished
+    assert result.tiles_done_before == 0 and result.shape == (42, 53, 5)
+
+
+def test_a_sink_is_apart_from_its_source(tmp_path):
+    """By every name that a path may have; the source is there afterwards."""
+    np.save(tmp_path / "a.npy", NORMALISED)
+    os.link(tmp_path / "a.npy", tmp_path / "hard.npy")
+    (tmp_path / "soft.npy").symlink_to(tmp_path / "a.npy")
+    make_zarr(tmp_path / "a.zarr", NORMALISED)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    store = open_file(str(tmp_path / "a.zarr"), None, 0)
+    pairs = [("a.npy", name) for name in ("a.npy", "hard.npy", "soft.npy", "link/a.npy")]
+    pairs += [("a.zarr", name) for name in ("a.zarr", "a.zarr/", "link/a.zarr", "a.zarr/c/m.npy", "link/a.zarr/m.zarr")]
+    pairs += [("link/a.zarr", "a.zarr"), ("hard.npy", "a.npy")]
+    for source, sink in [*((tmp_path / one, f"{tmp_path}/{other}") for one, other in pairs)]:
+        with pytest.raises(StorageError, match="would lie in its source .* name another sink"):
+            run(sink, source, overwrite=True)
+    for source, sink in ((mapped[:90], "a.npy"), (store, "a.zarr")):
+        with pytest.raises(StorageError, match="would lie in its source"):
+            run(tmp_path / sink, source, overwrite=True)
+    with pytest.raises(StorageError, match=r"it lies in the zarr array .*a\.zarr; name a sink outside of it"):
+        run(tmp_path / "a.zarr" / "m.npy", NORMALISED)
+    pixels = np.zeros((98, 121, 8), np.float32)
+    with pytest.raises(StorageError, match="the sink lies in the memory of the source"):
+        run(pixels[:42, :53, :5], pixels[..., 2:5])
+    run(pixels[:42, :53, 3:], pixels[..., :3])  # in turns with it, and apart
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), NORMALISED)
+    np.testing.assert_array_equal(np.asarray(store), NORMALISED)
+
+
+def test_a_map_carries_what_its_scores_are(tmp_path, monkeypatch):
+    names = ["a", "b", "c", "d", "e"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run("~/m.zarr/", class_names=names)  # as a shell leaves it that does not know `~` there
+    expected = {
+        "image_shape": [98, 121, 3],
+        "window": [16, 16],
+        "stride": [2, 2],
+        "offset": [0, 0],
+        "context": "both",
+        "class_names": names,
+    }
+    assert json.loads((tmp_path / "m.zarr" / "zarr.json").read_text())["attributes"]["score_map"] == expected
+    assert json.loads(journal_of(tmp_path / "m.zarr").read_text())["about"] == expected
+
+
+def test_half_precision_scores_are_written_as_float32(expected):
+    sink = np.full_like(expected, np.nan)
+    run(sink, jnp.asarray(NORMALISED, jnp.bfloat16))
+    whole = dense.score_map(NET, make(NET), jnp.asarray(NORMALISED, jnp.bfloat16)[None], WINDOW)
+    assert np.abs(sink - np.asarray(whole.scores[0], np.float32)).max() <= 0.05 * np.abs(sink).max()
 
 
 def test_a_finished_stream_does_nothing(tmp_path, monkeypatch, capsys):
@@ -323,7 +426,7 @@ def test_the_journal_counts_what_is_on_the_disk(tmp_path, monkeypatch, expected)
     monkeypatch.setattr(pipeline, "write_journal", checked)
     monkeypatch.setattr(pipeline, "JOURNAL_SECONDS", 0.0)
     run(tmp_path / "m.npy")
-    assert seen == list(range(13))
+    assert seen == list(range(1, 13))
 
 
 @pytest.mark.slow
@@ -331,9 +434,9 @@ def test_tiles_fit_the_memory_limit():
     shape, devices, outputs = (20_000, 30_000, 3), jax.local_devices()[:1], []
     for limit in (2**24, 2**29):
         plan = functools.partial(tiles.plan_tiles, dense.prepare(NET, WINDOW, 3, position_invariant=True), shape)
-        budget = module.Budget(limit, devices, 1)
-        tiling = module.largest_tiles(plan, budget)
-        assert module.stream_bytes(tiling, budget) <= limit
+        budget = memory.Budget(limit, devices, 1)
+        tiling = memory.largest_tiles(plan, budget)
+        assert memory.stream_bytes(tiling, budget) <= limit
         outputs.append(tiling.outputs)
         for o, count, size in zip(tiling.outputs, tiling.counts, tiling.grid.size, strict=True):
             assert o < 64 or (o % 64 == 0 and count * o < size + 64 * count)  # whole chunks, little waste

@@ -1,20 +1,17 @@
-"""Sources equal the array they were made from, in any region; sinks hold the bytes that were written."""
+"""Sources equal the array they were made from, in any region, and picture files what every command reads."""
 
 import importlib.util
-import os
-from collections import namedtuple
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tensorstore
 import tifffile
 from PIL import Image
 
 from cnn.data import image_files
-from cnn.dense.streaming import source_and_sink
-from cnn.dense.streaming.image_arrays import StorageError
-from cnn.dense.streaming.source_and_sink import open_sink, open_source
+from cnn.dense.streaming.errors import StorageError
+from cnn.dense.streaming.source import open_source
+from tests.made import make_zarr
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (75, 61, 3), np.uint8)
 GREY = PIXELS[..., 0]
@@ -46,16 +43,6 @@ def assert_reads(source, expected):
         region = source.read(y0, y1, x0, x1)
         assert region.dtype == source.dtype and region.flags.owndata
         np.testing.assert_array_equal(region, padded[y0 + margin : y1 + margin, x0 + margin : x1 + margin])
-
-
-def make_zarr(path, array, version=3, chunk=(16, 20, 3)):
-    spec = {"driver": "zarr3" if version == 3 else "zarr", "kvstore": {"driver": "file", "path": str(path)}}
-    grid = {"name": "regular", "configuration": {"chunk_shape": chunk}}
-    metadata = {"data_type": array.dtype.name, "chunk_grid": grid} if version == 3 else {"dtype": array.dtype.str}
-    metadata |= {"shape": array.shape} if version == 3 else {"shape": array.shape, "chunks": chunk}
-    store = tensorstore.open(spec | {"metadata": metadata, "create": True}).result()
-    store[...] = array
-    return store
 
 
 class Sliceable:
@@ -142,7 +129,7 @@ def test_tiff_pyramid_is_its_largest_level(tmp_path):
 def test_compressed_tiff_is_decoded_in_parts_and_keeps_few(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", tile=(16, 16), compression="zlib")
     source = open_source(tmp_path / "a.tif", cache_bytes=2 * 16 * 16 * 3)
-    segments, decoded = source._array, []
+    segments, decoded = source.array, []
     decode = segments._decode
     segments._decode = lambda data, index, **options: decoded.append(index) or decode(data, index, **options)
     source.read(20, 30, 33, 40)
@@ -191,17 +178,106 @@ def images_decode(path, channels):
         return image_files.decode(path, channels)
 
 
-def test_identity_tells_images_apart(tmp_path):
-    one = open_source(PIXELS).identity()
-    assert one == open_source(PIXELS.copy()).identity()
-    other = PIXELS.copy()
-    other[0, 0, 0] += 1
-    assert one != open_source(other).identity() and one != open_source(PIXELS[:-1]).identity()
-    path = tmp_path / "a.npy"
-    np.save(path, PIXELS)
-    before = open_source(path).identity()
-    os.utime(path, ns=(1, 1))
-    assert before != open_source(path).identity()
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("stored", [PIXELS, GREY], ids=["rgb", "grey"])
+def test_an_orientation_is_one_picture_for_all_readers(tmp_path, compression, stored):
+    """By region and as a whole; also stored grey and uncompressed, which Pillow scrambles if it is given the path."""
+    path = str(tmp_path / "a.tif")
+    turned = {1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1], 6: np.rot90(stored, -1)}
+    turned |= {5: stored.swapaxes(0, 1), 7: np.rot90(stored, 2).swapaxes(0, 1), 8: np.rot90(stored)}
+    for orientation, upright in turned.items():
+        options = dict(photometric="rgb" if stored.ndim == 3 else "minisblack", compression=compression)
+        tifffile.imwrite(path, stored, extratags=[(274, "H", 1, orientation, True)], rowsperstrip=16, **options)
+        assert_reads(open_source(path), upright)
+        assert np.array_equal(image_files.decode(path, 3 if stored.ndim == 3 else 1), upright)
+        assert image_files.picture_size(path) == upright.shape[:2]
+
+
+WHOLE = {
+    "inverted": (GREY, dict(photometric="miniswhite"), 255 - GREY),
+    "16 bits": (GREY.astype(np.uint16) * 257, dict(photometric="minisblack"), GREY),
+    "16-bit colours": (PIXELS.astype(np.uint16) * 256, dict(photometric="rgb"), PIXELS),
+    "transparent": (
+        np.dstack([PIXELS, np.zeros_like(GREY)]),
+        dict(photometric="rgb", extrasamples=["unassalpha"]),
+        np.full_like(PIXELS, 255),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_tiff_that_is_not_read_in_parts_is_read_as_every_command_reads_it(tmp_path, name):
+    stored, options, expected = WHOLE[name]
+    tifffile.imwrite(tmp_path / "a.tif", stored, compression="zlib", **options)
+    channels = 3 if expected.ndim == 3 else 1
+    assert_reads(open_source(tmp_path / "a.tif", channels), expected)
+    assert np.array_equal(image_files.decode(tmp_path / "a.tif", channels), expected)
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_a_tiff_of_bytes_is_grey_or_rgb_as_the_net_takes_it(tmp_path, tile):
+    """Not its red channel: the values of Pillow's own conversion, by region."""
+    options = dict(tile=tile, compression="zlib" if tile else None)
+    tifffile.imwrite(tmp_path / "rgb.TIF", PIXELS, photometric="rgb", **options)
+    tifffile.imwrite(tmp_path / "grey.tif", GREY, photometric="minisblack", **options)
+    assert_reads(open_source(tmp_path / "rgb.TIF", 1), np.asarray(Image.fromarray(PIXELS).convert("L")))
+    assert_reads(open_source(tmp_path / "grey.tif", 3), np.dstack([GREY] * 3))
+
+
+def test_the_image_of_a_tiff_with_other_pictures_beside_it(tmp_path):
+    small, path = PIXELS[:20, :20], str(tmp_path / "a.tif")
+
+    def write(*pages):
+        with tifffile.TiffWriter(path) as file:
+            for pixels, kind in pages:
+                colours = "rgb" if pixels.ndim == 3 else "minisblack"
+                file.write(pixels, photometric=colours, subfiletype=kind)
+
+    for pages in ([(small, 1), (PIXELS, 0)], [(PIXELS, 0), (small, 1), (GREY > 99, 4)]):
+        write(*pages)  # known as reduced, and as a mask
+        assert_reads(open_source(path), PIXELS)
+        assert np.array_equal(image_files.decode(path, 3), PIXELS)
+        assert image_files.picture_size(path) == (75, 61)
+    write((small, 0), (PIXELS, 0))
+    with pytest.raises(StorageError, match=r"2 pictures \(20x20x3, 75x61x3\); write the one that is meant"):
+        open_source(path)
+    with pytest.raises(image_files.DataError, match=r"2 pictures \(20x20x3, 75x61x3\); write the one"):
+        image_files.decode(path, 3)
+
+
+def test_a_zarr_with_named_axes_in_any_order(tmp_path):
+    first = np.ascontiguousarray(np.moveaxis(PIXELS, 2, 0))
+    make_zarr(tmp_path / "a.zarr", first, chunk=(3, 16, 20), names=["c", "y", "x"])
+    assert_reads(open_source(tmp_path / "a.zarr", 3), PIXELS)
+    make_zarr(tmp_path / "b.zarr", first[None, :, None], chunk=(1, 1, 1, 16, 20), names=["t", "c", "z", "y", "x"])
+    assert_reads(open_source(tmp_path / "b.zarr", 3), PIXELS)
+    make_zarr(tmp_path / "c.zarr", PIXELS, names=["t", "y", "x"])
+    with pytest.raises(StorageError, match=r"75x61x3 with axes t, y, x is 75 images along t"):
+        open_source(tmp_path / "c.zarr")
+    make_zarr(tmp_path / "d.zarr", first, chunk=(3, 16, 20))
+    with pytest.raises(StorageError, match=r"channels seem to be first: save numpy.moveaxis\(array, 0, -1\)"):
+        open_source(tmp_path / "d.zarr", 3)
+
+
+@pytest.mark.parametrize("tile", [(16, 16), None])
+def test_a_damaged_part_is_named(tmp_path, tile):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb", tile=tile, rowsperstrip=None if tile else 16, compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        damaged = bytearray(path.read_bytes())
+        damaged[page.dataoffsets[2] + 8 : page.dataoffsets[2] + 40] = b"\xff" * 32
+    path.write_bytes(damaged)
+    source = open_source(path)
+    source.read(0, 16, 0, 16)
+    where = r"tile 2 \(rows 0 to 16, columns 32 to 48\)" if tile else r"strip 2 \(rows 32 to 48, columns 0 to 61\)"
+    with pytest.raises(StorageError, match=rf"a\.tif: page 0, {where} is damaged"):
+        source.read(0, 75, 0, 61)
+    store = make_zarr(tmp_path / "a.zarr", PIXELS)
+    (tmp_path / "a.zarr" / "c" / "1" / "0" / "0").write_bytes(b"xx")
+    assert store.shape == PIXELS.shape
+    with pytest.raises(StorageError, match=r"a\.zarr: rows 0 to 75, columns 0 to 61 cannot be read: .*c/1/0/0"):
+        open_source(tmp_path / "a.zarr").read(0, 75, 0, 61)
 
 
 def test_errors_of_sources(tmp_path):
@@ -229,8 +305,14 @@ def test_errors_of_sources(tmp_path):
         check(path(name), f"{name}: cannot be read")
     tifffile.imwrite(path("stack.tif"), np.stack([PIXELS, PIXELS]), photometric="rgb")
     check(path("stack.tif"), r"2 pages, together 2x75x61x3 .*one page")
-    tifffile.imwrite(path("white.tif"), GREY, photometric="miniswhite")
-    check(path("white.tif"), "its colours are MINISWHITE")
+    tifffile.imwrite(path("five.tif"), np.dstack([PIXELS, PIXELS])[..., :5], photometric="minisblack", planarconfig=1)
+    check(path("five.tif"), "cannot be read as a picture.*5 channels of uint8, MINISBLACK.*save it as grey or RGB", 3)
+    np.save(path("wide.npy"), PIXELS.astype(np.uint16))
+    check(path("wide.npy"), r"dtype uint16 must be uint8 or floating.*array / 65535.*and save that")
+    np.save(path("rgb.npy"), PIXELS)
+    check(
+        path("rgb.npy"), "has 3 channels, the net takes 1; arrays are read as they are, pictures .* as grey or RGB", 1
+    )
     tifffile.imwrite(path("one.tif"), PIXELS, photometric="rgb", compression="zlib", rowsperstrip=75)
     with pytest.raises(StorageError, match=r"in parts of 75x61 .*write it anew with tiles"):
         open_source(path("one.tif"), cache_bytes=1000)
@@ -245,88 +327,3 @@ def test_a_codec_that_is_missing_is_named(tmp_path, coding, name):
     Image.fromarray(PIXELS).save(tmp_path / "a.tif", compression=coding)
     with pytest.raises(StorageError, match=f"compressed with {name}.*pip install imagecodecs"):
         open_source(tmp_path / "a.tif")
-
-
-MAP = np.random.default_rng(2).normal(size=(40, 33, 5)).astype(np.float32)
-
-
-def write(sink):
-    for y in range(0, 40, 16):
-        for x in range(0, 33, 12):
-            sink.write(y, x, MAP[y : y + 16, x : x + 12])
-    sink.flush()
-    sink.close()
-
-
-def load(path):
-    if str(path).endswith(".npy"):
-        return np.load(path)
-    return np.asarray(source_and_sink.open_file(str(path), None, 0)[:, :])
-
-
-@pytest.mark.parametrize("name, version", [("m.npy", 3), ("m.zarr", 3), ("m.zarr", 2)])
-def test_sinks(tmp_path, name, version):
-    path = tmp_path / "new" / name
-    write(open_sink(path, MAP.shape, chunk=(16, 12, 5), zarr_format=version))
-    np.testing.assert_array_equal(load(path), MAP)
-    sink = open_sink(path, MAP.shape, existing=True)
-    sink.write(3, 30, np.zeros((2, 3, 5), np.float32))
-    sink.flush()
-    sink.close()
-    changed = MAP.copy()
-    changed[3:5, 30:33] = 0
-    np.testing.assert_array_equal(load(path), changed)
-    open_sink(path, (7, 5, 2), overwrite=True).close()
-    assert load(path).shape == (7, 5, 2)
-
-
-def test_a_zarr_is_written_in_whole_chunks(tmp_path):
-    write(open_sink(tmp_path / "m.zarr", MAP.shape, chunk=(16, 12, 5)))
-    files = sorted(
-        os.path.relpath(os.path.join(d, f), tmp_path / "m.zarr") for d, _, fs in os.walk(tmp_path) for f in fs
-    )
-    assert files == sorted(["zarr.json", *(f"c/{i}/{j}/0" for i in range(3) for j in range(3))])
-    assert (tmp_path / "m.zarr/c/1/2/0").stat().st_size == 16 * 12 * 5 * 4
-    first = np.fromfile(tmp_path / "m.zarr/c/1/0/0", "<f4").reshape(16, 12, 5)
-    np.testing.assert_array_equal(first, MAP[16:32, :12])
-
-
-def test_a_callers_own_array(tmp_path):
-    array = np.zeros(MAP.shape, np.float64)
-    write(open_sink(array, MAP.shape))
-    np.testing.assert_array_equal(array, MAP)
-    store = make_zarr(tmp_path / "m.zarr", np.zeros_like(MAP), chunk=(10, 10, 5))
-    write(open_sink(store, MAP.shape))
-    np.testing.assert_array_equal(np.asarray(store), MAP)
-
-
-def test_errors_of_sinks(tmp_path, monkeypatch):
-    def check(where, message, shape=MAP.shape, error=StorageError, **options):
-        with pytest.raises(error, match=message):
-            open_sink(where, shape, **options)
-
-    write(open_sink(tmp_path / "m.npy", MAP.shape))
-    write(open_sink(tmp_path / "m.zarr", MAP.shape))
-    for path in (tmp_path / "m.npy", tmp_path / "m.zarr"):
-        check(path, "it exists; name another, or overwrite=True")
-        check(path, "40x33x5 of .*float32.*, the map is 4x4x5 of float32", (4, 4, 5), existing=True)
-    check(tmp_path / "gone.npy", "was begun and is gone", existing=True)
-    check(tmp_path / "m.csv", r"written as \.npy or \.zarr")
-    (tmp_path / "mine.zarr").mkdir()
-    check(tmp_path / "mine.zarr", "no .zarr map, and is not replaced", overwrite=True)
-    (tmp_path / "bad.npy").write_bytes(b"x" * 99)
-    check(tmp_path / "bad.npy", "cannot be opened as a map", existing=True)
-    np.save(tmp_path / "fortran.npy", np.asfortranarray(MAP))
-    check(tmp_path / "fortran.npy", "Fortran order", existing=True)
-    check(np.zeros((3, 3, 5), np.float32), "it is 3x3x5 of float32, the map is 40x33x5")
-    check(np.zeros(MAP.shape, np.float16), "of float16, the map is .* of float32")
-    check(np.broadcast_to(np.float32(0), MAP.shape), "read-only")
-    check([1], "a sink is a path")
-    sink = open_sink(np.zeros(MAP.shape, np.float32), MAP.shape)
-    for y, x, block in ((30, 0, MAP[:16]), (-1, 0, MAP[:2]), (0, 0, MAP[..., :3]), (0, 0, MAP.astype(np.float64))):
-        with pytest.raises(ValueError, match="does not lie in the map 40x33x5 of float32"):
-            sink.write(y, x, block)
-    usage = namedtuple("usage", "total used free")(0, 0, 2**20)
-    monkeypatch.setattr(source_and_sink.shutil, "disk_usage", lambda folder: usage)
-    check(tmp_path / "big.npy", "takes 4.0 GiB, and 0.0 GiB are free", (2**15, 2**15, 1))
-    assert not (tmp_path / "big.npy").exists()

@@ -1,0 +1,89 @@
+"""The memory of a stream, and the largest tiles that stay within a limit of it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from cnn.dense import tiles
+from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD
+from cnn.dense.streaming.sink import PENDING_WRITES
+from cnn.dense.tiles import Tiling
+from cnn.windows import shape_text
+
+ALIGNMENT = 64  # scores; larger tiles are multiples of it, so that the chunks of a zarr array divide them
+
+
+class Budget(NamedTuple):
+    """The memory that tiles may take, and the devices that they run on.
+
+    Attributes:
+      bytes: memory for all tiles, bytes.
+      devices: the devices that tiles are spread over.
+      itemsize: size of one value of the source, bytes.
+    """
+
+    bytes: int
+    devices: Sequence[Any]
+    itemsize: int
+
+
+def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
+    """The largest tiles with which a stream stays within a budget of memory.
+
+    Args:
+      plan: `cnn.dense.tiles.plan_tiles` with all arguments bound except `outputs`, `memory_limit` and `backend`.
+      budget: the memory that the stream may take, and its devices.
+
+    Returns:
+      A tiling whose tiles all have nearly the same size.
+
+    Raises:
+      MemoryError: if no tile stays within the budget.
+    """
+    if budget.bytes <= 0:
+        raise MemoryError(
+            f"stream: parameters on {len(budget.devices)} devices and the cache take {-budget.bytes / 2**20:.0f} MiB "
+            "more than memory_limit; give more memory (--memory), or fewer devices"
+        )
+    limit = budget.bytes // IN_FLIGHT
+    for _ in range(8):
+        tiling = plan(memory_limit=limit)
+        needed = stream_bytes(tiling, budget)
+        if needed <= budget.bytes:
+            break
+        limit = int(0.98 * limit * budget.bytes / needed)
+    else:
+        raise MemoryError(
+            f"stream: tiles of {shape_text(tiling.outputs)} scores take {needed / 2**20:.0f} MiB on "
+            f"{len(budget.devices)} devices, {budget.bytes / 2**20:.0f} MiB are left of memory_limit; give more memory "
+            "(--memory)"
+        )
+    return plan(backend=tiling.backend, outputs=tuple(_even(tiling, axis) for axis in range(2)))
+
+
+def stream_bytes(tiling: Tiling, budget: Budget) -> int:
+    """Predicted memory of a stream: on a CPU the sum of host and devices, otherwise the larger of host and one device.
+
+    Args:
+      tiling: the tiles of the stream.
+      budget: the devices, and the size of the source's values.
+
+    Returns:
+      Memory, bytes.
+    """
+    classes = tiling.prepared.table[-1].output_shape[-1]
+    read = math.prod(tiling.extent) * tiling.image_shape[2] * budget.itemsize
+    host = (READ_AHEAD + 1) * read + (PENDING_WRITES + 1) * math.prod(tiling.outputs) * classes * 4
+    device = IN_FLIGHT * tiles.tile_bytes(tiling)
+    return host + len(budget.devices) * device if budget.devices[0].platform == "cpu" else max(host, device)
+
+
+def _even(tiling: Tiling, axis: int) -> int:
+    """Number of scores of a tile along an axis with which the last tile is hardly smaller than the others."""
+    native, stride = tiling.grid.native[axis], tiling.grid.stride[axis]
+    unit = math.lcm(ALIGNMENT, native // math.gcd(native, stride))  # a multiple of the period of the stride
+    most = tiling.outputs[axis] // unit * unit
+    if tiling.counts[axis] == 1 or not most:
+        return tiling.outputs[axis]
+    count = -(-tiling.grid.size[axis] // most)
+    return -(-tiling.grid.size[axis] // (count * unit)) * unit
