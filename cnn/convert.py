@@ -133,7 +133,7 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
         if not isinstance(layer, Flatten):
             layers.append(layer.clone(name=row.name))
         shape = row.output_shape
-    return Conversion(Net(tuple(layers), net.head), views)
+    return Conversion(Net(tuple(layers), net.output_activation), views)
 
 
 def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]]:

@@ -78,7 +78,9 @@ def score_maps(
             raise GeometryError(f"image {i}: {error}") from None
         grid = with_sight(prepared, image.shape, tiling.grid, tiling.context)
         scores = jnp.asarray(_by_tiles(variables_for(variables, image), image, tiling)[None])
-        maps.append(ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid, net.head))
+        maps.append(
+            ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid, net.output_activation)
+        )
     return maps
 
 

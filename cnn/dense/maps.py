@@ -41,7 +41,7 @@ from cnn.dense.cost import cheapest, check_memory
 from cnn.dense.grid import Grid, lay_grid, with_sight
 from cnn.dense.passes import Variables
 from cnn.dense.prepared import PreparedNet, may_spread, prepare, prepare_trained
-from cnn.nets import Net, heads
+from cnn.nets import Net, outputs
 from cnn.nets.arrays_in import image_array, score_array, variables_for
 from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
@@ -59,7 +59,7 @@ class ScoreMap(NamedTuple):
         padding only at the image's border), or "both" (nothing: the net has no padding, the two are the same).
       backend: name of the backend that computed the map: "crops", "shift", "atrous" or "mpf".
       grid: where the windows lie: window, stride, and the boxes before they are cut at the image's border.
-      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`): that of the net.
+      output_activation: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.outputs`): that of the net.
     """
 
     scores: jax.Array
@@ -67,14 +67,14 @@ class ScoreMap(NamedTuple):
     context: str
     backend: str
     grid: Grid
-    head: str = "softmax"
+    output_activation: str = "softmax"
 
     def __repr__(self) -> str:
         count, height, width, classes = self.scores.shape
         images = "1 image" if count == 1 else f"{count} images"
         return (
             f"ScoreMap({images}: {height}x{width} windows of {shape_text(self.grid.window)} pixels every "
-            f"{shape_text(self.grid.stride)}, {heads.class_count(classes)} classes, "
+            f"{shape_text(self.grid.stride)}, {outputs.class_count(classes)} classes, "
             f"context {self.context!r}, backend {self.backend!r})"
         )
 
@@ -163,7 +163,7 @@ def score_map(
     grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, len(images))
     scores = run_backend(prepared, variables_for(variables, images), images, grid, backend)
     grid = with_sight(prepared, shape, grid, context)
-    return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.head)
+    return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.output_activation)
 
 
 @functools.lru_cache(maxsize=256)
@@ -186,15 +186,17 @@ def _resolve(
     return grid, context, backend
 
 
-def average(scores: jax.Array | ScoreMap, over: str = "probabilities", head: str | None = None) -> jax.Array:
+def average(
+    scores: jax.Array | ScoreMap, over: str = "probabilities", output_activation: str | None = None
+) -> jax.Array:
     """Averages the scores of a map to one score for each class.
 
     Args:
       scores: a `ScoreMap`, or the scores (logits) of one, real numbers [N, ..., K]; N may be 0. A single score z
         (K = 1) counts as the scores [0, z] of two classes.
       over: "probabilities" (their mean), "logits" (mean of the logits), or "max" (largest logit of each class).
-      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`); None: what the map says, "softmax" for
-        scores alone.
+      output_activation: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.outputs`); None: what the map says,
+        "softmax" for scores alone.
 
     Returns:
       float32 [N, K]: mean probabilities, mean logits, or largest logits. A NaN among the scores of an image stays NaN:
@@ -203,17 +205,18 @@ def average(scores: jax.Array | ScoreMap, over: str = "probabilities", head: str
 
     Raises:
       TypeError: if the scores are not numbers.
-      ValueError: if `over` or the head are unknown, or the scores have no axis of classes.
+      ValueError: if `over` or the output activation are unknown, or the scores have no axis of classes.
     """
     if over not in ("probabilities", "logits", "max"):
         raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
     if isinstance(scores, ScoreMap):
-        scores, head = scores.scores, head or scores.head
-    head = heads.check_head(head or "softmax", "average")
+        scores, output_activation = scores.scores, output_activation or scores.output_activation
+    output_activation = outputs.check_activation(output_activation or "softmax", "average")
     made = jnp.asarray(score_array(scores, "average")).astype(jnp.float32)
     if made.ndim < 2 or not math.prod(made.shape[1:]):
         raise ValueError(f"average: scores have shape {made.shape}; they must be [N, ..., K], with scores of a class")
     flat = made.reshape(made.shape[0], math.prod(made.shape[1:-1]), made.shape[-1])
+    classes = outputs.class_scores(flat)
     if over == "max":
-        return heads.class_scores(flat).max(axis=1)
-    return (heads.probabilities(flat, head) if over == "probabilities" else heads.class_scores(flat)).mean(axis=1)
+        return classes.max(axis=1)
+    return (outputs.probabilities(flat, output_activation) if over == "probabilities" else classes).mean(axis=1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnn.dense.grid import Grid
 from cnn.dense.maps import ScoreMap
-from cnn.nets import heads
+from cnn.nets import outputs
 from cnn.nets.arrays_in import score_array
 from cnn.windows import shape_text
 
@@ -125,7 +125,7 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
       score_map: scores [N, h, w, K] and boxes [h, w, 4] of N images. A single score z counts as the scores [0, z] of
         two classes.
       class_index: the class whose scores are compared; None: those of all classes.
-      over: "logits", or "probabilities" (by the map's head). The two may choose different windows.
+      over: "logits", or "probabilities" (by the map's output activation). The two may choose different windows.
 
     Returns:
       A `Best`; of equal scores the first in reading order, then the lowest class. Probabilities are compared by their
@@ -139,7 +139,9 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
         raise ValueError(f"best_boxes: over (={over!r}) must be 'logits' or 'probabilities'")
     given = np.asarray(score_array(score_map.scores, "best_boxes"), np.float64)
     by_probability = over == "probabilities"
-    scores = heads.log_probabilities(given, score_map.head) if by_probability else heads.class_scores(given)
+    scores = (
+        outputs.log_probabilities(given, score_map.output_activation) if by_probability else outputs.class_scores(given)
+    )
     count, height, width, classes = scores.shape
     if class_index is not None and not 0 <= class_index < classes:
         raise ValueError(f"best_boxes: class_index (={class_index}) must be between 0 and {classes - 1}")
@@ -202,7 +204,7 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
             f"class_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
             f"({grid.size[0]}, {grid.size[1]}, K)"
         )
-    scores = heads.class_scores(scores)
+    scores = outputs.class_scores(scores)
     classes = np.where(np.isnan(scores).any(axis=-1), -1, scores.argmax(axis=-1)).astype(np.int32)
     for axis in range(2):
         size, window, stride, last = image_shape[axis], grid.window[axis], grid.stride[axis], grid.size[axis] - 1

@@ -13,7 +13,7 @@ import numpy as np
 from cnn import geometry
 from cnn.layers import Layer
 from cnn.nets.arrays_in import image_array
-from cnn.nets.heads import check_head
+from cnn.nets.outputs import check_activation
 from cnn.runtime.compiler import jit_once
 
 
@@ -26,12 +26,12 @@ class Net(nn.Module):
 
     Attributes:
       layers: the layers in order; their names are the keys of the parameter tree.
-      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`). It changes no score: losses, probabilities
-        and what is made of them follow it.
+      output_activation: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.outputs`). It changes no score: losses,
+        probabilities and what is made of them follow it.
     """
 
     layers: tuple[Layer, ...] = ()
-    head: str = "softmax"
+    output_activation: str = "softmax"
     preserve_adopted_names = True  # Flax: keep "conv1" instead of naming layers by their place in the tuple
 
     def __post_init__(self) -> None:
@@ -148,23 +148,23 @@ def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     return tuple(result)
 
 
-def net(*layers: Layer | Sequence[Layer], head: str = "softmax") -> Net:
+def net(*layers: Layer | Sequence[Layer], output_activation: str = "softmax") -> Net:
     """Builds a net from layers, or lists of layers, and names those without a name.
 
     Args:
       *layers: layers in order, or lists of layers, which are joined.
-      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`).
+      output_activation: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.outputs`).
 
     Returns:
       A `Net`.
 
     Raises:
-      ValueError: if two layers have the same name, or there is no such head.
+      ValueError: if two layers have the same name, or there is no such output activation.
     """
     flat: list[Layer] = []
     for item in layers:
         flat.extend([item] if isinstance(item, Layer) else item)
-    return Net(named(flat), check_head(head, "nets.net"))
+    return Net(named(flat), check_activation(output_activation, "nets.net"))
 
 
 def init(net: nn.Module, image_shape: tuple[int, ...], seed: int = 0) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cnn.nets import classics, patterns
-from cnn.nets.heads import check_head
 from cnn.nets.network import Net
+from cnn.nets.outputs import check_activation
 from cnn.runtime import own_code
 
 _REGISTRY: dict[str, Callable[..., Net]] = {
@@ -33,7 +33,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
-def create(name: str, num_classes: int | None = None, *, head: str | None = None, **options: Any) -> Net:
+def create(name: str, num_classes: int | None = None, *, output_activation: str | None = None, **options: Any) -> Net:
     """Builds a registered net, or one of the user's own.
 
     Args:
@@ -41,19 +41,19 @@ def create(name: str, num_classes: int | None = None, *, head: str | None = None
         file is executed; the function takes `num_classes` and any options, and returns a `Net`.
       num_classes: number of outputs; None: the function's own default, which is the published number for a registered
         net. One output tells two classes apart.
-      head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`); None: what the function says, which is a
-        softmax for a registered net.
+      output_activation: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.outputs`); None: what the function
+        says, which is a softmax for a registered net.
       **options: further arguments of the net, such as dropout=0.5.
 
     Returns:
       A `Net`.
 
     Raises:
-      ValueError: if there is no such net (says which are near) or head, it has no such option (says which it has), or a
-        function of the user's own fails or returns no `Net`; or an option is of the wrong kind.
+      ValueError: if there is no such net (says which are near) or output activation, the net has no such option (says
+        which it has), or a function of the user's own fails or returns no `Net`; or an option is of the wrong kind.
     """
-    if head is not None:
-        check_head(head, f"net {own_code.short(name)!r}")
+    if output_activation is not None:
+        check_activation(output_activation, f"net {own_code.short(name)!r}")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"net {name!r}: num_classes (={num_classes}) must be at least 1")
     own = own_code.is_reference(name)
@@ -77,16 +77,16 @@ def create(name: str, num_classes: int | None = None, *, head: str | None = None
         takes = ", ".join(str(parameter) for parameter in known.values())
         raise ValueError(f"net {shown!r} has no option {', '.join(unknown)}; it takes {takes}")
     if own:
-        return _with_head(_own(build, name, options), head)
+        return _with_activation(_own(build, name, options), output_activation)
     try:
-        return _with_head(build(**options), head)
+        return _with_activation(build(**options), output_activation)
     except (TypeError, AttributeError) as error:  # such as a word for a number
         text = f"{type(error).__name__}: {error}"
         raise ValueError(f"net {name!r} cannot be built with the options {options}: {text}") from error
 
 
-def _with_head(net: Net, head: str | None) -> Net:
-    return net if head is None else net.clone(head=head)
+def _with_activation(net: Net, output_activation: str | None) -> Net:
+    return net if output_activation is None else net.clone(output_activation=output_activation)
 
 
 def _own(build: Callable[..., Any], name: str, options: dict[str, Any]) -> Net:

@@ -164,7 +164,7 @@ def classify(
       GeometryError: if an image is smaller than the window, or a layer of the net cannot slide.
     """
     progress = progress or Progress(shown=False)
-    plan = _plan(combinations, compared, run.net.head)
+    plan = _plan(combinations, compared, run.net.output_activation)
     padded = methods.prepared(run).padded
     groups = labelled_images.groups(tested.sizes, plan.scales, exact=padded)
     ranks = np.zeros((len(combinations), len(tested.labels)), np.int64)
@@ -203,17 +203,17 @@ class _Plan(NamedTuple):
       methods: from (scale, name) to the method.
       averagings: from each look to the averagings that are needed of it.
       compared: the dense method that is compared with its crops.
-      head: what the net's scores mean.
+      output_activation: what the net's scores mean.
     """
 
     scales: list[int]
     methods: dict[tuple[int, str], Method]
     averagings: dict[Look, list[str]]
     compared: Method
-    head: str
+    output_activation: str
 
 
-def _plan(combinations: Sequence[Combination], compared: Method, head: str) -> _Plan:
+def _plan(combinations: Sequence[Combination], compared: Method, output_activation: str) -> _Plan:
     """Collects the scales, methods and averagings of all combinations."""
     scales = sorted({scale for combination in combinations for scale in combination.scales})
     ways: dict[tuple[int, str], Method] = {}
@@ -224,7 +224,7 @@ def _plan(combinations: Sequence[Combination], compared: Method, head: str) -> _
             known = averagings.setdefault(look, [])
             if combination.averaging not in known:
                 known.append(combination.averaging)
-    return _Plan(scales, ways, averagings, compared, head)
+    return _Plan(scales, ways, averagings, compared, output_activation)
 
 
 def _split(indices: np.ndarray, size: int) -> list[np.ndarray]:
@@ -268,7 +268,7 @@ def _look(
         scale, name, mirror = look
         scored = plan.methods[scale, name].scores(shown[scale], mirror)
         for over in averagings:
-            vectors[look, over] = methods.pooled(scored, over, plan.head)
+            vectors[look, over] = methods.pooled(scored, over, plan.output_activation)
         if not mirror:
             totals[scale, name][:] += np.array([scored.windows, scored.multiply_adds]) * len(shown[scale].images)
             if name in pair:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from cnn.nets import heads
+from cnn.nets import outputs
 
 Key = TypeVar("Key")
 CONFIDENCE = 0.95
@@ -60,7 +60,7 @@ def map_difference(by_crops: np.ndarray, by_pass: np.ndarray) -> MapDifference:
       The `MapDifference`.
     """
     undefined = (np.isnan(by_crops) | np.isnan(by_pass)).any(axis=-1)
-    first, second = (heads.class_scores(scores).argmax(axis=-1) for scores in (by_crops, by_pass))
+    first, second = (outputs.class_scores(scores).argmax(axis=-1) for scores in (by_crops, by_pass))
     with np.errstate(invalid="ignore"):
         differences = np.where(by_crops == by_pass, 0, np.abs(by_crops - by_pass))
     return MapDifference(

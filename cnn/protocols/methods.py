@@ -19,7 +19,7 @@ import numpy as np
 
 from cnn import data, dense
 from cnn.dense.backends import crop_batch
-from cnn.nets import heads
+from cnn.nets import outputs
 from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
 from cnn.training import evaluate
@@ -189,7 +189,7 @@ def stride_text(stride: Pair) -> str:
     return str(stride[0]) if stride[0] == stride[1] else shape_text(stride)
 
 
-def pooled(scored: WindowScores, over: str, head: str = "softmax") -> np.ndarray:
+def pooled(scored: WindowScores, over: str, output_activation: str = "softmax") -> np.ndarray:
     """Averages the scores of the windows inside each image, as `cnn.dense.average` does for whole maps.
 
     It is computed by NumPy in float64, because maps have many sizes, for each of which JAX would have to compile.
@@ -197,7 +197,7 @@ def pooled(scored: WindowScores, over: str, head: str = "softmax") -> np.ndarray
     Args:
       scored: scores of the windows of N images.
       over: "probabilities", "logits" or "max"; "none" for a method with a single window.
-      head: what the scores mean: the net's (`cnn.nets.heads`).
+      output_activation: what the scores mean: the net's (`cnn.nets.outputs`).
 
     Returns:
       float64 [N, K], or [N, 2] for K = 1: mean probabilities, mean logits, or largest logits. NaN as in
@@ -211,7 +211,11 @@ def pooled(scored: WindowScores, over: str, head: str = "softmax") -> np.ndarray
     inside = scored.inside.reshape(count, windows, 1)
     if over not in (*AVERAGES, SINGLE):
         raise ValueError(f"average: over (={over!r}) must be 'probabilities', 'logits' or 'max'")
-    scores = np.exp(heads.log_probabilities(scores, head)) if over == "probabilities" else heads.class_scores(scores)
+    scores = (
+        np.exp(outputs.log_probabilities(scores, output_activation))
+        if over == "probabilities"
+        else outputs.class_scores(scores)
+    )
     if over == "max":
         return np.where(inside, scores, -np.inf).max(axis=1)
     return np.where(inside, scores, 0).sum(axis=1) / inside.sum(axis=1)

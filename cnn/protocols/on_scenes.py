@@ -17,7 +17,7 @@ import numpy as np
 
 from cnn import dense, geometry
 from cnn.data.image_files import MAX_BYTES
-from cnn.nets import Net, heads
+from cnn.nets import Net, outputs
 from cnn.protocols import crops, labelled_images, methods
 from cnn.protocols import scenes as scenes_lib
 from cnn.protocols.engine import Combination, Outcome, classify
@@ -181,7 +181,7 @@ def accuracy_at_objects(run: Run, scenes: Scenes) -> dict[str, float]:
     corners = (scenes.boxes[:, :2] + scenes.boxes[:, 2:] - window) // 2
     corners = np.clip(corners, 0, np.asarray(scenes.images.shape[1:3]) - window)
     views = [image[y : y + window[0], x : x + window[1]] for image, (y, x) in zip(scenes.images, corners, strict=True)]
-    hits = rank(heads.class_scores(methods.view_logits(run, np.stack(views), OBJECT_BATCH)), scenes.labels) == 0
+    hits = rank(outputs.class_scores(methods.view_logits(run, np.stack(views), OBJECT_BATCH)), scenes.labels) == 0
     low, high = wilson(int(hits.sum()), len(hits))
     return {"accuracy": float(hits.mean()), "low": low, "high": high}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnn import data, dense, geometry
 from cnn.data.image_files import decode
-from cnn.nets import heads
+from cnn.nets import outputs
 from cnn.protocols import methods
 from cnn.protocols.progress import Progress
 from cnn.reports import figure, run_report, score_map_pictures
@@ -60,7 +60,7 @@ def map_picture(
         class_index,
         true_box,
         _title(run, subject),
-        found.head,
+        found.output_activation,
     )
     return found
 
@@ -142,7 +142,8 @@ def _centre_probabilities(run: Run, path: str) -> np.ndarray:
     """Probabilities [K] of the picture as `cnn.training.predict` sees it: resized to the window, and centre-cropped."""
     images = data.load_images([path], run.image_shape[:2], run.image_shape[2])
     scores = evaluate.logits(run.net, run.variables, images, run.mean, run.std)
-    return np.asarray(dense.average(scores, "probabilities", run.net.head))[0]  # a single window: its probabilities
+    # The average over a single window: its probabilities.
+    return np.asarray(dense.average(scores, "probabilities", run.net.output_activation))[0]
 
 
 def _print_remarks(run: Run, image: np.ndarray, centre_crop: list[tuple[str, float]]) -> None:
@@ -173,10 +174,10 @@ def _title(run: Run, subject: str) -> str:
 def _draw(stem: str, run: Run, image: np.ndarray, found: dense.ScoreMap, stride: int | None, title: str) -> None:
     """Draws the best classes' heat maps, the best window and, at stride 1, the class around each pixel."""
     scores, grid = np.asarray(found.scores)[0], found.grid
-    best_classes = np.argsort(-heads.class_scores(scores).max(axis=(0, 1)))[:TOP]
+    best_classes = np.argsort(-outputs.class_scores(scores).max(axis=(0, 1)))[:TOP]
     named, shown = run.class_names, best_classes.tolist()
     score_map_pictures.class_heat_picture(
-        f"{stem}_classes.png", image, scores, grid, named, shown, title=title, net_head=found.head
+        f"{stem}_classes.png", image, scores, grid, named, shown, title=title, output_activation=found.output_activation
     )
     best = dense.best_boxes(found._replace(boxes=grid.window_boxes()))  # the windows, not all that they saw
     score_map_pictures.best_boxes_picture(f"{stem}_best.png", image[None], best, run.class_names, title=title)

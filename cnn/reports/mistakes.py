@@ -10,7 +10,7 @@ import numpy as np
 
 from cnn import data
 from cnn.data import Split
-from cnn.nets import Net, heads
+from cnn.nets import Net, outputs
 from cnn.reports import run_pictures
 from cnn.runtime.compiler import jit_net
 
@@ -81,7 +81,7 @@ def _net_probabilities(
 ) -> jax.Array:
     """Probabilities [N, K], float32."""
     scores: Any = net.apply(variables, data.normalise(images, mean, std).astype(dtype), train=False)
-    return heads.probabilities(scores.astype(jnp.float32), net.head)
+    return outputs.probabilities(scores.astype(jnp.float32), net.output_activation)
 
 
 _probabilities = jit_net(_net_probabilities, (0, 1))

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnn import data, geometry
 from cnn.layers import Conv, Dense, Dropout, LocallyConnected, WindowLayer
-from cnn.nets import Net, heads
+from cnn.nets import Net, outputs
 from cnn.reports.figure import (
     BLUE,
     GREY,
@@ -259,7 +259,7 @@ def _forward(
         if group:
             stage = np.asarray(stages[group[-1]], np.float32)
             rows.append(_Row(", ".join(group), stage[..., :maps], stage.shape[-1]))
-    probabilities = np.asarray(heads.probabilities(logits.astype(np.float32), net.head))
+    probabilities = np.asarray(outputs.probabilities(logits.astype(np.float32), net.output_activation))
     return rows, probabilities.reshape(len(images), -1, probabilities.shape[-1]).mean(axis=1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnn.dense.grid import Grid
 from cnn.dense.to_pixels import Best, first_largest, heat_map
-from cnn.nets import heads
+from cnn.nets import outputs
 from cnn.nets.arrays_in import score_array
 from cnn.reports.figure import ORANGE, SKY, channels_remark, class_name, figure, head, outline, show
 
@@ -36,7 +36,7 @@ def score_map_picture(
     class_index: int | None = None,
     true_box: Sequence[int] | np.ndarray | None = None,
     title: str = "",
-    net_head: str = "softmax",
+    output_activation: str = "softmax",
 ) -> None:
     """Draws an image, and beside it the image under one class's probability at every window (see `heat_map`).
 
@@ -51,7 +51,7 @@ def score_map_picture(
       class_index: which class; None: that of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
       title: first line above the picture, such as the net and the data.
-      net_head: what the scores mean, the net's head (`cnn.nets.heads`).
+      output_activation: what the scores mean, the net's output activation (`cnn.nets.outputs`).
 
     Raises:
       ValueError: if the scores are not those of the grid.
@@ -59,8 +59,8 @@ def score_map_picture(
     from matplotlib.lines import Line2D
 
     scores = np.asarray(score_array(scores, "score_map_picture"), np.float64)
-    probabilities = np.exp(heads.log_probabilities(scores, net_head))
-    scores = heads.class_scores(scores)
+    probabilities = np.exp(outputs.log_probabilities(scores, output_activation))
+    scores = outputs.class_scores(scores)
     if class_index is None:
         class_index = int(scores.max(axis=(0, 1), where=_known(scores), initial=-np.inf).argmax())
     # The largest score rather than probability: many windows may round to a probability of 1.
@@ -108,7 +108,7 @@ def class_heat_picture(
     classes: Sequence[int] | None = None,
     columns: int = 3,
     title: str = "",
-    net_head: str = "softmax",
+    output_activation: str = "softmax",
 ) -> None:
     """Draws the image under the probability of each of several classes, a panel for each, with its best window.
 
@@ -123,14 +123,14 @@ def class_heat_picture(
       classes: which, in order; None: the `PANELS` with the largest probability anywhere, the largest first.
       columns: panels in a row.
       title: first line above the picture, such as the net and the data.
-      net_head: what the scores mean, the net's head (`cnn.nets.heads`).
+      output_activation: what the scores mean, the net's output activation (`cnn.nets.outputs`).
 
     Raises:
       ValueError: if there is no class to draw, or the scores are not those of the grid.
     """
     scores = np.asarray(score_array(scores, "class_heat_picture"), np.float64)
-    probability = np.exp(heads.log_probabilities(scores, net_head))
-    scores = heads.class_scores(scores)
+    probability = np.exp(outputs.log_probabilities(scores, output_activation))
+    scores = outputs.class_scores(scores)
     largest = probability.max(axis=(0, 1), where=_known(scores), initial=0)
     if classes is None:
         # By score where probabilities round to the same number.

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from cnn import geometry, nets
 from cnn.nets import Net
-from cnn.nets.heads import class_count
+from cnn.nets.outputs import class_count
 from cnn.runs import facts as facts_lib
 from cnn.runs import ranges, stopping
 from cnn.runs.config import Config
@@ -267,5 +267,7 @@ def make_net(config: Config, num_classes: int) -> Net:
     if asked is not None and class_count(asked) < num_classes:
         data = own_code.short(config.data.name)
         raise ValueError(f"net.num_classes (={asked}) is below the {num_classes} classes of data {data!r}")
-    outputs = num_classes if asked is None else asked
-    return nets.create(config.net.name, outputs, head=config.net.get("head"), **config.net.options)
+    count = num_classes if asked is None else asked
+    return nets.create(
+        config.net.name, count, output_activation=config.net.get("output_activation"), **config.net.options
+    )

@@ -30,7 +30,11 @@ FIELDS = (
         int,
         "Number of outputs; by default the number of classes in the data. One output tells two classes apart.",
     ),
-    Field("net.head", str, "softmax, or sigmoid for classes that do not exclude each other; by default the net's own."),
+    Field(
+        "net.output_activation",
+        str,
+        "softmax, or sigmoid for classes that do not exclude each other; default: the net's own.",
+    ),
     Field("net.options", {}, "Further arguments of the net: --config.net.options.dropout=0.5."),
     Field(
         "data.name",

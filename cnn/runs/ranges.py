@@ -9,7 +9,7 @@ from typing import Any
 from cnn import ops
 from cnn.data import fields as data_fields
 from cnn.data.augment import PAD_MODES
-from cnn.nets.heads import HEADS
+from cnn.nets.outputs import ACTIVATIONS
 from cnn.runs.defaults import Config
 from cnn.runtime.ranges import MOST, Range, each, number, one_of, text, whole
 
@@ -35,7 +35,7 @@ RANGES = (
     Range("seed", whole(0, LARGEST_SEED), f"a whole number from 0 to {LARGEST_SEED:,}"),
     Range("net.name", text(1), "the name of a net, or a function of your own"),
     Range("net.num_classes", whole(1), _COUNT, may_be_absent=True),
-    Range("net.head", one_of(HEADS), f"one of {', '.join(HEADS)}", may_be_absent=True),
+    Range("net.output_activation", one_of(ACTIVATIONS), f"one of {', '.join(ACTIVATIONS)}", may_be_absent=True),
     Range("net.options", lambda value: hasattr(value, "items"), "options by name"),
     *data_fields.RANGES,
     Range("augment.pad", whole(0), f"a whole number of pixels from 0 to {MOST:,}"),

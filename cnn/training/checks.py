@@ -13,7 +13,7 @@ from cnn import geometry
 from cnn.data.augment import augment
 from cnn.data.image_files import MAX_BYTES
 from cnn.nets import Net, own_layers
-from cnn.nets.heads import class_count
+from cnn.nets.outputs import class_count
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.training import steps

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import data, geometry
-from cnn.nets import Net, heads
+from cnn.nets import Net, outputs
 from cnn.runs import facts as facts_lib
 from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
@@ -97,8 +97,8 @@ def _score(
     x = data.normalise(images, mean, std).astype(dtype)
     scores: Any = net.apply(variables, x, train=False)
     logits = scores.astype(jnp.float32)
-    classes = heads.class_scores(logits)
-    loss = heads.negative_log_likelihood(logits, labels, net.head)
+    classes = outputs.class_scores(logits)
+    loss = outputs.negative_log_likelihood(logits, labels, net.output_activation)
     return classes.argmax(axis=1), rank(classes, labels), loss
 
 
@@ -153,7 +153,7 @@ def evaluate(
         scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
         parts.append([np.asarray(values)[:real] for values in scored])
     predicted, ranks, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
-    classes = heads.class_count(table[-1].output_shape[-1])
+    classes = outputs.class_count(table[-1].output_shape[-1])
     confusion = np.zeros((classes, classes), np.int64)
     ordered = ranks < classes  # the others have a NaN score, and no prediction
     np.add.at(confusion, (split.labels[ordered], predicted[ordered]), 1)

@@ -10,7 +10,7 @@ import numpy as np
 from cnn import data
 from cnn.data import DataError
 from cnn.data.readers import EXTENSIONS
-from cnn.nets import heads
+from cnn.nets import outputs
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run, all_names
 from cnn.training import evaluate
@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
     Attributes:
       path: path of the picture.
       class_name: name of the most probable class.
-      probability: probability of that class, by the net's head (`cnn.nets.heads`).
+      probability: probability of that class, by the net's output activation (`cnn.nets.outputs`).
       probabilities: probabilities of all classes, float32 [K].
       class_names: names of all classes.
       border: brightness of the picture's border (`border_brightness`).
@@ -157,7 +157,7 @@ def _classify(run: Run, paths: Sequence[str], images: np.ndarray, size: int) -> 
     """Predictions of at most `size` pictures, uint8 [N, H, W, C], by a program that is compiled for that many."""
     filled = images[np.minimum(np.arange(size), len(images) - 1)]
     scores = evaluate.logits(run.net, run.variables, filled, run.mean, run.std)
-    probabilities = np.asarray(heads.probabilities(scores, run.net.head))[: len(images)]
+    probabilities = np.asarray(outputs.probabilities(scores, run.net.output_activation))[: len(images)]
     names = all_names(run.class_names, probabilities.shape[1])
     predictions = []
     for path, row, border in zip(paths, probabilities, border_brightness(images).tolist(), strict=True):

@@ -17,7 +17,7 @@ from jax import lax
 
 from cnn import data, nets
 from cnn.data.augment import augment, shift_out_of_window
-from cnn.nets import Net, heads
+from cnn.nets import Net, outputs
 from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options, jit_once
@@ -119,7 +119,7 @@ def measure(
     labels: jax.Array,
     label_smoothing: float,
     missed: jax.Array | None = None,
-    head: str = "softmax",
+    output_activation: str = "softmax",
 ) -> StepResult:
     """Mean cross-entropy against smoothed labels, and how many examples are right.
 
@@ -127,22 +127,22 @@ def measure(
       logits: [N, K].
       labels: int32 [N].
       label_smoothing: probability mass spread evenly over all classes.
-      missed: bool [N], examples that do not show their object: their target is `heads.without_object`, and they are
+      missed: bool [N], examples that do not show their object: their target is `outputs.without_object`, and they are
         neither right nor wrong. None: all show it.
-      head: what the logits mean, the net's head.
+      output_activation: what the logits mean, the net's output activation.
 
     Returns:
       The `StepResult`.
     """
     logits = logits.astype(jnp.float32)
-    classes = heads.class_scores(logits)
+    classes = outputs.class_scores(logits)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, classes.shape[1]), label_smoothing)
     right = classes.argmax(axis=1) == labels
     shown = jnp.int32(len(labels))
     if missed is not None:
-        targets = jnp.where(missed[:, None], heads.without_object(logits.shape[1], head), targets)
+        targets = jnp.where(missed[:, None], outputs.without_object(logits.shape[1], output_activation), targets)
         right, shown = right & ~missed, (~missed).sum(dtype=jnp.int32)
-    return StepResult(heads.cross_entropy(logits, targets, head).mean(), right.sum(), shown)
+    return StepResult(outputs.cross_entropy(logits, targets, output_activation).mean(), right.sum(), shown)
 
 
 def make_step(
@@ -188,7 +188,7 @@ def make_step(
                 rngs={"dropout": dropout_key},
                 mutable=list(state.statistics),
             )
-            result = measure(logits, labels, config.train.label_smoothing, missed, net.head)
+            result = measure(logits, labels, config.train.label_smoothing, missed, net.output_activation)
             return result.loss, (dict(statistics), result)
 
         (_, (statistics, result)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)

@@ -12,7 +12,7 @@ from cnn import data, dense
 from cnn.data import Dataset, Split
 from cnn.layers import Flatten, flatten_permutation
 from cnn.layers.pointwise import FLATTEN_ORDERS
-from cnn.nets import Net, heads
+from cnn.nets import Net, outputs
 from cnn.runs.config import Config
 from cnn.runtime.compiler import jit_net
 from cnn.runtime.devices import Devices
@@ -194,7 +194,7 @@ def _enlarged(trained: Trained, size: int, looks: Sequence[Look], images: int) -
         part = slice(start, min(start + BATCH, images))
         x = resized_and_normalised(test.images[part], size, trained.dataset.mean, trained.dataset.std)
         for look in looks:
-            scores = heads.class_scores(np.asarray(scores_of_look(trained, x, look)))
+            scores = outputs.class_scores(np.asarray(scores_of_look(trained, x, look)))
             right[look.name] += int((evaluate.rank(scores, test.labels[part]) == 0).sum())  # a NaN is never right
     return {name: count / images for name, count in right.items()}
 

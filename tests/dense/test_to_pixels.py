@@ -8,7 +8,7 @@ import pytest
 from cnn import dense, nets
 from cnn.dense import to_pixels
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
-from cnn.nets import heads
+from cnn.nets import outputs
 from tests.made import draw
 from tests.made import random_variables as make
 from tests.reference.grids import boxes_of, grid_of, spans
@@ -305,7 +305,7 @@ def test_a_nan_window_has_no_class_and_is_never_the_best():
 
 
 def test_infinite_scores_keep_their_order_and_reach_no_other_pixel():
-    logs = heads.log_probabilities(np.array([[0, np.inf, 1], [np.inf, np.inf, 0], [-np.inf] * 3, [0, -np.inf, 0]]))
+    logs = outputs.log_probabilities(np.array([[0, np.inf, 1], [np.inf, np.inf, 0], [-np.inf] * 3, [0, -np.inf, 0]]))
     np.testing.assert_allclose(np.exp(logs), [[0, 1, 0], [0.5, 0.5, 0], [1 / 3] * 3, [0.5, 0, 0.5]], rtol=1e-15)
     scores = np.array([[1.0, np.inf, 2.0, np.nan, 3.0]])
     grid = grid_of(spans(1, 1, 1), spans(5, 5, 2))

@@ -1,8 +1,8 @@
-"""What the scores of a net mean: its head, and the classes, probabilities and losses that follow from it.
+"""What the scores of a net mean: its output activation, and the classes, probabilities and losses that follow from it.
 
 - "softmax": exactly one of the K classes is right, and the probabilities of a window add up to 1.
 - "sigmoid": each class is there or not, whatever the others are; its probability is the logistic function of its score.
-- A net with a single score z, with either head: two classes, with the scores [0, z]. The second class has the
+- A net with a single score z, with either: two classes, with the scores [0, z]. The second class has the
   probability 1 / (1 + exp(-z)), which is what a softmax over [0, z] gives it.
 
 Whatever shows a class or a probability asks here, so that training, prediction, maps and pictures agree.
@@ -15,22 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-HEADS = ("softmax", "sigmoid")
+ACTIVATIONS = ("softmax", "sigmoid")
 
 
-def check_head(head: str, what: str) -> str:
-    """Returns the head.
+def check_activation(activation: str, what: str) -> str:
+    """Returns the activation.
 
     Args:
-      head: name of a head.
-      what: whose head it is, for the error.
+      activation: name of an activation.
+      what: what has it, for the error.
 
     Raises:
-      ValueError: if there is no such head.
+      ValueError: if there is no such activation.
     """
-    if head not in HEADS:
-        raise ValueError(f"{what}: head (={head!r}) must be one of {', '.join(HEADS)}")
-    return head
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{what}: output_activation (={activation!r}) must be one of {', '.join(ACTIVATIONS)}")
+    return activation
 
 
 def class_count(scores: int) -> int:
@@ -53,21 +53,21 @@ def class_scores(scores: Any) -> Any:
     return library.concatenate([library.where(scores != scores, scores, library.zeros_like(scores)), scores], axis=-1)
 
 
-def probabilities(scores: jax.Array, head: str = "softmax") -> jax.Array:
+def probabilities(scores: jax.Array, activation: str = "softmax") -> jax.Array:
     """Probabilities of scores, also of infinite ones: as large as for numbers beyond all others.
 
     Args:
       scores: the net's scores (logits), floating [..., K].
-      head: "softmax" or "sigmoid".
+      activation: "softmax" or "sigmoid".
 
     Returns:
       [..., K], or [..., 2] for K = 1, same dtype. With a softmax, scores of +inf share the probability 1, as do equal
       scores of -inf where there are no others, and all are NaN if there is a NaN among the scores.
 
     Raises:
-      ValueError: if there is no such head.
+      ValueError: if there is no such activation.
     """
-    if check_head(head, "probabilities") == "sigmoid" and scores.shape[-1] != 1:
+    if check_activation(activation, "probabilities") == "sigmoid" and scores.shape[-1] != 1:
         return jax.nn.sigmoid(scores)
     scores = class_scores(scores)
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
@@ -76,22 +76,22 @@ def probabilities(scores: jax.Array, head: str = "softmax") -> jax.Array:
     return jax.nn.softmax(ranked.astype(scores.dtype), axis=-1)
 
 
-def log_probabilities(scores: np.ndarray, head: str = "softmax") -> np.ndarray:
+def log_probabilities(scores: np.ndarray, activation: str = "softmax") -> np.ndarray:
     """Logarithms of probabilities, exact also where a probability rounds to 1, as log1p adds the largest term, exp(0).
 
     Args:
       scores: the net's scores (logits), real numbers [..., K]; with a softmax, of infinite ones those equal to the
         largest share all.
-      head: "softmax" or "sigmoid".
+      activation: "softmax" or "sigmoid".
 
     Returns:
       float64 [..., K], or [..., 2] for K = 1; NaN where a score is NaN: with a softmax, where one of the K is.
 
     Raises:
-      ValueError: if there is no such head.
+      ValueError: if there is no such activation.
     """
     scores = np.asarray(scores, np.float64)
-    if check_head(head, "log_probabilities") == "sigmoid" and scores.shape[-1] != 1:
+    if check_activation(activation, "log_probabilities") == "sigmoid" and scores.shape[-1] != 1:
         return -np.logaddexp(0, -scores)
     scores = class_scores(scores)
     top = scores.max(axis=-1, keepdims=True)
@@ -103,54 +103,54 @@ def log_probabilities(scores: np.ndarray, head: str = "softmax") -> np.ndarray:
     return np.where(np.isnan(top), np.nan, shifted - np.log1p(others.sum(axis=-1, keepdims=True)))
 
 
-def negative_log_likelihood(scores: jax.Array, labels: jax.Array, head: str = "softmax") -> jax.Array:
+def negative_log_likelihood(scores: jax.Array, labels: jax.Array, activation: str = "softmax") -> jax.Array:
     """Loss of each example whose class is known: `cross_entropy` with all of the target on the label.
 
     Args:
       scores: the net's scores (logits), floating [N, K]; scores of -inf of other classes cost nothing.
       labels: integer [N].
-      head: "softmax" or "sigmoid".
+      activation: "softmax" or "sigmoid".
 
     Returns:
       [N].
 
     Raises:
-      ValueError: if there is no such head.
+      ValueError: if there is no such activation.
     """
-    independent = check_head(head, "negative_log_likelihood") == "sigmoid" and scores.shape[-1] != 1
+    independent = check_activation(activation, "negative_log_likelihood") == "sigmoid" and scores.shape[-1] != 1
     scores = class_scores(scores)
     own = scores[np.arange(len(labels)), labels]
     return (jax.nn.softplus(scores).sum(axis=1) if independent else jax.nn.logsumexp(scores, axis=1)) - own
 
 
-def without_object(scores: int, head: str = "softmax") -> float:
+def without_object(scores: int, activation: str = "softmax") -> float:
     """The target of every class for an image that shows none of them.
 
     Args:
       scores: number of the net's scores, K.
-      head: "softmax": the target is even, since something must be right; "sigmoid": it is 0.
+      activation: "softmax": the target is even, since something must be right; "sigmoid": it is 0.
 
     Returns:
       The probability.
     """
-    return 0.0 if head == "sigmoid" and scores != 1 else 1 / class_count(scores)
+    return 0.0 if activation == "sigmoid" and scores != 1 else 1 / class_count(scores)
 
 
-def cross_entropy(scores: jax.Array, targets: jax.Array, head: str = "softmax") -> jax.Array:
+def cross_entropy(scores: jax.Array, targets: jax.Array, activation: str = "softmax") -> jax.Array:
     """Loss of each example.
 
     Args:
       scores: the net's scores (logits), floating [N, K].
       targets: probability that each class should have, floating [N, K], or [N, 2] for K = 1.
-      head: "softmax": the cross-entropy of the distribution over the classes; "sigmoid": the sum over the classes of
-        the cross-entropy of each.
+      activation: "softmax": the cross-entropy of the distribution over the classes; "sigmoid": the sum over the classes
+        of the cross-entropy of each.
 
     Returns:
       [N].
 
     Raises:
-      ValueError: if there is no such head.
+      ValueError: if there is no such activation.
     """
-    if check_head(head, "cross_entropy") == "sigmoid" and scores.shape[-1] != 1:
+    if check_activation(activation, "cross_entropy") == "sigmoid" and scores.shape[-1] != 1:
         return optax.sigmoid_binary_cross_entropy(scores, targets).sum(axis=-1)
     return optax.softmax_cross_entropy(class_scores(scores), targets)
