@@ -15,7 +15,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from cnn.ops.choice import Forward, algorithm_for, xla
 from cnn.ops.gradients import gradients_for, training_forward
-from cnn.ops.linear import linear
+from cnn.ops.linear import linear, transposed
 from cnn.ops.plain import is_plain
 from cnn.ops.shapes import Shapes, shapes_of
 from cnn.windows import Window
@@ -110,15 +110,13 @@ def _jvp(shapes: Shapes, primals: tuple[Any, Any], tangents: tuple[Any, Any]) ->
 
     def images_gradient(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
         def default(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-            aval = jax.ShapeDtypeStruct(images.shape, images.dtype)
-            return jax.linear_transpose(functools.partial(in_images, kernel), aval)(gradient)[0]
+            return transposed(functools.partial(in_images, kernel), images.shape, gradient)
 
         return lax.platform_dependent(kernel, gradient, cpu=lambda k, g: of_images(k, g, shapes), default=default)
 
     def kernel_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
         def default(images: jax.Array, gradient: jax.Array) -> jax.Array:
-            aval = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
-            return jax.linear_transpose(functools.partial(in_kernel, images), aval)(gradient)[0]
+            return transposed(functools.partial(in_kernel, images), kernel.shape, gradient)
 
         return lax.platform_dependent(images, gradient, cpu=lambda i, g: of_kernel(i, g, shapes), default=default)
 
