@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from cnn.ops.choice import Forward, algorithm_for, xla
 from cnn.ops.gradients import gradients_for, training_forward
 from cnn.ops.linear import linear, transposed
-from cnn.ops.plain import is_plain
+from cnn.ops.plain import takes_plain
 from cnn.ops.shapes import Shapes, shapes_of
 from cnn.windows import Window
 
@@ -27,7 +27,7 @@ def convolution(
     """Cross-correlation with zero padding: out(a, b) = sum_ij images(a + i, b + j) kernel(i, j), summed over channels.
 
     A 1x1 kernel, and a kernel that covers its whole input, are one matrix product. Other convolutions are computed by
-    other algorithms on CPU, see `cnn.ops.choice`; within `ops.plain()` all are XLA's.
+    other algorithms on CPU, see `cnn.ops.choice`; within `ops.plain()`, and where a size is symbolic, all are XLA's.
 
     Args:
       images: [N, H, W, C], floating.
@@ -43,7 +43,7 @@ def convolution(
     # Winograd's algorithm, which this rules out, adds sums of sums: half precision would lose too many digits.
     position_invariant = position_invariant or images.dtype != jnp.float32
     shapes = shapes_of(images.shape, kernel.shape, window, groups, position_invariant)
-    if is_plain():
+    if takes_plain(images.shape):
         return xla(images, kernel, shapes)
     algorithm = algorithm_for(shapes)
     if kernel.shape[-1] == 1 and algorithm.name in ("product", "im2col"):
@@ -77,7 +77,7 @@ def workspace(
       Number of values, for the whole batch.
     """
     shapes = shapes_of(images_shape, kernel_shape, window, groups, position_invariant)
-    return 0 if is_plain() else algorithm_for(shapes).workspace(shapes)
+    return 0 if takes_plain(images_shape) else algorithm_for(shapes).workspace(shapes)
 
 
 def _on_cpu(forward: Forward, images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
