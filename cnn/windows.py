@@ -11,7 +11,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from jax.core import InconclusiveDimensionOperation, max_dim, min_dim
+from jax.core import max_dim, min_dim
+from jax.errors import InconclusiveDimensionOperation
 from jax.export import is_symbolic_dim
 
 Pair = tuple[int, int]
@@ -76,7 +77,8 @@ def whole(value: Any) -> int:
     Raises:
       TypeError: if it is neither.
     """
-    return value if is_symbolic_dim(value) else operator.index(value)
+    number: Any = value  # a symbolic size is no int, and does all that is asked of one
+    return number if is_symbolic_dim(value) else operator.index(value)
 
 
 def shape_text(shape: Sequence[int]) -> str:

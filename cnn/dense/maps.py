@@ -143,7 +143,7 @@ def score_map(
     shape = images.shape[1:]
     stride = None if stride is None else as_pair(stride, "stride", "score_map")
     prepared = prepare(net, window, shape[2], position_invariant)
-    grid, context, backend = _resolve(prepared, shape, stride, backend, context, memory_limit, len(images))
+    grid, context, backend = _resolve(prepared, shape, stride, backend, context, memory_limit, images.shape[0])
     prepared.check_variables(variables)
     scores = run_backend(prepared, variables, images, grid, backend)
     grid = with_sight(prepared, shape, grid, context)

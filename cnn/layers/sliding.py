@@ -102,7 +102,7 @@ class Conv(WindowLayer):
             )
         if self.padding_mode == "reflect":
             for size, amounts in zip(_hw(input_shape), window.padding, strict=True):
-                if is_sure(lambda most=max(amounts), size=size: most >= size):
+                if is_sure(lambda amounts=amounts, size=size: max(amounts) >= size):
                     raise GeometryError(
                         f"{self.label}: reflect padding {amounts[0]}+{amounts[1]} needs an input larger than that, "
                         f"got {size}"

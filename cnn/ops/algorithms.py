@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnn.ops.basic import pad, tap
+from cnn.ops.basic import pad, precise, tap
 from cnn.ops.batch_last import from_batch_last, to_batch_last
 from cnn.windows import Pair, Window, counts
 
@@ -36,8 +36,8 @@ def direct(images: jax.Array, kernel: jax.Array, window: Window, axis: int = 3, 
     Returns:
       [N, H', W', K], or [K, H', W', N], in the images' dtype; summed in float32 or wider.
     """
-    dtype, precise = images.dtype, jnp.promote_types(images.dtype, jnp.float32)
-    images, kernel = pad(images, window.padding, "zero").astype(precise), kernel.astype(precise)
+    dtype, wide = images.dtype, precise(images.dtype)
+    images, kernel = pad(images, window.padding, "zero").astype(wide), kernel.astype(wide)
     size = counts(images.shape[1:3], window.extent, window.stride)
     height, width, channels, features = kernel.shape
     places = list(itertools.product(range(height), range(width)))

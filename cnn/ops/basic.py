@@ -50,6 +50,11 @@ def tap(images: jax.Array, position: Pair, size: tuple[int, ...], window: Window
     return lax.slice(images, (0, *start, 0), (images.shape[0], *stop, images.shape[3]), (1, *window.stride, 1))
 
 
+def precise(dtype: Any) -> Any:
+    """float32 for half precision and other floating dtypes unchanged; also where JAX refuses to promote dtypes."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
 LARGE_KERNEL = 2**20  # weights; some algorithms are faster for kernels of at least this size only
 
 
@@ -112,7 +117,7 @@ def local_response_norm(images: jax.Array, size: int, k: float, alpha: float, be
     Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
     section 3.3.
     """
-    x = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    x = images.astype(precise(images.dtype))
     below = size // 2
     squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (below, size - 1 - below)))
     channels = x.shape[-1]

@@ -32,7 +32,12 @@ def is_faster(images_shape: Sequence[int]) -> bool:
     Returns:
       Whether it is; never within `ops.plain()`, nor where a size is symbolic.
     """
-    if takes_plain(images_shape) or len(images_shape) != 4 or images_shape[3] > MOST_CHANNELS or images_shape[0] < LEAST_IMAGES:
+    if (
+        takes_plain(images_shape)
+        or len(images_shape) != 4
+        or images_shape[3] > MOST_CHANNELS
+        or images_shape[0] < LEAST_IMAGES
+    ):
         return False
     return jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 

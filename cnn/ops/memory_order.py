@@ -16,13 +16,13 @@ _memory_order_p = Primitive("memory_order")
 
 
 def in_order(array: jax.Array) -> jax.Array:
-    """The same array; on CPU, in a program that is not exported, its axes lie in memory in their own order, last inmost.
+    """The same array, whose axes lie in memory in their own order, the last inmost.
 
     Args:
       array: any array.
 
     Returns:
-      The array.
+      The array; the order in memory is asked for on CPU only, in programs that are not exported.
     """
     return _memory_order_p.bind(array, order=tuple(range(array.ndim)))
 

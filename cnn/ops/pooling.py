@@ -75,7 +75,7 @@ def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
 
 
 def _reduce(images: jax.Array, window: Window, start: float, combine: Any) -> jax.Array:
-    """Pooling by XLA's `reduce_window`, for images that are padded already; pixels behind the last window are unseen."""
+    """Pooling by XLA's `reduce_window`, for images that are padded; pixels behind the last window are not seen."""
     if any(map(is_symbolic_dim, window.kernel)):  # a global pool: its window is the whole image
         return (images.max if combine is lax.max else images.sum)(axis=(1, 2), keepdims=True)
     # A NumPy constant: by it JAX recognises the kind of pool, and so its derivative.
