@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.export import is_symbolic_dim
 
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Shape
-from cnn.windows import GeometryError, Pair, shape_text
+from cnn.windows import GeometryError, Pair, is_sure, shape_text, whole
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
 TERMINAL = 80  # columns that a printed table tries to stay within
@@ -86,14 +87,14 @@ class Table(tuple[Row, ...]):
                     row.name,
                     row.kind,
                     shape_text(row.output_shape),
-                    f"{row.params:,}" if row.params else "",
-                    f"{row.macs:,}" if row.macs else "",
+                    _number_text(row.params),
+                    _number_text(row.macs),
                     _pair_text(row.receptive_field, "x"),
                     _pair_text(row.stride, "x"),
                     _pair_text(row.offset, ","),
                 )
             )
-        lines.append(("total", "", "", f"{self.params:,}", f"{self.macs:,}", "", "", ""))
+        lines.append(("total", "", "", _number_text(self.params) or "0", _number_text(self.macs) or "0", "", "", ""))
         widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
         # One space between columns where two would make lines longer than a terminal's.
         gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= TERMINAL else " "
@@ -103,6 +104,11 @@ class Table(tuple[Row, ...]):
             cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
             texts.append(gap.join(cells).rstrip())
         return "\n".join([*texts, "field (receptive field), stride and offset are in pixels of the input image"])
+
+
+def _number_text(number: int) -> str:
+    """1234 -> "1,234", 0 -> "", and a formula of symbolic sizes as it is."""
+    return str(number) if is_symbolic_dim(number) else f"{number:,}" if number else ""
 
 
 def _pair_text(pair: Pair, between: str) -> str:
@@ -124,7 +130,8 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
 
     Args:
       net: a `cnn.nets.Net`, or a sequence of layers.
-      input_shape: (height, width, channels), pixels.
+      input_shape: (height, width, channels), pixels; the numbers of a table for symbolic sizes (`jax.export`) are
+        formulas of them, and sizes of which it cannot be known are taken to fit (`cnn.windows.conditions`).
       variables: a trained net's variables; then they must be those of the net, and fit the image.
 
     Returns:
@@ -138,8 +145,8 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
       TypeError: if the variables are not a dict.
     """
     layers = net.layers if hasattr(net, "layers") else tuple(net)
-    shape = tuple(int(size) for size in input_shape)
-    if len(shape) != 3 or min(shape) < 1:
+    shape = tuple(whole(size) for size in input_shape)
+    if len(shape) != 3 or any(is_sure(lambda size=size: size < 1) for size in shape):
         raise GeometryError(f"input_shape (={shape_text(shape)}) must be (height, width, channels), none below 1")
     trained = None if variables is None else parameters(layers, variables)
     try:
@@ -147,6 +154,8 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
     except (UndeclaredError, VariablesError):
         raise  # no other size would do
     except GeometryError as error:
+        if any(map(is_symbolic_dim, shape)):
+            raise  # there is no next number
         sizes = working_sizes(layers, shape, variables)
         if not sizes:
             raise

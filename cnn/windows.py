@@ -2,11 +2,18 @@
 
 One place for the formula (W - F + 2P) / S + 1, so that a layer, the geometry table and the dense evaluator can
 never disagree about a size.
+
+A size may be symbolic, a name instead of a number, where `jax.export` makes a program for images of many sizes. What
+cannot be known of it while the program is made is a `Condition`, which the program checks when it is called.
 """
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from jax.core import max_dim, min_dim
+from jax.errors import InconclusiveDimensionOperation
+from jax.export import is_symbolic_dim
 
 Pair = tuple[int, int]
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
@@ -38,6 +45,42 @@ class Window(NamedTuple):
         return ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
 
 
+class Condition(NamedTuple):
+    """What must hold of sizes that are not known while a program is made.
+
+    Attributes:
+      slack: a symbolic size, which must not be below 0.
+      message: what is wrong if it is; names the layer.
+    """
+
+    slack: Any
+    message: str
+
+
+def is_sure(question: Callable[[], bool]) -> bool:
+    """Whether the answer to a question about sizes is yes; not if it depends on a size that is not known."""
+    try:
+        return bool(question())
+    except InconclusiveDimensionOperation:
+        return False
+
+
+def whole(value: Any) -> int:
+    """A whole number as int, and a symbolic size as it is.
+
+    Args:
+      value: anything.
+
+    Returns:
+      The number.
+
+    Raises:
+      TypeError: if it is neither.
+    """
+    number: Any = value  # a symbolic size is no int, and does all that is asked of one
+    return number if is_symbolic_dim(value) else operator.index(value)
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """Writes a shape as people do: (55, 55, 96) -> "55x55x96"."""
     return "x".join(str(size) for size in shape)
@@ -59,12 +102,12 @@ def as_pair(value: int | Sequence[int], what: str, layer: str, minimum: int = 1)
       GeometryError: if it is not one or two whole numbers >= minimum.
     """
     try:
-        values = tuple(operator.index(v) for v in _two(value))
+        values = tuple(whole(v) for v in _two(value))
     except TypeError:
         values = ()
     if len(values) != 2:
         raise GeometryError(f"{layer}: {what} (={value!r}) must be one whole number or two (vertical, horizontal)")
-    if min(values) < minimum:
+    if any(is_sure(lambda v=v: v < minimum) for v in values):
         raise GeometryError(f"{layer}: {what} (={value!r}) must be at least {minimum}")
     return values[0], values[1]
 
@@ -101,7 +144,7 @@ def resolve_padding(
         return (0, 0), (0, 0)
     if padding == "same":
         extent = Window(kernel, stride, dilation=dilation).extent
-        total = [max(0, (-(-n // s) - 1) * s + e - n) for n, s, e in zip(size, stride, extent, strict=True)]
+        total = [max_dim(0, (-(-n // s) - 1) * s + e - n) for n, s, e in zip(size, stride, extent, strict=True)]
         return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
     message = f"{layer}: padding (={padding!r}) must be 'valid', 'same', a number, (vertical, horizontal) or "
     message += "((top, bottom), (left, right)), with no number below 0"
@@ -129,31 +172,68 @@ def output_size(size: Pair, window: Window, rounding: str, layer: str) -> Pair:
       Height and width of the output.
 
     Raises:
-      GeometryError: if a window is larger than the padded input, or, with "exact", a size does not divide.
+      GeometryError: if a window is larger than the padded input, or, with "exact", a size does not divide; also if it
+        is not known of a symbolic size that the window fits.
     """
     if rounding not in ("exact", "floor", "ceil"):
         raise GeometryError(f"{layer}: rounding (={rounding!r}) must be 'exact', 'floor' or 'ceil'")
+    _check_fits(size, window, layer)
+    for condition in _divides(size, window, layer) if rounding == "exact" else ():
+        if is_sure(lambda slack=condition.slack: slack < 0):
+            raise GeometryError(condition.message)
     sizes = []
-    for axis, name in enumerate(("height", "width")):
-        extent, stride = window.extent[axis], window.stride[axis]
-        low, high = window.padding[axis]
-        span = size[axis] + low + high - extent
-        if span < 0:
-            dilated = f" ({extent} with dilation {window.dilation[axis]})" if window.dilation[axis] > 1 else ""
-            raise GeometryError(
-                f"{layer}: kernel {window.kernel[axis]}{dilated} is larger than its input: {name} "
-                f"{size[axis]} + padding {low}+{high}"
-            )
-        steps, rest = divmod(span, stride)
-        if rest and rounding == "exact":
-            raise GeometryError(
-                f"{layer}: {name} does not divide: ({size[axis]} - {extent} + {low}+{high}) / {stride} + 1 = "
-                f"{span / stride + 1:g} is not whole"
-            )
-        if rest and rounding == "ceil" and (steps + 1) * stride < size[axis] + low:
-            steps += 1
+    for n, extent, stride, padding in zip(size, window.extent, window.stride, window.padding, strict=True):
+        span = n + sum(padding) - extent
+        steps = span // stride
+        if rounding == "ceil":  # the last window that starts inside, unless one before it ends at the edge or beyond
+            steps = max_dim(steps, min_dim(-(-span // stride), (n + padding[0] - 1) // stride))
         sizes.append(steps + 1)
     return sizes[0], sizes[1]
+
+
+def conditions(size: Pair, window: Window, rounding: str, layer: str) -> list[Condition]:
+    """What `output_size` cannot know of symbolic sizes, which it takes to divide.
+
+    Args:
+      size: height and width of the input, pixels.
+      window: the window that slides over it.
+      rounding: "exact", "floor" or "ceil".
+      layer: name of the layer, for the message.
+
+    Returns:
+      The conditions under which the sizes divide; none for sizes that are numbers, nor where none needs to divide.
+    """
+    found = _divides(size, window, layer) if rounding == "exact" else []
+    return [one for one in found if not is_sure(lambda slack=one.slack: slack >= 0)]
+
+
+def _check_fits(size: Pair, window: Window, layer: str) -> None:
+    """Refuses a window that is larger than the padded input, or of which that is not known."""
+    for axis, name in enumerate(("height", "width")):
+        extent, (low, high) = window.extent[axis], window.padding[axis]
+        span = size[axis] + low + high - extent
+        if is_sure(lambda span=span: span >= 0):
+            continue
+        dilated = f" ({extent} with dilation {window.dilation[axis]})" if window.dilation[axis] > 1 else ""
+        kernel, given = f"kernel {window.kernel[axis]}{dilated}", f"{name} {size[axis]} + padding {low}+{high}"
+        if is_sure(lambda span=span: span < 0):
+            raise GeometryError(f"{layer}: {kernel} is larger than its input: {given}")
+        raise GeometryError(
+            f"{layer}: whether {kernel} is larger than its input is not known: {given}; say how small images may be, "
+            f"as in jax.export.symbolic_shape('b, h, w, 3', constraints=('h >= 32', 'w >= 32'))"
+        )
+
+
+def _divides(size: Pair, window: Window, layer: str) -> list[Condition]:
+    """The conditions under which no pixel is left over behind the last window."""
+    found = []
+    for axis, name in enumerate(("height", "width")):
+        extent, stride, (low, high) = window.extent[axis], window.stride[axis], window.padding[axis]
+        span = size[axis] + low + high - extent
+        number = "" if is_symbolic_dim(span) else f" = {span / stride + 1:g}"
+        formula = f"({size[axis]} - {extent} + {low}+{high}) / {stride} + 1{number}"
+        found.append(Condition(-(span % stride), f"{layer}: {name} does not divide: {formula} is not whole"))
+    return found
 
 
 def count(size: int, extent: int, stride: int) -> int:
@@ -167,7 +247,7 @@ def count(size: int, extent: int, stride: int) -> int:
     Returns:
       How many fit; 0 if the window is larger than the input. Pixels beyond the last window are not seen.
     """
-    return max(0, size - extent + stride) // stride
+    return max_dim(0, size - extent + stride) // stride
 
 
 def counts(size: Sequence[int], extent: Sequence[int], stride: Sequence[int]) -> Pair:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
 
 from cnn.dense import fragments, lattice, passes
 from cnn.dense.grid import Grid
@@ -176,26 +177,44 @@ def _whole(prepared: PreparedNet, grid: Grid, variables: Variables, images: jax.
     return scores[:, keep[0], keep[1]]
 
 
-def crop_batch(prepared: PreparedNet) -> int:
+def crop_batch(prepared: PreparedNet, platform: str | None = None) -> int:
     """Number of windows in one batch of the "crops" backend.
 
     Args:
       prepared: the classifier and its window.
+      platform: "cpu" or another; None: that of this process, for predictions. A program takes that for which it is
+        lowered.
 
     Returns:
       The number with which the largest activation stays below the limit of the platform (`CROP_BATCH_BYTES`).
     """
     largest = 4 * max(math.prod(row.output_shape) for row in prepared.table)
-    limit = CROP_BATCH_BYTES.get(jax.default_backend(), CROP_BATCH_BYTES_ELSEWHERE)
+    limit = CROP_BATCH_BYTES.get(platform or jax.default_backend(), CROP_BATCH_BYTES_ELSEWHERE)
     return max(1, limit // largest)
 
 
 def _crops(prepared: PreparedNet, variables: Variables, images: jax.Array, grid: Grid) -> jax.Array:
     """Scores of every window, cut out and classified in batches: slow and obviously right."""
+    if is_symbolic_dim(images.shape[0]):
+        raise GeometryError(
+            f"backend 'crops' cuts out a known number of windows, and the number of images (={images.shape[0]}) is "
+            f"symbolic; take another backend"
+        )
+
+    def run(variables: Variables, images: jax.Array, platform: str) -> jax.Array:
+        return _crops_in_batches(prepared, variables, images, grid, crop_batch(prepared, platform))
+
+    cpu, default = (functools.partial(run, platform=platform) for platform in ("cpu", "elsewhere"))
+    return jax.lax.platform_dependent(variables, images, cpu=cpu, default=default)
+
+
+def _crops_in_batches(
+    prepared: PreparedNet, variables: Variables, images: jax.Array, grid: Grid, most: int
+) -> jax.Array:
     count = images.shape[0] * grid.size[0] * grid.size[1]
     if not count:
         return jnp.zeros((0, *grid.size, prepared.table[-1].output_shape[-1]), images.dtype)
-    batch = min(count, crop_batch(prepared))
+    batch = min(count, most)
     n, i, j = np.unravel_index(np.arange(-(-count // batch) * batch) % count, (images.shape[0], *grid.size))
     corners = np.stack([n, i * grid.stride[0], j * grid.stride[1]], axis=1).astype(np.int32)
     parts = [

@@ -160,7 +160,7 @@ def score_map(
     prepared = prepare_trained(net, variables, window, shape[2], position_invariant)
     if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
         prepared = prepare(net, window, shape[2], position_invariant=True)
-    grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, len(images))
+    grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, images.shape[0])
     scores = run_backend(prepared, variables_for(variables, images), images, grid, backend)
     grid = with_sight(prepared, shape, grid, context)
     return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.output_activation)

@@ -1,5 +1,6 @@
 """Layers that treat each pixel by itself (activations, normalisation, dropout), Flatten, and Dense."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -111,17 +112,27 @@ class BatchNorm(Layer):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Same shape and dtype."""
-        arranged = ops.arrangement(x.shape)
-        norm = nn.BatchNorm(
+        make = functools.partial(
+            nn.BatchNorm,
             use_running_average=not train,
-            axis=arranged.channel_axis,
             momentum=self.momentum,
             epsilon=self.epsilon,
             dtype=x.dtype,
-            name="norm",
         )
+        norm = make(name="norm")
+
+        # A pure function of the variables, so that the layout can be chosen when the program is lowered.
+        def normalise(x: jax.Array, channel_axis: int, variables: Any) -> tuple[jax.Array, Any]:
+            return make(axis=channel_axis, parent=None).apply(variables, x, mutable=["batch_stats"])
+
         with jax.numpy_dtype_promotion("standard"):  # Flax subtracts float32 means from images of any dtype
-            return arranged.restore(norm(arranged.arrange(x)))
+            if self.is_initializing():
+                return norm(x)
+            y, changed = ops.by_channel(normalise, x, dict(norm.variables))
+        if train:
+            for name, value in changed["batch_stats"].items():
+                norm.put_variable("batch_stats", name, value)
+        return y
 
 
 class Dropout(Layer):

@@ -1,16 +1,28 @@
 """Layers with a window that slides over height and width: convolutions and pools."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 
 from cnn import ops
 from cnn.layers.base import Layer, Shape
-from cnn.windows import GeometryError, Padding, Pair, Window, as_pair, output_size, resolve_padding, shape_text
+from cnn.windows import (
+    GeometryError,
+    Padding,
+    Pair,
+    Window,
+    as_pair,
+    conditions,
+    is_sure,
+    output_size,
+    resolve_padding,
+    shape_text,
+)
 
 
 class WindowLayer(Layer):
@@ -36,6 +48,12 @@ class WindowLayer(Layer):
         dilation = as_pair(dilation, "dilation", self.label)
         amounts = resolve_padding(padding, _hw(input_shape), kernel, stride, dilation, self.label)
         return Window(kernel, stride, amounts, dilation)
+
+    @nn.nowrap
+    def _fitted(self, output: jax.Array, input_shape: Shape, rounding: str) -> jax.Array:
+        """The layer's output; where sizes are symbolic, the program checks that windows fit when it is called."""
+        found = conditions(_hw(input_shape), self.window(input_shape), rounding, self.label)
+        return ops.fitted(output, _hw(self.output_shape(input_shape)), found)
 
 
 def _hw(shape: Shape) -> Pair:
@@ -84,7 +102,7 @@ class Conv(WindowLayer):
             )
         if self.padding_mode == "reflect":
             for size, amounts in zip(_hw(input_shape), window.padding, strict=True):
-                if max(amounts) >= size:
+                if is_sure(lambda amounts=amounts, size=size: max(amounts) >= size):
                     raise GeometryError(
                         f"{self.label}: reflect padding {amounts[0]}+{amounts[1]} needs an input larger than that, "
                         f"got {size}"
@@ -141,6 +159,7 @@ class Conv(WindowLayer):
             x = ops.pad(x, window.padding, self.padding_mode)
             window = window._replace(padding=((0, 0), (0, 0)))
         y = ops.convolution(x, kernel.astype(x.dtype), window, self.groups, self.position_invariant)
+        y = self._fitted(y, shape, self.rounding)
         if self.use_bias:
             y = ops.add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
         return y
@@ -254,12 +273,23 @@ class Pool(WindowLayer):
         """(H', W', C)."""
         window = self.window(input_shape)
         size = output_size(_hw(input_shape), window, self.rounding, self.label)
-        if ops.window_counts(_hw(input_shape), window, size).min() < 1:
+        if any(map(is_symbolic_dim, _hw(input_shape))):
+            unseen = any(max(side) >= e for side, e in zip(window.padding, window.extent, strict=True) if max(side))
+        else:
+            unseen = ops.window_counts(_hw(input_shape), window, size).min() < 1
+        if unseen:
             raise GeometryError(
                 f"{self.label}: padding {window.padding} leaves a window {shape_text(window.kernel)} with no pixel of "
                 f"the input {shape_text(input_shape)}; pad less than the window"
             )
         return *size, input_shape[2]
+
+    @nn.nowrap
+    def _pooled(self, function: Callable[..., jax.Array], images: jax.Array, *options: int) -> jax.Array:
+        """Applies a pool of `cnn.ops` to the layer's windows."""
+        shape = images.shape[1:]
+        output = function(images, self.window(shape), _hw(self.output_shape(shape)), *options)
+        return self._fitted(output, shape, self.rounding)
 
 
 class MaxPool(Pool):
@@ -270,7 +300,7 @@ class MaxPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return self._pooled(ops.max_pool, x)
 
 
 class AvgPool(Pool):
@@ -281,7 +311,7 @@ class AvgPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.average_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return self._pooled(ops.average_pool, x)
 
 
 class SumPool(Pool):
@@ -292,7 +322,7 @@ class SumPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.sum_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])))
+        return self._pooled(ops.sum_pool, x)
 
 
 class NMaxPool(Pool):
@@ -315,4 +345,4 @@ class NMaxPool(Pool):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, H', W', C]."""
-        return ops.n_max_pool(x, self.window(x.shape[1:]), _hw(self.output_shape(x.shape[1:])), self.n)
+        return self._pooled(ops.n_max_pool, x, self.n)

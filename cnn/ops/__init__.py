@@ -6,10 +6,11 @@ convolution, and `python -m benchmarks.ops` measures whether the choices are rig
 """
 
 from cnn.ops.basic import PADDING_MODES, local_response_norm, pad, product, tap
-from cnn.ops.batch_last import Arrangement, add_bias, arrangement
+from cnn.ops.batch_last import add_bias, by_channel
 from cnn.ops.batch_last import in_batch_last as map_images
 from cnn.ops.choice import algorithm_for
 from cnn.ops.convolution import convolution, workspace
+from cnn.ops.fitted import fitted
 from cnn.ops.gradients import gradients_for
 from cnn.ops.plain import CHOICES, is_plain, plain, use
 from cnn.ops.pooling import average_pool, max_pool, n_max_pool, sum_pool, window_counts
@@ -18,12 +19,12 @@ from cnn.ops.shapes import shapes_of
 __all__ = [
     "CHOICES",
     "PADDING_MODES",
-    "Arrangement",
     "add_bias",
     "algorithm_for",
-    "arrangement",
     "average_pool",
+    "by_channel",
     "convolution",
+    "fitted",
     "gradients_for",
     "is_plain",
     "local_response_norm",

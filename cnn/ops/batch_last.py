@@ -7,13 +7,13 @@ Functions that act on height and width alone (axes 1 and 2 of both layouts) work
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax
 from jax import lax
-from jax.experimental.layout import Layout, with_layout_constraint
 
-from cnn.ops.plain import is_plain
+from cnn.ops.memory_order import in_order
+from cnn.ops.plain import takes_plain
 
 MOST_CHANNELS = 8
 LEAST_IMAGES = 16
@@ -30,14 +30,18 @@ def is_faster(images_shape: Sequence[int]) -> bool:
       images_shape: (N, H, W, C).
 
     Returns:
-      Whether it is; never within `ops.plain()`.
+      Whether it is; never within `ops.plain()`, nor where a size is symbolic.
     """
-    if is_plain() or len(images_shape) != 4 or images_shape[3] > MOST_CHANNELS or images_shape[0] < LEAST_IMAGES:
+    if (
+        takes_plain(images_shape)
+        or len(images_shape) != 4
+        or images_shape[3] > MOST_CHANNELS
+        or images_shape[0] < LEAST_IMAGES
+    ):
         return False
     return jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
-@jax.jit  # needed: outside of jit a constraint on the layout accepts JAX's own arrays only
 def to_batch_last(images: jax.Array) -> jax.Array:
     """Converts a batch to batch-last layout, in memory too; costs nothing if it has this layout in memory already.
 
@@ -47,7 +51,7 @@ def to_batch_last(images: jax.Array) -> jax.Array:
     Returns:
       [C, H, W, N].
     """
-    return with_layout_constraint(images.transpose(3, 1, 2, 0), Layout((0, 1, 2, 3)))
+    return in_order(lax.transpose(images, (3, 1, 2, 0)))
 
 
 def from_batch_last(images: jax.Array) -> jax.Array:
@@ -59,7 +63,7 @@ def from_batch_last(images: jax.Array) -> jax.Array:
     Returns:
       [N, H, W, C].
     """
-    return images.transpose(3, 1, 2, 0)
+    return lax.transpose(images, (3, 1, 2, 0))
 
 
 def in_batch_last(function: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
@@ -102,31 +106,30 @@ def add_bias(values: jax.Array, bias: jax.Array) -> jax.Array:
     )
 
 
-class Arrangement(NamedTuple):
-    """How a layer that works channel by channel should arrange its images.
-
-    Attributes:
-      channel_axis: number of the axis of channels of the arranged images.
-      arrange, restore: functions that change images to the arrangement and back; both keep all values.
-    """
-
-    channel_axis: int
-    arrange: Callable[[jax.Array], jax.Array]
-    restore: Callable[[jax.Array], jax.Array]
-
-
-def arrangement(images_shape: Sequence[int]) -> Arrangement:
-    """The faster arrangement for images of a given shape, on the platform in use.
+def by_channel(
+    function: Callable[..., tuple[jax.Array, Any]], images: jax.Array, *others: Any
+) -> tuple[jax.Array, Any]:
+    """Applies a function that works channel by channel, in batch-last layout where that is faster.
 
     Batch normalisation between layers that work in batch-last layout stays in that layout: converting the images before
     and after it would cost four transposes in each training step.
 
     Args:
-      images_shape: (N, H, W, C), or any other shape.
+      function: (images, number of the axis of channels, *others) -> (images of the same shape, a tree of arrays).
+      images: [N, H, W, C]; arrays of other ranks are passed on as they are.
+      *others: trees of arrays.
 
     Returns:
-      An `Arrangement`.
+      The function's images, [N, H, W, C], and its tree.
     """
-    if is_faster(images_shape) and jax.default_backend() == "cpu":
-        return Arrangement(0, to_batch_last, from_batch_last)
-    return Arrangement(-1, lambda images: images, lambda images: images)
+
+    def usual(images: jax.Array, *others: Any) -> tuple[jax.Array, Any]:
+        return function(images, -1, *others)
+
+    def batch_last(images: jax.Array, *others: Any) -> tuple[jax.Array, Any]:
+        made, tree = function(to_batch_last(images), 0, *others)
+        return from_batch_last(made), tree
+
+    if not is_faster(images.shape):
+        return usual(images, *others)
+    return lax.platform_dependent(images, *others, cpu=batch_last, default=usual)

@@ -4,6 +4,7 @@ XLA's convolution is not the fastest way to compute every convolution on CPU. Th
 measured; `python -m benchmarks.ops` measures them again on the machine at hand (benchmarks/results/ops.md).
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -11,6 +12,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from cnn.ops import algorithms, batch_last, winograd
 from cnn.ops.basic import LARGE_KERNEL, product
@@ -44,11 +46,15 @@ class Algorithm(NamedTuple):
 
 def xla(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
     """XLA's own convolution."""
+    padding = shapes.window.padding
+    if any(map(is_symbolic_dim, itertools.chain(*padding))):  # `lax.pad` takes symbolic amounts, a convolution does not
+        amounts = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
+        images, padding = lax.pad(images, jnp.zeros((), images.dtype), amounts), ((0, 0), (0, 0))
     return lax.conv_general_dilated(
         images,
         kernel,
         window_strides=shapes.window.stride,
-        padding=shapes.window.padding,
+        padding=padding,
         rhs_dilation=shapes.window.dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=shapes.groups,

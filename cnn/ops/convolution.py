@@ -15,8 +15,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from cnn.ops.choice import Forward, algorithm_for, xla
 from cnn.ops.gradients import gradients_for, training_forward
-from cnn.ops.linear import linear
-from cnn.ops.plain import is_plain
+from cnn.ops.linear import linear, transposed
+from cnn.ops.plain import takes_plain
 from cnn.ops.shapes import Shapes, shapes_of
 from cnn.windows import Window
 
@@ -27,7 +27,7 @@ def convolution(
     """Cross-correlation with zero padding: out(a, b) = sum_ij images(a + i, b + j) kernel(i, j), summed over channels.
 
     A 1x1 kernel, and a kernel that covers its whole input, are one matrix product. Other convolutions are computed by
-    other algorithms on CPU, see `cnn.ops.choice`; within `ops.plain()` all are XLA's.
+    other algorithms on CPU, see `cnn.ops.choice`; within `ops.plain()`, and where a size is symbolic, all are XLA's.
 
     Args:
       images: [N, H, W, C], floating.
@@ -43,7 +43,7 @@ def convolution(
     # Winograd's algorithm, which this rules out, adds sums of sums: half precision would lose too many digits.
     position_invariant = position_invariant or images.dtype != jnp.float32
     shapes = shapes_of(images.shape, kernel.shape, window, groups, position_invariant)
-    if is_plain():
+    if takes_plain(images.shape):
         return xla(images, kernel, shapes)
     algorithm = algorithm_for(shapes)
     if kernel.shape[-1] == 1 and algorithm.name in ("product", "im2col"):
@@ -77,7 +77,7 @@ def workspace(
       Number of values, for the whole batch.
     """
     shapes = shapes_of(images_shape, kernel_shape, window, groups, position_invariant)
-    return 0 if is_plain() else algorithm_for(shapes).workspace(shapes)
+    return 0 if takes_plain(images_shape) else algorithm_for(shapes).workspace(shapes)
 
 
 def _on_cpu(forward: Forward, images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
@@ -110,15 +110,13 @@ def _jvp(shapes: Shapes, primals: tuple[Any, Any], tangents: tuple[Any, Any]) ->
 
     def images_gradient(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
         def default(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-            aval = jax.ShapeDtypeStruct(images.shape, images.dtype)
-            return jax.linear_transpose(functools.partial(in_images, kernel), aval)(gradient)[0]
+            return transposed(functools.partial(in_images, kernel), images.shape, gradient)
 
         return lax.platform_dependent(kernel, gradient, cpu=lambda k, g: of_images(k, g, shapes), default=default)
 
     def kernel_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
         def default(images: jax.Array, gradient: jax.Array) -> jax.Array:
-            aval = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
-            return jax.linear_transpose(functools.partial(in_kernel, images), aval)(gradient)[0]
+            return transposed(functools.partial(in_kernel, images), kernel.shape, gradient)
 
         return lax.platform_dependent(images, gradient, cpu=lambda i, g: of_kernel(i, g, shapes), default=default)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from cnn.ops import algorithms, batch_last, winograd
 from cnn.ops.choice import Forward, algorithm_for, extra_row, pad_channels, windowed
+from cnn.ops.linear import transposed
 from cnn.ops.shapes import Shapes
 
 BATCH_PARTS = 4  # number of parts that "split_batch" splits a batch into
@@ -60,8 +61,7 @@ def _images_gradient_of(forward: Forward) -> Compute:
     """The gradient of the images as the transpose of a forward function."""
 
     def compute(kernel: jax.Array, gradient: jax.Array, shapes: Shapes) -> jax.Array:
-        images = jax.ShapeDtypeStruct(shapes.images, kernel.dtype)
-        return jax.linear_transpose(lambda i: forward(i, kernel, shapes), images)(gradient)[0]
+        return transposed(lambda images: forward(images, kernel, shapes), shapes.images, gradient)
 
     return compute
 
@@ -70,8 +70,7 @@ def _kernel_gradient_of(forward: Forward) -> Compute:
     """The gradient of the kernel as the transpose of a forward function."""
 
     def compute(images: jax.Array, gradient: jax.Array, shapes: Shapes) -> jax.Array:
-        kernel = jax.ShapeDtypeStruct(shapes.kernel, images.dtype)
-        return jax.linear_transpose(lambda k: forward(images, k, shapes), kernel)(gradient)[0]
+        return transposed(lambda kernel: forward(images, kernel, shapes), shapes.kernel, gradient)
 
     return compute
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
-from jax.core import ShapedArray
 from jax.dtypes import float0
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -34,7 +33,33 @@ def linear(function: Function, transpose: Function, fixed: Sequence[jax.Array], 
     Returns:
       function(*fixed, value).
     """
-    return _linear_p.bind(*fixed, value, function=function, transpose=transpose)
+    return _linear_p.bind(*_varying_alike([*fixed, value]), function=function, transpose=transpose)
+
+
+def transposed(function: Callable[[jax.Array], jax.Array], shape: Sequence[int], cotangent: jax.Array) -> jax.Array:
+    """Applies the transpose of a linear function, as JAX derives it from the function.
+
+    Args:
+      function: array of the given shape -> array of the cotangent's shape, same dtype; linear.
+      shape: shape of the function's argument.
+      cotangent: of the function's output.
+
+    Returns:
+      An array of the given shape, in the cotangent's dtype; within `jax.shard_map` it varies as the cotangent does.
+    """
+    # A type that is made from the cotangent's says on which mesh an array lies and over which axes it varies.
+    argument = jax.eval_shape(lambda c: jax.numpy.broadcast_to(c.sum(), shape), cotangent)
+    return jax.linear_transpose(function, argument)(cotangent)[0]
+
+
+def _varying_alike(arrays: Sequence[Any]) -> list[Any]:
+    """Within `jax.shard_map`, marks arrays that are equal on all devices as varying where another of them varies.
+
+    JAX does this for its own operations; the marks' transpose is the sum over the devices. Elsewhere nothing changes.
+    """
+    axes = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    every = frozenset().union(*axes)
+    return [jax.lax.pcast(a, tuple(sorted(every - own)), to="varying") for a, own in zip(arrays, axes, strict=True)]
 
 
 def _apply(*arguments: jax.Array, function: Function, transpose: Function) -> jax.Array:
@@ -44,8 +69,7 @@ def _apply(*arguments: jax.Array, function: Function, transpose: Function) -> ja
 
 def _abstract(*arguments: Any, function: Function, transpose: Function) -> Any:
     del transpose
-    out = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arguments))
-    return ShapedArray(out.shape, out.dtype)
+    return jax.make_jaxpr(function)(*arguments).out_avals[0]
 
 
 def _jvp(
@@ -65,9 +89,7 @@ def _jvp(
 
     if moving:
         terms.append(jax.jvp(of_moving, [fixed[i] for i in moving], [of_fixed[i] for i in moving])[1])
-    return out, functools.reduce(jax.numpy.add, terms) if terms else ad.instantiate_zeros(
-        ad.Zero(ShapedArray(out.shape, out.dtype))
-    )
+    return out, functools.reduce(jax.numpy.add, terms) if terms else jax.numpy.zeros_like(out)
 
 
 def _transpose(cotangent: Any, *arguments: Any, function: Function, transpose: Function) -> list[Any]:

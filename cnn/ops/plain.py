@@ -1,9 +1,10 @@
 """The switch between the CPU algorithms of this package and XLA's own forms."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
+from jax.export import is_symbolic_dim
 
 CHOICES = ("fast", "plain")
 # A context variable of JAX: `jax.jit` compiles anew for each of its values, and each thread has its own value.
@@ -39,6 +40,19 @@ def plain() -> contextlib.AbstractContextManager[None]:
       A context manager.
     """
     return use("plain")
+
+
+def takes_plain(sizes: Iterable[int]) -> bool:
+    """Whether XLA's own forms are to be used for arrays of some sizes.
+
+    Args:
+      sizes: the arrays' sizes.
+
+    Returns:
+      Whether they were asked for, or a size is symbolic: which algorithm is fastest is then not known while the program
+      is made.
+    """
+    return is_plain() or any(map(is_symbolic_dim, sizes))
 
 
 def is_plain() -> bool:

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import max_dim
+from jax.export import is_symbolic_dim
 
 from cnn.ops.basic import tap
 from cnn.ops.batch_last import in_batch_last
-from cnn.ops.plain import is_plain
+from cnn.ops.plain import takes_plain
 from cnn.ops.pooling_gradients import first_larger, fold_windows, max_with_own_gradient, seen, sum_with_own_gradient
 from cnn.windows import Pair, Window
 
@@ -29,14 +31,16 @@ def _pad_for_pool(images: jax.Array, window: Window, size: Pair, value: float) -
     for axis in range(2):
         low, high = window.padding[axis]
         needed = (size[axis] - 1) * window.stride[axis] + window.extent[axis] - images.shape[1 + axis] - low
-        widths.append((low, max(high, needed)))
+        widths.append((low, max_dim(high, needed)))
     if widths == [(0, 0), (0, 0)]:
         return images
     return jnp.pad(images, ((0, 0), *widths, (0, 0)), constant_values=value)
 
 
-def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> np.ndarray:
-    """Number of pixels of the image, without padding, in each window: float32 [1, H', W', 1]."""
+def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> Any:
+    """Number of pixels of the image, without padding, in each window: float32 [1, H', W', 1], of NumPy if known."""
+    if any(map(is_symbolic_dim, images_size)):
+        return sum_pool(jnp.ones((1, *images_size[:2], 1), jnp.float32), window, size)
     axes = []
     for axis in range(2):
         start = np.arange(size[axis])[:, None] * window.stride[axis] - window.padding[axis][0]
@@ -59,17 +63,21 @@ def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
 
     def pool(x: jax.Array) -> jax.Array:
         x = _pad_for_pool(x, window, size, -np.inf)
-        if window.dilation != (1, 1) or (math.prod(window.kernel) > MOST_POSITIONS and not is_plain()):
+        plain = takes_plain(x.shape)
+        if window.dilation != (1, 1) or (not plain and math.prod(window.kernel) > MOST_POSITIONS):
             return fold_windows(first_larger, x, window, size, rows_first=True)
+        if plain:
+            return _reduce(x, window, -np.inf, lax.max)
         height, width = seen(window, size)
-        x = x[:, :height, :width]
-        return _reduce(x, window, -np.inf, lax.max) if is_plain() else max_with_own_gradient(x, window)
+        return max_with_own_gradient(x[:, :height, :width], window)
 
     return in_batch_last(pool, images)
 
 
 def _reduce(images: jax.Array, window: Window, start: float, combine: Any) -> jax.Array:
-    """Pooling by XLA's `reduce_window`, for images that are padded already."""
+    """Pooling by XLA's `reduce_window`, for images that are padded; pixels behind the last window are not seen."""
+    if any(map(is_symbolic_dim, window.kernel)):  # a global pool: its window is the whole image
+        return (images.max if combine is lax.max else images.sum)(axis=(1, 2), keepdims=True)
     # A NumPy constant: by it JAX recognises the kind of pool, and so its derivative.
     first = np.array(start, images.dtype)
     return lax.reduce_window(images, first, combine, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
@@ -105,11 +113,13 @@ def sum_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
 
     def pool(x: jax.Array) -> jax.Array:
         x = _pad_for_pool(x, window, size, 0.0)
-        if window.dilation != (1, 1) or (overlaps > MOST_POSITIONS and not is_plain()):
+        plain = takes_plain(x.shape)
+        if window.dilation != (1, 1) or (not plain and overlaps > MOST_POSITIONS):
             return fold_windows(jnp.add, x, window, size)
+        if plain:
+            return _reduce(x, window, 0.0, lax.add)
         height, width = seen(window, size)
-        x = x[:, :height, :width]
-        return _reduce(x, window, 0.0, lax.add) if is_plain() else sum_with_own_gradient(x, window)
+        return sum_with_own_gradient(x[:, :height, :width], window)
 
     return in_batch_last(pool, images)
 
@@ -128,7 +138,7 @@ def n_max_pool(images: jax.Array, window: Window, size: Pair, n: int) -> jax.Arr
     Returns:
       [N, *size, C], same dtype.
     """
-    counts = np.minimum(window_counts(images.shape[1:3], window, size), n)
+    counts = window_counts(images.shape[1:3], window, size).clip(max=n)
     # XLA sorts a NaN with a minus sign, such as that of inf - inf, below all numbers, and the mean would leave it out.
     images = jnp.where(jnp.isnan(images), jnp.nan, images)
     padded = _pad_for_pool(images, window, size, -np.inf)

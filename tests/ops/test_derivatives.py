@@ -202,7 +202,7 @@ def custom_operations(net, shape):
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
     walk(jax.make_jaxpr(loss)(variables["params"], image).jaxpr)
     walk(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(variables["params"], image).jaxpr)
-    return found & {"linear", "platform_index", "layout_constraint"}
+    return found & {"linear", "platform_index", "memory_order", "fitted"}
 
 
 @pytest.mark.parametrize("name", NETS)

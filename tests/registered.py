@@ -1,0 +1,13 @@
+"""What tests of all registered nets share: the smallest sensible window of each, and the accelerators."""
+
+ACCELERATORS = ("cuda", "rocm", "tpu")
+# (height, width, channels) of each registered net's images.
+WINDOWS = {
+    "alexnet": (67, 67, 3),
+    "full_cnn": (8, 8, 1),
+    "giusti_n4": (95, 95, 3),
+    "layer_pattern": (8, 8, 3),
+    "lenet5": (32, 32, 1),
+    "qa_net": (32, 32, 3),
+    "sharing_net": (28, 28, 1),
+} | dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), (32, 32, 3))
