@@ -11,13 +11,9 @@ from cnn import geometry
 from cnn.dense.lattice import Group, Mask, Route, Step
 from cnn.layers import AvgPool, Conv, Layer, NMaxPool, Pool, SumPool, WindowLayer
 from cnn.nets import Net
-from cnn.windows import GeometryError, Pair, as_pair
+from cnn.windows import GeometryError, Pair
 
 Variables = Mapping[str, Any]
-
-# A matrix product whose rounding must not depend on the number of its rows is computed in blocks of so many rows (as
-# many as the smallest tile has), unless its kernel has so many values that XLA sums any number of rows alike.
-PRODUCT_ROWS, LARGE_PRODUCT = 256, 2**20
 
 
 class Schedule(NamedTuple):
@@ -164,32 +160,8 @@ def _with_spacing(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
 
 def _apply(layer: Layer, variables: Variables, x: jax.Array) -> jax.Array:
     """Applies a layer to all fragments [Fy, Fx, N, h, w, C] as one batch."""
-    if isinstance(layer, Conv) and layer.position_invariant and _is_product(layer, x.shape[-1]):
-        return _by_blocks(layer, variables, x)
     y: Any = layer.apply(variables, x.reshape(-1, *x.shape[3:]), train=False)
     return y.reshape(*x.shape[:3], *y.shape[1:])
-
-
-def _is_product(layer: Conv, channels: int) -> bool:
-    """Whether a convolution sees one pixel at a time: a matrix product of the pixels' channels, and no large one."""
-    sees_one = as_pair(layer.kernel, "kernel", layer.label) == (1, 1) and layer.groups == 1
-    return sees_one and layer.padding in ("valid", 0, ((0, 0), (0, 0))) and channels * layer.features < LARGE_PRODUCT
-
-
-def _by_blocks(layer: Conv, variables: Variables, x: jax.Array) -> jax.Array:
-    """`_apply` of a layer that is a matrix product, in blocks of `PRODUCT_ROWS` pixels.
-
-    XLA's matrix product on CPUs splits each sum over the threads, or does not, by its cost, which the number of rows is
-    part of. So the rounding of a score would depend on the size of the map that it is computed in.
-    """
-    down, across = as_pair(layer.stride, "stride", layer.label)
-    x = x[..., ::down, ::across, :]
-    rows = x.reshape(-1, x.shape[-1])
-    count = -(-len(rows) // PRODUCT_ROWS)
-    blocks = jnp.pad(rows, ((0, count * PRODUCT_ROWS - len(rows)), (0, 0))).reshape(count, 1, 1, PRODUCT_ROWS, -1)
-    alone = layer.clone(stride=1, dilation=1)
-    y: Any = jax.lax.map(lambda block: alone.apply(variables, block, train=False), blocks)
-    return y.reshape(count * PRODUCT_ROWS, -1)[: len(rows)].reshape(*x.shape[:-1], -1)
 
 
 def _take(x: jax.Array, fragments: tuple[int, ...], axis: int) -> jax.Array:

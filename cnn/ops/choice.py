@@ -4,7 +4,6 @@ XLA's convolution is not the fastest way to compute every convolution on CPU. Th
 measured; `python -m benchmarks.ops` measures them again on the machine at hand (benchmarks/results/ops.md).
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -12,36 +11,20 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.export import is_symbolic_dim
 
 from cnn.ops import algorithms, batch_last, winograd
 from cnn.ops.basic import LARGE_KERNEL, product
 from cnn.ops.shapes import Shapes
 from cnn.windows import counts
 
+# Rows of a matrix product whose rounding must not depend on how many rows there are: as many as the smallest tile has.
+BLOCK_ROWS = 256
+
 
 class Forward(Protocol):
     """images [N, H, W, C], kernel [kernel height, kernel width, C / groups, K] -> [N, H', W', K]."""
 
     def __call__(self, images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array: ...
-
-
-class Algorithm(NamedTuple):
-    """A way to compute a convolution; its values are those of XLA's convolution up to rounding.
-
-    Attributes:
-      name: its name in tables and tests.
-      applies: whether it is used for the given shapes, unless an earlier record applies.
-      forward: images, kernel, shapes -> the output.
-      everywhere: whether it is used on every platform; if not, on CPU only.
-      workspace: number of values that it holds beside input and output, for the whole batch.
-    """
-
-    name: str
-    applies: Callable[[Shapes], bool]
-    forward: Forward
-    everywhere: bool = False
-    workspace: Callable[[Shapes], int] = lambda shapes: 0
 
 
 def xla(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
@@ -59,6 +42,24 @@ def xla(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=shapes.groups,
     )
+
+
+class Algorithm(NamedTuple):
+    """A way to compute a convolution; its values are those of XLA's convolution up to rounding.
+
+    Attributes:
+      name: its name in tables and tests.
+      applies: whether it is used for the given shapes, unless an earlier record applies.
+      forward: images, kernel, shapes -> the output.
+      elsewhere: what is used on other platforms than CPU.
+      workspace: number of values that it holds beside input and output, for the whole batch.
+    """
+
+    name: str
+    applies: Callable[[Shapes], bool]
+    forward: Forward
+    elsewhere: Forward = xla
+    workspace: Callable[[Shapes], int] = lambda shapes: 0
 
 
 def extra_row(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
@@ -87,6 +88,20 @@ def _product(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
     return lax.dot_general(pixels, kernel[0, 0], (((3,), (0,)), ((), ())))
 
 
+def _product_in_blocks(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
+    """A 1x1 convolution as matrix products of `BLOCK_ROWS` pixels each.
+
+    XLA's matrix product on CPU splits each sum over the threads, or does not, by its cost, which the number of rows is
+    part of. So the rounding of a value would depend on the size of the image that it is computed in.
+    """
+    pixels = images[:, :: shapes.window.stride[0], :: shapes.window.stride[1]]
+    rows = pixels.reshape(-1, pixels.shape[-1])
+    count = -(-len(rows) // BLOCK_ROWS)
+    blocks = jnp.pad(rows, ((0, count * BLOCK_ROWS - len(rows)), (0, 0))).reshape(count, BLOCK_ROWS, -1)
+    found = lax.map(lambda block: block @ kernel[0, 0], blocks)
+    return found.reshape(count * BLOCK_ROWS, -1)[: len(rows)].reshape(*pixels.shape[:-1], -1)
+
+
 def _whole(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
     """A convolution whose kernel covers the whole image, as a fully connected layer."""
     flat = product(images.reshape(images.shape[0], -1), kernel.reshape(-1, kernel.shape[-1]))
@@ -106,11 +121,23 @@ def _im2col_workspace(shapes: Shapes) -> int:
 
 
 ALGORITHMS = (
+    Algorithm(  # XLA sums any number of rows alike where the kernel is large
+        "product_in_blocks",
+        lambda s: (
+            s.groups == 1
+            and s.unpadded
+            and s.window.kernel == (1, 1)
+            and s.position_invariant
+            and math.prod(s.kernel) < LARGE_KERNEL
+        ),
+        _product_in_blocks,
+        elsewhere=_product,
+    ),
     Algorithm(
         "product",
         lambda s: s.groups == 1 and s.unpadded and s.window.kernel == (1, 1),
         _product,
-        everywhere=True,
+        elsewhere=_product,
     ),
     Algorithm(
         "whole",
@@ -118,7 +145,7 @@ ALGORITHMS = (
             s.groups == 1 and s.unpadded and s.window.kernel == tuple(s.images[1:3]) and s.window.dilation == (1, 1)
         ),
         _whole,
-        everywhere=True,
+        elsewhere=_whole,
     ),
     Algorithm(  # a fully connected layer that slides
         "im2col",

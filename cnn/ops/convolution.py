@@ -46,12 +46,12 @@ def convolution(
     if takes_plain(images.shape):
         return xla(images, kernel, shapes)
     algorithm = algorithm_for(shapes)
-    if kernel.shape[-1] == 1 and algorithm.name in ("product", "im2col"):
+    if kernel.shape[-1] == 1 and algorithm.name in ("product", "product_in_blocks", "im2col"):
         # XLA sums the last rows of a product with a vector in another order than the other rows; with two equal columns
         # in place of the vector it does not.
         return convolution(images, jnp.concatenate([kernel, kernel], axis=3), window)[..., :1]
-    if algorithm.everywhere:
-        return algorithm.forward(images, kernel, shapes)
+    if algorithm.elsewhere is not xla:
+        return _on_cpu(algorithm.forward, images, kernel, shapes, algorithm.elsewhere)
     if gradients_for(shapes) is not None:
         return _with_own_gradients(images, kernel, shapes)
     return _on_cpu(algorithm.forward, images, kernel, shapes)
@@ -80,11 +80,13 @@ def workspace(
     return 0 if takes_plain(images_shape) else algorithm_for(shapes).workspace(shapes)
 
 
-def _on_cpu(forward: Forward, images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
-    """The given forward function on CPU, and XLA's convolution on other platforms."""
-    if forward is xla:
-        return xla(images, kernel, shapes)
-    cpu, default = (functools.partial(function, shapes=shapes) for function in (forward, xla))
+def _on_cpu(
+    forward: Forward, images: jax.Array, kernel: jax.Array, shapes: Shapes, elsewhere: Forward = xla
+) -> jax.Array:
+    """One forward function on CPU, and another on other platforms."""
+    if forward is elsewhere:
+        return forward(images, kernel, shapes)
+    cpu, default = (functools.partial(function, shapes=shapes) for function in (forward, elsewhere))
     return lax.platform_dependent(images, kernel, cpu=cpu, default=default)
 
 

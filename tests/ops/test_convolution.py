@@ -94,6 +94,7 @@ def test_each_algorithm_is_among_the_cases():
     # Winograd's has tests of its own.
     names = {
         "product",
+        "product_in_blocks",
         "whole",
         "im2col",
         "direct",
