@@ -17,7 +17,7 @@ from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
-from cnn.training import loop, one_seed
+from cnn.training import initial, loop, one_seed
 from cnn.training.evaluate import Metrics
 from cnn.training.predict import border_brightness
 from cnn.training.steps import State
@@ -85,7 +85,14 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -
     state = devices.replicate(task.first_state(config.seed))
     if goes_on:
         state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)
-    elif own_code.is_reference(config.net.name):
+    if not int(state.step):  # a run that has begun does not need the other one any more
+        other = initial.load(config.train.get("initial_run", ""), workdir)
+        if other:
+            state, start = initial.begin(state, other)
+            state = devices.replicate(state)
+            environment |= {"initial_run": start._asdict()}
+            print(start, flush=True)
+    if not goes_on and own_code.is_reference(config.net.name):
         _check_dense(task, jax.device_get(state.variables))
     step = int(state.step)
     if step > task.total:

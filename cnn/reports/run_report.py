@@ -246,6 +246,12 @@ def _made(result: Mapping[str, Any], title: str = "How it was made") -> Section:
     """Command, device, versions and commit."""
     names = ("device", "commit", "seed", "seconds", "python")
     facts = {name: result[name] for name in names if name in result} | dict(result["packages"])
+    if "initial_run" in result:
+        start = result["initial_run"]
+        facts |= {
+            "started from": f"{start['run']} at step {start['step']:,}",
+            "layers taken": ", ".join(start["taken"]),
+        }
     return Section(title, [Listing(result["command"]), Facts(facts)])
 
 

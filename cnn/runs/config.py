@@ -13,11 +13,12 @@ from cnn.runs.defaults import Config
 from cnn.runtime import own_code
 
 # Defaults for fields that were added after some saved runs were made: what those runs did without the field.
-DEFAULTS_FOR_OLD_RUNS = {"train.frozen": [], "train.frozen_until": 1.0, "train.ops": "fast"}
+DEFAULTS_FOR_OLD_RUNS = {"train.initial_run": "", "train.frozen": [], "train.frozen_until": 1.0, "train.ops": "fast"}
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
 MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
 # Fields that can name a function of the user's own.
 CODE_FIELDS = ("net.name", "data.name")
+FOLDER_FIELDS = ("data.dir", "train.initial_run")  # fields that name a folder
 DIVERGED = "diverged.json"  # in the directory of a run whose loss was not finite any more
 
 
@@ -129,9 +130,10 @@ def as_saved(config: Config) -> dict[str, Any]:
             tree[group][name] = own_code.pinned(value)
         elif isinstance(value, str) and value.lower().endswith(".npz"):
             tree[group][name] = os.path.abspath(os.path.expanduser(value))
-    place = tree.get("data", {}).get("dir")
-    if place:
-        tree["data"]["dir"] = _absolute(place)
+    for field in FOLDER_FIELDS:
+        group, name = field.split(".")
+        if tree.get(group, {}).get(name):
+            tree[group][name] = _absolute(tree[group][name])
     return tree
 
 
@@ -295,8 +297,9 @@ def closest(field: str, config: Config) -> str:
 def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
     """Fields by name; code by its content, wherever its file lies."""
     flat = _flat(tree)
-    if flat.get("data.dir"):  # older runs have it as it was given
-        flat["data.dir"] = _absolute(flat["data.dir"])
+    for field in FOLDER_FIELDS:
+        if flat.get(field):  # older runs have it as it was given
+            flat[field] = _absolute(flat[field])
     for field in CODE_FIELDS:
         value = flat.get(field)
         if isinstance(value, str) and own_code.is_reference(value):

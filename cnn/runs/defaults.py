@@ -59,6 +59,11 @@ FIELDS = (
     Field("train.milestones", (0.5, 0.75), "Schedule step: fractions of all steps at which the rate falls."),
     Field("train.decay_factor", 0.1, "Schedule step: what the rate is multiplied by at each milestone."),
     Field("train.weight_decay", 0.0, "Of kernels only: L2 in the gradient (sgd, adam) or decoupled (adamw)."),
+    Field(
+        "train.initial_run",
+        "",
+        "Directory of a run to start from: layers of equal name and shape begin with its weights; by default none do.",
+    ),
     Field("train.frozen", (), "Names of layers whose parameters stay as initialised, such as \"('conv1',)\"."),
     Field("train.frozen_until", 1.0, "Fraction of the run after which frozen layers train too; 1: never."),
     Field("train.label_smoothing", 0.0, "Probability that is spread evenly over all classes."),

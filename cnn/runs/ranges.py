@@ -55,6 +55,7 @@ RANGES = (
     Range("train.milestones", each(_FRACTION), "fractions of the run, each from 0 to 1, such as (0.5, 0.75)"),
     Range("train.decay_factor", number(lambda value: 0 < value <= 1), "a number above 0, at most 1"),
     Range("train.weight_decay", _NOT_NEGATIVE, "a number, at least 0"),
+    Range("train.initial_run", text(), "the directory of a run, or empty"),
     Range("train.frozen", each(lambda one: isinstance(one, str)), "names of layers, such as ('conv1',)"),
     Range("train.frozen_until", _FRACTION, "a fraction of the run, from 0 to 1"),
     Range("train.label_smoothing", _PART, "a probability, at least 0 and below 1"),

@@ -42,6 +42,7 @@ CASES = {
     "train.milestones": ([(), (0.5,), [0, 0.75, 1]], [("(0.5",), (0.5, 1.5), (-0.1,), (NAN,), 0.5, "0.5", None]),
     "train.decay_factor": ([0.1, 1], [0, -0.1, 1.1, *NUMBERS]),
     "train.weight_decay": ([0, 5e-4, 10], [-1, *NUMBERS]),
+    "train.initial_run": (["", "runs/other"], [None, 3]),
     "train.frozen": ([(), ("conv1",), ["conv1", "fc1"]], ["conv1", (1,), None]),
     "train.frozen_until": ([0, 0.5, 1], [-0.1, 1.5, *NUMBERS]),
     "train.label_smoothing": ([0, 0.1, 0.999], [-0.1, 1, 2, *NUMBERS]),
