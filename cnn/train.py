@@ -18,6 +18,7 @@ from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
 from cnn.training import initial, loop, one_seed
+from cnn.training import longer as longer_lib
 from cnn.training.evaluate import Metrics
 from cnn.training.predict import border_brightness
 from cnn.training.steps import State
@@ -25,7 +26,9 @@ from cnn.training.steps import State
 PICTURED = 2  # number of test images whose feature maps are drawn, each of another class
 
 
-def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = None) -> dict[str, Any]:
+def train_and_evaluate(
+    config: Config, workdir: str, dataset: Dataset | None = None, *, longer: bool = False
+) -> dict[str, Any]:
     """Trains a net as a config says, evaluates it on the test split, and writes everything to a directory.
 
     A run that was stopped and is started again in its directory continues from its last checkpoint, and ends as if it
@@ -38,6 +41,8 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
         class names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html to it.
       dataset: the data, for example from `cnn.data.from_arrays`; None: they are loaded as the config says. A data set
         that is passed here is not saved, so that `--mode=evaluate` cannot be used on the run; everything else can.
+      longer: whether the run in the directory, finished or not, may be trained for longer than it was begun for, if
+        the steps that are done would have the same learning rates (`cnn.training.longer`).
 
     Returns:
       The contents of result.json: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
@@ -56,7 +61,7 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
-    goes_on = config_lib.goes_on(config, workdir)
+    goes_on = config_lib.goes_on(config, workdir, longer=longer)
     finished = _finished(config, workdir, dataset) if goes_on else None
     if finished:
         print(
@@ -66,10 +71,10 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
         )
         return finished
     with ops.use(config.train.get("ops", "fast")):
-        return _run(config, workdir, dataset, goes_on)
+        return _run(config, workdir, dataset, goes_on, longer)
 
 
-def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -> dict[str, Any]:
+def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, longer: bool) -> dict[str, Any]:
     """Trains what is left, evaluates and reports, with the operations that the config asks for."""
     environment = logs.environment()  # at the start: another commit may be checked out when the run ends
     dataset = dataset or data.load(**config.data)
@@ -82,6 +87,8 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -
     devices.per_device(config.train.batch_size, "train.batch_size")
     if config.eval.scenes:
         on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
+    if longer:
+        environment |= longer_lib.check(task, config_lib.load(workdir), checkpoint.latest_step(workdir) or 0, workdir)
     state = devices.replicate(task.first_state(config.seed))
     if goes_on:
         state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)

@@ -21,6 +21,12 @@ IMAGES = flags.DEFINE_multi_string(
 )
 TOP = flags.DEFINE_integer("top", 3, "With --mode=predict: classes that are shown for each picture.", lower_bound=1)
 OUTPUT = shared.define_path("output", None, "With --mode=predict: a .csv or .json file for the predictions.")
+LONGER = flags.DEFINE_bool(
+    "longer",
+    False,
+    "Train the run in --workdir, finished or not, for more steps than it was begun for. Its config may differ in "
+    "train.steps, train.epochs and the fields of the schedule, as long as the steps done keep their learning rates.",
+)
 NET = shared.define_net()
 CPU_DEVICES = shared.define_cpu_devices(
     1, "On a CPU: number of devices that batches are split over; 0: one for each core, if the batch divides."
@@ -35,6 +41,8 @@ def main() -> None:
         raise app.UsageError("--mode=predict needs --images=a.png,b.png")
     if MODE.value != "predict" and (IMAGES.value or OUTPUT.value is not None):
         raise app.UsageError("--images and --output are for --mode=predict")
+    if MODE.value != "train" and LONGER.value:
+        raise app.UsageError("--longer is for --mode=train")
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
@@ -50,7 +58,7 @@ def main() -> None:
 
         if OPS.value:
             CONFIG.value.train.ops = OPS.value
-        train_and_evaluate(CONFIG.value, workdir())
+        train_and_evaluate(CONFIG.value, workdir(), longer=LONGER.value)
         return
     if OUTPUT.value is not None:
         from cnn.training import predict
