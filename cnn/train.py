@@ -11,7 +11,7 @@ from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
 from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import checkpoint, logs, provenance, ranges
+from cnn.runs import best, checkpoint, logs, provenance, ranges
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
@@ -127,6 +127,11 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     }
     if len(dataset.validation.labels):
         result["validation_accuracy"] = task.score(state.variables, "validation", devices).accuracy
+    kept = best.read(workdir) if config.checkpoint.best else None
+    if kept:
+        net = checkpoint.load_run(workdir, which="best")
+        score = test if kept.step == task.total else task.score(net.variables, "test", devices)
+        result["best"] = {"step": kept.step, "validation_accuracy": kept.accuracy, "test_accuracy": score.accuracy}
     result |= {"parameters": table.params, "multiply_adds": table.macs}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
     result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed}
@@ -156,7 +161,11 @@ def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> Sta
         checkpoints.drop_after(step)
         with logs.MetricWriter(workdir, step) as writer:
             try:
-                return one_seed.train(task, devices, state, writer, checkpoints)
+                if not task.config.checkpoint.best:
+                    best.remove(workdir)
+                    return one_seed.train(task, devices, state, writer, checkpoints)
+                with best.Keeper(workdir) as keeper:
+                    return one_seed.train(task, devices, state, writer, checkpoints, keeper)
             except FloatingPointError as error:
                 raise _diverged(workdir, step, str(error)) from error
 

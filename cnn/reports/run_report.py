@@ -115,6 +115,11 @@ def _scores(result: Mapping[str, Any]) -> list[html.Item]:
         shown["test top-5 accuracy"] = f"{result['test_top5']:.2%}"
     if "validation_accuracy" in result:
         shown["validation accuracy"] = f"{result['validation_accuracy']:.2%}"
+    if "best" in result and result["best"]["step"] != result["steps"]:
+        best = result["best"]
+        at = f"of the best net by validation, step {best['step']:,}"
+        shown |= {f"validation accuracy {at}": f"{best['validation_accuracy']:.2%}"}
+        shown |= {f"test accuracy {at}": f"{best['test_accuracy']:.2%}"}
     shown |= {"parameters": f"{result['parameters']:,}", "multiply-adds an image": f"{result['multiply_adds']:,}"}
     return [Numbers(shown)]
 

@@ -13,7 +13,13 @@ from cnn.runs.defaults import Config
 from cnn.runtime import own_code
 
 # Defaults for fields that were added after some saved runs were made: what those runs did without the field.
-DEFAULTS_FOR_OLD_RUNS = {"train.initial_run": "", "train.frozen": [], "train.frozen_until": 1.0, "train.ops": "fast"}
+DEFAULTS_FOR_OLD_RUNS = {
+    "train.initial_run": "",
+    "train.frozen": [],
+    "train.frozen_until": 1.0,
+    "train.ops": "fast",
+    "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
+}
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
 # Fields that say how long a run is, and how its steps change with that: those of a run that is trained for longer.
 LENGTH = (

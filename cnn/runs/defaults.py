@@ -87,6 +87,7 @@ FIELDS = (
     Field("eval.scene_size", 80, "Height and width of a scene, pixels."),
     Field("checkpoint.every_steps", 500, "Steps between two checkpoints."),
     Field("checkpoint.keep", 2, "How many of the latest checkpoints to keep."),
+    Field("checkpoint.best", True, "Whether the net of the best validation is kept too, beside the latest ones."),
 )
 
 MAY_BE_ABSENT = frozenset(field.name for field in FIELDS if isinstance(field.default, type))

@@ -5,13 +5,15 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from cnn.runs import checkpoint, facts, logs
 from cnn.runs import config as config_lib
-from cnn.runs import facts, logs
 from cnn.runs.config import Config
 
 NAME = "provenance.json"
 FINISHED = "report.html"  # written last; a run without it is not finished
-LEFT = ("checkpoints", "result.json", config_lib.DIVERGED)  # what a run leaves that another must not find
+# What a run leaves that another must not find; the first ones belong to a run that goes on.
+NETS = (checkpoint.LATEST, checkpoint.BEST)
+LEFT = (*NETS, "result.json", config_lib.DIVERGED)
 
 
 def begin(
@@ -34,7 +36,7 @@ def begin(
       goes_on: whether the directory holds this run already; what is left of another one is removed.
     """
     _unfinish(workdir)
-    for name in LEFT if not goes_on else LEFT[1:]:
+    for name in LEFT if not goes_on else LEFT[len(NETS) :]:
         path = os.path.join(workdir, name)
         shutil.rmtree(path) if os.path.isdir(path) else os.path.exists(path) and os.remove(path)
     config_lib.save(config, workdir)

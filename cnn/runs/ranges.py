@@ -70,6 +70,7 @@ RANGES = (
     Range("eval.scene_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}"),
     Range("checkpoint.every_steps", whole(1), _COUNT),
     Range("checkpoint.keep", whole(1), f"{_COUNT}: a run resumes from its last checkpoint"),
+    Range("checkpoint.best", lambda value: isinstance(value, bool), "True or False"),
 )
 _BY_FIELD = {one.field: one for one in RANGES}
 

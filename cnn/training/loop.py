@@ -125,8 +125,8 @@ class Log(Protocol):
     def steps(self, first: int, stop: int, result: StepResult, seconds: float) -> None:
         """Takes what steps `first` up to `stop` measured, and the seconds that they took; may raise to end training."""
 
-    def validation(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics on the validation split after a step."""
+    def validation(self, step: int, metrics: Metrics, variables: Any) -> None:
+        """Takes a step's metrics on the validation split and the net's variables, which the next step reuses."""
 
 
 def train(
@@ -182,7 +182,8 @@ def train(
         stopped = asked.signal if asked is not None and step < task.total else None
         if (step % pauses.validate == 0 or step == task.total) and len(task.dataset.validation.labels):
             for i, log in enumerate(logs):
-                log.validation(step, task.score(program.variables(state, i), "validation", devices))
+                variables = program.variables(state, i)
+                log.validation(step, task.score(variables, "validation", devices), variables)
         if save and (step == task.total or stopped or (pauses.save and step % pauses.save == 0)):
             save(step, state)
         if stopped is not None:

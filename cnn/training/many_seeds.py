@@ -198,7 +198,8 @@ class _SeedLog:
         epoch = round(self._task.epochs(stop), 4)
         self.curve.append({"epoch": epoch, "train_loss": float(result.loss.mean())})
 
-    def validation(self, step: int, metrics: Metrics) -> None:
+    def validation(self, step: int, metrics: Metrics, variables: Any) -> None:
+        del variables  # studies compare nets that were trained equally long
         self.curve[-1] |= {"validation_accuracy": metrics.accuracy, "validation_loss": metrics.loss}
 
 

@@ -57,6 +57,7 @@ CASES = {
     "eval.scene_size": ([1, 80], [0, -80, *WHOLE]),
     "checkpoint.every_steps": ([1, 500], [0, -1, *WHOLE]),
     "checkpoint.keep": ([1, 2], [0, -1, *WHOLE]),
+    "checkpoint.best": ([True, False], [1, 0, "yes", None]),
 }
 
 
