@@ -18,6 +18,7 @@ DEFAULTS_FOR_OLD_RUNS = {
     "train.frozen": [],
     "train.frozen_until": 1.0,
     "train.ops": "fast",
+    "train.class_weights": [],
     "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
 }
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.

@@ -68,6 +68,12 @@ FIELDS = (
     Field("train.frozen_until", 1.0, "Fraction of the run after which frozen layers train too; 1: never."),
     Field("train.label_smoothing", 0.0, "Probability that is spread evenly over all classes."),
     Field(
+        "train.class_weights",
+        (),
+        "Weights of the classes in the loss of training: balanced (each class counts alike) or a number for each, such "
+        'as "(1, 5)"; by default all examples count alike.',
+    ),
+    Field(
         "train.background",
         0.0,
         "Fraction of training examples that are moved most of the way out of the window, with an even target: for a "
