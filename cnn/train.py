@@ -17,10 +17,9 @@ from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
-from cnn.training import initial, loop, one_seed
+from cnn.training import initial, loop, one_seed, predict
 from cnn.training import longer as longer_lib
 from cnn.training.evaluate import Metrics
-from cnn.training.predict import border_brightness
 from cnn.training.steps import State
 
 PICTURED = 2  # number of test images whose feature maps are drawn, each of another class
@@ -195,7 +194,7 @@ def _where(workdir: str) -> str:
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
     """The contents of data.json."""
-    border = np.quantile(border_brightness(dataset.train.images), (0.005, 0.995))
+    border = np.quantile(predict.border_brightness(dataset.train.images), (0.005, 0.995))
     return {**facts_lib.of(dataset), "border_brightness": border.round(4).tolist()}
 
 
@@ -223,6 +222,7 @@ def _report(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> Non
     names = checkpoint.all_names(task.dataset.class_names, len(test.confusion))
     counts = [[name, *row] for name, row in zip(names, test.confusion.tolist(), strict=True)]
     logs.write_csv(os.path.join(workdir, "confusion.csv"), ["label / prediction", *names], counts)
+    predict.write_test_predictions(os.path.join(workdir, "predictions.csv"), task.dataset.test.labels, test, names)
     _draw(task, workdir, variables, test)
     if config.eval.scenes:
         scenes_report.run_scenes(
@@ -262,6 +262,4 @@ def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
         split.labels[few],
         title=title,
     )
-    options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype}
-    wrong = mistakes.find(task.net, variables, split, dataset.mean, dataset.std, **options)
-    mistakes.mistakes_picture(path("mistakes"), wrong, split, dataset.class_names, title)
+    mistakes.mistakes_picture(path("mistakes"), mistakes.find(test, split.labels), split, dataset.class_names, title)
