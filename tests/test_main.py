@@ -121,7 +121,7 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
         (
             (f"--config={PROGRAMS}/bare_config.py",),
             2,
-            "a config without net.name and 38 more fields; start from cnn.runs",
+            f"a config without net.name and {len(defaults.FIELDS) - 2} more fields; start from cnn.runs",
         ),
         (("--mode=deploy",), 2, "train|evaluate|predict"),
         (("--workdr=x",), 2, "Unknown command line flag 'workdr'. Did you mean: workdir"),
