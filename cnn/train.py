@@ -245,7 +245,7 @@ def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
         return os.path.join(workdir, f"{name}.png")
 
     run_pictures.confusion_picture(path("confusion"), test.confusion, dataset.class_names, title)
-    remark = run_pictures.train_remark(config.train.background)
+    remark = run_pictures.train_remark(config.train.background, weighted=bool(config.train.get("class_weights")))
     run_pictures.curves_picture(path("curves"), logs.read_metrics(workdir), title, remark)
     kernel = net_pictures.first_kernel(task.net, variables)
     if kernel is not None:

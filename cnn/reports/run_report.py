@@ -52,7 +52,9 @@ def write_run_page(workdir: str) -> str:
         f"{right:,} of {result['examples']:,} test images right. Trained on {result['train_examples']:,} images of "
         f"{shape_text(data['image_shape'])} for {result['steps']:,} steps, in {_duration(result['seconds'])}."
     )
-    curves = f"Loss and accuracy by step; {run_pictures.train_remark(config.train.get('background', 0.0))}."
+    weighted = bool(config.train.get("class_weights"))
+    remark = run_pictures.train_remark(config.train.get("background", 0.0), weighted=weighted)
+    curves = f"Loss and accuracy by step; {remark}."
     sections = [
         Section("Result", _scores(result)),
         Section("Training", [*_pictures(workdir, {"curves": curves}), *_history(workdir)]),
