@@ -171,6 +171,10 @@ def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> Sta
 
 def _diverged(workdir: str, step: int, text: str) -> FloatingPointError:
     """Notes that a run can never end, so that its directory is free for another config; gives the error to raise."""
+    if provenance.lengthened(workdir):  # what it was before is worth keeping
+        return FloatingPointError(
+            f"{text}; the checkpoints in {workdir} are kept: --longer goes on from the last one by another schedule"
+        )
     logs.write_json(os.path.join(workdir, config_lib.DIVERGED), {"after_step": step, "error": text})
     return FloatingPointError(f"{text}; the same --workdir takes the changed config")
 

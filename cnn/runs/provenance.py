@@ -81,6 +81,18 @@ def of_result(workdir: str, environment: Mapping[str, Any], *, trained: bool) ->
     return {**first, **resumed, **({} if trained else {"evaluated": dict(environment)})}
 
 
+def lengthened(workdir: str) -> bool:
+    """Whether a run was trained for longer than it was begun for (`cnn.training.longer`).
+
+    Args:
+      workdir: directory of the run.
+
+    Returns:
+      Whether it was.
+    """
+    return any("steps_before" in one for one in _read(workdir))
+
+
 def _unfinish(workdir: str) -> None:
     """Takes the page away that says that all of a run is there: from here on it is not, until the next is written."""
     path = os.path.join(workdir, FINISHED)

@@ -24,7 +24,7 @@ def check(task: Task, before: Config, step: int, workdir: str) -> dict[str, Any]
       {"steps_before": the length that the run was begun for}; {} if that is the length asked for, by the same config.
 
     Raises:
-      ValueError: if the run would not be longer, or steps that are done would have another learning rate or other
+      ValueError: if the run would have no step left, or steps that are done would have another learning rate or other
         frozen layers; names step and rates, and the way out.
     """
     after, examples = task.config.train, len(task.dataset.train.labels)
@@ -32,10 +32,10 @@ def check(task: Task, before: Config, step: int, workdir: str) -> dict[str, Any]
     names = ("epochs", "steps", "schedule", "warmup", "milestones", "decay_factor", "frozen_until")
     if all(_plain(before.train.get(name)) == _plain(after.get(name)) for name in names if name in before.train):
         return {}
-    if task.total <= length:
+    if task.total <= step:
         raise ValueError(
-            f"--longer: {workdir} was begun for {length:,} steps and the config asks for {task.total:,}; ask for more "
-            "by train.steps or train.epochs, or choose another --workdir"
+            f"--longer: {workdir} stands at step {step:,} and the config asks for {task.total:,}; ask for more by "
+            "train.steps or train.epochs, or choose another --workdir"
         )
     _check_rates(before.train, length, task, step, workdir)
     there, here = thaw_step(before.train, length), thaw_step(after, task.total)

@@ -61,8 +61,8 @@ def test_a_run_trained_for_longer_is_the_run_that_was_begun_so(finished, tmp_pat
         (stepped(8, (0.25, 0.75)), False, r"train.steps is 4 there and 8 here.*, or add --longer to train that run"),
         (stepped(8, (0.25, 0.75)), True, r"step 1 of .* had the learning rate 0.002, and would have 0.02 in.*"
          r"train.milestones=\(0.125, 0.375\) would keep the rates; or begin another run .*train.initial_run="),
-        (stepped(3, (0.25, 0.75)), True, "begun for 4 steps and the config asks for 3; ask for more"),
-        (stepped(4, (0.25,)), True, "begun for 4 steps and the config asks for 4; ask for more"),
+        (stepped(3, (0.25, 0.75)), True, "stands at step 4 and the config asks for 3; ask for more"),
+        (stepped(4, (0.25,)), True, "stands at step 4 and the config asks for 4; ask for more"),
         (tiny_config(steps=8, schedule="cosine", momentum=0.5), True,
          r"step 1 of .*; train.schedule=step and train.milestones=\(0.125, 0.375\)"),
         (stepped(8, (0.125, 0.375)).copy_and_resolve_references(), True, "holds another run: seed is 0 there and 1"),
@@ -92,6 +92,22 @@ def test_a_cosine_is_begun_anew(tmp_path):
     train_and_evaluate(tiny_config(steps=2, schedule="cosine"), str(tmp_path / "run"), DATA)
     with pytest.raises(ValueError, match=r"in a run of 4 steps; begin another run with its weights: --config.train.in"):
         train_and_evaluate(tiny_config(steps=4, schedule="cosine"), str(tmp_path / "run"), DATA, longer=True)
+
+
+def test_a_longer_run_that_diverges_keeps_what_it_was(tmp_path):
+    """The first step has the rate 0 of a warm-up, all others 1e30; then those after it have 0.1."""
+    options = {"learning_rate": 1e30, "schedule": "constant"}
+    train_and_evaluate(tiny_config(steps=1, warmup=1.0, **options), str(tmp_path / "run"), DATA)
+    before = leaves_of(tmp_path / "run")
+    config = tiny_config(steps=4, warmup=0.25, **options)
+    with pytest.raises(FloatingPointError, match="the checkpoints in .* are kept: --longer goes on from the last one"):
+        train_and_evaluate(config, str(tmp_path / "run"), DATA, longer=True)
+    for one, other in zip(leaves_of(tmp_path / "run"), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="holds another run"):
+        train_and_evaluate(stepped(4, (0.25, 0.75)), str(tmp_path / "run"), DATA)
+    config.train.update({"schedule": "step", "milestones": (0.25,), "decay_factor": 1e-31})
+    assert train_and_evaluate(config, str(tmp_path / "run"), DATA, longer=True)["steps"] == 4
 
 
 def test_nothing_to_train_for_longer(tmp_path):
