@@ -11,21 +11,23 @@ from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
 from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import checkpoint, logs, provenance, ranges
+from cnn.runs import best, checkpoint, logs, provenance, ranges
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
-from cnn.training import loop, one_seed
+from cnn.training import initial, loop, one_seed, predict
+from cnn.training import longer as longer_lib
 from cnn.training.evaluate import Metrics
-from cnn.training.predict import border_brightness
 from cnn.training.steps import State
 
 PICTURED = 2  # number of test images whose feature maps are drawn, each of another class
 
 
-def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = None) -> dict[str, Any]:
+def train_and_evaluate(
+    config: Config, workdir: str, dataset: Dataset | None = None, *, longer: bool = False
+) -> dict[str, Any]:
     """Trains a net as a config says, evaluates it on the test split, and writes everything to a directory.
 
     A run that was stopped and is started again in its directory continues from its last checkpoint, and ends as if it
@@ -38,6 +40,8 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
         class names), metrics.jsonl, tensorboard/, checkpoints/, result.json, pictures and report.html to it.
       dataset: the data, for example from `cnn.data.from_arrays`; None: they are loaded as the config says. A data set
         that is passed here is not saved, so that `--mode=evaluate` cannot be used on the run; everything else can.
+      longer: whether the run in the directory, finished or not, may be trained for longer than it was begun for, if
+        the steps that are done would have the same learning rates (`cnn.training.longer`).
 
     Returns:
       The contents of result.json: test_accuracy, test_loss, test_top5 (with ten classes or more), examples, validation
@@ -56,7 +60,7 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
-    goes_on = config_lib.goes_on(config, workdir)
+    goes_on = config_lib.goes_on(config, workdir, longer=longer)
     finished = _finished(config, workdir, dataset) if goes_on else None
     if finished:
         print(
@@ -66,10 +70,10 @@ def train_and_evaluate(config: Config, workdir: str, dataset: Dataset | None = N
         )
         return finished
     with ops.use(config.train.get("ops", "fast")):
-        return _run(config, workdir, dataset, goes_on)
+        return _run(config, workdir, dataset, goes_on, longer)
 
 
-def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -> dict[str, Any]:
+def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, longer: bool) -> dict[str, Any]:
     """Trains what is left, evaluates and reports, with the operations that the config asks for."""
     environment = logs.environment()  # at the start: another commit may be checked out when the run ends
     dataset = dataset or data.load(**config.data)
@@ -82,10 +86,19 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -
     devices.per_device(config.train.batch_size, "train.batch_size")
     if config.eval.scenes:
         on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
+    if longer:
+        environment |= longer_lib.check(task, config_lib.load(workdir), checkpoint.latest_step(workdir) or 0, workdir)
     state = devices.replicate(task.first_state(config.seed))
     if goes_on:
         state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)
-    elif own_code.is_reference(config.net.name):
+    if not int(state.step):  # a run that has begun does not need the other one any more
+        other = initial.load(config.train.get("initial_run", ""), workdir)
+        if other:
+            state, start = initial.begin(state, other)
+            state = devices.replicate(state)
+            environment |= {"initial_run": start._asdict()}
+            print(start, flush=True)
+    if not goes_on and own_code.is_reference(config.net.name):
         _check_dense(task, jax.device_get(state.variables))
     step = int(state.step)
     if step > task.total:
@@ -113,6 +126,11 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool) -
     }
     if len(dataset.validation.labels):
         result["validation_accuracy"] = task.score(state.variables, "validation", devices).accuracy
+    kept = best.read(workdir) if config.checkpoint.best else None
+    if kept:
+        net = checkpoint.load_run(workdir, which="best")
+        score = test if kept.step == task.total else task.score(net.variables, "test", devices)
+        result["best"] = {"step": kept.step, "validation_accuracy": kept.accuracy, "test_accuracy": score.accuracy}
     result |= {"parameters": table.params, "multiply_adds": table.macs}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
     result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed}
@@ -142,13 +160,21 @@ def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> Sta
         checkpoints.drop_after(step)
         with logs.MetricWriter(workdir, step) as writer:
             try:
-                return one_seed.train(task, devices, state, writer, checkpoints)
+                if not task.config.checkpoint.best:
+                    best.remove(workdir)
+                    return one_seed.train(task, devices, state, writer, checkpoints)
+                with best.Keeper(workdir) as keeper:
+                    return one_seed.train(task, devices, state, writer, checkpoints, keeper)
             except FloatingPointError as error:
                 raise _diverged(workdir, step, str(error)) from error
 
 
 def _diverged(workdir: str, step: int, text: str) -> FloatingPointError:
     """Notes that a run can never end, so that its directory is free for another config; gives the error to raise."""
+    if provenance.lengthened(workdir):  # what it was before is worth keeping
+        return FloatingPointError(
+            f"{text}; the checkpoints in {workdir} are kept: --longer goes on from the last one by another schedule"
+        )
     logs.write_json(os.path.join(workdir, config_lib.DIVERGED), {"after_step": step, "error": text})
     return FloatingPointError(f"{text}; the same --workdir takes the changed config")
 
@@ -172,7 +198,7 @@ def _where(workdir: str) -> str:
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
     """The contents of data.json."""
-    border = np.quantile(border_brightness(dataset.train.images), (0.005, 0.995))
+    border = np.quantile(predict.border_brightness(dataset.train.images), (0.005, 0.995))
     return {**facts_lib.of(dataset), "border_brightness": border.round(4).tolist()}
 
 
@@ -200,6 +226,7 @@ def _report(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> Non
     names = checkpoint.all_names(task.dataset.class_names, len(test.confusion))
     counts = [[name, *row] for name, row in zip(names, test.confusion.tolist(), strict=True)]
     logs.write_csv(os.path.join(workdir, "confusion.csv"), ["label / prediction", *names], counts)
+    predict.write_test_predictions(os.path.join(workdir, "predictions.csv"), task.dataset.test.labels, test, names)
     _draw(task, workdir, variables, test)
     if config.eval.scenes:
         scenes_report.run_scenes(
@@ -222,7 +249,7 @@ def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
         return os.path.join(workdir, f"{name}.png")
 
     run_pictures.confusion_picture(path("confusion"), test.confusion, dataset.class_names, title)
-    remark = run_pictures.train_remark(config.train.background)
+    remark = run_pictures.train_remark(config.train.background, weighted=bool(config.train.get("class_weights")))
     run_pictures.curves_picture(path("curves"), logs.read_metrics(workdir), title, remark)
     kernel = net_pictures.first_kernel(task.net, variables)
     if kernel is not None:
@@ -239,6 +266,4 @@ def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
         split.labels[few],
         title=title,
     )
-    options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype}
-    wrong = mistakes.find(task.net, variables, split, dataset.mean, dataset.std, **options)
-    mistakes.mistakes_picture(path("mistakes"), wrong, split, dataset.class_names, title)
+    mistakes.mistakes_picture(path("mistakes"), mistakes.find(test, split.labels), split, dataset.class_names, title)

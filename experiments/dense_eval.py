@@ -32,7 +32,7 @@ def main() -> None:
         compiler.cache_compilations(shared.COMPILATION_CACHE.value)
         if not stream.asked():  # a stream with freed memory kept would exceed its memory limit
             process.keep_memory()
-        run = checkpoint.load_run(workdir, net=shared.NET.value)
+        run = checkpoint.load_run(workdir, net=shared.NET.value, which=shared.CHECKPOINT.value)
         output = shared.path(shared.OUTPUT) or os.path.join(workdir, "grid" if kind is grid else "dense_eval")
         kind.evaluate(run, output, progress)
 

@@ -111,6 +111,8 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
             "--output=: predictions are written to a .csv or a .json",
         ),
         (("--images=a.png",), 2, "--images and --output are for --mode=predict"),
+        (("--checkpoint=best",), 2, "--checkpoint is for --mode=evaluate and --mode=predict"),
+        (("--longer", "--mode=evaluate"), 2, "--longer is for --mode=train"),
         (("--config.train.milestones=(0.5",), 1, "train.milestones (=('(0.5',)) must be fractions of the run"),
         (("--config.train.milestones=(0.5,", "--workdir={}"), 2, "flag --config.train.milestones=(0.5,: "),
         (("--config.train.epochs=nan",), 1, "train.epochs (=nan) must be a number above 0"),
@@ -119,7 +121,7 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
         (
             (f"--config={PROGRAMS}/bare_config.py",),
             2,
-            "a config without net.name and 38 more fields; start from cnn.runs",
+            f"a config without net.name and {len(defaults.FIELDS) - 2} more fields; start from cnn.runs",
         ),
         (("--mode=deploy",), 2, "train|evaluate|predict"),
         (("--workdr=x",), 2, "Unknown command line flag 'workdr'. Did you mean: workdir"),

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cnn import data, dense, nets
 from cnn.reports import mistakes, net_pictures, run_pictures, run_report
-from cnn.runs import checkpoint, logs, overrides
+from cnn.runs import best, checkpoint, logs, overrides
 from cnn.runs import config as config_lib
 from cnn.train import train_and_evaluate
 from cnn.training import steps
@@ -100,7 +100,7 @@ def _killer(monkeypatch):
     """The library with NumPy's steps, without pictures, and with moments at which it can be killed."""
     killer = Killer()
 
-    def make_step(net, optimizer, config, mean, std):
+    def make_step(net, optimizer, config, mean, std, class_weights):
         return config.train.learning_rate
 
     def make_run_steps(rate, devices, length, **options):
@@ -232,8 +232,13 @@ class World:
         assert run.class_names == held[2]
         expected = self.reference(*held, run.step)
         jax.tree.map(np.testing.assert_array_equal, run.variables["params"], expected)
-        path = self.workdir / "result.json"
+        kept, path = best.read(str(self.workdir)), self.workdir / "result.json"
+        if kept:
+            variables = checkpoint.load_run(str(self.workdir), which="best").variables
+            jax.tree.map(np.testing.assert_array_equal, variables["params"], self.reference(*held, kept.step))
         if path.exists():
+            best_of = json.loads(path.read_text())["best"]
+            assert (best_of["step"], best_of["validation_accuracy"]) == kept[:2]
             result, score = json.loads(path.read_text()), self.score(run, held[1])
             assert run.step == result["steps"] == TOTAL
             assert (result["test_accuracy"], result["examples"]) == (score.accuracy, score.examples)

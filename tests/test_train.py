@@ -196,6 +196,12 @@ def test_what_a_run_writes(finished):
     assert header[1:] == [row[0] for row in rows] == list(written["per_class_accuracy"])
     counts = np.array([row[1:] for row in rows], int)
     assert counts.sum() == 160 and np.trace(counts) == round(written["test_accuracy"] * 160)
+    each = list(csv.DictReader((workdir / "predictions.csv").read_text().splitlines()))
+    assert [int(row["index"]) for row in each] == list(range(160))
+    pairs = [(row["label"], row["prediction"]) for row in each]
+    for i, label in enumerate(header[1:]):
+        assert [pairs.count((label, other)) for other in header[1:]] == counts[i].tolist()
+    assert all(0 < float(row["probability"]) <= 1 for row in each)
     assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
     data = json.loads((workdir / "data.json").read_text())
     assert len(data["mean"]) == len(data["std"]) == 3

@@ -170,6 +170,16 @@ def define_net() -> flags.FlagHolder:
     )
 
 
+def define_checkpoint() -> flags.FlagHolder:
+    """Defines --checkpoint, for commands that load a trained run."""
+    return flags.DEFINE_enum(
+        "checkpoint",
+        "last",
+        ["last", "best"],
+        "The checkpoint of the run that is used: the last one, or that of the best validation (checkpoint.best).",
+    )
+
+
 def define_cpu_devices(default: int, meaning: str) -> flags.FlagHolder:
     """Defines --cpu_devices.
 

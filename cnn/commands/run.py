@@ -21,6 +21,13 @@ IMAGES = flags.DEFINE_multi_string(
 )
 TOP = flags.DEFINE_integer("top", 3, "With --mode=predict: classes that are shown for each picture.", lower_bound=1)
 OUTPUT = shared.define_path("output", None, "With --mode=predict: a .csv or .json file for the predictions.")
+LONGER = flags.DEFINE_bool(
+    "longer",
+    False,
+    "Train the run in --workdir, finished or not, for more steps than it was begun for. Its config may differ in "
+    "train.steps, train.epochs and the fields of the schedule, as long as the steps done keep their learning rates.",
+)
+CHECKPOINT = shared.define_checkpoint()
 NET = shared.define_net()
 CPU_DEVICES = shared.define_cpu_devices(
     1, "On a CPU: number of devices that batches are split over; 0: one for each core, if the batch divides."
@@ -35,6 +42,10 @@ def main() -> None:
         raise app.UsageError("--mode=predict needs --images=a.png,b.png")
     if MODE.value != "predict" and (IMAGES.value or OUTPUT.value is not None):
         raise app.UsageError("--images and --output are for --mode=predict")
+    if MODE.value == "train" and flags.FLAGS["checkpoint"].present:
+        raise app.UsageError("--checkpoint is for --mode=evaluate and --mode=predict")
+    if MODE.value != "train" and LONGER.value:
+        raise app.UsageError("--longer is for --mode=train")
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
@@ -50,13 +61,15 @@ def main() -> None:
 
         if OPS.value:
             CONFIG.value.train.ops = OPS.value
-        train_and_evaluate(CONFIG.value, workdir())
+        train_and_evaluate(CONFIG.value, workdir(), longer=LONGER.value)
         return
     if OUTPUT.value is not None:
         from cnn.training import predict
 
         predict.check_output(OUTPUT.value)  # before any work
-    run = overrides.load_for_use(workdir(), CONFIG.overrides, NET.value)
+    run = overrides.load_for_use(workdir(), CONFIG.overrides, NET.value, CHECKPOINT.value)
+    if CHECKPOINT.value == "best":
+        print(f"the best checkpoint by validation: step {run.step:,}", flush=True)
     with ops.use(OPS.value or run.config.train.get("ops", "fast")):
         use(run)
 

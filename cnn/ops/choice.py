@@ -4,6 +4,7 @@ XLA's convolution is not the fastest way to compute every convolution on CPU. Th
 measured; `python -m benchmarks.ops` measures them again on the machine at hand (benchmarks/results/ops.md).
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -11,6 +12,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from cnn.ops import algorithms, batch_last, winograd
 from cnn.ops.basic import LARGE_KERNEL, product

@@ -107,11 +107,12 @@ def curves_picture(path: str, metrics: Sequence[Mapping[str, Any]], title: str =
             panels[0].yaxis.set_minor_formatter(NullFormatter())
 
 
-def train_remark(background: float) -> str:
+def train_remark(background: float, *, weighted: bool = False) -> str:
     """What the numbers of the training split are.
 
     Args:
       background: fraction of training examples that were moved out of the window (`train.background`).
+      weighted: whether the loss weighs the classes (`train.class_weights`).
 
     Returns:
       A clause for pictures and pages.
@@ -119,6 +120,8 @@ def train_remark(background: float) -> str:
     said = "train: on the examples as they were shown, augmented, while the net was still learning"
     if background:
         said += f"; its accuracy leaves out the {background:.0%} that were moved out of the window"
+    if weighted:
+        said += "; its loss weighs the classes, which that of the other splits does not"
     return said
 
 

@@ -52,7 +52,9 @@ def write_run_page(workdir: str) -> str:
         f"{right:,} of {result['examples']:,} test images right. Trained on {result['train_examples']:,} images of "
         f"{shape_text(data['image_shape'])} for {result['steps']:,} steps, in {_duration(result['seconds'])}."
     )
-    curves = f"Loss and accuracy by step; {run_pictures.train_remark(config.train.get('background', 0.0))}."
+    weighted = bool(config.train.get("class_weights"))
+    remark = run_pictures.train_remark(config.train.get("background", 0.0), weighted=weighted)
+    curves = f"Loss and accuracy by step; {remark}."
     sections = [
         Section("Result", _scores(result)),
         Section("Training", [*_pictures(workdir, {"curves": curves}), *_history(workdir)]),
@@ -115,6 +117,11 @@ def _scores(result: Mapping[str, Any]) -> list[html.Item]:
         shown["test top-5 accuracy"] = f"{result['test_top5']:.2%}"
     if "validation_accuracy" in result:
         shown["validation accuracy"] = f"{result['validation_accuracy']:.2%}"
+    if "best" in result and result["best"]["step"] != result["steps"]:
+        best = result["best"]
+        at = f"of the best net by validation, step {best['step']:,}"
+        shown |= {f"validation accuracy {at}": f"{best['validation_accuracy']:.2%}"}
+        shown |= {f"test accuracy {at}": f"{best['test_accuracy']:.2%}"}
     shown |= {"parameters": f"{result['parameters']:,}", "multiply-adds an image": f"{result['multiply_adds']:,}"}
     return [Numbers(shown)]
 
@@ -246,6 +253,12 @@ def _made(result: Mapping[str, Any], title: str = "How it was made") -> Section:
     """Command, device, versions and commit."""
     names = ("device", "commit", "seed", "seconds", "python")
     facts = {name: result[name] for name in names if name in result} | dict(result["packages"])
+    if "initial_run" in result:
+        start = result["initial_run"]
+        facts |= {
+            "started from": f"{start['run']} at step {start['step']:,}",
+            "layers taken": ", ".join(start["taken"]),
+        }
     return Section(title, [Listing(result["command"]), Facts(facts)])
 
 

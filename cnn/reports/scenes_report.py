@@ -73,6 +73,7 @@ def run_scenes(
         "size": size,
         "seed": seed,
         "window": list(run.image_shape[:2]),
+        "steps": run.step,
         "examples_in_split": len(split.labels),
         "strokes_per_scene": float(made.strokes.mean()),
     }

@@ -20,6 +20,9 @@ from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
 from cnn.runtime import own_code
 
+LATEST, BEST = "checkpoints", "checkpoints_best"  # folders in a workdir
+WHICH = {"last": LATEST, "best": BEST}
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read; says which step, where, and what can be done."""
@@ -32,39 +35,45 @@ class Checkpoints:
     any moment finds the last complete one.
     """
 
-    def __init__(self, workdir: str, keep: int) -> None:
+    def __init__(self, workdir: str, keep: int, folder: str = LATEST) -> None:
         """Opens a workdir's checkpoints.
 
         Args:
           workdir: directory of the run.
           keep: number of the latest checkpoints to keep.
+          folder: name of their folder in the workdir; it is made if missing.
 
         Raises:
           ValueError: if keep is below 1.
         """
         ranges.check_fields("checkpoint", {"keep": keep}, "keep")
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self.folder = os.path.abspath(os.path.join(workdir, "checkpoints"))
+        self.folder = os.path.abspath(os.path.join(workdir, folder))
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest_step(self) -> int | None:
         """Step of the latest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, step: int, variables: Mapping[str, Any], optimizer: Any) -> None:
+    def save(
+        self, step: int, variables: Mapping[str, Any], optimizer: Any = None, facts: Mapping[str, Any] | None = None
+    ) -> None:
         """Saves a step, unless it is saved already.
 
         Args:
           step: number of steps done.
           variables: variables of the net.
-          optimizer: the optimiser's state.
+          optimizer: the optimiser's state; None: the net is never trained on from here.
+          facts: what else is known of the net, as JSON has it.
         """
         if step != self.latest_step():
-            arguments = ocp.args.Composite(
-                variables=ocp.args.StandardSave(variables), optimizer=ocp.args.StandardSave(optimizer)
-            )
+            parts: dict[str, Any] = {"variables": ocp.args.StandardSave(variables)}
+            if optimizer is not None:
+                parts["optimizer"] = ocp.args.StandardSave(optimizer)
+            if facts is not None:
+                parts["facts"] = ocp.args.JsonSave(dict(facts))
             with stopping.kept():
-                self._manager.save(step, args=arguments)
+                self._manager.save(step, args=ocp.args.Composite(**parts))
 
     def restore(self, step: int, **parts: Any) -> dict[str, Any]:
         """Loads parts of a checkpoint.
@@ -80,7 +89,25 @@ class Checkpoints:
         Raises:
           CheckpointError: if it cannot be read, or does not fit.
         """
-        arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in parts.items()})
+        return self._restore(step, {name: ocp.args.StandardRestore(tree) for name, tree in parts.items()})
+
+    def restore_facts(self, step: int) -> dict[str, Any]:
+        """Loads the facts that were saved with a checkpoint.
+
+        Args:
+          step: number of the step that was saved.
+
+        Returns:
+          The facts.
+
+        Raises:
+          CheckpointError: if they cannot be read.
+        """
+        return self._restore(step, {"facts": ocp.args.JsonRestore()})["facts"]
+
+    def _restore(self, step: int, parts: Mapping[str, Any]) -> dict[str, Any]:
+        """Loads parts, each by its arguments for Orbax."""
+        arguments = ocp.args.Composite(**parts)
         try:
             restored = self._manager.restore(step, args=arguments)
             return {name: restored[name] for name in parts}
@@ -142,17 +169,18 @@ class Checkpoints:
             self._manager.close()
 
 
-def latest_step(workdir: str) -> int | None:
+def latest_step(workdir: str, folder: str = LATEST) -> int | None:
     """Step of the latest complete checkpoint of a run, from the names of its folders alone.
 
     Args:
       workdir: directory of the run.
+      folder: name of the checkpoints' folder in it.
 
     Returns:
       The step; None if there is none.
     """
-    folder = os.path.join(workdir, "checkpoints")
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    path = os.path.join(workdir, folder)
+    names = os.listdir(path) if os.path.isdir(path) else []
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
@@ -184,7 +212,7 @@ class Run(NamedTuple):
     border_brightness: tuple[float, float] | None = None
 
 
-def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -> Run:
+def load_run(workdir: str, *, net: str | None = None, data: str | None = None, which: str = "last") -> Run:
     """Loads a trained net from its workdir.
 
     A net that is a function of the user's own is built by the file that the run was trained with, as long as that lies
@@ -195,15 +223,19 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -
       net: function that builds the net, "FILE.py:FUNCTION"; None: as the run has it. The run's own copy of the file is
         in WORKDIR/code/net.
       data: function that reads the data, named in the same way; it is not executed here.
+      which: "last" for the latest checkpoint, "best" for that of the best validation (`checkpoint.best`).
 
     Returns:
-      The `Run`, at its latest checkpoint.
+      The `Run`, at that checkpoint.
 
     Raises:
       FileNotFoundError: if there is no run, or none of its checkpoints is complete.
-      ValueError: if the net's file was moved or changed since, or one of the run's files is damaged. Where the latest
+      ValueError: if the net's file was moved or changed since, one of the run's files is damaged, or `which` is
+        neither. Where the latest
         checkpoint cannot be read, a line says so, and the one before it is used.
     """
+    if which not in WHICH:
+        raise ValueError(f"load_run: which (={which!r}) must be one of {', '.join(WHICH)}")
     workdir = os.path.expanduser(workdir)
     config = load_config(workdir)
     config.net.name, config.data.name = net or config.net.name, data or config.data.name
@@ -215,9 +247,14 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None) -
     local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), template)
     found = None
-    if latest_step(workdir) is not None:  # opening them makes their folder
-        with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+    if latest_step(workdir, WHICH[which]) is not None:  # opening them makes their folder
+        with Checkpoints(workdir, config.checkpoint.keep, WHICH[which]) as checkpoints:
             found = checkpoints.restore_latest(variables=template)
+    if found is None and which == "best":
+        raise FileNotFoundError(
+            f"{workdir!r} keeps no best checkpoint: it was trained without checkpoint.best, or has not been validated "
+            "yet; take the last one (--checkpoint=last)"
+        )
     if found is None:
         raise FileNotFoundError(f"{workdir!r} holds no complete checkpoint yet; let its training reach one")
     outputs = geometry.table(built, (height, width, channels))[-1].output_shape[-1]

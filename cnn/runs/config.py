@@ -13,11 +13,24 @@ from cnn.runs.defaults import Config
 from cnn.runtime import own_code
 
 # Defaults for fields that were added after some saved runs were made: what those runs did without the field.
-DEFAULTS_FOR_OLD_RUNS = {"train.frozen": [], "train.frozen_until": 1.0, "train.ops": "fast"}
+DEFAULTS_FOR_OLD_RUNS = {
+    "train.initial_run": "",
+    "train.frozen": [],
+    "train.frozen_until": 1.0,
+    "train.ops": "fast",
+    "train.class_weights": [],
+    "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
+}
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
+# Fields that say how long a run is, and how its steps change with that: those of a run that is trained for longer.
+LENGTH = (
+    *("train.epochs", "train.steps", "train.schedule", "train.warmup", "train.milestones", "train.decay_factor"),
+    "train.frozen_until",
+)
 MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
 # Fields that can name a function of the user's own.
 CODE_FIELDS = ("net.name", "data.name")
+FOLDER_FIELDS = ("data.dir", "train.initial_run")  # fields that name a folder
 DIVERGED = "diverged.json"  # in the directory of a run whose loss was not finite any more
 
 
@@ -129,9 +142,10 @@ def as_saved(config: Config) -> dict[str, Any]:
             tree[group][name] = own_code.pinned(value)
         elif isinstance(value, str) and value.lower().endswith(".npz"):
             tree[group][name] = os.path.abspath(os.path.expanduser(value))
-    place = tree.get("data", {}).get("dir")
-    if place:
-        tree["data"]["dir"] = _absolute(place)
+    for field in FOLDER_FIELDS:
+        group, name = field.split(".")
+        if tree.get(group, {}).get(name):
+            tree[group][name] = _absolute(tree[group][name])
     return tree
 
 
@@ -158,7 +172,7 @@ def check_workdir(workdir: str) -> None:
         raise ValueError(f"--workdir={workdir}: {there} cannot be written to; name another folder for the run")
 
 
-def goes_on(config: Config, workdir: str) -> bool:
+def goes_on(config: Config, workdir: str, *, longer: bool = False) -> bool:
     """Whether a run in a directory goes on with a config, or one starts there; nothing is written.
 
     A directory that holds neither a checkpoint nor a result holds no run: what was begun there binds nobody. Nor does a
@@ -167,20 +181,28 @@ def goes_on(config: Config, workdir: str) -> bool:
     Args:
       config: the config of the run.
       workdir: directory of the run, which may be missing.
+      longer: whether it may go on to another length: fields of `LENGTH` may differ.
 
     Returns:
       Whether it goes on.
 
     Raises:
       ValueError: if the directory holds a run whose config differs in a field that changes what is trained; names the
-        fields.
+        fields; or if it holds none that could be trained for longer.
     """
     if not holds_run(workdir):
+        if longer:
+            raise ValueError(f"--longer: {workdir!r} holds no run yet; leave --longer out to begin one there")
         return False
     found = differences(config, workdir)
-    differ = [text for field, text in found.items() if not field.startswith(MAY_CHANGE_ON_RESUME)]
+    differ = [field for field in found if not field.startswith(MAY_CHANGE_ON_RESUME)]
+    of_length = [field for field in differ if field in LENGTH]
+    if longer:
+        differ = [field for field in differ if field not in of_length]
     if differ and not os.path.exists(os.path.join(workdir, DIVERGED)):
-        raise ValueError(f"{workdir!r} holds another run: {'; '.join(differ)}. Choose another --workdir")
+        train_on = ", or add --longer to train that run for longer" if differ == of_length else ""
+        texts = "; ".join(found[field] for field in differ)
+        raise ValueError(f"{workdir!r} holds another run: {texts}. Choose another --workdir{train_on}")
     return not differ
 
 
@@ -295,8 +317,9 @@ def closest(field: str, config: Config) -> str:
 def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
     """Fields by name; code by its content, wherever its file lies."""
     flat = _flat(tree)
-    if flat.get("data.dir"):  # older runs have it as it was given
-        flat["data.dir"] = _absolute(flat["data.dir"])
+    for field in FOLDER_FIELDS:
+        if flat.get(field):  # older runs have it as it was given
+            flat[field] = _absolute(flat[field])
     for field in CODE_FIELDS:
         value = flat.get(field)
         if isinstance(value, str) and own_code.is_reference(value):

@@ -63,9 +63,20 @@ FIELDS = (
     Field("train.milestones", (0.5, 0.75), "Schedule step: fractions of all steps at which the rate falls."),
     Field("train.decay_factor", 0.1, "Schedule step: what the rate is multiplied by at each milestone."),
     Field("train.weight_decay", 0.0, "Of kernels only: L2 in the gradient (sgd, adam) or decoupled (adamw)."),
+    Field(
+        "train.initial_run",
+        "",
+        "Directory of a run to start from: layers of equal name and shape begin with its weights; by default none do.",
+    ),
     Field("train.frozen", (), "Names of layers whose parameters stay as initialised, such as \"('conv1',)\"."),
     Field("train.frozen_until", 1.0, "Fraction of the run after which frozen layers train too; 1: never."),
     Field("train.label_smoothing", 0.0, "Probability that is spread evenly over all classes."),
+    Field(
+        "train.class_weights",
+        (),
+        "Weights of the classes in the loss of training: balanced (each class counts alike) or a number for each, such "
+        'as "(1, 5)"; by default all examples count alike.',
+    ),
     Field(
         "train.background",
         0.0,
@@ -86,6 +97,7 @@ FIELDS = (
     Field("eval.scene_size", 80, "Height and width of a scene, pixels."),
     Field("checkpoint.every_steps", 500, "Steps between two checkpoints."),
     Field("checkpoint.keep", 2, "How many of the latest checkpoints to keep."),
+    Field("checkpoint.best", True, "Whether the net of the best validation is kept too, beside the latest ones."),
 )
 
 MAY_BE_ABSENT = frozenset(field.name for field in FIELDS if isinstance(field.default, type))

@@ -91,13 +91,14 @@ def _moved(field: str, there: Any, here: Any) -> bool:
     return field == "data.name" and both and data.is_own(there) and data.is_own(here)
 
 
-def load_for_use(workdir: str, values: Mapping[str, Any], net: str | None = None) -> Run:
+def load_for_use(workdir: str, values: Mapping[str, Any], net: str | None = None, which: str = "last") -> Run:
     """Loads a trained run with some fields of its config set, to evaluate it or to predict with it.
 
     Args:
       workdir: directory of the run.
       values: value by full name of the field (see `override_in_use`).
       net: function that builds the run's net, where its file was moved or changed (`cnn.runs.checkpoint.load_run`).
+      which: "last" or "best", the checkpoint that is used.
 
     Returns:
       The run.
@@ -109,6 +110,6 @@ def load_for_use(workdir: str, values: Mapping[str, Any], net: str | None = None
     config = config_lib.load(workdir)
     override_in_use(config, values, workdir)
     # A file of the user's own that was moved since it was trained with is named anew.
-    run = checkpoint.load_run(workdir, net=net or values.get("net.name"), data=values.get("data.name"))
+    run = checkpoint.load_run(workdir, net=net or values.get("net.name"), data=values.get("data.name"), which=which)
     run.config.data.dir, run.config.eval = config.data.dir, config.eval
     return run

@@ -5,13 +5,15 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from cnn.runs import checkpoint, facts, logs
 from cnn.runs import config as config_lib
-from cnn.runs import facts, logs
 from cnn.runs.config import Config
 
 NAME = "provenance.json"
 FINISHED = "report.html"  # written last; a run without it is not finished
-LEFT = ("checkpoints", "result.json", config_lib.DIVERGED)  # what a run leaves that another must not find
+# What a run leaves that another must not find; the first ones belong to a run that goes on.
+NETS = (checkpoint.LATEST, checkpoint.BEST)
+LEFT = (*NETS, "result.json", config_lib.DIVERGED)
 
 
 def begin(
@@ -34,7 +36,7 @@ def begin(
       goes_on: whether the directory holds this run already; what is left of another one is removed.
     """
     _unfinish(workdir)
-    for name in LEFT if not goes_on else LEFT[1:]:
+    for name in LEFT if not goes_on else LEFT[len(NETS) :]:
         path = os.path.join(workdir, name)
         shutil.rmtree(path) if os.path.isdir(path) else os.path.exists(path) and os.remove(path)
     config_lib.save(config, workdir)
@@ -77,6 +79,18 @@ def of_result(workdir: str, environment: Mapping[str, Any], *, trained: bool) ->
     first = {key: value for key, value in processes[0].items() if key != "step"}
     resumed = {"resumed": processes[1:]} if len(processes) > 1 else {}
     return {**first, **resumed, **({} if trained else {"evaluated": dict(environment)})}
+
+
+def lengthened(workdir: str) -> bool:
+    """Whether a run was trained for longer than it was begun for (`cnn.training.longer`).
+
+    Args:
+      workdir: directory of the run.
+
+    Returns:
+      Whether it was.
+    """
+    return any("steps_before" in one for one in _read(workdir))
 
 
 def _unfinish(workdir: str) -> None:

@@ -16,12 +16,19 @@ from cnn.runtime.ranges import MOST, Range, each, number, one_of, text, whole
 SCHEDULES = ("constant", "step", "cosine")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 DTYPES = ("float32", "bfloat16")
+BALANCED = "balanced"  # the word for class weights that follow from the numbers of examples
 LARGEST_SEED = 2**32 - 1  # of what NumPy's RandomState takes, which scenes are drawn with
 MOST_STEPS = MOST  # steps are counted in int32
 
 
 def _is_zoom(value: Any) -> bool:
     return each(number(lambda one: one > 0))(value) and len(value) == 2 and value[0] <= value[1]
+
+
+def _are_weights(value: Any) -> bool:
+    # The command line makes a tuple of one text.
+    weights = each(number(lambda one: 1e-30 <= one <= 1e30))
+    return value == BALANCED or (isinstance(value, tuple | list) and (list(value) == [BALANCED] or weights(value)))
 
 
 _ABOVE_0 = number(lambda value: value > 0)
@@ -55,9 +62,15 @@ RANGES = (
     Range("train.milestones", each(_FRACTION), "fractions of the run, each from 0 to 1, such as (0.5, 0.75)"),
     Range("train.decay_factor", number(lambda value: 0 < value <= 1), "a number above 0, at most 1"),
     Range("train.weight_decay", _NOT_NEGATIVE, "a number, at least 0"),
+    Range("train.initial_run", text(), "the directory of a run, or empty"),
     Range("train.frozen", each(lambda one: isinstance(one, str)), "names of layers, such as ('conv1',)"),
     Range("train.frozen_until", _FRACTION, "a fraction of the run, from 0 to 1"),
     Range("train.label_smoothing", _PART, "a probability, at least 0 and below 1"),
+    Range(
+        "train.class_weights",
+        _are_weights,
+        f"'{BALANCED}', or numbers from 1e-30 to 1e30, one for each class, such as (1, 5), or () for none",
+    ),
     Range("train.background", _FRACTION, "a fraction of the examples, from 0 to 1"),
     Range("train.clip_norm", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.dtype", one_of(DTYPES), f"one of {', '.join(DTYPES)}"),
@@ -69,6 +82,7 @@ RANGES = (
     Range("eval.scene_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}"),
     Range("checkpoint.every_steps", whole(1), _COUNT),
     Range("checkpoint.keep", whole(1), f"{_COUNT}: a run resumes from its last checkpoint"),
+    Range("checkpoint.best", lambda value: isinstance(value, bool), "True or False"),
 )
 _BY_FIELD = {one.field: one for one in RANGES}
 

@@ -29,6 +29,8 @@ class Metrics(NamedTuple):
       loss: mean cross-entropy, nats; NaN if a score is.
       confusion: int64 [K, K]; row: label, column: prediction. An example with a NaN score has none and is not in it.
       class_examples: number of examples of each class, int64 [K].
+      predictions: the class that each example is taken for, int32 [N], in the order of the split; -1 for one without.
+      probabilities: probability of that class by the net's head, float32 [N]; NaN where there is none.
     """
 
     examples: int
@@ -37,6 +39,8 @@ class Metrics(NamedTuple):
     loss: float
     confusion: np.ndarray
     class_examples: np.ndarray
+    predictions: np.ndarray
+    probabilities: np.ndarray
 
     @property
     def per_class_accuracy(self) -> np.ndarray:
@@ -92,14 +96,18 @@ def logits(net: Net, variables: Mapping[str, Any], images: jax.Array, mean: Any,
 
 def _score(
     net: Net, dtype: str, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array, mean: Any, std: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """For each example: prediction, `rank` of the label, loss."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """For each example: prediction, `rank` of the label, loss, probability of the prediction."""
     x = data.normalise(images, mean, std).astype(dtype)
     scores: Any = net.apply(variables, x, train=False)
     logits = scores.astype(jnp.float32)
     classes = outputs.class_scores(logits)
     loss = outputs.negative_log_likelihood(logits, labels, net.output_activation)
-    return classes.argmax(axis=1), rank(classes, labels), loss
+    predicted = classes.argmax(axis=1)
+    probability = jnp.take_along_axis(outputs.probabilities(logits, net.output_activation), predicted[:, None], axis=1)[
+        :, 0
+    ]
+    return predicted, rank(classes, labels), loss, probability
 
 
 @functools.cache
@@ -152,7 +160,7 @@ def evaluate(
         batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
         scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
         parts.append([np.asarray(values)[:real] for values in scored])
-    predicted, ranks, loss = (np.concatenate(values) for values in zip(*parts, strict=True))
+    predicted, ranks, loss, probabilities = (np.concatenate(values) for values in zip(*parts, strict=True))
     classes = outputs.class_count(table[-1].output_shape[-1])
     confusion = np.zeros((classes, classes), np.int64)
     ordered = ranks < classes  # the others have a NaN score, and no prediction
@@ -164,6 +172,8 @@ def evaluate(
         loss=float(loss.astype(np.float64).sum() / count),
         confusion=confusion,
         class_examples=np.bincount(split.labels, minlength=classes),
+        predictions=np.where(ordered, predicted, -1).astype(np.int32),
+        probabilities=np.where(ordered, probabilities, np.nan).astype(np.float32),
     )
 
 

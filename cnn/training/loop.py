@@ -13,7 +13,7 @@ from cnn.nets import Net
 from cnn.runs import checkpoint, ranges, stopping
 from cnn.runs.config import Config
 from cnn.runtime.devices import Devices
-from cnn.training import checks, steps
+from cnn.training import checks, class_weights, steps
 from cnn.training.evaluate import Metrics, score_split
 from cnn.training.optimizer import make_optimizer, make_schedule
 from cnn.training.steps import State, StepResult
@@ -30,6 +30,7 @@ class Task(NamedTuple):
       total: length of training, steps.
       schedule: learning rate by step.
       optimizer: the optimiser, as `cnn.training.optimizer.make_optimizer` makes it.
+      class_weights: what the loss of each class's examples is multiplied by, float32 [K]; None: all count alike.
     """
 
     config: Config
@@ -39,6 +40,7 @@ class Task(NamedTuple):
     total: int
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
+    class_weights: np.ndarray | None = None
 
     @property
     def validate_every(self) -> int:
@@ -52,7 +54,9 @@ class Task(NamedTuple):
 
     def step(self) -> steps.Step:
         """One step of training as a pure function (`cnn.training.steps.make_step`)."""
-        return steps.make_step(self.net, self.optimizer, self.config, self.dataset.mean, self.dataset.std)
+        return steps.make_step(
+            self.net, self.optimizer, self.config, self.dataset.mean, self.dataset.std, self.class_weights
+        )
 
     def first_state(self, seed: int) -> State:
         """The state before the first step, on the first device."""
@@ -83,7 +87,8 @@ def make_task(config: Config, dataset: Dataset) -> Task:
     schedule = make_schedule(config.train, total)
     optimizer = make_optimizer(config.train, schedule, total_steps=total)
     checks.check_step(config, net, optimizer, dataset.image_shape)
-    return Task(config, dataset, net, table.macs, total, schedule, optimizer)
+    weights = class_weights.of(config.train, dataset)
+    return Task(config, dataset, net, table.macs, total, schedule, optimizer, weights)
 
 
 class Program(NamedTuple):
@@ -125,8 +130,8 @@ class Log(Protocol):
     def steps(self, first: int, stop: int, result: StepResult, seconds: float) -> None:
         """Takes what steps `first` up to `stop` measured, and the seconds that they took; may raise to end training."""
 
-    def validation(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics on the validation split after a step."""
+    def validation(self, step: int, metrics: Metrics, variables: Any) -> None:
+        """Takes a step's metrics on the validation split and the net's variables, which the next step reuses."""
 
 
 def train(
@@ -182,7 +187,8 @@ def train(
         stopped = asked.signal if asked is not None and step < task.total else None
         if (step % pauses.validate == 0 or step == task.total) and len(task.dataset.validation.labels):
             for i, log in enumerate(logs):
-                log.validation(step, task.score(program.variables(state, i), "validation", devices))
+                variables = program.variables(state, i)
+                log.validation(step, task.score(variables, "validation", devices), variables)
         if save and (step == task.total or stopped or (pauses.save and step % pauses.save == 0)):
             save(step, state)
         if stopped is not None:

@@ -19,7 +19,7 @@ from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options
 from cnn.runtime.devices import AXIS, Devices
-from cnn.training import loop, steps
+from cnn.training import initial, loop, steps
 from cnn.training.evaluate import Metrics
 from cnn.training.loop import Pauses, Program, Task
 from cnn.training.steps import StepResult
@@ -134,11 +134,14 @@ class _Trainer:
         self.step = task.step()
         self.compiled: dict[int, Callable[..., Any]] = {}
         self.step_bytes = 0
+        self.initial_run = initial.load(task.config.train.get("initial_run", ""))
 
     def train(self, seeds: Sequence[int]) -> tuple[list[SeedRun], float]:
         """Trains a group of seeds; returns them and the seconds that the steps took."""
         task = self.task
         states = [task.first_state(seed) for seed in seeds]
+        if self.initial_run:
+            states = [initial.begin(state, self.initial_run)[0] for state in states]
         state = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), self.devices.split())
         run = self._compile(state)
 
@@ -195,7 +198,8 @@ class _SeedLog:
         epoch = round(self._task.epochs(stop), 4)
         self.curve.append({"epoch": epoch, "train_loss": float(result.loss.mean())})
 
-    def validation(self, step: int, metrics: Metrics) -> None:
+    def validation(self, step: int, metrics: Metrics, variables: Any) -> None:
+        del variables  # studies compare nets that were trained equally long
         self.curve[-1] |= {"validation_accuracy": metrics.accuracy, "validation_loss": metrics.loss}
 
 

@@ -1,13 +1,14 @@
 """Training of one seed in its workdir: batches split over all devices, metrics.jsonl, checkpoints, resuming."""
 
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn.runs import checkpoint, logs, stopping
+from cnn.runs import best, checkpoint, logs, stopping
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime.devices import Devices
 from cnn.training import loop, steps
@@ -43,7 +44,14 @@ def latest_state(state: State, devices: Devices, workdir: str, keep: int) -> Sta
     return State(step, params, saved["variables"], saved["optimizer"], state.key)
 
 
-def train(task: Task, devices: Devices, state: State, writer: logs.MetricWriter, checkpoints: Checkpoints) -> State:
+def train(
+    task: Task,
+    devices: Devices,
+    state: State,
+    writer: logs.MetricWriter,
+    checkpoints: Checkpoints,
+    keeper: best.Keeper | None = None,
+) -> State:
     """Runs the steps that are left.
 
     Args:
@@ -52,6 +60,7 @@ def train(task: Task, devices: Devices, state: State, writer: logs.MetricWriter,
       state: the state to start from, as `latest_state` gives it.
       writer: writer of metrics.jsonl.
       checkpoints: the checkpoints of the run.
+      keeper: keeps the net of the best validation; None: it is not kept.
 
     Returns:
       The last state.
@@ -83,7 +92,7 @@ def train(task: Task, devices: Devices, state: State, writer: logs.MetricWriter,
             return state, [result]
 
         program = loop.Program([config.seed], advance, lambda state, _: state.variables)
-        log = _RunLog(task.schedule, writer, progress)
+        log = _RunLog(task.schedule, writer, progress, keeper)
         pieces = {"first": first, "save": save, "devices": devices, "asked": asked}
         return loop.train(task, program, state, pauses, [log], **pieces)
 
@@ -91,8 +100,14 @@ def train(task: Task, devices: Devices, state: State, writer: logs.MetricWriter,
 class _RunLog:
     """Writes metrics.jsonl and shows progress; ends training where the loss is not finite."""
 
-    def __init__(self, schedule: optax.Schedule, writer: logs.MetricWriter, progress: logs.Progress) -> None:
-        self._schedule, self._writer, self._progress = schedule, writer, progress
+    def __init__(
+        self,
+        schedule: optax.Schedule,
+        writer: logs.MetricWriter,
+        progress: logs.Progress,
+        keeper: best.Keeper | None,
+    ) -> None:
+        self._schedule, self._writer, self._progress, self._keeper = schedule, writer, progress, keeper
         self._start = time.monotonic() - writer.seconds_before
         self.seconds = writer.seconds_before
 
@@ -113,7 +128,9 @@ class _RunLog:
         values |= {"learning_rate": self._rate(stop - 1), "images_per_second": round(images_per_second, 1)}
         self._writer.write(stop, "train", {**values, "seconds": self.seconds})
 
-    def validation(self, step: int, metrics: Metrics) -> None:
+    def validation(self, step: int, metrics: Metrics, variables: Any) -> None:
+        if self._keeper:
+            self._keeper.offer(step, variables, metrics.accuracy, metrics.loss)
         self._writer.write(step, "validation", {**metrics.as_dict(), "seconds": self.seconds})
         self._progress.note(f"step {step}: validation accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4f}")
 

@@ -89,10 +89,10 @@ def make_optimizer(
     if not frozen:
         return optax.chain(*clip, *_rule(train, schedule))
     held, held_gradient = optax.set_to_zero(), optax.set_to_zero()
-    if until < 1:
-        if total_steps is None:
-            raise ValueError(f"make_optimizer needs total_steps: train.frozen_until (={until}) is a fraction of them")
-        first = round(until * total_steps)
+    if until < 1 and total_steps is None:
+        raise ValueError(f"make_optimizer needs total_steps: train.frozen_until (={until}) is a fraction of them")
+    first = thaw_step(train, total_steps or 0)
+    if first is not None:
 
         def thawed(step: Any, **_: Any) -> Any:
             return step >= first
@@ -104,6 +104,20 @@ def make_optimizer(
     if clip:
         clip.insert(0, _grouped(frozen, held_gradient, optax.identity()))
     return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule))))
+
+
+def thaw_step(train: Config, total_steps: int) -> int | None:
+    """The first step in which frozen layers learn.
+
+    Args:
+      train: the config's `train` part: frozen and frozen_until.
+      total_steps: length of the run, steps.
+
+    Returns:
+      The step; None if no layer is frozen, or those that are never learn.
+    """
+    until = train.get("frozen_until", 1.0)
+    return round(until * total_steps) if train.get("frozen") and until < 1 else None
 
 
 def _rule(train: Config, schedule: optax.Schedule) -> list[optax.GradientTransformation]:

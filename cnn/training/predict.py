@@ -243,6 +243,25 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
     logs.write_csv(path, header, rows)
 
 
+def write_test_predictions(
+    path: str, labels: np.ndarray, metrics: evaluate.Metrics, class_names: Sequence[str]
+) -> None:
+    """Writes what a net made of each example of a split: a row with index, label, prediction and probability.
+
+    Args:
+      path: path of the .csv file.
+      labels: the split's labels, int32 [N]; a row's index is the example's place among them, from 0.
+      metrics: what the net made of the split. An example with a NaN among its scores has neither prediction nor
+        probability, and empty cells.
+      class_names: names of all classes.
+    """
+    rows = []
+    for i, (label, k, value) in enumerate(zip(labels, metrics.predictions, metrics.probabilities, strict=True)):
+        answer = [class_names[k], f"{value:.6g}"] if k >= 0 else ["", ""]
+        rows.append([i, class_names[label], *answer])
+    logs.write_csv(path, ["index", "label", "prediction", "probability"], rows)
+
+
 def check_output(path: str) -> None:
     """Raises for a file of predictions that would be neither a table nor JSON, or that cannot be written.
 

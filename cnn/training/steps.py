@@ -75,7 +75,7 @@ class StepResult(NamedTuple):
     """What a step measures on its batch, before it changes the parameters.
 
     Attributes:
-      loss: mean cross-entropy, nats, float32 scalar.
+      loss: mean cross-entropy, nats, float32 scalar; weighted by class where the config says so.
       correct: examples that show their object and are classified right, int32 scalar.
       shown: examples that show their object, int32 scalar: the whole batch, but for those that
         `cnn.data.augment.shift_out_of_window` moved.
@@ -120,6 +120,7 @@ def measure(
     label_smoothing: float,
     missed: jax.Array | None = None,
     output_activation: str = "softmax",
+    class_weights: np.ndarray | None = None,
 ) -> StepResult:
     """Mean cross-entropy against smoothed labels, and how many examples are right.
 
@@ -130,6 +131,8 @@ def measure(
       missed: bool [N], examples that do not show their object: their target is `outputs.without_object`, and they are
         neither right nor wrong. None: all show it.
       output_activation: what the logits mean, the net's output activation.
+      class_weights: what the loss of each class's examples is multiplied by, float32 [K], before the mean over all;
+        None: all count alike. That of examples that do not show their object counts once.
 
     Returns:
       The `StepResult`.
@@ -142,7 +145,11 @@ def measure(
     if missed is not None:
         targets = jnp.where(missed[:, None], outputs.without_object(logits.shape[1], output_activation), targets)
         right, shown = right & ~missed, (~missed).sum(dtype=jnp.int32)
-    return StepResult(outputs.cross_entropy(logits, targets, output_activation).mean(), right.sum(), shown)
+    loss = outputs.cross_entropy(logits, targets, output_activation)
+    if class_weights is not None:
+        weights = jnp.asarray(class_weights)[labels]
+        loss *= weights if missed is None else jnp.where(missed, 1, weights)
+    return StepResult(loss.mean(), right.sum(), shown)
 
 
 def make_step(
@@ -151,6 +158,7 @@ def make_step(
     config: Config,
     mean: Sequence[float],
     std: Sequence[float],
+    class_weights: np.ndarray | None = None,
 ) -> Step:
     """One step of training as a pure function.
 
@@ -159,6 +167,7 @@ def make_step(
       optimizer: the optimiser, as `cnn.training.optimizer.make_optimizer` makes it.
       config: config of the run; its augment and train parts are read.
       mean, std: mean and standard deviation of each channel, in units of the full range.
+      class_weights: weights of the classes in the loss, as `cnn.training.class_weights.of` gives them; None: none.
 
     Returns:
       (state, uint8 images [B, H, W, C], int32 labels [B]) -> (state, `StepResult`).
@@ -188,7 +197,7 @@ def make_step(
                 rngs={"dropout": dropout_key},
                 mutable=list(state.statistics),
             )
-            result = measure(logits, labels, config.train.label_smoothing, missed, net.output_activation)
+            result = measure(logits, labels, config.train.label_smoothing, missed, net.output_activation, class_weights)
             return result.loss, (dict(statistics), result)
 
         (_, (statistics, result)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)

@@ -26,6 +26,7 @@ STRIDE = flags.DEFINE_multi_integer(
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images in one call to the device.", lower_bound=1)
 TIMING_IMAGES = flags.DEFINE_integer("timing_images", 50, "Images in the batch that is timed.", lower_bound=1)
+CHECKPOINT = common.define_checkpoint()
 NET = common.define_net()
 COMPILATION_CACHE = common.define_compilation_cache()
 

@@ -8,6 +8,7 @@ from cnn.data import Split
 from cnn.layers import Dense, Flatten
 from cnn.nets import net as make
 from cnn.reports import mistakes
+from cnn.training.evaluate import evaluate
 from tests.reports.test_run_pictures import read
 
 NET = make([Flatten(), Dense(3)])
@@ -21,6 +22,11 @@ def setting(brightness, labels):
     return variables, Split(pixels, np.array(labels, np.int32))
 
 
+def found_by(variables, split, batch_size, **options):
+    metrics = evaluate(NET, variables, split, [0.5], [0.5], batch_size=batch_size)
+    return mistakes.find(metrics, split.labels, **options)
+
+
 def probability(b):
     scores = np.exp([0.0, b, -b])
     return scores.max() / scores.sum()
@@ -29,26 +35,26 @@ def probability(b):
 def test_the_most_confident_mistakes_come_first():
     brightness = [1.0, 0.6, -0.2, -1.0, -0.8, 0.8]
     variables, split = setting(brightness, [1, 0, 1, 0, 2, 2])  # predicted: 1, 1, 2, 2, 2, 1
-    found = mistakes.find(NET, variables, split, [0.5], [0.5], batch_size=4)
+    found = found_by(variables, split, 4)
     assert found.indices.tolist() == [3, 5, 1, 2]
     assert found.predictions.tolist() == [2, 1, 1, 2]
     exact = [2 * float(split.images[i, 0, 0, 0]) / 255 - 1 for i in found.indices]
     assert found.probabilities == pytest.approx([probability(b) for b in exact], rel=1e-5)
     assert (found.wrong, found.examples) == (4, 6)
-    few = mistakes.find(NET, variables, split, [0.5], [0.5], batch_size=100, count=2)
+    few = found_by(variables, split, 100, count=2)
     assert few.indices.tolist() == [3, 5] and few.wrong == 4
 
 
 def test_scores_that_are_not_finite_are_wrong_but_no_prediction():
     variables, split = setting([1.0, 0.5], [1, 1])
     variables["params"]["fc1"]["bias"] = jnp.array([jnp.nan, 0.0, 0.0])
-    found = mistakes.find(NET, variables, split, [0.5], [0.5], batch_size=2)
+    found = found_by(variables, split, 2)
     assert (len(found.indices), found.wrong) == (0, 2)
 
 
 def test_without_mistakes_the_picture_of_an_earlier_evaluation_goes(tmp_path):
     variables, split = setting([1.0, 0.5], [1, 1])
-    found = mistakes.find(NET, variables, split, [0.5], [0.5], batch_size=2)
+    found = found_by(variables, split, 2)
     assert (len(found.indices), found.wrong) == (0, 0)
     for _ in range(2):  # whether there is one or not
         mistakes.mistakes_picture(str(tmp_path / "mistakes.png"), found, split, [])

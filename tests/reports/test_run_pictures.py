@@ -114,7 +114,8 @@ def test_the_curve_of_training_has_no_teeth(tmp_path, pages):
     assert np.ptp(train.get_ydata()) < 0.01
     assert list(validation.get_xdata()) == list(range(101, 1000, 100))  # measured, not averaged: as they are
     assert "leaves out the 30% that were moved out of the window" in pages[0].get_supxlabel().replace("\n", " ")
-    assert "moved" not in run_pictures.train_remark(0.0)
+    assert "moved" not in run_pictures.train_remark(0.0) and "weighs" not in run_pictures.train_remark(0.0)
+    assert "its loss weighs the classes" in run_pictures.train_remark(0.0, weighted=True)
     assert pages[0].get_suptitle() == "net, trained on data"
 
 

@@ -42,9 +42,14 @@ CASES = {
     "train.milestones": ([(), (0.5,), [0, 0.75, 1]], [("(0.5",), (0.5, 1.5), (-0.1,), (NAN,), 0.5, "0.5", None]),
     "train.decay_factor": ([0.1, 1], [0, -0.1, 1.1, *NUMBERS]),
     "train.weight_decay": ([0, 5e-4, 10], [-1, *NUMBERS]),
+    "train.initial_run": (["", "runs/other"], [None, 3]),
     "train.frozen": ([(), ("conv1",), ["conv1", "fc1"]], ["conv1", (1,), None]),
     "train.frozen_until": ([0, 0.5, 1], [-0.1, 1.5, *NUMBERS]),
     "train.label_smoothing": ([0, 0.1, 0.999], [-0.1, 1, 2, *NUMBERS]),
+    "train.class_weights": (
+        [(), "balanced", ("balanced",), (1, 0.5), [1e-3, 1e3]],
+        [(0, 1), (1, -1), (NAN, 1), (INF, 1), (1e-60, 1), ("1", 1), ("balanced", 1), "even", 1, None],
+    ),
     "train.background": ([0, 0.3, 1], [-0.1, 1.1, *NUMBERS]),
     "train.clip_norm": ([0, 1.0, 100], [-1, *NUMBERS]),
     "train.dtype": (["float32", "bfloat16"], ["float16", "float64", None]),
@@ -56,6 +61,7 @@ CASES = {
     "eval.scene_size": ([1, 80], [0, -80, *WHOLE]),
     "checkpoint.every_steps": ([1, 500], [0, -1, *WHOLE]),
     "checkpoint.keep": ([1, 2], [0, -1, *WHOLE]),
+    "checkpoint.best": ([True, False], [1, 0, "yes", None]),
 }
 
 

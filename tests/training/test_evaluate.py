@@ -9,6 +9,7 @@ from cnn import nets
 from cnn.data import Split
 from cnn.layers import AvgPool, Conv, Flatten
 from cnn.training.evaluate import Metrics, evaluate, rank
+from cnn.training.predict import write_test_predictions
 
 
 def lookup_net(classes):
@@ -36,12 +37,14 @@ def test_numbers_by_hand():
     expected = (np.log(np.exp(s).sum(1)) - s[np.arange(4), labels]).mean()
     np.testing.assert_allclose(result.loss, expected, rtol=1e-5)
     assert result.as_dict() == {"accuracy": 0.5, "loss": result.loss, "examples": 4}
+    assert result.predictions.tolist() == s.argmax(axis=1).tolist()
+    np.testing.assert_allclose(result.probabilities, np.exp(s.max(axis=1)) / np.exp(s).sum(axis=1), rtol=1e-5)
 
 
 def test_balanced_accuracy_counts_each_class_alike():
     """Three of four right in one class, none of one in another, and a class without examples."""
     confusion = np.array([[3, 1, 0], [1, 0, 0], [0, 0, 0]])
-    found = Metrics(5, 0.6, None, 1.0, confusion, np.array([4, 1, 0]))
+    found = Metrics(5, 0.6, None, 1.0, confusion, np.array([4, 1, 0]), np.zeros(5, int), np.ones(5))
     assert found.balanced_accuracy == pytest.approx((3 / 4 + 0) / 2)
 
 
@@ -82,13 +85,18 @@ def test_a_net_that_diverged_is_right_nowhere():
 
 
 @pytest.mark.parametrize("label", [0, 4, 11])  # the NaN's own class, and one before and behind it
-def test_one_nan_makes_its_example_wrong_and_no_other(label):
+def test_one_nan_makes_its_example_wrong_and_no_other(label, tmp_path):
     values = np.zeros((3, 12), np.uint8)
     values[:, label] = 9
     values[:, 4] = [9, 0, 9]  # +inf, NaN, +inf
     result = score(values, [label, label, 4], [1.0] * 4 + [0.0] + [1.0] * 7)
     assert result.accuracy == (2 if label == 4 else 1) / 3  # the first is right where +inf is the label's
     assert result.top5 == 2 / 3  # elsewhere, second of twelve
+    assert result.predictions[1] == -1 and np.isnan(result.probabilities[1])
+    write_test_predictions(str(tmp_path / "predictions.csv"), np.array([label] * 3), result, list("abcdefghijkl"))
+    rows = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert rows[0] == "index,label,prediction,probability" and rows[2] == f"1,{'abcdefghijkl'[label]},,"
+    assert [row.split(",")[2] for row in rows[1:]] == ["e", "", "e"]
     assert np.isnan(result.loss)
     confusion = np.zeros((12, 12), int)
     np.add.at(confusion, ([label, 4], [4, 4]), 1)

@@ -1,0 +1,115 @@
+"""Starting from another run: layers of equal name and shape begin with its weights, all others as usual."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cnn.runs import checkpoint
+from cnn.runs.checkpoint import Run
+from cnn.training.steps import State
+from cnn.windows import shape_text
+
+
+class Start(NamedTuple):
+    """What a run began with, where that is another run.
+
+    Attributes:
+      run: absolute path of the other run.
+      step: the step of its checkpoint.
+      taken: names of the layers whose variables were taken.
+      initialised: for each other layer with variables, why it was initialised as usual.
+    """
+
+    run: str
+    step: int
+    taken: tuple[str, ...]
+    initialised: dict[str, str]
+
+    def __str__(self) -> str:
+        others = "; ".join(f"{name}: {why}" for name, why in self.initialised.items())
+        others = f"; initialised as usual: {others}" if others else ", which are all layers with parameters"
+        return f"started from {self.run} at step {self.step:,}: {', '.join(self.taken)}{others}"
+
+
+def load(initial_run: str, workdir: str | None = None) -> Run | None:
+    """Loads the run that another one is to start from.
+
+    Args:
+      initial_run: `train.initial_run`, the directory of a run; "" for none.
+      workdir: directory of the run that starts; None if it has none.
+
+    Returns:
+      The other run at its latest checkpoint, which is only read; None if there is to be none.
+
+    Raises:
+      ValueError: if it is no run, has no checkpoint, is damaged, or is the run that starts.
+    """
+    if not initial_run:
+        return None
+    path = os.path.abspath(os.path.expanduser(initial_run))
+    if workdir and os.path.realpath(path) == os.path.realpath(os.path.expanduser(workdir)):
+        raise ValueError(f"train.initial_run (={initial_run!r}) is the run's own directory; choose another --workdir")
+    try:
+        return checkpoint.load_run(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"train.initial_run (={initial_run!r}): {error}") from error
+
+
+def begin(state: State, run: Run) -> tuple[State, Start]:
+    """The state before the first step, with what fits of another run's variables.
+
+    A layer is taken whole, running statistics of batch normalisation included, or not at all.
+
+    Args:
+      state: the state before the first step, as initialised.
+      run: the other run.
+
+    Returns:
+      The state, and what was taken.
+
+    Raises:
+      ValueError: if no layer fits; says why for each.
+    """
+    own, other = _layers(state.variables), _layers(run.variables)
+    why = {name: _difference(arrays, other.get(name)) for name, arrays in own.items()}
+    taken = tuple(name for name, text in why.items() if not text)
+    rest = {name: text for name, text in why.items() if text}
+    if not taken:
+        reasons = "; ".join(f"{name}: {text}" for name, text in rest.items())
+        raise ValueError(
+            f"train.initial_run (={run.workdir!r}): none of its layers has the name and the shapes of a layer of this "
+            f"net: {reasons}. Name a run of a similar net, or leave the field out"
+        )
+
+    def mixed(path: Any, leaf: Any) -> Any:
+        return other[path[1].key][jax.tree_util.keystr((path[0], *path[2:]))] if path[1].key in taken else leaf
+
+    variables = jax.tree_util.tree_map_with_path(mixed, state.variables)
+    params = variables.pop("params")
+    # The optimiser starts at zero whatever the parameters are.
+    return state._replace(params=params, statistics=variables), Start(run.workdir, run.step, taken, rest)
+
+
+def _layers(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arrays of each layer by their place in it, parameters and statistics together."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(dict(variables))[0]:
+        found.setdefault(path[1].key, {})[jax.tree_util.keystr((path[0], *path[2:]))] = leaf
+    return found
+
+
+def _difference(own: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:
+    """Why a layer of another run does not fit; "" if it does."""
+    if other is None:
+        return "no layer of that name there"
+    if set(own) != set(other):
+        return "other variables there"
+    differ = [name for name in own if np.shape(own[name]) != np.shape(other[name])]
+    if not differ:
+        return ""
+    shown = max(differ, key=lambda name: np.ndim(own[name]))  # the kernel says more than the bias
+    there, here = (shape_text(np.shape(arrays[shown])) for arrays in (other, own))
+    return f"{there} there and {here} here"

@@ -1,0 +1,83 @@
+"""Starting from another run: what is taken, what is not, what is recorded, and what is refused."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from cnn.runs import checkpoint
+from cnn.train import train_and_evaluate
+from cnn.training.many_seeds import train_seeds
+from tests.training.tiny_runs import DATA, tiny_config, without_pictures
+
+
+@pytest.fixture(autouse=True, scope="module", name="drawn")
+def _drawn():
+    with without_pictures():
+        yield
+
+
+@pytest.fixture(scope="module", name="other")
+def _other(tmp_path_factory, drawn):
+    workdir = tmp_path_factory.mktemp("other") / "run"
+    train_and_evaluate(tiny_config(), str(workdir), DATA)
+    return workdir
+
+
+def variables_of(workdir):
+    return checkpoint.load_run(str(workdir)).variables
+
+
+def test_layers_of_equal_name_and_shape_are_taken(other, tmp_path, capsys):
+    """Frozen ones keep the other run's values to the bit; running on needs the other run no more."""
+    place = shutil.copytree(other, tmp_path / "other")
+    config = tiny_config(width=5, initial_run=str(place), frozen=("conv1",))
+    config.seed = 1
+    result = train_and_evaluate(config, str(tmp_path / "run"), DATA)
+    there, here = variables_of(place), variables_of(tmp_path / "run")
+    np.testing.assert_array_equal(here["params"]["conv1"]["kernel"], there["params"]["conv1"]["kernel"])
+    start = result["initial_run"]
+    assert (start["run"], start["step"], start["taken"]) == (str(place), 2, ["bn1", "conv1"])
+    assert start["initialised"] == {"fc1": "18x4 there and 18x5 here", "fc2": "4x3 there and 5x3 here"}
+    said = capsys.readouterr().out
+    assert f"started from {place} at step 2: bn1, conv1; initialised as usual: fc1: 18x4 there and 18x5 here;" in said
+    assert f"{place} at step 2" in (tmp_path / "run" / "report.html").read_text()
+    shutil.rmtree(place)
+    config.eval.batch_size = 7
+    again = train_and_evaluate(config, str(tmp_path / "run"), DATA)
+    assert again["initial_run"] == start and again["test_loss"] == pytest.approx(result["test_loss"])
+
+
+def test_values_before_the_first_step(other):
+    """All layers fit; with a rate of almost 0 the nets of all seeds are the other run's, statistics aside."""
+    config = tiny_config(initial_run=str(other), learning_rate=1e-30)
+    there = variables_of(other)["params"]
+    for run in train_seeds(config, DATA, [3, 4]).runs:
+        assert {name: set(layer) for name, layer in run.variables["params"].items()} == {
+            name: set(layer) for name, layer in there.items()
+        }
+        np.testing.assert_array_equal(run.variables["params"]["fc2"]["kernel"], there["fc2"]["kernel"])
+
+
+def test_what_cannot_be_started_from(other, tmp_path):
+    for initial_run, message in (
+        (tmp_path / "nothing", "train.initial_run .*nothing.*: .*config.json is missing"),
+        (tmp_path / "run", "train.initial_run .* is the run's own directory; choose another --workdir"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_and_evaluate(tiny_config(initial_run=str(initial_run)), str(tmp_path / "run"), DATA)
+    config = tiny_config(initial_run=str(other))
+    config.net.options.update({"features": 3, "width": 5, "norm": False})
+    message = "none of its layers has the name and the shapes of a layer of this net: conv1: 3x3x1x2 there and 3x3x1x3"
+    with pytest.raises(ValueError, match=message):
+        train_and_evaluate(config, str(tmp_path / "run"), DATA)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_start_is_another_run(other, tmp_path):
+    saved = json.loads((other / "config.json").read_text())
+    assert saved["train"]["initial_run"] == ""
+    with pytest.raises(ValueError, match=re.escape("train.initial_run is '' there and '/elsewhere' here")):
+        train_and_evaluate(tiny_config(initial_run="/elsewhere"), str(other), DATA)
