@@ -40,6 +40,17 @@ class Grid(NamedTuple):
             (self.size[1] - 1) * self.stride[1] + self.window[1],
         )
 
+    @property
+    def step(self) -> Pair:
+        """The stride that a map is computed with, pixels: the native one along an axis with a single window.
+
+        Any stride gives that window, and a plan would grow with one that leads far out of the image.
+        """
+        return (
+            self.stride[0] if self.size[0] > 1 else self.native[0],
+            self.stride[1] if self.size[1] > 1 else self.native[1],
+        )
+
     def spans(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """What the scores see along one axis, not cut at the image's border.
 

@@ -220,7 +220,9 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
     with pytest.raises(data.DataError, match="validation split of 'digits' has no examples"):
         scenes_report.load_split(run._replace(config=config), "validation")
     config.data.update({"validation_fraction": 0.1, "image_size": 28})
-    with pytest.raises(data.DataError, match=r"are \[28, 28, 1\] \[H, W, C\], those of the run in .* were \[32, 32, 1\]"):
+    with pytest.raises(
+        data.DataError, match=r"are \[28, 28, 1\] \[H, W, C\], those of the run in .* were \[32, 32, 1\]"
+    ):
         scenes_report.load_split(run._replace(config=config), "test")
 
 
