@@ -8,7 +8,7 @@ import numpy as np
 from cnn import windows
 from cnn.dense.prepared import PreparedNet, prepare
 from cnn.nets import Net
-from cnn.windows import GeometryError, Pair, as_pair, shape_text
+from cnn.windows import GeometryError, Pair, as_image_shape, as_pair, shape_text
 
 
 class Grid(NamedTuple):
@@ -135,6 +135,7 @@ def plan_grid(net: Net, image_shape: Sequence[int], window: Sequence[int], strid
     Raises:
       GeometryError: if the window does not fit the net or is larger than the image, or the stride is below 1.
     """
+    image_shape = as_image_shape(image_shape, "dense.plan_grid: image_shape")
     return lay_grid(prepare(net, as_pair(window, "window", "score_map"), image_shape[2]), image_shape, stride)
 
 

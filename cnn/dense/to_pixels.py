@@ -10,6 +10,7 @@ the best. Infinite scores compare as numbers do.
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -154,17 +155,20 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
       logarithms, which still differ where several probabilities round to 1.
 
     Raises:
-      TypeError: if the scores are not numbers.
+      TypeError: if it is no `ScoreMap`, or its scores are not numbers.
       ValueError: if `over` is unknown, or the map does not have the class.
     """
     if over not in ("logits", "probabilities"):
         raise ValueError(f"best_boxes: over (={over!r}) must be 'logits' or 'probabilities'")
+    if not isinstance(score_map, ScoreMap):
+        raise TypeError(f"best_boxes takes a map (dense.score_map), which has boxes, not a {type(score_map).__name__}")
     given = np.asarray(score_array(score_map.scores, "best_boxes"), np.float64)
     by_probability = over == "probabilities"
     scores = heads.log_probabilities(given, score_map.head) if by_probability else heads.class_scores(given)
     count, height, width, classes = scores.shape
-    if class_index is not None and not 0 <= class_index < classes:
-        raise ValueError(f"best_boxes: class_index (={class_index}) must be between 0 and {classes - 1}")
+    whole = isinstance(class_index, Integral) and not isinstance(class_index, bool)
+    if class_index is not None and not (whole and 0 <= class_index < classes):
+        raise ValueError(f"best_boxes: class_index (={class_index!r}) must be a whole number from 0 to {classes - 1}")
     known = ~np.isnan(scores).any(axis=-1, keepdims=True)
     if class_index is not None:
         scores = scores[..., class_index : class_index + 1]

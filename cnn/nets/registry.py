@@ -3,10 +3,11 @@
 import difflib
 import inspect
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 from cnn.nets import classics, patterns
-from cnn.nets.heads import check_head
+from cnn.nets.heads import HEADS, check_head
 from cnn.nets.network import Net
 from cnn.runtime import own_code
 
@@ -42,7 +43,8 @@ def create(name: str, num_classes: int | None = None, *, head: str | None = None
       num_classes: number of outputs; None: the function's own default, which is the published number for a registered
         net. One output tells two classes apart.
       head: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.heads`); None: what the function says, which is a
-        softmax for a registered net.
+        softmax for a registered net. Another value is the net's own option of that name, where it has one: "global" of
+        `layer_pattern`.
       **options: further arguments of the net, such as dropout=0.5.
 
     Returns:
@@ -52,10 +54,12 @@ def create(name: str, num_classes: int | None = None, *, head: str | None = None
       ValueError: if there is no such net (says which are near) or head, it has no such option (says which it has), or a
         function of the user's own fails or returns no `Net`; or an option is of the wrong kind.
     """
-    if head is not None:
-        check_head(head, f"net {own_code.short(name)!r}")
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"net {name!r}: num_classes (={num_classes}) must be at least 1")
+    if not isinstance(name, str):
+        raise ValueError(f"a net is named by a text, not by {name!r}; nets: {', '.join(sorted(_REGISTRY))}")
+    whole = isinstance(num_classes, Integral) and not isinstance(num_classes, bool)
+    if num_classes is not None and not (whole and num_classes >= 1):
+        must = "at least 1" if whole else "a whole number of at least 1"
+        raise ValueError(f"net {name!r}: num_classes (={num_classes!r}) must be {must}")
     own = own_code.is_reference(name)
     if not own and name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4)
@@ -67,6 +71,10 @@ def create(name: str, num_classes: int | None = None, *, head: str | None = None
     build = own_code.load(name, "net.name") if own else _REGISTRY[name]
     shown = own_code.short(name)
     known = inspect.signature(build).parameters
+    if head is not None and head not in HEADS and "head" in known:
+        options["head"], head = head, None  # the function's own option of that name, as of layer_pattern
+    if head is not None:
+        check_head(head, f"net {shown!r}")
     if num_classes is not None:
         options["num_classes"] = num_classes
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())

@@ -268,4 +268,6 @@ def make_net(config: Config, num_classes: int) -> Net:
         data = own_code.short(config.data.name)
         raise ValueError(f"net.num_classes (={asked}) is below the {num_classes} classes of data {data!r}")
     outputs = num_classes if asked is None else asked
-    return nets.create(config.net.name, outputs, head=config.net.get("head"), **config.net.options)
+    net = nets.create(config.net.name, outputs, **config.net.options)  # a net may have an option called head
+    head = config.net.get("head")
+    return net if head is None else net.clone(head=head)

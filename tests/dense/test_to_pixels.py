@@ -1,5 +1,7 @@
 """Pixels of scores: heat maps, best boxes and class maps against plain loops; what a score sees, pixel by pixel."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,9 +70,8 @@ LAYOUTS = {
 def test_heat_map_against_loops(name, method):
     rows, columns, size = LAYOUTS[name]
     scores = draw(0, (len(rows), len(columns), 2))
-    grid = grid_of(rows, columns)._replace(
-        window=(1, 1)
-    )  # in the image, as all windows; what they see may reach out of it
+    # A window lies in the image; what it sees may reach out of it.
+    grid = grid_of(rows, columns)._replace(window=(1, 1))
     got = to_pixels.heat_map(scores, grid, (*size, 3), method)
     for k in range(2):
         same(got[..., k], by_loop(scores[..., k], rows, columns, size, method))
@@ -162,8 +163,13 @@ def test_best_boxes_tells_probabilities_apart_that_round_to_one():
 
 def test_best_boxes_says_what_it_takes():
     found = a_map(np.zeros((1, 2, 2, 3)), boxes_of(spans(2, 4, 1), spans(2, 4, 1)))
-    with pytest.raises(ValueError, match=r"class_index \(=3\) must be between 0 and 2"):
-        to_pixels.best_boxes(found, 3)
+    wrong: Any
+    for wrong in (3, -1, 1.0, True, "1", float("nan")):
+        with pytest.raises(ValueError, match=r"class_index \(=.*\) must be a whole number from 0 to 2"):
+            to_pixels.best_boxes(found, wrong)
+    wrong = found.scores
+    with pytest.raises(TypeError, match="takes a map .* not a .*Array"):
+        to_pixels.best_boxes(wrong)
     with pytest.raises(ValueError, match="over .*'max'"):
         to_pixels.best_boxes(found, over="max")
 
