@@ -49,7 +49,8 @@ def image_array(images: Any, what: str, rank: int = 4) -> jax.Array:
     )
     check_floating(images.dtype, f"{what}: images")
     if images.ndim != rank:
-        one = ", one image is images[None]" if images.ndim == rank - 1 else ""
+        alone = ", one image is images[None]" if rank == 4 else ", a list with one image is [image]"
+        one = alone if images.ndim == rank - 1 else ""
         raise RankError(f"{what}: images have shape {tuple(images.shape)}; the net takes {AXES[rank]}{one}")
     return jnp.asarray(images)
 

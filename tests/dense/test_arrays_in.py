@@ -118,6 +118,15 @@ def with_first(variables, name, change):
     return {**variables, "params": {**params, "conv1": {**params["conv1"], name: change(params["conv1"][name])}}}
 
 
+def test_score_maps_names_the_image_that_does_not_fit():
+    with pytest.raises(GeometryError, match="score_maps: image 1: .*the window 8x8 is larger than the image 7x"):
+        dense.score_maps(NET, VARIABLES, [IMAGES[0], IMAGES[0, :7]], WINDOW)
+    with pytest.raises(GeometryError, match="score_maps: image 0: .*the window 8x8 is larger than the image 7x"):
+        dense.score_maps(NET, VARIABLES, [IMAGES[0, :7]], WINDOW)  # also where it is the largest
+    with pytest.raises(GeometryError, match=r"image 0: images have shape .* a list with one image is \[image\]"):
+        dense.score_maps(NET, VARIABLES, IMAGES[0], WINDOW)
+
+
 def test_statistics_kernels_and_biases_of_variables():
     net = nets.net([Conv(3, 3), BatchNorm(), Flatten(), Dense(4)])
     own = random_variables(net, WINDOW, 2)
