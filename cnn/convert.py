@@ -26,7 +26,7 @@ from cnn.layers import (
     flatten_permutation,
 )
 from cnn.nets import Net
-from cnn.windows import GeometryError, shape_text
+from cnn.windows import GeometryError, as_image_shape, shape_text
 
 MATRIX_LIMIT_BYTES = 2 * 2**30
 SLIDING_FIELDS = ("stride", "padding", "dilation", "rounding")  # fields that dense evaluation replaces in a layer
@@ -204,13 +204,15 @@ def conv_to_fc(
 
     Raises:
       TypeError: if the layer is not a convolution.
-      GeometryError: if the sizes do not fit, or the matrix would be larger than `MATRIX_LIMIT_BYTES`.
+      GeometryError: if the sizes do not fit, the variables are not those of the layer, or the matrix would be larger
+        than `MATRIX_LIMIT_BYTES`.
     """
     if not isinstance(layer, Conv):
         raise TypeError(f"conv_to_fc takes a Conv layer, got {type(layer).__name__}")
     params = layer_variables.get("params", layer_variables)
-    shape = tuple(int(size) for size in input_shape)
-    output_shape = layer.output_shape(shape)
+    shape = as_image_shape(input_shape)
+    named = layer if layer.name else layer.clone(name="conv1")
+    output_shape = geometry.table([named], shape, {"params": {named.name: params}})[-1].output_shape
     rows, columns = math.prod(shape), math.prod(output_shape)
     if 4 * rows * columns > MATRIX_LIMIT_BYTES:
         raise GeometryError(

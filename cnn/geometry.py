@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.export import is_symbolic_dim
 
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Shape
-from cnn.windows import GeometryError, Pair, is_sure, shape_text, whole
+from cnn.windows import GeometryError, Pair, as_image_shape, shape_text
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
 TERMINAL = 80  # columns that a printed table tries to stay within
@@ -145,9 +146,7 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
       TypeError: if the variables are not a dict.
     """
     layers = net.layers if hasattr(net, "layers") else tuple(net)
-    shape = tuple(whole(size) for size in input_shape)
-    if len(shape) != 3 or any(is_sure(lambda size=size: size < 1) for size in shape):
-        raise GeometryError(f"input_shape (={shape_text(shape)}) must be (height, width, channels), none below 1")
+    shape = as_image_shape(input_shape)
     trained = None if variables is None else parameters(layers, variables)
     try:
         return Table(list(_walk(layers, shape, trained)), shape)
@@ -271,9 +270,18 @@ def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> No
     missing = [name for name in ("kernel", "bias")[: 1 + layer.use_bias] if name not in params]
     if missing:
         raise VariablesError(f"{layer.label}: the variables lack its {' and '.join(missing)}; {_OWN}")
+    for name in ("kernel", "bias")[: 1 + layer.use_bias]:
+        kind = getattr(params[name], "dtype", type(params[name]).__name__)
+        if not jnp.issubdtype(getattr(params[name], "dtype", None) or object, jnp.floating):
+            # Whole and complex numbers would be cast: scores from rounded weights, or from their real parts.
+            raise VariablesError(f"{layer.label}: its {name} is {kind}, not floating; {_OWN}")
+    biases = layer.output_shape(shape) if isinstance(layer, LocallyConnected) else (layer.features,)
     kernel = tuple(params["kernel"].shape)
     wanted: Shape = (shape[0], layer.features) if isinstance(layer, Dense) else layer.kernel_shape(shape)
     if kernel == wanted:
+        if layer.use_bias and tuple(params["bias"].shape) != biases:
+            found = tuple(params["bias"].shape)
+            raise VariablesError(f"{layer.label}: its bias has shape {found}, the layer's would be {biases}; {_OWN}")
         return
     if isinstance(layer, Dense) and kernel[1:] == wanted[1:]:  # another size of the image may give so many values
         raise GeometryError(f"{layer.label}: its kernel takes {kernel[0]} values, got {wanted[0]}")

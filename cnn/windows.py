@@ -112,6 +112,29 @@ def as_pair(value: int | Sequence[int], what: str, layer: str, minimum: int = 1)
     return values[0], values[1]
 
 
+def as_image_shape(value: Sequence[int], what: str = "input_shape") -> tuple[int, int, int]:
+    """Checks the shape of one image.
+
+    Args:
+      value: (height, width, channels), pixels; sizes may be symbolic.
+      what: name of the argument, for the error.
+
+    Returns:
+      Three ints.
+
+    Raises:
+      GeometryError: if it is not three whole numbers of at least 1.
+    """
+    try:
+        shape = tuple(whole(size) for size in value)
+    except TypeError:
+        shape = ()
+    if len(shape) != 3 or any(is_sure(lambda size=size: size < 1) for size in shape):
+        shown = shape_text(shape) if shape else repr(value)
+        raise GeometryError(f"{what} (={shown}) must be (height, width, channels), whole numbers, none below 1")
+    return shape[0], shape[1], shape[2]
+
+
 def _two(value: Any) -> tuple[Any, ...]:
     """The entries of a sequence or array; any other value twice, for both axes (or both sides)."""
     ordered = hasattr(value, "__getitem__") and not isinstance(value, str | bytes | Mapping)

@@ -195,6 +195,11 @@ def test_a_matrix_too_large_is_refused_with_its_size():
         convert.conv_to_fc(layer, {"kernel": jnp.zeros((11, 11, 3, 96)), "bias": jnp.zeros(96)}, (227, 227, 3))
     with pytest.raises(TypeError, match="takes a Conv layer, got Dense"):
         convert.conv_to_fc(Dense(3), {}, (4, 4, 1))
+    own = {"kernel": jnp.zeros((3, 3, 2, 4)), "bias": jnp.zeros(4)}
+    with pytest.raises(GeometryError, match=r"\(conv\): its kernel takes 2 channels, got 1"):
+        convert.conv_to_fc(Conv(4, 3), own, (6, 6, 1))
+    with pytest.raises(GeometryError, match=r"\(conv\): the variables lack its bias"):
+        convert.conv_to_fc(Conv(4, 3), {"kernel": own["kernel"]}, (6, 6, 2))
 
 
 class Spread(WindowLayer):

@@ -74,8 +74,15 @@ ERRORS = {
     "n": ([NMaxPool((2, 3), n=7)], (6, 6, 1), r"n \(=7\) must be between 1 and the 6 pixels of a window 2x3"),
     "n 0": ([NMaxPool(2, n=0)], (6, 6, 1), r"n \(=0\) must be between 1 and the 4 pixels"),
     "activation": ([Activation("rely")], (6, 6, 1), r"function \(='rely'\) is none of relu"),
-    "no area": ([Conv(3)], (0, 8, 3), r"input_shape \(=0x8x3\) must be \(height, width, channels\), none below 1"),
+    "no area": (
+        [Conv(3)],
+        (0, 8, 3),
+        r"input_shape \(=0x8x3\) must be \(height, width, channels\), whole numbers, none below 1",
+    ),
     "negative": ([Conv(3)], (8, -8, 3), r"input_shape \(=8x-8x3\)"),
+    "no shape": ([Conv(3)], 8, r"input_shape \(=8\) must be \(height, width, channels\)"),
+    "fractions": ([Conv(3)], (8.0, 8, 3), r"input_shape \(=\(8.0, 8, 3\)\) must be .* whole numbers"),
+    "text": ([Conv(3)], "8x8x3", r"input_shape \(='8x8x3'\) must be"),
     "batch axis": ([Conv(3)], (1, 8, 8, 3), r"input_shape \(=1x8x8x3\)"),
 }
 

@@ -11,8 +11,6 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnn.data import arrays, fields, readers, tfds
@@ -240,38 +238,6 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
     std = np.sqrt((weights * (values[None] - mean[:, None]) ** 2).sum(axis=1))
     std = np.where(std > 0, std, 1.0)
     return tuple(mean.tolist()), tuple(std.tolist())
-
-
-def normalise(
-    images: jax.Array | np.ndarray, mean: Sequence[float] | jax.Array, std: Sequence[float] | jax.Array
-) -> jax.Array:
-    """Centres and scales images by a data set's constants: (x / 255 - mean) / std; may be jitted.
-
-    Args:
-      images: uint8 [..., C], or floating point [..., C] that is already in [0, 1].
-      mean: [C], in units of the full range.
-      std: [C], in units of the full range.
-
-    Returns:
-      float32 [..., C].
-
-    Raises:
-      TypeError: images of another dtype.
-      ValueError: mean or std not one number per channel.
-    """
-    images = jnp.asarray(images)
-    channels = images.shape[-1]
-    constants = []
-    for field, value in (("mean", mean), ("std", std)):
-        array = jnp.asarray(value, jnp.float32)
-        if array.shape != (channels,):
-            raise ValueError(f"normalise: {field} has shape {array.shape}, images have {channels} channels")
-        constants.append(array.reshape((1,) * (images.ndim - 1) + (channels,)))
-    if images.dtype == jnp.uint8:
-        images = images.astype(jnp.float32) / 255
-    elif not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"normalise: images are {images.dtype}; give uint8, or floating point in [0, 1]")
-    return (images.astype(jnp.float32) - constants[0]) / constants[1]
 
 
 @functools.lru_cache(maxsize=4)  # one dispatch spans few epochs, and the next starts in the last of them

@@ -62,7 +62,7 @@ def plan_passes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
 @functools.lru_cache(maxsize=256)  # planning a small net takes as long as a small map of it
 def _plan_passes(prepared: PreparedNet, size: Pair, grid: Grid, backend: str) -> tuple[Pass, ...]:
     routes = [
-        _routes(axis, grid.stride[i], grid.size[i], grid.native[i], backend, prepared.padded)
+        _routes(axis, grid.step[i], grid.size[i], grid.native[i], backend, prepared.padded)
         for i, axis in enumerate(prepared.axes(size))
     ]
     return tuple(
@@ -108,7 +108,7 @@ def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
     """
     for layer in prepared.net.layers:
         if isinstance(layer, Conv) and layer.padding_mode != "zero" and layer.padding not in ("valid", 0):
-            if any(s % n for s, n in zip(grid.stride, grid.native, strict=True)):
+            if any(s % n for s, n in zip(grid.step, grid.native, strict=True)):
                 raise GeometryError(
                     f"{layer.label}: padding_mode {layer.padding_mode!r} is defined by the values of one pass; stride "
                     f"{grid.stride} is no multiple of the native stride {grid.native}. Take such a stride, or "
@@ -173,7 +173,7 @@ def _whole(prepared: PreparedNet, grid: Grid, variables: Variables, images: jax.
         for layer in prepared.converted.net.layers
     ]
     scores: Any = Net(tuple(layers)).apply(prepared.converted.variables(variables), images, train=False)
-    keep = [slice(0, (n - 1) * s // m + 1, s // m) for n, s, m in zip(grid.size, grid.stride, grid.native, strict=True)]
+    keep = [slice(0, (n - 1) * s // m + 1, s // m) for n, s, m in zip(grid.size, grid.step, grid.native, strict=True)]
     return scores[:, keep[0], keep[1]]
 
 

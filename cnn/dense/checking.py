@@ -142,6 +142,8 @@ def check(
     _check_layers(prepared, variables, rng)
     agreements: list[Agreement] = []
     left_out: list[str] = []
+    if strides is not None and len(strides) == 0:
+        raise ValueError("dense.check: strides (=()) names none; give some, or None for three of its own choice")
     for stride in _strides(prepared.native_stride) if strides is None else strides:
         for case in _cases(prepared, variables, stride, rng, left_out):
             agreements += _compare(prepared, variables, case, tolerance, left_out)

@@ -12,7 +12,7 @@ from cnn.dense.prepared import PreparedNet, prepare
 from cnn.layers import Conv
 from cnn.nets import Net
 from cnn.runtime.byte_sizes import as_bytes, bytes_text
-from cnn.windows import Pair, shape_text
+from cnn.windows import Pair, as_image_shape, shape_text
 
 VALUE_BYTES = 4  # float32
 MACS_PER_BYTE = 10.0  # the cost of moving a byte, in multiply-adds
@@ -321,6 +321,7 @@ def plan(
       GeometryError: if the window, stride and image do not fit each other, or a layer cannot slide.
     """
     limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
+    image_shape = as_image_shape(image_shape, "dense.plan: image_shape")
     prepared = prepare(net, window, image_shape[2])
     grid = lay_grid(prepared, image_shape, stride)
     plans = []

@@ -8,7 +8,7 @@ import numpy as np
 from cnn import windows
 from cnn.dense.prepared import PreparedNet, prepare
 from cnn.nets import Net
-from cnn.windows import GeometryError, Pair, as_pair, shape_text
+from cnn.windows import GeometryError, Pair, as_image_shape, as_pair, shape_text
 
 
 class Grid(NamedTuple):
@@ -38,6 +38,17 @@ class Grid(NamedTuple):
         return (
             (self.size[0] - 1) * self.stride[0] + self.window[0],
             (self.size[1] - 1) * self.stride[1] + self.window[1],
+        )
+
+    @property
+    def step(self) -> Pair:
+        """The stride that a map is computed with, pixels: the native one along an axis with a single window.
+
+        Any stride gives that window, and a plan would grow with one that leads far out of the image.
+        """
+        return (
+            self.stride[0] if self.size[0] > 1 else self.native[0],
+            self.stride[1] if self.size[1] > 1 else self.native[1],
         )
 
     def spans(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,6 +135,7 @@ def plan_grid(net: Net, image_shape: Sequence[int], window: Sequence[int], strid
     Raises:
       GeometryError: if the window does not fit the net or is larger than the image, or the stride is below 1.
     """
+    image_shape = as_image_shape(image_shape, "dense.plan_grid: image_shape")
     return lay_grid(prepare(net, as_pair(window, "window", "score_map"), image_shape[2]), image_shape, stride)
 
 

@@ -66,6 +66,11 @@ def score_maps(
             raise GeometryError(f"score_maps: image {i} has shape {image.shape}; all must be [H, W, {channels}]")
     largest = (max(image.shape[0] for image in given), max(image.shape[1] for image in given), channels)
     prepared = prepare_trained(net, variables, window, channels, position_invariant=True)
+    for i, image in enumerate(given):
+        try:
+            lay_grid(prepared, image.shape, stride)
+        except GeometryError as error:
+            raise GeometryError(f"score_maps: image {i}: {error}") from None
     outputs = tile if tile is not None else [min(n, MOST_OUTPUTS) for n in lay_grid(prepared, largest, stride).size]
     first = tiles.plan_tiles(prepared, largest, stride, backend, outputs=outputs, context=context, fixed=True)
     maps = []

@@ -66,7 +66,7 @@ class Tiling(NamedTuple):
         """How rows and columns of the map are cut."""
         grid = self.grid
         rows, columns = (
-            Cut(self.image_shape[i], grid.size[i], self.outputs[i], self.extent[i], self.before[i], grid.stride[i])
+            Cut(self.image_shape[i], grid.size[i], self.outputs[i], self.extent[i], self.before[i], grid.step[i])
             for i in range(2)
         )
         return rows, columns
@@ -100,11 +100,11 @@ class _Order(NamedTuple):
 
     def period(self, axis: int) -> int:
         """Number of scores after which the positions of windows repeat modulo the native stride."""
-        return self.grid.native[axis] // math.gcd(self.grid.native[axis], self.grid.stride[axis])
+        return self.grid.native[axis] // math.gcd(self.grid.native[axis], self.grid.step[axis])
 
     def parts(self, axis: int) -> int:
         """Number of parts that a tile is run in, one for each remainder of the positions modulo the native stride."""
-        in_parts = self.backend == "shift" or self.grid.native[axis] % self.grid.stride[axis]
+        in_parts = self.backend == "shift" or self.grid.native[axis] % self.grid.step[axis]
         return self.period(axis) if in_parts else 1
 
     def tiling(self, asked: Sequence[int], fixed: bool = False) -> Tiling:
@@ -197,10 +197,10 @@ def _largest(order: _Order, memory_limit: int, itemsize: int) -> Tiling:
 def _resolved(order: _Order, outputs: Pair) -> Tiling:
     """A tiling with tiles of a given size; "auto" is replaced by the backend that is cheapest for one tile."""
     prepared, grid, backend, context = order.prepared, order.grid, order.backend, order.context
-    alone = grid._replace(size=outputs)
+    alone = grid._replace(size=outputs, stride=grid.step)
     if backend == "auto":
         backend = cheapest(prepared, (*alone.extent, order.image_shape[2]), alone, context)
-    whole_passes = all(s % n == 0 for s, n in zip(grid.stride, grid.native, strict=True))
+    whole_passes = all(s % n == 0 for s, n in zip(grid.step, grid.native, strict=True))
     if backend == "shift" and (context == "image" or whole_passes):
         # "atrous" gives the same scores. With whole passes there is only one shift; in context "image" every shift
         # would read the pixels around the tile again.
@@ -219,9 +219,9 @@ def _padded_pass(
     routes = []
     for i, axis in enumerate(prepared.axes(image_shape)):
         if backend == "atrous":
-            routes.append(lattice.dilated(axis, 0, grid.stride[i], outputs[i], clip=False))
+            routes.append(lattice.dilated(axis, 0, grid.step[i], outputs[i], clip=False))
         else:
-            routes.append(fragments.fragmented(axis, grid.stride[i], outputs[i], clip=False))
+            routes.append(fragments.fragmented(axis, grid.step[i], outputs[i], clip=False))
     before = (-routes[0].first, -routes[1].first)
     # The limits depend on the image and are passed when the tile is run, so that all images share one program.
     vertical, horizontal = (

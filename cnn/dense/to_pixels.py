@@ -10,6 +10,7 @@ the best. Infinite scores compare as numbers do.
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from cnn.dense.grid import Grid
 from cnn.dense.maps import ScoreMap
 from cnn.nets import outputs
 from cnn.nets.arrays_in import score_array
-from cnn.windows import shape_text
+from cnn.windows import GeometryError, Pair, as_pair, shape_text
 
 METHODS = ("cells", "bilinear")
 
@@ -60,7 +61,8 @@ def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method:
 
     Raises:
       TypeError: if `grid` is not a `Grid`, or the scores are not numbers.
-      ValueError: if the method is unknown, or the scores do not have the size of the grid.
+      ValueError: if the method is unknown, the scores do not have the size of the grid, or the grid belongs to a larger
+        image.
     """
     if not isinstance(grid, Grid):
         raise TypeError("heat_map takes the grid of a map (ScoreMap.grid, or dense.plan_grid), not boxes")
@@ -72,14 +74,15 @@ def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method:
             f"heat_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
             f"({grid.size[0]}, {grid.size[1]}) or ({grid.size[0]}, {grid.size[1]}, K)"
         )
+    image_size = _image_size(image_shape, grid, "heat_map")
     result = scores
     for axis in range(2):
-        cells = _cells(grid, axis, image_shape[axis])
+        cells = _cells(grid, axis, image_size[axis])
         seen = cells >= 0
         if method == "cells" or grid.size[axis] == 1:
             spread = result.take(np.maximum(cells, 0), axis)
         else:
-            first, second, weight = _neighbours(grid, axis, image_shape[axis])
+            first, second, weight = _neighbours(grid, axis, image_size[axis])
             weight = np.expand_dims(weight, tuple(range(1, result.ndim - axis)))
             lower, upper = result.take(first, axis), result.take(second, axis)
             with np.errstate(invalid="ignore"):  # of +inf and -inf there is no mean: NaN
@@ -90,6 +93,26 @@ def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method:
         spread[(slice(None),) * axis + (~seen,)] = np.nan
         result = spread
     return result
+
+
+def _image_size(image_shape: Sequence[int], grid: Grid, what: str) -> Pair:
+    """Height and width of the image that a map is shown on, which must hold all windows of the map."""
+    try:
+        size = as_pair(image_shape[:2], "image_shape", what)
+    except TypeError:
+        raise GeometryError(f"{what}: image_shape (={image_shape!r}) must be (height, width, ...), pixels") from None
+    if len(image_shape) > 3:
+        raise GeometryError(
+            f"{what}: image_shape (={tuple(image_shape)}) must be (height, width, ...), that of one image: "
+            "images.shape[1:]"
+        )
+    for axis in range(2):
+        if grid.extent[axis] > size[axis]:
+            raise GeometryError(
+                f"{what}: the last window, {(grid.size[axis] - 1) * grid.stride[axis]} to {grid.extent[axis]}, ends "
+                f"beyond the image {shape_text(size)}; scores must be those of a whole map of this image"
+            )
+    return size
 
 
 def _twice_centre(grid: Grid, axis: int) -> int:
@@ -132,19 +155,22 @@ def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = 
       logarithms, which still differ where several probabilities round to 1.
 
     Raises:
-      TypeError: if the scores are not numbers.
+      TypeError: if it is no `ScoreMap`, or its scores are not numbers.
       ValueError: if `over` is unknown, or the map does not have the class.
     """
     if over not in ("logits", "probabilities"):
         raise ValueError(f"best_boxes: over (={over!r}) must be 'logits' or 'probabilities'")
+    if not isinstance(score_map, ScoreMap):
+        raise TypeError(f"best_boxes takes a map (dense.score_map), which has boxes, not a {type(score_map).__name__}")
     given = np.asarray(score_array(score_map.scores, "best_boxes"), np.float64)
     by_probability = over == "probabilities"
     scores = (
         outputs.log_probabilities(given, score_map.output_activation) if by_probability else outputs.class_scores(given)
     )
     count, height, width, classes = scores.shape
-    if class_index is not None and not 0 <= class_index < classes:
-        raise ValueError(f"best_boxes: class_index (={class_index}) must be between 0 and {classes - 1}")
+    whole = isinstance(class_index, Integral) and not isinstance(class_index, bool)
+    if class_index is not None and not (whole and 0 <= class_index < classes):
+        raise ValueError(f"best_boxes: class_index (={class_index!r}) must be a whole number from 0 to {classes - 1}")
     known = ~np.isnan(scores).any(axis=-1, keepdims=True)
     if class_index is not None:
         scores = scores[..., class_index : class_index + 1]
@@ -204,15 +230,11 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
             f"class_map: scores have shape {scores.shape}; a grid of {shape_text(grid.size)} windows needs "
             f"({grid.size[0]}, {grid.size[1]}, K)"
         )
+    image_size = _image_size(image_shape, grid, "class_map")
     scores = outputs.class_scores(scores)
     classes = np.where(np.isnan(scores).any(axis=-1), -1, scores.argmax(axis=-1)).astype(np.int32)
     for axis in range(2):
-        size, window, stride, last = image_shape[axis], grid.window[axis], grid.stride[axis], grid.size[axis] - 1
-        if grid.extent[axis] > size:
-            raise ValueError(
-                f"class_map: the last window, {last * stride} to {grid.extent[axis]}, ends beyond the image "
-                f"{shape_text(image_shape[:2])}; scores must be those of a whole map of this image"
-            )
+        size, window, stride, last = image_size[axis], grid.window[axis], grid.stride[axis], grid.size[axis] - 1
         start = np.arange(size) - (window - 1) // 2  # where the window centred on a pixel starts
         # Distances are measured between centres: that of a window of even size lies between its two middle pixels.
         nearest = np.clip((2 * np.arange(size) + 1 - window + stride) // (2 * stride), 0, last)

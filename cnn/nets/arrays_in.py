@@ -42,10 +42,15 @@ def image_array(images: Any, what: str, rank: int = 4) -> jax.Array:
       TypeError: if it is no array, or of another dtype than `FLOATING`; names the dtype and `cnn.data.normalise`.
       RankError: if it has another number of axes.
     """
-    images = _array(images, f"{what}: images")
+    images = _array(
+        images,
+        f"{what}: images",
+        "give an array of normalised pixels (cnn.data.normalise), such as numpy.asarray(values, numpy.float32)",
+    )
     check_floating(images.dtype, f"{what}: images")
     if images.ndim != rank:
-        one = ", one image is images[None]" if images.ndim == rank - 1 else ""
+        alone = ", one image is images[None]" if rank == 4 else ", a list with one image is [image]"
+        one = alone if images.ndim == rank - 1 else ""
         raise RankError(f"{what}: images have shape {tuple(images.shape)}; the net takes {AXES[rank]}{one}")
     return jnp.asarray(images)
 
@@ -98,10 +103,13 @@ def score_array(scores: Any, what: str) -> np.ndarray | jax.Array:
       TypeError: if they are not numbers.
     """
     if isinstance(scores, list | tuple):
-        scores = np.asarray(scores)
+        try:
+            scores = np.asarray(scores)
+        except ValueError as error:  # lists of different lengths
+            raise TypeError(f"{what}: scores make no array: {error}") from error
     if isinstance(scores, np.ma.MaskedArray) and jnp.issubdtype(scores.dtype, jnp.integer):
         scores = scores.astype(np.float64)
-    scores = _array(scores, f"{what}: scores")
+    scores = _array(scores, f"{what}: scores", "give an array of numbers, such as the scores of a map")
     if not (jnp.issubdtype(scores.dtype, jnp.floating) or jnp.issubdtype(scores.dtype, jnp.integer)):
         raise TypeError(f"{what}: scores are {scores.dtype}; they must be numbers, such as the scores of a map")
     return scores.astype(scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32)
@@ -183,14 +191,11 @@ def number_of(constant: Any) -> int | None:
     return len(constant) if isinstance(constant, Sequence) or getattr(constant, "ndim", 0) == 1 else None
 
 
-def _array(values: Any, what: str) -> Any:
+def _array(values: Any, what: str, way_out: str) -> Any:
     """An array of JAX or NumPy, in native byte order, and NaN where it is masked."""
     if isinstance(values, jax.Array):
         return values
     if not (hasattr(values, "shape") and hasattr(values, "dtype")):
-        raise TypeError(
-            f"{what} are a {type(values).__name__}; give an array of normalised pixels "
-            "(cnn.data.normalise), such as numpy.asarray(values, numpy.float32)"
-        )
+        raise TypeError(f"{what} are a {type(values).__name__}; {way_out}")
     values = np.asarray(without_mask(values, what))
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))

@@ -15,6 +15,7 @@ from cnn.layers import Layer
 from cnn.nets.arrays_in import image_array
 from cnn.nets.outputs import check_activation
 from cnn.runtime.compiler import jit_once
+from cnn.windows import as_image_shape
 
 
 class Net(nn.Module):
@@ -184,7 +185,7 @@ def init(net: nn.Module, image_shape: tuple[int, ...], seed: int = 0) -> dict[st
     Raises:
       GeometryError: if the net cannot take images of that size.
     """
-    return _init(net, tuple(image_shape), jax.random.key(seed))
+    return _init(net, as_image_shape(image_shape, "nets.init: image_shape"), jax.random.key(seed))
 
 
 @functools.partial(jit_once, static_argnums=(0, 1))

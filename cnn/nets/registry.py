@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 from cnn.nets import classics, patterns
@@ -52,10 +53,14 @@ def create(name: str, num_classes: int | None = None, *, output_activation: str 
       ValueError: if there is no such net (says which are near) or output activation, the net has no such option (says
         which it has), or a function of the user's own fails or returns no `Net`; or an option is of the wrong kind.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a net is named by a text, not by {name!r}; nets: {', '.join(sorted(_REGISTRY))}")
     if output_activation is not None:
         check_activation(output_activation, f"net {own_code.short(name)!r}")
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"net {name!r}: num_classes (={num_classes}) must be at least 1")
+    whole = isinstance(num_classes, Integral) and not isinstance(num_classes, bool)
+    if num_classes is not None and not (whole and num_classes >= 1):
+        must = "at least 1" if whole else "a whole number of at least 1"
+        raise ValueError(f"net {name!r}: num_classes (={num_classes!r}) must be {must}")
     own = own_code.is_reference(name)
     if not own and name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnn import ops
 from cnn.data import fields as data_fields
+from cnn.data.arrays import MOST_UNNAMED
 from cnn.data.augment import PAD_MODES
 from cnn.nets.outputs import ACTIVATIONS
 from cnn.runs.defaults import Config
@@ -41,7 +42,8 @@ _COUNT = f"a whole number from 1 to {MOST:,}"
 RANGES = (
     Range("seed", whole(0, LARGEST_SEED), f"a whole number from 0 to {LARGEST_SEED:,}"),
     Range("net.name", text(1), "the name of a net, or a function of your own"),
-    Range("net.num_classes", whole(1), _COUNT, may_be_absent=True),
+    # As many as data may have without names: its table of confusions has as many rows and columns.
+    Range("net.num_classes", whole(1, MOST_UNNAMED), f"a whole number from 1 to {MOST_UNNAMED:,}", may_be_absent=True),
     Range("net.output_activation", one_of(ACTIVATIONS), f"one of {', '.join(ACTIVATIONS)}", may_be_absent=True),
     Range("net.options", lambda value: hasattr(value, "items"), "options by name"),
     *data_fields.RANGES,

@@ -30,7 +30,7 @@ class Metrics(NamedTuple):
       confusion: int64 [K, K]; row: label, column: prediction. An example with a NaN score has none and is not in it.
       class_examples: number of examples of each class, int64 [K].
       predictions: the class that each example is taken for, int32 [N], in the order of the split; -1 for one without.
-      probabilities: probability of that class by the net's head, float32 [N]; NaN where there is none.
+      probabilities: probability of that class by the net's output activation, float32 [N]; NaN where there is none.
     """
 
     examples: int
@@ -104,9 +104,8 @@ def _score(
     classes = outputs.class_scores(logits)
     loss = outputs.negative_log_likelihood(logits, labels, net.output_activation)
     predicted = classes.argmax(axis=1)
-    probability = jnp.take_along_axis(outputs.probabilities(logits, net.output_activation), predicted[:, None], axis=1)[
-        :, 0
-    ]
+    probabilities = outputs.probabilities(logits, net.output_activation)
+    probability = jnp.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0]
     return predicted, rank(classes, labels), loss, probability
 
 

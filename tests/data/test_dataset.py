@@ -223,3 +223,13 @@ def test_normalise_errors():
         data.normalise(np.zeros((1, 2, 2, 1), np.int32), (0.5,), (1.0,))
     with pytest.raises(ValueError, match=r"mean has shape \(3,\), images have 1 channels"):
         data.normalise(np.zeros((1, 2, 2, 1), np.uint8), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+    images = np.full((1, 2, 2, 3), 51, np.uint8)
+    for mean, std, message in (
+        (0.5, 0.0, r"std \(=0.0\) must be finite above 0"),
+        ((0.5, 0.5, 0.5), (0.1, np.nan, 0.1), "std .* must be finite"),
+        (np.inf, 0.1, "mean .* must be finite"),
+        (128, 64, r"mean \(=128.0\) is a fraction of the full range .* divide one of bytes by 255"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.normalise(images, mean, std)
+    np.testing.assert_allclose(data.normalise(images, 0.1, 0.5), 0.2, atol=1e-6)  # one number for all channels

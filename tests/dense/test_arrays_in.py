@@ -112,6 +112,21 @@ def test_variables_of_another_net_are_named_before_they_are_used(backend):
     assert dense.score_map(several, own, IMAGES[..., :1], (6, 6), 1, backend).scores.shape == (2, 6, 7, 3)
 
 
+def with_first(variables, name, change):
+    """The variables, with a change to one array of the first convolution."""
+    params = variables["params"]
+    return {**variables, "params": {**params, "conv1": {**params["conv1"], name: change(params["conv1"][name])}}}
+
+
+def test_score_maps_names_the_image_that_does_not_fit():
+    with pytest.raises(GeometryError, match="score_maps: image 1: .*the window 8x8 is larger than the image 7x"):
+        dense.score_maps(NET, VARIABLES, [IMAGES[0], IMAGES[0, :7]], WINDOW)
+    with pytest.raises(GeometryError, match="score_maps: image 0: .*the window 8x8 is larger than the image 7x"):
+        dense.score_maps(NET, VARIABLES, [IMAGES[0, :7]], WINDOW)  # also where it is the largest
+    with pytest.raises(GeometryError, match=r"image 0: images have shape .* a list with one image is \[image\]"):
+        dense.score_maps(NET, VARIABLES, IMAGES[0], WINDOW)
+
+
 def test_statistics_kernels_and_biases_of_variables():
     net = nets.net([Conv(3, 3), BatchNorm(), Flatten(), Dense(4)])
     own = random_variables(net, WINDOW, 2)
@@ -119,6 +134,10 @@ def test_statistics_kernels_and_biases_of_variables():
         ({"params": own["params"]}, r"bn1 \(batch norm\): the variables lack .*'batch_stats'"),
         ({**own, "params": {**own["params"], "fc1": {"kernel": own["params"]["fc1"]["kernel"]}}}, "lack its bias"),
         ({**own, "params": {**own["params"], "conv1": own["params"]["fc1"]}}, "its kernel is 108x4, .* be 3x3x2x3"),
+        (with_first(own, "bias", lambda x: x[:1]), r"its bias has shape \(1,\), the layer's would be \(3,\)"),
+        (with_first(own, "bias", lambda x: x.tolist()), "its bias is list, not floating"),
+        (with_first(own, "kernel", lambda x: np.round(x).astype(np.int32)), "its kernel is int32, not floating"),
+        (with_first(own, "kernel", lambda x: x + 1j), "its kernel is complex64, not floating"),
     ):
         for run in (dense.score_map, lambda n, v, x, _: n.apply(v, x, train=False)):
             with pytest.raises(GeometryError, match=message):

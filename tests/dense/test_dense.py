@@ -90,6 +90,22 @@ def test_default_stride_is_the_native_stride():
     np.testing.assert_array_equal(native.boxes[1, 2], [4, 8, 36, 40])
 
 
+@pytest.mark.parametrize("backend", ["crops", "shift", "atrous", "mpf", "auto"])
+def test_the_only_window_is_found_at_once_at_every_stride(backend):
+    """A plan does not grow with a stride that leads out of the image."""
+    net = nets.create("qa_net")
+    variables, images = make(net, (32, 32), 3), pixels(1, 50, 44, 3)
+    far = dense.score_map(net, variables, images, (32, 32), (10**12, 4), backend)
+    assert far.grid.stride == (10**12, 4)
+    assert_same_scores(far.scores, by_hand(net, variables, images, (32, 32), (50, 4)))
+    single = dense.score_map(net, variables, images, (32, 32), 10**15, backend)
+    assert_same_scores(single.scores, by_hand(net, variables, images, (32, 32), (50, 44)))
+    sink = np.zeros((1, 1, 10), np.float32)
+    asked = {"window": (32, 32), "stride": 10**15, "backend": backend}
+    dense.stream(net, variables, np.asarray(images[0]), sink, **asked, progress=False)
+    assert_same_scores(sink[None], single.scores)
+
+
 def test_one_pass_is_the_converted_net():
     """At the native stride the map is, to the bit, what the converted net gives where it is compiled likewise."""
     net = nets.create("qa_net")

@@ -1,5 +1,7 @@
 """Pixels of scores: heat maps, best boxes and class maps against plain loops; what a score sees, pixel by pixel."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +61,7 @@ LAYOUTS = {
     "one row": (spans(1, 6, 1, 2), spans(3, 4, 2), (9, 8)),
     "one score": (spans(1, 3, 1, 1), spans(1, 5, 1, 2), (5, 8)),
     "cut at all sides": (spans(4, 12, 4, -4), spans(3, 11, 6, -3), (16, 17)),
-    "cells beyond the image": (spans(3, 4, 6, -3), spans(4, 10, 4, -4), (12, 14)),
+    "cells beyond the image": (spans(3, 4, 6, -3), spans(4, 10, 4, -4), (13, 14)),
 }
 
 
@@ -68,7 +70,8 @@ LAYOUTS = {
 def test_heat_map_against_loops(name, method):
     rows, columns, size = LAYOUTS[name]
     scores = draw(0, (len(rows), len(columns), 2))
-    grid = grid_of(rows, columns)
+    # A window lies in the image; what it sees may reach out of it.
+    grid = grid_of(rows, columns)._replace(window=(1, 1))
     got = to_pixels.heat_map(scores, grid, (*size, 3), method)
     for k in range(2):
         same(got[..., k], by_loop(scores[..., k], rows, columns, size, method))
@@ -160,8 +163,13 @@ def test_best_boxes_tells_probabilities_apart_that_round_to_one():
 
 def test_best_boxes_says_what_it_takes():
     found = a_map(np.zeros((1, 2, 2, 3)), boxes_of(spans(2, 4, 1), spans(2, 4, 1)))
-    with pytest.raises(ValueError, match=r"class_index \(=3\) must be between 0 and 2"):
-        to_pixels.best_boxes(found, 3)
+    wrong: Any
+    for wrong in (3, -1, 1.0, True, "1", float("nan")):
+        with pytest.raises(ValueError, match=r"class_index \(=.*\) must be a whole number from 0 to 2"):
+            to_pixels.best_boxes(found, wrong)
+    wrong = found.scores
+    with pytest.raises(TypeError, match="takes a map .* not a .*Array"):
+        to_pixels.best_boxes(wrong)
     with pytest.raises(ValueError, match="over .*'max'"):
         to_pixels.best_boxes(found, over="max")
 
@@ -199,9 +207,19 @@ def test_class_map_at_stride_one_is_the_centred_crops_class():
             assert got[y, x] == int(classify(crop))
 
 
-def test_class_map_refuses_a_map_of_another_image():
+@pytest.mark.parametrize("function", [to_pixels.heat_map, to_pixels.class_map])
+def test_pictures_refuse_a_map_of_another_image(function):
+    scores, grid = np.zeros((3, 3, 2)), grid_of(spans(3, 5, 2), spans(3, 5, 2))
     with pytest.raises(ValueError, match="last window, 4 to 9, ends beyond the image 8x9"):
-        to_pixels.class_map(np.zeros((3, 3, 2)), grid_of(spans(3, 5, 2), spans(3, 5, 2)), (8, 9))
+        function(scores, grid, (8, 9))
+    with pytest.raises(ValueError, match=r"image_shape \(=\(20, 30, 30, 3\)\) must .* images.shape\[1:\]"):
+        function(scores, grid, (20, 30, 30, 3))  # of a batch: neither of its first two axes is the image's height
+    for wrong in ((9,), 9, (9.0, 9.0), (0, 9)):
+        with pytest.raises(ValueError, match=r"image_shape \(=.*\) must be"):
+            function(scores, grid, wrong)
+
+
+def test_class_map_takes_scores_of_every_class():
     with pytest.raises(ValueError, match=r"scores have shape \(3, 3\); a grid of 3x3 windows needs \(3, 3, K\)"):
         to_pixels.class_map(np.zeros((3, 3)), grid_of(spans(3, 5, 2), spans(3, 5, 2)), (9, 9))
 

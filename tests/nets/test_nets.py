@@ -1,5 +1,7 @@
 """The registry: exact parameter counts, patterns, options, a training step of each net, and the order of flattening."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from cnn import geometry, nets
 from cnn.layers import Activation, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool
+from cnn.runs import checkpoint, defaults
 from cnn.windows import GeometryError
 from tests.made import draw, random_variables, shapes_of
 
@@ -217,8 +220,29 @@ def test_unknown_names_and_options():
         nets.create("qa_net", drop_out=0.5, widht=3)
     with pytest.raises(ValueError, match=r"net 'qa_net': num_classes \(=0\) must be at least 1"):
         nets.create("qa_net", num_classes=0)
+    wrong: Any
+    for wrong in (2.5, True, "3", float("nan")):
+        with pytest.raises(ValueError, match=r"net 'qa_net': num_classes \(=.*\) must be a whole number"):
+            nets.create("qa_net", num_classes=wrong)
+    for wrong in (None, 3):
+        with pytest.raises(ValueError, match="named by a text, not by .*; nets: alexnet"):
+            nets.create(wrong)
     with pytest.raises(GeometryError, match=r"relu1 .*function \(='rely'\)|rely1 .*function \(='rely'\)"):
         geometry.table(nets.create("qa_net", activation="rely"), (32, 32, 3))
+
+
+def test_the_head_of_a_pattern_is_not_the_output_activation():
+    """`layer_pattern` has an option called head, which says how the last map is seen, not what the scores mean."""
+    pattern = nets.create("layer_pattern", head="global", output_activation="sigmoid")
+    assert pattern == nets.layer_pattern(head="global").clone(output_activation="sigmoid")
+    with pytest.raises(ValueError, match="unknown head 'sigmoid'; heads: flatten, global"):
+        nets.create("layer_pattern", head="sigmoid")
+    config = defaults.get_config()
+    config.net.update({"name": "layer_pattern", "output_activation": "sigmoid"})
+    config.net.options.head = "global"
+    assert checkpoint.make_net(config, 3) == nets.layer_pattern(num_classes=3, head="global").clone(
+        output_activation="sigmoid"
+    )
 
 
 def test_images_that_are_refused():

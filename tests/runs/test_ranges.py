@@ -20,7 +20,7 @@ CASES = {
     "data.train_examples": ([None, 1, 2**31 - 1], [0, -1, 2**31, 1.5, NAN, "1", True]),
     "data.image_size": ([None, 1, 64], [0, -1, 2**31, 10**30, 1.5, NAN, "1", True]),
     "seed": ([0, 7, 2**32 - 1, np.int64(3)], [-1, 2**32, *WHOLE]),
-    "net.num_classes": ([None, 1, 1000], [0, -1, 2**31, 2.5, "10", NAN, True]),
+    "net.num_classes": ([None, 1, 1000, 30_000], [0, -1, 30_001, 2**31, 2.5, "10", NAN, True]),
     "net.output_activation": ([None, "softmax", "sigmoid"], ["Softmax", "", "tanh", 1]),
     "augment.pad": ([0, 4], [-1, *WHOLE]),
     "augment.pad_mode": (["zero", "reflect", "edge"], ["Zero", "wrap", "", None, 0]),

@@ -80,7 +80,7 @@ def stream_bytes(tiling: Tiling, budget: Budget) -> int:
 
 def _even(tiling: Tiling, axis: int) -> int:
     """Number of scores of a tile along an axis with which the last tile is hardly smaller than the others."""
-    native, stride = tiling.grid.native[axis], tiling.grid.stride[axis]
+    native, stride = tiling.grid.native[axis], tiling.grid.step[axis]
     unit = math.lcm(ALIGNMENT, native // math.gcd(native, stride))  # a multiple of the period of the stride
     most = tiling.outputs[axis] // unit * unit
     if tiling.counts[axis] == 1 or not most:
