@@ -163,6 +163,7 @@ def test_page_d(run):
     assert "2.27" in report and "1.48" in report and "3.06" in report
 
 
+@pytest.mark.slow
 def test_corrections_are_marked(run):
     """Every mistake of the source documents that the pages meet is marked as a correction."""
     for name, count in {"a_from_32x32_to_fc": 1, "c_lecture": 1, "d_notes": 3}.items():

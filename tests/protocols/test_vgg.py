@@ -126,6 +126,7 @@ def slow(padding, row):
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "padding, fixture", [("valid", "unpadded"), pytest.param("same", "padded", marks=pytest.mark.slow)]
 )

@@ -26,6 +26,7 @@ def assert_close(one, other, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
 
 
+@pytest.mark.slow
 def test_a_seed_ends_where_the_main_job_ends(dataset, tmp_path):
     """Order, augmentation, dropout, batch statistics, schedule: all of them the same."""
     found = many_seeds.train_seeds(regularised_config(), dataset, [3], Devices(1))
