@@ -149,6 +149,8 @@ def shorter(command):
     if any(part.startswith("--image=") for part in command):
         flags = [flag for flag in flags if not flag.startswith("--scenes")]
     replaced = {flag.partition("=")[0] for flag in flags}
+    if program == "experiments.ablate":
+        replaced.add("--workdir")  # by default there is one too
     return (*(part for part in command if part.partition("=")[0] not in replaced), *flags)
 
 

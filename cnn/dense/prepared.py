@@ -9,6 +9,8 @@ import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
+import jax
+
 from cnn import convert, geometry
 from cnn.dense import lattice
 from cnn.layers import Conv
@@ -148,8 +150,20 @@ def prepare_trained(
         where another window would do, that window.
     """
     # Before `prepare`, which does not know the kernels and would recommend windows that they do not fit.
-    geometry.table(net, (*as_pair(window, "window", "dense"), int(channels)), variables)
+    shape = (*as_pair(window, "window", "dense"), int(channels))
+    leaves, structure = jax.tree.flatten(variables)
+    if all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
+        _check_shapes(cast(Any, net), shape, structure, tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves))
+    else:
+        geometry.table(net, shape, variables)  # names what is no array
     return prepare(net, window, channels, position_invariant)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_shapes(net: Net, shape: tuple[int, int, int], structure: Any, leaves: tuple[tuple[Any, Any], ...]) -> None:
+    """Checks variables by their shapes and dtypes; kept, because a small map takes no longer than this check."""
+    arrays = [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]
+    geometry.table(net, shape, jax.tree.unflatten(structure, arrays))
 
 
 def input_channels(net: Net, variables: Variables) -> int | None:

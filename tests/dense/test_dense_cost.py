@@ -106,5 +106,5 @@ def test_auto_stays_under_the_memory_limit():
     assert found.backend == "shift"
     free = dense.score_map(net, variables, images, (32, 32), 1)
     np.testing.assert_allclose(found.scores, free.scores, rtol=0, atol=1e-5 * np.abs(free.scores).max())
-    with pytest.raises(MemoryError, match=r"64x64x1 pixels at stride 1x1 need at least .* MiB .*dense.stream"):
+    with pytest.raises(MemoryError, match=r"64x64x1 pixels at stride 1x1 need at least .* KiB .*dense.stream"):
         dense.score_map(net, variables, images, (32, 32), 1, memory_limit=1000)
