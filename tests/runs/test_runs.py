@@ -176,7 +176,7 @@ def test_json_has_null_for_what_is_not_finite(tmp_path):
         writer.write(10, "validation", {"loss": float("nan"), "accuracy": 0.5})
     assert '"loss": null' in (tmp_path / "metrics.jsonl").read_text()
     with logs.MetricWriter(str(tmp_path), 10):
-        pass  # reads what there is and writes it anew
+        pass  # opening it reads the lines that are there and writes them again
     assert '"loss": null' in (tmp_path / "metrics.jsonl").read_text()
     (line,) = logs.read_metrics(str(tmp_path))
     assert np.isnan(line["loss"]) and line["accuracy"] == 0.5

@@ -1,4 +1,4 @@
-"""What a map says of itself, and how a map of this program is told from other files, which are never replaced.
+"""What a map file says about its scores, and whether a file was made by this program: others are never replaced.
 
 A map's journal lies beside it; a zarr also carries attributes under `MARK`: the window, stride and context of its
 scores, the pixel of its first window, the shape of its image and the names of its classes.

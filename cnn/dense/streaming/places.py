@@ -87,8 +87,9 @@ def _path(where: Any) -> str | None:
     if isinstance(where, (str, os.PathLike)):
         return os.path.realpath(resolve(where))
     while isinstance(where, np.ndarray):  # views of a memory map are maps without a name, or plain arrays
-        if getattr(where, "filename", None):
-            return os.path.realpath(where.filename)  # type: ignore[attr-defined]
+        filename = getattr(where, "filename", None)
+        if filename:
+            return os.path.realpath(filename)
         where = where.base
     url = getattr(getattr(where, "kvstore", None), "url", "")
     return os.path.realpath(url.removeprefix("file://")) if url.startswith("file://") else None
