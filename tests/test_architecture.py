@@ -16,7 +16,7 @@ FLOORS = (
     ("nets",),
     ("convert", "runs"),
     ("dense", "training"),
-    ("protocols",),
+    ("protocols", "exchange"),
     ("reports",),
     ("train",),
     ("prepare", "commands"),
