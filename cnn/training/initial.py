@@ -1,5 +1,6 @@
 """Starting from another run: layers of equal name and shape begin with its weights, all others as usual."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,8 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from cnn import nets
+from cnn.data import Dataset
 from cnn.runs import checkpoint
 from cnn.runs.checkpoint import Run
+from cnn.runs.config import Config
 from cnn.training.steps import State
 from cnn.windows import shape_text
 
@@ -49,13 +53,67 @@ def load(initial_run: str, workdir: str | None = None) -> Run | None:
     """
     if not initial_run:
         return None
-    path = os.path.abspath(os.path.expanduser(initial_run))
+    path = _directory(initial_run)
     if workdir and os.path.realpath(path) == os.path.realpath(os.path.expanduser(workdir)):
         raise ValueError(f"train.initial_run (={initial_run!r}) is the run's own directory; choose another --workdir")
-    try:
-        return checkpoint.load_run(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"train.initial_run (={initial_run!r}): {error}") from error
+    return _load(initial_run)
+
+
+def with_layers(config: Config) -> Config:
+    """A config whose net is the other run's, where it asks for layers and names none.
+
+    Args:
+      config: the config of a run.
+
+    Returns:
+      The config; with net.name "layers", no net.options.layers and a `train.initial_run`, a copy with the layers and
+      the output activation of that run.
+
+    Raises:
+      ValueError: if that is no run.
+    """
+    initial_run = config.train.get("initial_run", "")
+    if config.net.name != "layers" or config.net.options.get("layers") or not initial_run:
+        return config
+    net = _load(initial_run).net
+    config = config.copy_and_resolve_references()
+    config.net.options.layers = nets.to_config(net)
+    config.net.output_activation = net.output_activation
+    return config
+
+
+def prepared(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
+    """What a run that starts from another one trains: `with_layers` and `normalised_as` together.
+
+    Args:
+      config: the config of a run; without `train.initial_run`, nothing is changed.
+      dataset: its data.
+
+    Returns:
+      (config, data set).
+
+    Raises:
+      ValueError: if the other run is none.
+    """
+    other = load(config.train.get("initial_run", ""))
+    return (with_layers(config), normalised_as(dataset, other)) if other else (config, dataset)
+
+
+def normalised_as(dataset: Dataset, run: Run) -> Dataset:
+    """A data set whose images are normalised as another run's were: its weights were trained for that.
+
+    Args:
+      dataset: the data set.
+      run: the other run.
+
+    Returns:
+      The data set with the run's mean and std; as it is where the images have another number of channels.
+    """
+    if len(run.mean) != len(dataset.mean) or (run.mean, run.std) == (dataset.mean, dataset.std):
+        return dataset
+    mean, std = ([round(float(x), 4) for x in values] for values in (run.mean, run.std))
+    print(f"images are normalised as those of {run.workdir}: mean {mean}, std {std}", flush=True)
+    return dataclasses.replace(dataset, mean=tuple(run.mean), std=tuple(run.std))
 
 
 def begin(state: State, run: Run) -> tuple[State, Start]:
@@ -91,6 +149,17 @@ def begin(state: State, run: Run) -> tuple[State, Start]:
     params = variables.pop("params")
     # The optimiser starts at zero whatever the parameters are.
     return state._replace(params=params, statistics=variables), Start(run.workdir, run.step, taken, rest)
+
+
+def _directory(initial_run: str) -> str:
+    return os.path.abspath(os.path.expanduser(initial_run))
+
+
+def _load(initial_run: str) -> Run:
+    try:
+        return checkpoint.load_run(_directory(initial_run))
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"train.initial_run (={initial_run!r}): {error}") from error
 
 
 def _layers(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
