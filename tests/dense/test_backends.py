@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cnn import convert, dense, geometry, nets, windows
 from cnn.dense import backends
-from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool
+from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool, PReLU, Scale
 from cnn.windows import GeometryError
 from tests.made import random_variables
 from tests.reference import dense as reference
@@ -23,6 +23,14 @@ TOLERANCE = 1e-5
 # XLA:CPU sums products of fewer rows in another order: up to 144, by shape, found by trying all sizes.
 ROWS = 256
 LARGEST_WINDOW = 40
+# Some are not 0 where their input is: what lies beyond the border must be padding after them, not their value of 0.
+ACTIVATIONS = [
+    *map(Activation, ("relu", "tanh", "sigmoid", "softplus", "gelu_exact")),
+    Activation("leaky_relu", slope=0.3),
+    Activation("clip", low=0.2, high=3),
+    PReLU(),
+    PReLU(shared=True),
+]
 
 
 @st.composite
@@ -42,16 +50,20 @@ def blocks(draw, padded):
             else "valid",
             use_bias=draw(st.booleans()),
             rounding="floor",
+            **(draw(st.sampled_from([{}, {}, dict(padding_mode="constant", padding_value=0.7)]))),
         )
     ]
-    layers += draw(st.sampled_from([[], [BatchNorm()], [] if padded else [LRN(3)]]))
-    layers += [Activation(draw(st.sampled_from(["relu", "tanh"])))]
+    layers += draw(st.sampled_from([[], [BatchNorm()], [Scale()], [Scale(False)], [] if padded else [LRN(3)]]))
+    layers += [draw(st.sampled_from(ACTIVATIONS))]
     pool = draw(st.sampled_from([None, MaxPool, AvgPool, NMaxPool]))
     if pool is not None:
         size = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
         fields = {"n": draw(st.integers(1, math.prod(size)))} if pool is NMaxPool else {}
         if padded and pool is not NMaxPool:
-            fields["padding"] = draw(st.tuples(*[st.tuples(st.integers(0, (k - 1) // 2), st.just(0)) for k in size]))
+            fields["padding"] = draw(
+                st.tuples(*[st.tuples(st.integers(0, (k - 1) // 2), st.integers(0, (k - 1) // 2)) for k in size])
+            )
+        fields |= {"count_padding": draw(st.booleans())} if pool is AvgPool else {}
         stride = draw(st.sampled_from([None, 1, 2, (1, 2), (3, 2)]))
         layers.append(pool(size, stride, rounding=draw(st.sampled_from(["floor", "ceil"])), **fields))
     return layers
@@ -132,6 +144,35 @@ def test_backends_equal_crops_and_each_other(case):
         np.testing.assert_array_equal(found.boxes, maps["crops"].boxes)
     for name in sorted(sure)[1:]:
         np.testing.assert_array_equal(maps[name].scores, maps[sorted(sure)[0]].scores, err_msg=f"{name} {sorted(sure)}")
+
+
+def test_padding_is_put_by_position():
+    """Layers that make something else of 0, padding that is not 0, windows that hang over padding that counts."""
+    net = nets.net(
+        [Conv(3, 3, padding=((1, 2), (2, 0)), padding_mode="constant", padding_value=0.7), Activation("sigmoid")],
+        [AvgPool(3, 2, padding=1, rounding="ceil", count_padding=True), Activation("clip", low=0.2), Scale()],
+        [AvgPool((2, 3), 2, padding=((1, 0), (1, 1)), rounding="ceil", count_padding=True), PReLU(), Flatten()],
+        Dense(3),
+    )
+    window, image_shape = (12, 11), (37, 34, 2)
+    variables = random_variables(net, window, 2)
+    image = np.random.default_rng(1).normal(size=image_shape).astype(np.float32)
+    conv_net, conv_variables = convert.fc_to_conv(net, variables, (*window, 2))
+    grid = dense.plan_grid(net, image_shape, window, 1)
+    expected = reference.score_map(conv_net, conv_variables, image, (1, 1), grid.size)
+    found = {
+        name: dense.score_map(net, variables, jnp.asarray(image)[None], window, 1, name).scores[0]
+        for name in ("atrous", "mpf")
+    }
+    # In tiles, several of which end at the border of the image.
+    for name in ("atrous", "mpf"):
+        tiles = list(dense.score_maps(net, variables, [image], window, 1, name, tile=16))
+        found[f"{name}, tiles"] = tiles[0].scores[0]
+    for name, scores in found.items():
+        assert np.abs(np.asarray(scores) - expected).max() <= TOLERANCE * np.abs(expected).max(), name
+    crops = dense.score_map(net, variables, jnp.asarray(image)[None], window, 7, "crops").scores[0]
+    alone = reference.window_scores(conv_net, conv_variables, image, window, (7, 7), crops.shape[:2])
+    assert np.abs(np.asarray(crops) - alone).max() <= TOLERANCE * np.abs(alone).max()
 
 
 @pytest.mark.slow
