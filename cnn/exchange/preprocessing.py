@@ -93,13 +93,12 @@ def of(
 def _size(value: Any, what: str) -> tuple[int, int] | None:
     if value is None:
         return None
-    pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
-    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in pair)
-    if len(pair) != 2 or not whole or not all(1 <= side <= LARGEST_SIDE for side in pair):
-        raise ExchangeError(
-            f"{what}: image size (={value!r}) must be one or two numbers from 1 to {LARGEST_SIDE} pixels"
-        )
-    return pair[0], pair[1]
+    given: list[Any] = list(value) if isinstance(value, list | tuple) else [value, value]
+    whole = [side for side in given if isinstance(side, int) and not isinstance(side, bool)]
+    if len(given) != 2 or len(whole) != 2 or not 1 <= min(whole) <= max(whole) <= LARGEST_SIDE:
+        shown = f"image size (={str(value)[:80]})"
+        raise ExchangeError(f"{what}: {shown} must be one or two numbers from 1 to {LARGEST_SIDE} pixels")
+    return whole[0], whole[1]
 
 
 def _numbers(value: Any, field: str, what: str) -> tuple[float, ...] | None:
