@@ -77,8 +77,9 @@ def with_layers(config: Config) -> Config:
         return config
     net = _load(initial_run).net
     config = config.copy_and_resolve_references()
-    config.net.options.layers = nets.to_config(net)
-    config.net.output_activation = net.output_activation
+    with config.unlocked():
+        config.net.options.layers = nets.to_config(net)
+        config.net.output_activation = net.output_activation
     return config
 
 
