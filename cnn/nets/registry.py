@@ -1,4 +1,4 @@
-"""Nets by name: those of `cnn.nets.classics` and `cnn.nets.patterns`, records, and functions of the user's own."""
+"""Nets by name: those of `classics`, `zoo` and `patterns`, records, and functions of the user's own."""
 
 import difflib
 import inspect
@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from cnn.layers import Conv, Dense, Flatten, LocallyConnected
-from cnn.nets import classics, patterns
+from cnn.nets import classics, patterns, zoo
 from cnn.nets.network import Net
 from cnn.nets.outputs import check_activation
 from cnn.nets.records import from_config
@@ -25,6 +25,11 @@ _REGISTRY: dict[str, Callable[..., Net]] = {
         classics.vgg16,
         classics.vgg19,
         classics.giusti_n4,
+        zoo.caffenet,
+        zoo.alexnet_owt,
+        zoo.zfnet512,
+        zoo.lenet_caffe,
+        zoo.cifar10_quick,
         patterns.layer_pattern,
         patterns.sharing_net,
     )
