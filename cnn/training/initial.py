@@ -1,8 +1,9 @@
 """Starting from another run: layers of equal name and shape begin with its weights, all others as usual."""
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,17 +26,20 @@ class Start(NamedTuple):
       step: the step of its checkpoint.
       taken: names of the layers whose variables were taken.
       initialised: for each other layer with variables, why it was initialised as usual.
+      classes: how the classes of the other run differ, in a line; "" if they do not.
     """
 
     run: str
     step: int
     taken: tuple[str, ...]
     initialised: dict[str, str]
+    classes: str = ""
 
     def __str__(self) -> str:
         others = "; ".join(f"{name}: {why}" for name, why in self.initialised.items())
         others = f"; initialised as usual: {others}" if others else ", which are all layers with parameters"
-        return f"started from {self.run} at step {self.step:,}: {', '.join(self.taken)}{others}"
+        classes = f"; {self.classes}" if self.classes else ""
+        return f"started from {self.run} at step {self.step:,}: {', '.join(self.taken)}{others}{classes}"
 
 
 def load(initial_run: str, workdir: str | None = None) -> Run | None:
@@ -117,7 +121,7 @@ def normalised_as(dataset: Dataset, run: Run) -> Dataset:
     return dataclasses.replace(dataset, mean=tuple(run.mean), std=tuple(run.std))
 
 
-def begin(state: State, run: Run) -> tuple[State, Start]:
+def begin(state: State, run: Run, class_names: Sequence[str] = ()) -> tuple[State, Start]:
     """The state before the first step, with what fits of another run's variables.
 
     A layer is taken whole, running statistics of batch normalisation included, or not at all.
@@ -125,6 +129,8 @@ def begin(state: State, run: Run) -> tuple[State, Start]:
     Args:
       state: the state before the first step, as initialised.
       run: the other run.
+      class_names: names of the classes of the run that starts; () if they are not known. A score belongs to the class
+        at its place, not to one of the same name: where the names or their order differ, what was taken says so.
 
     Returns:
       The state, and what was taken.
@@ -149,7 +155,23 @@ def begin(state: State, run: Run) -> tuple[State, Start]:
     variables = jax.tree_util.tree_map_with_path(mixed, state.variables)
     params = variables.pop("params")
     # The optimiser starts at zero whatever the parameters are.
-    return state._replace(params=params, statistics=variables), Start(run.workdir, run.step, taken, rest)
+    start = Start(run.workdir, run.step, taken, rest, _classes(run.class_names, class_names))
+    return state._replace(params=params, statistics=variables), start
+
+
+def _classes(there: Sequence[str] | None, here: Sequence[str]) -> str:
+    """How the classes of the other run differ from those of this one; "" if they do not, or if either has no names."""
+    there, here = tuple(name for name in there or () if not name.endswith(" (unnamed)")), tuple(here)
+    if not there or not here or there == here:
+        return ""
+    what = "the same classes in another order" if sorted(there) == sorted(here) else "other classes"
+    place, (old, new) = next(
+        (i, pair) for i, pair in enumerate(itertools.zip_longest(there, here)) if pair[0] != pair[1]
+    )
+    return (
+        f"that run has {what}: score {place} was {'none' if old is None else repr(old)} and is "
+        f"{'none' if new is None else repr(new)} here; weights of scores keep their places"
+    )
 
 
 def _directory(initial_run: str) -> str:
