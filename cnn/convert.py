@@ -4,6 +4,7 @@ Source: the lecture notes' "converting FC layers to CONV layers"; Sermanet et al
 Darrell, "Fully Convolutional Networks for Semantic Segmentation" (2015).
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from cnn.layers import (
     Layer,
     LocallyConnected,
     Pool,
+    PReLU,
+    Scale,
     Shape,
     WindowLayer,
     flatten_permutation,
@@ -82,7 +85,7 @@ def fc_to_conv(
 
     Raises:
       GeometryError: if the image shape does not fit the net's trained kernels, or a layer cannot be slid over a larger
-        image (locally connected, or batch normalisation of flattened values).
+        image (locally connected, or parameters for flattened values: batch normalisation, `Scale`, `PReLU`).
     """
     conversion = plan(net, geometry.table(net, image_shape, variables), position_invariant)
     return conversion.net, conversion.variables(variables)
@@ -154,10 +157,11 @@ def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]
         elif isinstance(layer, Dense):
             views[row.name] = flattened or ((1, 1, shape[0]), "hwc")
             flattened = None
-        elif flattened and isinstance(layer, BatchNorm):
+        elif flattened and (isinstance(layer, BatchNorm | Scale) or (isinstance(layer, PReLU) and not layer.shared)):
+            does, do = ("normalises", "normalise") if isinstance(layer, BatchNorm) else ("has parameters for", "do so")
             raise GeometryError(
-                f"{row.name} ({row.kind}): normalises {shape[0]} flattened values, each by itself; it cannot be slid "
-                f"over a larger image; normalise before Flatten or after a Dense"
+                f"{row.name} ({row.kind}): {does} {shape[0]} flattened values, each by itself; it cannot be slid "
+                f"over a larger image; {do} before Flatten or after a Dense"
             )
         shape = row.output_shape
     if flattened and flattened[0][:2] != (1, 1):
@@ -191,7 +195,8 @@ def conv_to_fc(
 ) -> tuple[jax.Array, jax.Array]:
     """Writes a convolution as a fully connected layer, which it is: one large matrix, mostly of zeros.
 
-    The layer may have any stride, dilation, groups and padding (all padding modes are linear).
+    The layer may have any stride, dilation, groups and padding. All padding modes are linear but "constant", of which
+    what the kernel makes of the padding is added to the bias.
 
     Args:
       layer: the convolution.
@@ -221,8 +226,12 @@ def conv_to_fc(
             f"(convert.MATRIX_LIMIT_BYTES). Take a smaller input"
         )
     # The rows of a linear map's matrix are its values at the unit vectors: row p is the response to pixel p alone.
-    plain = layer.clone(use_bias=False, position_invariant=True)
-    respond = jax.jit(lambda pixels: plain.apply({"params": {"kernel": params["kernel"]}}, pixels, train=False))
+    plain = layer.clone(use_bias=False, position_invariant=True, padding_value=0.0)
+
+    def run(layer: Conv, pixels: Any) -> Any:
+        return layer.apply({"params": {"kernel": params["kernel"]}}, pixels, train=False)
+
+    respond = jax.jit(functools.partial(run, plain))
     block = max(1, min(rows, 2**24 // max(rows, columns)))
     parts = []
     for start in range(0, rows, block):
@@ -231,4 +240,8 @@ def conv_to_fc(
         unit[np.arange(count), np.arange(start, start + count)] = 1
         parts.append(np.asarray(respond(unit.reshape(block, *shape))).reshape(block, columns)[:count])
     bias = params["bias"] if layer.use_bias else jnp.zeros(layer.features, jnp.float32)
-    return jnp.asarray(np.concatenate(parts)), jnp.tile(bias, output_shape[0] * output_shape[1])
+    biases = jnp.tile(bias, output_shape[0] * output_shape[1])
+    if layer.padding_value:
+        filled = plain.clone(padding_value=layer.padding_value)
+        biases += jax.jit(functools.partial(run, filled))(np.zeros((1, *shape), np.float32)).reshape(-1)
+    return jnp.asarray(np.concatenate(parts)), biases

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.export import is_symbolic_dim
 
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, Shape
+from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, PReLU, Scale, Shape
 from cnn.windows import GeometryError, Pair, as_image_shape, shape_text
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
@@ -265,16 +265,23 @@ def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> No
             f"{layer.label}: the variables lack its running means and variances, 'batch_stats'; give all that net.init "
             "returned, not 'params' alone"
         )
+    if isinstance(layer, PReLU | Scale):
+        for name, wanted in layer.param_shapes(shape).items():
+            if name not in params:
+                raise VariablesError(f"{layer.label}: the variables lack its {name}; {_OWN}")
+            _check_floating(layer, name, params[name])
+            if tuple(params[name].shape) != wanted:
+                found = shape_text(params[name].shape)
+                raise VariablesError(
+                    f"{layer.label}: its {name} has {found or 'no'} values, the layer's would be {wanted[0]}; {_OWN}"
+                )
     if not isinstance(layer, Conv | Dense | LocallyConnected):
         return
     missing = [name for name in ("kernel", "bias")[: 1 + layer.use_bias] if name not in params]
     if missing:
         raise VariablesError(f"{layer.label}: the variables lack its {' and '.join(missing)}; {_OWN}")
     for name in ("kernel", "bias")[: 1 + layer.use_bias]:
-        kind = getattr(params[name], "dtype", type(params[name]).__name__)
-        if not jnp.issubdtype(getattr(params[name], "dtype", None) or object, jnp.floating):
-            # Whole and complex numbers would be cast: scores from rounded weights, or from their real parts.
-            raise VariablesError(f"{layer.label}: its {name} is {kind}, not floating; {_OWN}")
+        _check_floating(layer, name, params[name])
     biases = layer.output_shape(shape) if isinstance(layer, LocallyConnected) else (layer.features,)
     kernel = tuple(params["kernel"].shape)
     wanted: Shape = (shape[0], layer.features) if isinstance(layer, Dense) else layer.kernel_shape(shape)
@@ -293,6 +300,13 @@ def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> No
         )
     message = f"{layer.label}: its kernel is {shape_text(kernel)}, the layer's would be {shape_text(wanted)}"
     raise (GeometryError(message) if isinstance(layer, LocallyConnected) else VariablesError(f"{message}; {_OWN}"))
+
+
+def _check_floating(layer: Layer, name: str, values: Any) -> None:
+    """Whole and complex numbers would be cast: scores from rounded weights, or from their real parts."""
+    if not jnp.issubdtype(getattr(values, "dtype", None) or object, jnp.floating):
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise VariablesError(f"{layer.label}: its {name} is {kind}, not floating; {_OWN}")
 
 
 _OWN = "give the variables of this net (nets.init, or those of its run)"

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from cnn import convert, geometry, nets
-from cnn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, Layer, LocallyConnected, MaxPool, WindowLayer
+from cnn.layers import (
+    Activation,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LocallyConnected,
+    MaxPool,
+    PReLU,
+    Scale,
+    WindowLayer,
+)
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.runtime.compiler import jit_once
 from cnn.windows import GeometryError, Window
@@ -113,13 +126,12 @@ def test_a_fully_convolutional_net_keeps_its_layers():
 
 
 def test_dropout_and_activation_between_flatten_and_dense():
-    net = nets.net([Conv(4, 3), Flatten("chw"), Dropout(0.5), Dense(6), BatchNorm(), Dense(3)])
+    flat = [Flatten("chw"), Dropout(0.5), Activation("elu", slope=0.5), PReLU(shared=True)]
+    net = nets.net([Conv(4, 3), PReLU(), *flat, Dense(6), BatchNorm(), PReLU(), Scale(), Dense(3)])
     variables = randomised(net, (9, 7, 2))
     images = jax.random.normal(jax.random.key(0), (2, 9, 7, 2))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (9, 7, 2))
-    assert_close(
-        conv_net.apply(conv_variables, images, train=False)[:, 0, 0], net.apply(variables, images, train=False)
-    )
+    assert_close(applied(conv_net, conv_variables, images)[:, 0, 0], applied(net, variables, images))
 
 
 def test_what_cannot_be_slid_says_so():
@@ -129,6 +141,9 @@ def test_what_cannot_be_slid_says_so():
     flat_norm = nets.net([Conv(4, 3), Flatten(), BatchNorm(), Dense(3)])
     with pytest.raises(GeometryError, match=r"bn1 .*144 flattened values.*before Flatten or after a Dense"):
         convert.convolutional(flat_norm, (8, 8, 1))
+    for layer, name in ((Scale(), "scale1"), (PReLU(), "prelu1")):
+        with pytest.raises(GeometryError, match=rf"{name} .*has parameters for 144 flattened values.*before Flatten"):
+            convert.convolutional(nets.net([Conv(4, 3), Flatten(), layer, Dense(3)]), (8, 8, 1))
     with pytest.raises(GeometryError, match="6x6x4 map and no Dense"):
         convert.convolutional(nets.net([Conv(4, 3), Flatten()]), (8, 8, 1))
     net = nets.create("qa_net")
@@ -145,6 +160,7 @@ def test_what_cannot_be_slid_says_so():
         (Conv(2, 3, padding=1, padding_mode="edge"), (5, 6, 3)),
         (Conv(2, 3, padding=2, padding_mode="reflect"), (5, 6, 1)),
         (Conv(2, 3, padding=1, padding_mode="mean"), (4, 6, 2)),
+        (Conv(2, 3, padding=(1, 0), padding_mode="constant", padding_value=-2.5), (4, 5, 2)),
         (Conv(2, 2, dilation=2, use_bias=False), (6, 6, 2)),
         (Conv(3, 1), (4, 4, 3)),
     ],

@@ -19,6 +19,8 @@ from cnn.layers import (
     Flatten,
     LocallyConnected,
     NMaxPool,
+    PReLU,
+    Scale,
 )
 from tests.made import shapes_of
 
@@ -143,7 +145,11 @@ def test_parameters_of_every_kind_of_layer():
         LocallyConnected(4, 3, stride=2),
         LRN(),
         NMaxPool(n=2),
+        PReLU(),
+        PReLU(shared=True),
         LocallyConnected(2, 2, use_bias=False),
+        Scale(),
+        Scale(use_bias=False),
         Flatten(),
         Dense(5, use_bias=False),
         BatchNorm(),

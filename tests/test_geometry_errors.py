@@ -62,7 +62,11 @@ ERRORS = {
     "flatten order": ([Flatten("whc")], (8, 9, 4), r"order \(='whc'\) must be one of hwc, chw, random"),
     "padding": ([Conv(3, 3, padding="full")], (8, 9, 4), r"padding \(='full'\) must be 'valid', 'same', a number"),
     "negative padding": ([MaxPool(2, padding=-1)], (8, 8, 4), r"padding \(=-1\) must be .* no number below 0"),
-    "padding mode": ([Conv(3, padding_mode="wrap")], (8, 8, 4), r"padding_mode \(='wrap'\) must be one of zero, edge"),
+    "padding mode": (
+        [Conv(3, padding_mode="wrap")],
+        (8, 8, 4),
+        r"padding_mode \(='wrap'\) must be one of zero, constant, edge",
+    ),
     "reflect too large": (
         [Conv(3, 9, padding=((1, 4), 4), padding_mode="reflect", name="c")],
         (6, 4, 1),

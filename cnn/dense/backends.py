@@ -94,7 +94,7 @@ def _routes(
 
 
 def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
-    """Looks for a layer whose padding is not zeros; a net with one can only be run in whole passes over the image.
+    """Looks for a layer whose padding is not constant; a net with one can only be run in whole passes over the image.
 
     Args:
       prepared: the classifier and its window.
@@ -107,7 +107,9 @@ def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
       GeometryError: if the map's stride is not a multiple of the native stride, so that it is not one whole pass.
     """
     for layer in prepared.net.layers:
-        if isinstance(layer, Conv) and layer.padding_mode != "zero" and layer.padding not in ("valid", 0):
+        if not isinstance(layer, Conv) or layer.padding_mode in ("zero", "constant"):
+            continue
+        if layer.padding not in ("valid", 0):
             if any(s % n for s, n in zip(grid.step, grid.native, strict=True)):
                 raise GeometryError(
                     f"{layer.label}: padding_mode {layer.padding_mode!r} is defined by the values of one pass; stride "

@@ -8,7 +8,7 @@ Source: Giusti et al., "Fast Image Scanning with Deep Max-Pooling Convolutional 
 import math
 from typing import NamedTuple
 
-from cnn.dense.lattice import ONLY_PADDING, Axis, Group, Mask, Route, Slide, Step, unchanged
+from cnn.dense.lattice import ONLY_PADDING, Axis, Group, Mask, Route, Slide, Step, counted_to, unchanged
 from cnn.windows import GeometryError
 
 
@@ -83,11 +83,10 @@ def fragmented(axis: Axis, stride: int, count: int, clip: bool) -> Route:
         else:
             first -= slide.low * slide.spacing
             groups = _groups(slide, split, length)
-        mask = None
+        places = Mask(tuple(first + start for start in split.starts), slide.spacing, length_in, slide.limit)
         beyond = max(split.starts) + (length_in - 1) * slide.spacing > slide.limit
-        if slide.padded and (beyond or not clip):
-            mask = Mask(tuple(first + start for start in split.starts), slide.spacing, length_in, slide.limit)
-        steps.append(Step(split.stride, slide.dilation, groups, mask))
+        mask = places if slide.padded and (beyond or not clip) else None
+        steps.append(Step(split.stride, slide.dilation, groups, mask, counted_to(slide, places)))
         fragments, length = len(split.starts), length_in
     return Route(first, length, tuple(reversed(steps)), order, count)
 

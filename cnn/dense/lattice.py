@@ -39,7 +39,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cnn import geometry
-from cnn.layers import Pool, WindowLayer
+from cnn.layers import AvgPool, Pool, WindowLayer
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair
 
@@ -57,6 +57,7 @@ class Slide(NamedTuple):
       padded: whether a window may see padding: the layer is padded, or its last window hangs over the edge ("ceil").
       spacing: distance N between the values of its input in one pass, pixels.
       limit: largest position of its input, pixels.
+      counted: largest position that counts in the divisor of a pool that hangs over its padding, pixels; None: all do.
     """
 
     extent: int
@@ -66,6 +67,7 @@ class Slide(NamedTuple):
     padded: bool
     spacing: int
     limit: int
+    counted: int | None = None
 
     @property
     def moves(self) -> bool:
@@ -121,7 +123,8 @@ class Mask(NamedTuple):
       starts: position of the first value of each fragment, pixels.
       spacing: distance between neighbouring values of a fragment, pixels.
       length: number of values in each fragment.
-      limit: largest position inside the image, pixels.
+      limit: largest position inside the image, pixels; relative to that of the image (`cnn.dense.passes.Placement`)
+        in a program that serves images of all sizes.
     """
 
     starts: tuple[int, ...]
@@ -137,12 +140,15 @@ class Step(NamedTuple):
       stride, dilation: replace the layer's stride and dilation, in values of the array that it runs on.
       groups: the groups of input fragments that it runs on, one after another; the output's fragments have that order.
       mask: which values of its input must be replaced by padding; None if none.
+      counted: where the values of its input lie, and up to which position they count in the divisor of an average pool
+        that counts padding and whose last window may hang over it; None for all other layers.
     """
 
     stride: int
     dilation: int
     groups: tuple[Group, ...]
     mask: Mask | None
+    counted: Mask | None = None
 
 
 class Route(NamedTuple):
@@ -194,8 +200,11 @@ def axes(net: Net, table: geometry.Table, image_size: Sequence[int], padded_net:
                 after = max(after, min(after + (stride - 1) * n, end + low * n))
             if not padded_net:
                 low, after = 0, end - (extent - 1) * n
-            padded = low > 0 or after - low * n + (extent - 1) * n > end
-            slides[axis].append(Slide(extent, seen.dilation[axis], stride, low, padded, n, end))
+            reach = after - low * n + (extent - 1) * n  # the last position that a window covers
+            padded, counted = low > 0 or reach > end, None
+            if isinstance(layer, AvgPool) and layer.count_padding and reach > end + high * n:
+                counted = end + high * n
+            slides[axis].append(Slide(extent, seen.dilation[axis], stride, low, padded, n, end, counted))
             offset[axis] -= low * n
             spacing[axis], limit[axis] = n * stride, after
         channels = row.output_shape[2]
@@ -249,10 +258,24 @@ def dilated(axis: Axis, start: int, stride: int, count: int, clip: bool) -> Rout
         first_in += before * inner
         dilation = slide.dilation * slide.spacing // inner if slide.extent > 1 else 1
         group = Group((0,), 0, length_in, (before, after), 0)
-        mask = Mask((first_in,), inner, length_in, slide.limit) if slide.padded and not clip else None
-        steps.append(Step(spacing // inner, dilation, (group,), mask))
+        places = Mask((first_in,), inner, length_in, slide.limit)
+        mask = places if slide.padded and not clip else None
+        steps.append(Step(spacing // inner, dilation, (group,), mask, counted_to(slide, places)))
         first, length, spacing = first_in, length_in, inner
     return Route(first, length, tuple(reversed(steps)), (0,), count)
+
+
+def counted_to(slide: Slide, places: Mask) -> Mask | None:
+    """Which values of a layer's input count in the divisor of an average pool.
+
+    Args:
+      slide: the layer along one axis.
+      places: where the values of its input lie.
+
+    Returns:
+      The same places with the largest position that counts; None if all positions do.
+    """
+    return None if slide.counted is None else places._replace(limit=slide.counted)
 
 
 def unchanged(fragments: Iterable[int], length: int) -> Step:

@@ -90,8 +90,7 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, placement: 
     for index, (layer, name, vertical, horizontal) in enumerate(_layer_steps(schedule)):
         own = {collection: tree[name] for collection, tree in variables.items() if name in tree}
         if isinstance(layer, WindowLayer):
-            valid = _valid(vertical.mask, horizontal.mask, placement, index)
-            x = _masked(layer, own, x, vertical.groups, horizontal.groups, valid)
+            x = _windowed_in_image(layer, own, x, (vertical, horizontal), placement, index)
         else:
             x = _apply(layer, own, x)
     x = _take(_take(x, schedule.vertical.order, 0), schedule.horizontal.order, 1)
@@ -153,7 +152,7 @@ def _layer_steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
 def _with_spacing(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
     """A layer with another stride and dilation, and without padding: each group has padding of its own."""
     fields: dict[str, Any] = {"stride": stride, "dilation": dilation, "rounding": "exact", "padding": "valid"}
-    if isinstance(layer, Conv):
+    if isinstance(layer, Conv) and layer.padding_mode != "constant":
         fields["padding_mode"] = "zero"
     return layer.clone(**fields)
 
@@ -190,17 +189,22 @@ def _windowed(layer: Layer, variables: Variables, x: jax.Array, down: Sequence[G
     return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=0)
 
 
-def _valid(down: Mask | None, across: Mask | None, placement: Placement | None, index: int) -> Any:
+def _positions(mask: Mask, length: int, placement: Placement | None, index: int, axis: int) -> tuple[Any, Any]:
+    """Positions in the image of the values of a layer's fragments, int32 [F, length], and the largest that counts."""
+    # int32, as all places are: sums of two dtypes are refused under strict promotion.
+    positions = np.array(mask.starts, np.int32)[:, None] + np.arange(length, dtype=np.int32) * mask.spacing
+    if placement is None:
+        return positions, mask.limit
+    return positions + placement.corner[axis], placement.limits[index, axis] + np.int32(mask.limit)
+
+
+def _valid(steps: tuple[Step, Step], placement: Placement | None, index: int) -> Any:
     """Which values of a layer's input lie in the image: bool, broadcasts to [Fy, Fx, 1, h, w, 1]; None: all."""
     parts = []
-    for axis, mask in enumerate((down, across)):
-        if mask is None:
+    for axis, step in enumerate(steps):
+        if step.mask is None:
             continue
-        # int32, as all places are: sums of two dtypes are refused under strict promotion.
-        positions = np.array(mask.starts, np.int32)[:, None] + np.arange(mask.length, dtype=np.int32) * mask.spacing
-        limit: Any = mask.limit
-        if placement is not None:
-            positions, limit = positions + placement.corner[axis], placement.limits[index, axis]
+        positions, limit = _positions(step.mask, step.mask.length, placement, index, axis)
         valid = (positions >= 0) & (positions <= limit)  # (F, length)
         shape = (valid.shape[0], 1, 1, valid.shape[1], 1, 1) if axis == 0 else (1, *valid.shape[:1], 1, 1, -1, 1)
         parts.append(valid.reshape(shape))
@@ -209,14 +213,29 @@ def _valid(down: Mask | None, across: Mask | None, placement: Placement | None, 
     return parts[0] & parts[1] if len(parts) == 2 else parts[0]
 
 
-def _masked(
-    layer: Layer, variables: Variables, x: jax.Array, down: Sequence[Group], across: Sequence[Group], valid: Any
+def _windowed_in_image(
+    layer: Layer, variables: Variables, x: jax.Array, steps: tuple[Step, Step], placement: Placement | None, index: int
 ) -> jax.Array:
-    """`_windowed` with invalid values taken as padding: as zeros by a convolution, ignored by a pool."""
+    """`_windowed` with values beyond the image's border taken as padding: as a convolution fills it, ignored by a pool.
+
+    Padding is put where the layer reads it, by position, so that it does not matter what the layers before make of
+    zeros.
+    """
+    valid = _valid(steps, placement, index)
+    down, across = (step.groups for step in steps)
+    if isinstance(layer, AvgPool) and layer.count_padding:
+        x = x if valid is None else jnp.where(valid, x, 0)
+        if steps[0].counted is None and steps[1].counted is None:
+            return _windowed(layer, variables, x, down, across)
+        add = SumPool(layer.kernel, layer.stride, dilation=layer.dilation)
+        rows, columns = (_counts(add, step, placement, index, axis) for axis, step in enumerate(steps))
+        counts = rows[:, None, None, :, None, None] * columns[None, :, None, None, :, None]
+        return _windowed(add, {}, x, down, across) / counts.astype(x.dtype)
     if valid is None:
         return _windowed(layer, variables, x, down, across)
     if not isinstance(layer, Pool):
-        return _windowed(layer, variables, jnp.where(valid, x, 0), down, across)
+        fill = layer.padding_value if isinstance(layer, Conv) else 0
+        return _windowed(layer, variables, jnp.where(valid, x, fill), down, across)
     if isinstance(layer, NMaxPool):
         raise GeometryError(
             f"{layer.label}: a padded n-max pool cannot leave out single values; take backend='atrous' or 'shift' on "
@@ -231,3 +250,26 @@ def _masked(
     # No kept score depends on a window wholly beyond the border; its -inf is replaced so that no gradient becomes NaN.
     # The -inf of a window with pixels of the image is a value: it comes from pixels that are -inf.
     return jnp.where(_windowed(layer, {}, real, down, across) > 0, y, 0)
+
+
+def _counts(pool: SumPool, step: Step, placement: Placement | None, index: int, axis: int) -> Any:
+    """Length of each window along an axis, cut at the end of the padding: in values, int32 [F', outputs], at least 1.
+
+    The padding before the image is counted in full: no kept score depends on a window that begins before it.
+    """
+    window = pool.window((1, 1, 1))
+    taps = np.arange(window.kernel[axis], dtype=np.int32) * window.dilation[axis]
+    rows = []
+    for group in step.groups:
+        before, after = group.padding
+        outputs = (group.stop - group.start + before + after - window.extent[axis]) // window.stride[axis] + 1
+        outputs += group.fill  # no score depends on those
+        if step.counted is None:
+            rows.append(np.full((len(group.fragments), outputs), window.kernel[axis], np.int32))
+            continue
+        mask = step.counted._replace(starts=tuple(step.counted.starts[f] for f in group.fragments))
+        positions, limit = _positions(mask, 1, placement, index, axis)  # of the first value of each fragment
+        first = group.start - before + np.arange(outputs, dtype=np.int32) * window.stride[axis]
+        places = positions[:, :, None] + np.int32(mask.spacing) * (first[:, None] + taps)[None]
+        rows.append((places <= limit).sum(axis=2).astype(np.int32).clip(min=1))
+    return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=0)

@@ -13,7 +13,7 @@ import jax
 
 from cnn import convert, geometry
 from cnn.dense import lattice
-from cnn.layers import Conv
+from cnn.layers import Conv, Flatten, PReLU, Scale
 from cnn.nets import Net
 from cnn.ops.winograd import LEAST_CHANNELS
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
@@ -174,16 +174,24 @@ def input_channels(net: Net, variables: Variables) -> int | None:
       variables: its variables.
 
     Returns:
-      The number that the kernel of its first layer with parameters takes; None if that layer is not a convolution.
+      The number that its first layer with parameters takes; None if that is no convolution, nor a layer with a number
+      for each channel.
 
     Raises:
       GeometryError: if the variables are only a part of those of the net.
     """
     trained = geometry.parameters(net.layers, variables)
     for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
-        if "params" in trained.get(name, {}):
-            kernel = trained[name]["params"].get("kernel")
-            return kernel.shape[2] * layer.groups if isinstance(layer, Conv) and kernel is not None else None
+        own = trained.get(name, {}).get("params", {})
+        if isinstance(layer, Flatten):
+            return None
+        if not own or (isinstance(layer, PReLU) and layer.shared):  # one slope tells nothing of the channels
+            continue
+        if isinstance(layer, Scale | PReLU):
+            numbers = own.get("scale" if isinstance(layer, Scale) else "slope")
+            return None if numbers is None else numbers.shape[0]
+        kernel = own.get("kernel")
+        return kernel.shape[2] * layer.groups if isinstance(layer, Conv) and kernel is not None else None
     return None
 
 

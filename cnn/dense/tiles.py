@@ -23,6 +23,7 @@ from cnn.dense.backends import fixed_padding, plan_passes, run_backend
 from cnn.dense.blocks import Cut, Tile
 from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
 from cnn.dense.grid import Grid, lay_grid
+from cnn.dense.lattice import Slide, Step
 from cnn.dense.maps import resolve_context
 from cnn.dense.passes import Placement, Schedule, Variables
 from cnn.dense.prepared import PreparedNet
@@ -151,7 +152,7 @@ def plan_tiles(
     Raises:
       ValueError: if backend or context are unknown, or the backend does not compute the context.
       GeometryError: if window, stride and image do not fit each other, a layer cannot slide, or, in context "image", a
-        layer's padding is not zeros.
+        layer's padding is not constant.
       MemoryError: if the smallest tile needs more than the memory limit.
     """
     height, width, channels = (int(n) for n in image_shape)
@@ -161,8 +162,8 @@ def plan_tiles(
         label = fixed_padding(prepared, grid)
         if label:
             raise GeometryError(
-                f"{label}: only zero padding can be continued from tile to tile; take context='crop', or a score map "
-                f"of the whole image"
+                f"{label}: only constant padding can be continued from tile to tile; take context='crop', or a score "
+                f"map of the whole image"
             )
     order = _Order(prepared, (height, width, channels), grid, backend, context)
     if outputs is not None:
@@ -225,15 +226,16 @@ def _padded_pass(
     before = (-routes[0].first, -routes[1].first)
     # The limits depend on the image and are passed when the tile is run, so that all images share one program.
     vertical, horizontal = (
-        route._replace(
-            first=0,
-            steps=tuple(
-                step if step.mask is None else step._replace(mask=step.mask._replace(limit=0)) for step in route.steps
-            ),
-        )
-        for route in routes
+        route._replace(first=0, steps=tuple(map(_without_limit, route.steps, axis.slides)))
+        for route, axis in zip(routes, prepared.axes(image_shape), strict=True)
     )
     return Schedule(prepared.converted.net, vertical, horizontal), before
+
+
+def _without_limit(step: Step, slide: Slide) -> Step:
+    """A step whose masks have limits relative to that of the image, which is passed when a tile is run."""
+    masks = {name: mask for name in ("mask", "counted") if (mask := getattr(step, name)) is not None}
+    return step._replace(**{name: mask._replace(limit=mask.limit - slide.limit) for name, mask in masks.items()})
 
 
 def equals_whole(tiling: Tiling, platform: str) -> bool:

@@ -9,9 +9,11 @@ Each layer answers three questions without any array: `output_shape(input_shape)
 layers also give `window(input_shape)`, from which receptive fields follow (see `cnn.geometry`).
 """
 
+from cnn.layers.activations import ACTIVATIONS, Activation, PReLU
 from cnn.layers.base import Layer, Shape
-from cnn.layers.pointwise import ACTIVATIONS, LRN, Activation, BatchNorm, Dense, Dropout, Flatten, flatten_permutation
-from cnn.layers.sliding import AvgPool, Conv, LocallyConnected, MaxPool, NMaxPool, Pool, SumPool, WindowLayer
+from cnn.layers.pointwise import LRN, BatchNorm, Dense, Dropout, Flatten, Scale, flatten_permutation
+from cnn.layers.pools import AvgPool, MaxPool, NMaxPool, Pool, SumPool
+from cnn.layers.sliding import Conv, LocallyConnected, WindowLayer
 
 __all__ = [
     "ACTIVATIONS",
@@ -27,7 +29,9 @@ __all__ = [
     "LocallyConnected",
     "MaxPool",
     "NMaxPool",
+    "PReLU",
     "Pool",
+    "Scale",
     "Shape",
     "SumPool",
     "WindowLayer",

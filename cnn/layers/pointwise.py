@@ -1,7 +1,6 @@
-"""Layers that treat each pixel by itself (activations, normalisation, dropout), Flatten, and Dense."""
+"""Layers that treat each pixel by itself (normalisation, scales, dropout), Flatten, and Dense."""
 
 import functools
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -12,46 +11,6 @@ import numpy as np
 from cnn import ops
 from cnn.layers.base import Layer, Shape
 from cnn.windows import GeometryError, shape_text
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "relu": nn.relu,
-    "leaky_relu": nn.leaky_relu,
-    "elu": nn.elu,
-    "gelu": nn.gelu,
-    "silu": nn.silu,
-    "softplus": nn.softplus,
-    "sigmoid": nn.sigmoid,
-    "tanh": nn.tanh,
-    # LeCun et al., "Gradient-Based Learning Applied to Document Recognition" (1998), appendix A.
-    "scaled_tanh": lambda x: 1.7159 * jnp.tanh(2 / 3 * x),
-    "identity": lambda x: x,
-}
-
-
-class Activation(Layer):
-    """A non-linearity, applied to each value; `function` is one of `ACTIVATIONS`."""
-
-    function: str = "relu"
-    mixes_pixels: ClassVar[bool | None] = False
-    kind: ClassVar[str] = "activation"
-
-    @nn.nowrap
-    def pattern_symbol(self) -> str:
-        """RELU, TANH, ..."""
-        return self.function.upper()
-
-    @nn.nowrap
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape."""
-        if self.function not in ACTIVATIONS:
-            raise GeometryError(f"{self.label}: function (={self.function!r}) is none of {', '.join(ACTIVATIONS)}")
-        return tuple(input_shape)
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Same shape and dtype."""
-        self.output_shape(x.shape[1:])
-        return ops.map_images(ACTIVATIONS[self.function], x)
 
 
 class LRN(Layer):
@@ -133,6 +92,43 @@ class BatchNorm(Layer):
             for name, value in changed["batch_stats"].items():
                 norm.put_variable("batch_stats", name, value)
         return y
+
+
+class Scale(Layer):
+    """Multiplies each channel by a trained number and adds another: batch normalisation without statistics.
+
+    Attributes:
+      use_bias: whether to add a bias for each channel.
+    """
+
+    use_bias: bool = True
+    mixes_pixels: ClassVar[bool | None] = False
+    kind: ClassVar[str] = "scale"
+    symbol: ClassVar[str] = "SCALE"
+
+    @nn.nowrap
+    def param_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """The shape of each parameter by its name."""
+        return dict.fromkeys(("scale", "bias")[: 1 + bool(self.use_bias)], (input_shape[-1],))
+
+    @nn.nowrap
+    def param_count(self, input_shape: Shape) -> int:
+        """A factor for each channel, and a bias."""
+        return sum(shape[0] for shape in self.param_shapes(input_shape).values())
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Same shape and dtype."""
+        channels = (x.shape[-1],)
+        params = [self.param("scale", nn.initializers.ones, channels, jnp.float32)]
+        if self.use_bias:
+            params.append(self.param("bias", nn.initializers.zeros, channels, jnp.float32))
+
+        def rescale(x: jax.Array, channel_axis: int, scale: jax.Array, *bias: jax.Array) -> tuple[jax.Array, Any]:
+            y = x * ops.along(scale, channel_axis, x.ndim)
+            return (y + ops.along(bias[0], channel_axis, x.ndim) if bias else y), ()
+
+        return ops.by_channel(rescale, x, *(one.astype(x.dtype) for one in params))[0]
 
 
 class Dropout(Layer):

@@ -1,13 +1,13 @@
-"""Layers with a window that slides over height and width: convolutions and pools."""
+"""Layers with a window that slides over height and width, and of them those with kernels; pools: `cnn.layers.pools`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.export import is_symbolic_dim
 
 from cnn import ops
 from cnn.layers.base import Layer, Shape
@@ -46,17 +46,18 @@ class WindowLayer(Layer):
         kernel = as_pair(kernel, "kernel", self.label)
         stride = as_pair(stride, "stride", self.label)
         dilation = as_pair(dilation, "dilation", self.label)
-        amounts = resolve_padding(padding, _hw(input_shape), kernel, stride, dilation, self.label)
+        amounts = resolve_padding(padding, height_width(input_shape), kernel, stride, dilation, self.label)
         return Window(kernel, stride, amounts, dilation)
 
     @nn.nowrap
     def _fitted(self, output: jax.Array, input_shape: Shape, rounding: str) -> jax.Array:
         """The layer's output; where sizes are symbolic, the program checks that windows fit when it is called."""
-        found = conditions(_hw(input_shape), self.window(input_shape), rounding, self.label)
-        return ops.fitted(output, _hw(self.output_shape(input_shape)), found)
+        found = conditions(height_width(input_shape), self.window(input_shape), rounding, self.label)
+        return ops.fitted(output, height_width(self.output_shape(input_shape)), found)
 
 
-def _hw(shape: Shape) -> Pair:
+def height_width(shape: Shape) -> Pair:
+    """The first two sizes of a shape; those of an input that is no image are reported by `WindowLayer`."""
     height, width = (*shape, 1)[:2]
     return height, width
 
@@ -68,7 +69,8 @@ class Conv(WindowLayer):
       features: number of kernels, and of output channels.
       kernel, stride, dilation: one number or (vertical, horizontal), pixels.
       padding: "valid", "same", or pixels (see `cnn.windows.resolve_padding`).
-      padding_mode: how the padding is filled: "zero", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
+      padding_mode: how the padding is filled: "zero", "constant", "edge", "reflect" or "mean" (see `cnn.ops.pad`).
+      padding_value: what "constant" fills it with.
       groups: channels are split into this many groups that do not see each other (AlexNet's two half-nets).
       use_bias: whether to add one bias for each feature map.
       position_invariant: whether an output must be rounded in the same way at every position and in any batch, as
@@ -89,6 +91,7 @@ class Conv(WindowLayer):
     position_invariant: bool = False
     rounding: str = "exact"
     kernel_init: Any = nn.initializers.he_normal()
+    padding_value: float = 0.0
     kind: ClassVar[str] = "conv"
     symbol: ClassVar[str] = "CONV"
 
@@ -100,8 +103,16 @@ class Conv(WindowLayer):
             raise GeometryError(
                 f"{self.label}: padding_mode (={self.padding_mode!r}) must be one of {', '.join(ops.PADDING_MODES)}"
             )
+        value = self.padding_value
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise GeometryError(f"{self.label}: padding_value (={value!r}) must be a finite number")
+        if value != 0 and self.padding_mode != "constant":
+            raise GeometryError(
+                f"{self.label}: padding_value (={value}) is for padding_mode 'constant', and padding_mode is "
+                f"{self.padding_mode!r}"
+            )
         if self.padding_mode == "reflect":
-            for size, amounts in zip(_hw(input_shape), window.padding, strict=True):
+            for size, amounts in zip(height_width(input_shape), window.padding, strict=True):
                 if is_sure(lambda amounts=amounts, size=size: max(amounts) >= size):
                     raise GeometryError(
                         f"{self.label}: reflect padding {amounts[0]}+{amounts[1]} needs an input larger than that, "
@@ -125,7 +136,7 @@ class Conv(WindowLayer):
             )
         if self.rounding == "ceil":
             raise GeometryError(f"{self.label}: rounding 'ceil' is for pooling; a convolution takes 'exact' or 'floor'")
-        return *output_size(_hw(input_shape), window, self.rounding, self.label), self.features
+        return *output_size(height_width(input_shape), window, self.rounding, self.label), self.features
 
     @nn.nowrap
     def kernel_shape(self, input_shape: Shape) -> Shape:
@@ -155,8 +166,8 @@ class Conv(WindowLayer):
         self.output_shape(shape)
         window = self.window(shape)
         kernel = self.param("kernel", self.kernel_init, self.kernel_shape(shape), jnp.float32)
-        if self.padding_mode != "zero":
-            x = ops.pad(x, window.padding, self.padding_mode)
+        if self.padding_mode != "zero" and (self.padding_mode != "constant" or self.padding_value != 0):
+            x = ops.pad(x, window.padding, self.padding_mode, float(self.padding_value))
             window = window._replace(padding=((0, 0), (0, 0)))
         y = ops.convolution(x, kernel.astype(x.dtype), window, self.groups, self.position_invariant)
         y = self._fitted(y, shape, self.rounding)
@@ -189,7 +200,7 @@ class LocallyConnected(WindowLayer):
     @nn.nowrap
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', features)."""
-        return *output_size(_hw(input_shape), self.window(input_shape), "exact", self.label), self.features
+        return *output_size(height_width(input_shape), self.window(input_shape), "exact", self.label), self.features
 
     @nn.nowrap
     def kernel_shape(self, input_shape: Shape) -> Shape:
@@ -235,114 +246,3 @@ def _patches(images: jax.Array, window: Window, size: Pair) -> jax.Array:
     positions = [(i, j) for i in range(window.kernel[0]) for j in range(window.kernel[1])]
     taps = [ops.tap(columns, position, size, window).reshape(*size, channels, count) for position in positions]
     return jnp.stack(taps, axis=3).reshape(*size, channels * len(taps), count)
-
-
-class Pool(WindowLayer):
-    """Pooling over windows, map by map; no parameters.
-
-    Attributes:
-      kernel, stride, dilation: one number or (vertical, horizontal), pixels. `kernel` None: the whole image (global
-        pooling); `stride` None: as large as the window (no overlap).
-      padding: "valid", "same", or pixels (see `cnn.windows.resolve_padding`); padded pixels never count.
-      rounding: "exact" (a size that does not divide is an error), "floor" or "ceil" (see `windows.output_size`).
-    """
-
-    kernel: int | Sequence[int] | None = 2
-    stride: int | Sequence[int] | None = None
-    padding: Padding = "valid"
-    dilation: int | Sequence[int] = 1
-    rounding: str = "exact"
-    symbol: ClassVar[str] = "POOL"
-
-    @nn.nowrap
-    def pattern_symbol(self) -> str:
-        """POOL, or GLOBAL POOL."""
-        return "GLOBAL POOL" if self.kernel is None else self.symbol
-
-    @nn.nowrap
-    def window(self, input_shape: Shape) -> Window:
-        """The window that slides over the input; with kernel None, the whole input (global pooling)."""
-        # An input that is not [H, W, C] passes `_hw` and is reported by `_window`.
-        if self.kernel is None:
-            return self._window(input_shape, _hw(input_shape), 1, "valid", 1)
-        stride = self.kernel if self.stride is None else self.stride
-        return self._window(input_shape, self.kernel, stride, self.padding, self.dilation)
-
-    @nn.nowrap
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(H', W', C)."""
-        window = self.window(input_shape)
-        size = output_size(_hw(input_shape), window, self.rounding, self.label)
-        if any(map(is_symbolic_dim, _hw(input_shape))):
-            unseen = any(max(side) >= e for side, e in zip(window.padding, window.extent, strict=True) if max(side))
-        else:
-            unseen = ops.window_counts(_hw(input_shape), window, size).min() < 1
-        if unseen:
-            raise GeometryError(
-                f"{self.label}: padding {window.padding} leaves a window {shape_text(window.kernel)} with no pixel of "
-                f"the input {shape_text(input_shape)}; pad less than the window"
-            )
-        return *size, input_shape[2]
-
-    @nn.nowrap
-    def _pooled(self, function: Callable[..., jax.Array], images: jax.Array, *options: int) -> jax.Array:
-        """Applies a pool of `cnn.ops` to the layer's windows."""
-        shape = images.shape[1:]
-        output = function(images, self.window(shape), _hw(self.output_shape(shape)), *options)
-        return self._fitted(output, shape, self.rounding)
-
-
-class MaxPool(Pool):
-    """Maximum over each window."""
-
-    kind: ClassVar[str] = "max pool"
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', C]."""
-        return self._pooled(ops.max_pool, x)
-
-
-class AvgPool(Pool):
-    """Mean over each window."""
-
-    kind: ClassVar[str] = "average pool"
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', C]."""
-        return self._pooled(ops.average_pool, x)
-
-
-class SumPool(Pool):
-    """Sum over each window; average pooling before the division."""
-
-    kind: ClassVar[str] = "sum pool"
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', C]."""
-        return self._pooled(ops.sum_pool, x)
-
-
-class NMaxPool(Pool):
-    """Mean of the n largest values in each window: n = 1 is max pooling, n = all of them is average pooling."""
-
-    n: int = 2
-    kind: ClassVar[str] = "n-max pool"
-
-    @nn.nowrap
-    def window(self, input_shape: Shape) -> Window:
-        """The window that slides over the input."""
-        window = super().window(input_shape)
-        if not 1 <= self.n <= math.prod(window.kernel):
-            raise GeometryError(
-                f"{self.label}: n (={self.n}) must be between 1 and the {math.prod(window.kernel)} pixels of a window "
-                f"{shape_text(window.kernel)}"
-            )
-        return window
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', C]."""
-        return self._pooled(ops.n_max_pool, x, self.n)

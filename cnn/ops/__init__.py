@@ -6,7 +6,7 @@ convolution, and `python -m benchmarks.ops` measures whether the choices are rig
 """
 
 from cnn.ops.basic import PADDING_MODES, local_response_norm, pad, product, tap
-from cnn.ops.batch_last import add_bias, by_channel
+from cnn.ops.batch_last import add_bias, along, by_channel
 from cnn.ops.batch_last import in_batch_last as map_images
 from cnn.ops.choice import algorithm_for
 from cnn.ops.convolution import convolution, workspace
@@ -21,6 +21,7 @@ __all__ = [
     "PADDING_MODES",
     "add_bias",
     "algorithm_for",
+    "along",
     "average_pool",
     "by_channel",
     "convolution",

@@ -12,17 +12,19 @@ from cnn.ops.linear import linear
 from cnn.ops.plain import is_plain
 from cnn.windows import Pair, Window
 
-PADDING_MODES = ("zero", "edge", "reflect", "mean")
+PADDING_MODES = ("zero", "constant", "edge", "reflect", "mean")
 
 
-def pad(images: jax.Array, padding: tuple[Pair, Pair], mode: str) -> jax.Array:
+def pad(images: jax.Array, padding: tuple[Pair, Pair], mode: str, value: float = 0.0) -> jax.Array:
     """Pads height and width.
 
     Args:
       images: [N, H, W, C].
       padding: ((top, bottom), (left, right)), pixels.
-      mode: "zero"; "edge" (repeat the border pixel); "reflect" (mirror, border pixel not repeated); "mean" (first
-        each column's mean above and below it, then each row's mean left and right), all as `numpy.pad` defines them.
+      mode: "zero"; "constant" (a number); "edge" (repeat the border pixel); "reflect" (mirror, border pixel not
+        repeated); "mean" (first each column's mean above and below it, then each row's mean left and right); all as
+        `numpy.pad` defines them.
+      value: the number of "constant".
 
     Returns:
       [N, H + top + bottom, W + left + right, C], same dtype.
@@ -30,6 +32,8 @@ def pad(images: jax.Array, padding: tuple[Pair, Pair], mode: str) -> jax.Array:
     widths = ((0, 0), *padding, (0, 0))
     if mode == "zero":
         return jnp.pad(images, widths)
+    if mode == "constant":
+        return jnp.pad(images, widths, constant_values=value)
     return jnp.pad(images, widths, mode=mode)
 
 

@@ -106,6 +106,22 @@ def add_bias(values: jax.Array, bias: jax.Array) -> jax.Array:
     )
 
 
+def along(values: jax.Array, axis: int, rank: int) -> jax.Array:
+    """Numbers for the channels, shaped so that they broadcast to an array.
+
+    Args:
+      values: [C], or [1] for all channels.
+      axis: the array's axis of channels.
+      rank: number of the array's axes.
+
+    Returns:
+      The numbers, of that rank.
+    """
+    shape = [1] * rank
+    shape[axis] = values.shape[0]
+    return values.reshape(shape)
+
+
 def by_channel(
     function: Callable[..., tuple[jax.Array, Any]], images: jax.Array, *others: Any
 ) -> tuple[jax.Array, Any]:

@@ -37,8 +37,21 @@ def _pad_for_pool(images: jax.Array, window: Window, size: Pair, value: float) -
     return jnp.pad(images, ((0, 0), *widths, (0, 0)), constant_values=value)
 
 
-def window_counts(images_size: Sequence[int], window: Window, size: Pair) -> Any:
-    """Number of pixels of the image, without padding, in each window: float32 [1, H', W', 1], of NumPy if known."""
+def window_counts(images_size: Sequence[int], window: Window, size: Pair, with_padding: bool = False) -> Any:
+    """Number of pixels in each window.
+
+    Args:
+      images_size: (height, width), pixels, of the images without padding.
+      window: kernel, stride, padding and dilation.
+      size: height and width of the output.
+      with_padding: whether pixels of the padding count; what a window covers beyond the padding never does.
+
+    Returns:
+      float32 [1, H', W', 1], of NumPy if the sizes are known.
+    """
+    if with_padding:
+        images_size = [n + low + high for n, (low, high) in zip(images_size[:2], window.padding, strict=True)]
+        window = window._replace(padding=((0, 0), (0, 0)))
     if any(map(is_symbolic_dim, images_size)):
         return sum_pool(jnp.ones((1, *images_size[:2], 1), jnp.float32), window, size)
     axes = []
@@ -83,19 +96,21 @@ def _reduce(images: jax.Array, window: Window, start: float, combine: Any) -> ja
     return lax.reduce_window(images, first, combine, (1, *window.kernel, 1), (1, *window.stride, 1), "VALID")
 
 
-def average_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Mean over the pixels of each window, without padding (PyTorch: `count_include_pad=False`).
+def average_pool(images: jax.Array, window: Window, size: Pair, count_padding: bool = False) -> jax.Array:
+    """Mean over the pixels of each window (PyTorch: `count_include_pad=count_padding`).
 
     Args:
       images: [N, H, W, C], floating.
       window: kernel, stride, padding and dilation.
       size: height and width of the output.
+      count_padding: whether padded zeros count in the divisor. What a window that hangs over the edge covers beyond
+        them does not: the divisor is the window cut at the edge of the padded image, as in PyTorch and Caffe.
 
     Returns:
       [N, *size, C], same dtype.
     """
     total = sum_pool(images, window, size)
-    return total / jnp.asarray(window_counts(images.shape[1:3], window, size), total.dtype)
+    return total / jnp.asarray(window_counts(images.shape[1:3], window, size, count_padding), total.dtype)
 
 
 def sum_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cnn import convert, dense, nets
 from cnn.dense.streaming.image_arrays import StorageError
-from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool
+from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool, PReLU, Scale
 from cnn.windows import GeometryError
 from tests.made import random_variables
 from tests.reference import dense as reference
@@ -28,6 +28,10 @@ NETS = {
     ),
     "n-max": nets.net([Conv(4, 3), NMaxPool(2, n=3), Flatten(), Dense(3)]),
     "padded": nets.net([MaxPool(3, 1, padding=1), Conv(3, 3, padding=1), MaxPool(2, padding=1), Flatten(), Dense(3)]),
+    "padded average that counts": nets.net(
+        [AvgPool(2, padding=1, rounding="ceil", count_padding=True), PReLU()],
+        [Conv(4, 3, padding="same", padding_mode="constant", padding_value=0.5), Scale(), Flatten(), Dense(3)],
+    ),
     "padded average": nets.net([AvgPool(2, padding=1), Conv(4, 3, padding="same"), Flatten(), Dense(3)]),
 }
 # Differences that rounding makes, as a fraction of the largest score.

@@ -91,7 +91,7 @@ def test_bytes_are_normalised_by_a_table_to_the_bit():
 
 def test_what_cannot_be_tiled():
     edge = nets.net([Conv(3, 3, padding=1, padding_mode="edge"), Flatten(), Dense(2)])
-    with pytest.raises(GeometryError, match="conv1 .*only zero padding can be continued from tile to tile"):
+    with pytest.raises(GeometryError, match="conv1 .*only constant padding can be continued from tile to tile"):
         tiles.plan_tiles(prepare(edge, (8, 8), 1), (40, 40, 1))
     n_max = nets.net([NMaxPool(3, 2, padding=1, n=2, rounding="floor"), Flatten(), Dense(2)])
     variables = random_variables(n_max, (8, 8), 1)

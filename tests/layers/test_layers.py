@@ -11,7 +11,21 @@ import numpy as np
 import pytest
 
 from cnn import layers
-from cnn.layers import LRN, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, MaxPool, NMaxPool
+from cnn.layers import (
+    LRN,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    LocallyConnected,
+    MaxPool,
+    NMaxPool,
+    PReLU,
+    Scale,
+)
+from cnn.windows import GeometryError
 from tests.made import apply, draw, shapes_of
 from tests.reference import layers as reference
 from tests.reference.cases import CONVOLUTIONS, LOCAL, POOLS
@@ -107,6 +121,7 @@ def test_pools(name):
     for kind, (_, _, reduce) in KINDS.items():
         assert_close(results[kind], reference.pool(x, reduce, **expected))
         assert results[kind].shape[1:] == pools[kind].output_shape(x.shape[1:])
+    assert_close(apply(AvgPool(count_padding=True, **fields), {}, x), reference.padded_mean_pool(x, **expected))
     np.testing.assert_array_equal(results["1-max"], results["max"])
     assert_close(results["all-max"], results["average"])
 
@@ -119,10 +134,99 @@ def test_lrn(channels, fields):
     assert_close(apply(LRN(**fields), {}, x), expected)
 
 
-@pytest.mark.parametrize("function", layers.ACTIVATIONS)
-def test_activation(function):
+# Fields for the functions that take some, beside their defaults.
+FIELDS = {
+    "leaky_relu": [dict(slope=0.5), dict(slope=-0.1)],
+    "thresholded_relu": [dict(slope=0.4)],
+    "elu": [dict(slope=2)],
+    "celu": [dict(slope=0.5)],
+    "selu": [dict(slope=2.0, scale=3.0)],
+    "silu": [dict(slope=1.702)],
+    "hard_sigmoid": [dict(slope=0.2), dict(offset=0.4, slope=np.float32(0.25))],
+    "clip": [dict(low=-1, high=2.5), dict(low=0.5), dict(high=-0.2)],
+}
+
+
+def all_activations():
+    """Every function with its defaults, where it has them, and with other values of its fields."""
+    for function in layers.ACTIVATIONS:
+        for fields in [*([{}] if function != "clip" else []), *FIELDS.get(function, [])]:
+            yield layers.Activation(function, **fields), fields
+
+
+def test_activations():
     x = np.concatenate([draw(0, (2, 3, 5, 4)) * 3, np.zeros((2, 1, 5, 4), np.float32)], axis=1)
-    assert_close(apply(layers.Activation(function), {}, x), reference.activation(x, function))
+    cases = list(all_activations())
+    assert {layer.function for layer, _ in cases} == set(layers.ACTIVATIONS) == set(reference.ACTIVATIONS)
+    found = jax.jit(lambda x: [layer.apply({}, x, train=False) for layer, _ in cases])(x)
+    for y, (layer, fields) in zip(found, cases, strict=True):
+        expected = reference.activation(x, layer.function, **fields)
+        assert y.dtype == jnp.float32 and layer.output_shape(x.shape[1:]) == x.shape[1:]
+        # One rounding of each value or two, and the same of what cancels: the sum of -1 and an exponential.
+        np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6, err_msg=str(layer))
+    defaults = layers.Activation("hard_sigmoid", slope=1 / 6, offset=0.5)
+    np.testing.assert_array_equal(apply(defaults, {}, x), apply(layers.Activation("hard_sigmoid"), {}, x))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            dict(function="relu", slope=0.1),
+            "relu has no slope .=0.1., it takes no field; functions with a slope: le",
+        ),
+        (dict(function="elu", low=0), "elu has no low .=0., it takes slope; functions with a low: clip"),
+        (dict(function="clip"), "clip takes low, high or both, and has none"),
+        (dict(function="clip", low=2, high=1), "low .=2. must not be above high .=1."),
+        (dict(function="celu", slope=0), "must not be 0"),
+        (dict(function="elu", slope="2"), "slope .='2'. must be a finite number"),
+        (dict(function="elu", slope=float("nan")), "slope .=nan. must be a finite number"),
+        (dict(function="elu", slope=True), "slope .=True. must be a finite number"),
+        (dict(function="elu", slope=(1, 2)), "must be a finite number"),
+        (dict(function=7), "function .=7. is none of relu"),
+        (dict(function=("relu",)), "is none of relu"),
+        (dict(function="log_softmax"), "is none of relu"),
+    ],
+)
+def test_activations_that_are_refused(fields, message):
+    with pytest.raises(GeometryError, match=message):
+        layers.Activation(**fields).output_shape((4, 4, 2))
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (3, 4, 5, 6), (16, 3, 4, 2)])  # the last one in batch-last layout
+def test_prelu_and_scale(shape):
+    x, slope, scale, bias = draw(0, shape), *(draw(i, shape[-1:]) for i in (1, 2, 3))
+
+    def run(x, slope, scale, bias):
+        return (
+            PReLU().apply({"params": {"slope": slope}}, x, train=False),
+            PReLU(shared=True).apply({"params": {"slope": slope[:1]}}, x, train=False),
+            Scale().apply({"params": {"scale": scale, "bias": bias}}, x, train=False),
+            Scale(use_bias=False).apply({"params": {"scale": scale}}, x, train=False),
+        )
+
+    own, shared, scaled, without = jax.jit(run)(x, slope, scale, bias)
+    assert_close(own, reference.prelu(x, slope))
+    assert_close(shared, reference.prelu(x, slope[:1]))
+    assert_close(scaled, reference.batch_norm(x, np.zeros_like(bias), np.ones_like(bias), scale, bias, 0.0))
+    assert_close(without, reference.batch_norm(x, np.zeros_like(bias), np.ones_like(bias), scale, 0 * bias, 0.0))
+    counts = [layer.param_count(shape[1:]) for layer in (PReLU(), PReLU(True), Scale(), Scale(False))]
+    assert counts == [shape[-1], 1, 2 * shape[-1], shape[-1]]
+    start = PReLU().init(jax.random.key(0), x, train=False)["params"]
+    np.testing.assert_array_equal(start["slope"], np.full(shape[-1:], 0.25, np.float32))
+    # The slope's gradient is that of the values below 0, whatever lies above.
+    gradient = jax.grad(lambda s: PReLU().apply({"params": {"slope": s}}, np.abs(x) * np.inf, train=False).sum())(slope)
+    np.testing.assert_array_equal(gradient, np.zeros_like(slope))
+
+
+def test_padding_value_is_refused_without_its_mode():
+    for fields, message in (
+        (dict(padding_value=1.0), "padding_value .=1.0. is for padding_mode 'constant', and padding_mode is 'zero'"),
+        (dict(padding_mode="constant", padding_value=np.nan), "must be a finite number"),
+        (dict(padding_mode="constant", padding_value="1"), "must be a finite number"),
+    ):
+        with pytest.raises(GeometryError, match=message):
+            Conv(2, 3, padding=1, **fields).output_shape((5, 5, 2))
 
 
 def test_softmax_of_scores():
@@ -177,17 +281,28 @@ EXAMPLES = {
     "conv edge": (Conv(3, 3, padding=((1, 2), (0, 1)), padding_mode="edge"), (2, 4, 5, 2)),
     "conv reflect": (Conv(3, 3, padding=2, padding_mode="reflect"), (2, 4, 5, 2)),
     "conv mean": (Conv(3, 3, padding=1, padding_mode="mean"), (2, 4, 5, 2)),
+    "conv constant": (Conv(3, 3, padding=1, padding_mode="constant", padding_value=-0.5), (2, 4, 5, 2)),
     "conv groups": (Conv(4, 3, groups=2, dilation=(1, 2)), (2, 5, 6, 4)),
     "locally connected": (LocallyConnected(3, 3, stride=(1, 2), padding=((1, 0), (0, 0))), (2, 4, 5, 2)),
     "max pool": (MaxPool(3, stride=2, padding=1, rounding="ceil"), (2, 6, 7, 2)),
     "average pool": (AvgPool(3, stride=2, padding=1, rounding="ceil"), (2, 6, 7, 2)),
+    "average pool counting padding": (
+        AvgPool(3, stride=2, padding=1, rounding="ceil", count_padding=True),
+        (2, 6, 7, 2),
+    ),
     "n-max pool": (NMaxPool(3, stride=2, padding=1, rounding="ceil", n=3), (2, 6, 7, 2)),
     "lrn": (LRN(alpha=0.1), (2, 3, 4, 6)),
     "batch norm": (BatchNorm(), (3, 3, 4, 2)),
+    "prelu": (PReLU(), (3, 3, 4, 2)),
+    "prelu of all channels": (PReLU(shared=True), (3, 3, 4, 2)),
+    "scale": (Scale(), (3, 3, 4, 2)),
     "flatten": (Flatten("chw"), (2, 3, 4, 5)),
     "flatten random": (Flatten("random"), (2, 3, 4, 5)),
     "dense": (Dense(4), (3, 7)),
-    **{function: (layers.Activation(function), (2, 3, 4, 2)) for function in layers.ACTIVATIONS},
+    **{
+        " ".join(map(str, [layer.function, *fields.values()])): (layer, (2, 3, 4, 2))
+        for layer, fields in all_activations()
+    },
 }
 
 

@@ -21,6 +21,7 @@ from cnn.layers import (
     LocallyConnected,
     MaxPool,
     NMaxPool,
+    PReLU,
 )
 from tests.made import draw, shapes_of
 from tests.reference.cases import CONVOLUTIONS, LOCAL, POOLS
@@ -28,7 +29,7 @@ from tests.reference.cases import CONVOLUTIONS, LOCAL, POOLS
 torch = pytest.importorskip("torch", reason="compares with PyTorch: python -m pip install -r requirements-peers.txt")
 functional = torch.nn.functional
 
-TORCH_PADDING = {"zero": "constant", "edge": "replicate", "reflect": "reflect"}
+TORCH_PADDING = {"zero": "constant", "constant": "constant", "edge": "replicate", "reflect": "reflect"}
 
 
 def to_torch(array):
@@ -98,7 +99,8 @@ def test_conv(name):
 
     def peer(params, x):
         sides = both_sides(spelt.get("padding", ((0, 0), (0, 0))))
-        padded = functional.pad(x, sides, mode=TORCH_PADDING[spelt.get("mode", "zero")])
+        filled = {"value": spelt["value"]} if "value" in spelt else {}
+        padded = functional.pad(x, sides, mode=TORCH_PADDING[spelt.get("mode", "zero")], **filled)
         others = {key: spelt[key] for key in ("stride", "dilation", "groups") if key in spelt}
         return functional.conv2d(padded, params["kernel"], params["bias"], **others)
 
@@ -153,10 +155,15 @@ def test_average_pool(name):
         padding = spelt.get("padding", ((0, 0), (0, 0)))
         ceil = spelt.get("rounding") == "ceil"
         sides = (padding[0][0], padding[1][0])
-        return functional.avg_pool2d(x, spelt["kernel"], spelt["stride"], sides, ceil, count_include_pad=False)
+        one = functional.avg_pool2d(x, spelt["kernel"], spelt["stride"], sides, ceil, count_include_pad=False)
+        other = functional.avg_pool2d(x, spelt["kernel"], spelt["stride"], sides, ceil, count_include_pad=True)
+        return torch.cat([one, other], dim=1)
 
-    x = draw(0, (2, *size, 3), shift=-2.0)
-    compare(AvgPool(**fields), {}, x, peer)
+    def run(_, x):
+        pools = (AvgPool(**fields), AvgPool(count_padding=True, **fields))
+        return jnp.concatenate([pool.apply({}, x, train=False) for pool in pools], axis=3)
+
+    compare_functions(run, {}, draw(0, (2, *size, 3), shift=-2.0), peer)
 
 
 def test_n_max_pool():
@@ -189,21 +196,53 @@ def test_dense_after_flatten(order):
     compare(Dense(7), {"kernel": draw(1, (60, 7)), "bias": draw(2, (7,))}, flat, peer)
 
 
-@pytest.mark.parametrize(
-    ("function", "peer"),
-    [
-        ("relu", functional.relu),
-        ("leaky_relu", functional.leaky_relu),
-        ("elu", functional.elu),
-        ("gelu", lambda x: functional.gelu(x, approximate="tanh")),
-        ("silu", functional.silu),
-        ("softplus", functional.softplus),
-        ("sigmoid", torch.sigmoid),
-        ("tanh", torch.tanh),
-    ],
-)
-def test_activation(function, peer):
-    compare(Activation(function), {}, draw(0, (2, 3, 4, 5)) * 3, lambda _, x: peer(x))
+ACTIVATIONS = [
+    (Activation("relu"), functional.relu),
+    (Activation("leaky_relu"), functional.leaky_relu),
+    (Activation("leaky_relu", slope=0.3), lambda x: functional.leaky_relu(x, 0.3)),
+    (Activation("relu6"), functional.relu6),
+    (Activation("thresholded_relu", slope=0.5), lambda x: functional.threshold(x, 0.5, 0.0)),
+    (Activation("elu"), functional.elu),
+    (Activation("elu", slope=2.0), lambda x: functional.elu(x, 2.0)),
+    (Activation("celu"), functional.celu),
+    (Activation("celu", slope=0.5), lambda x: functional.celu(x, 0.5)),
+    (Activation("selu"), functional.selu),
+    (Activation("gelu"), lambda x: functional.gelu(x, approximate="tanh")),
+    (Activation("gelu_tanh"), lambda x: functional.gelu(x, approximate="tanh")),
+    (Activation("gelu_exact"), functional.gelu),
+    (Activation("silu"), functional.silu),
+    (Activation("mish"), functional.mish),
+    (Activation("softplus"), functional.softplus),
+    (Activation("softsign"), functional.softsign),
+    (Activation("sigmoid"), torch.sigmoid),
+    (Activation("hard_sigmoid"), functional.hardsigmoid),
+    (Activation("hard_swish"), functional.hardswish),
+    (Activation("tanh"), torch.tanh),
+    (Activation("clip", low=-1, high=1), functional.hardtanh),
+    (Activation("clip", low=0.5), lambda x: torch.clamp(x, min=0.5)),
+]
+
+
+def test_activations():
+    """All in one program: each is a part of the channels."""
+
+    def run(_, x):
+        return jnp.concatenate([layer.apply({}, x, train=False) for layer, _ in ACTIVATIONS], axis=3)
+
+    x = draw(0, (2, 3, 4, 5)) * 3
+    compare_functions(run, {}, x, lambda _, x: torch.cat([peer(x) for _, peer in ACTIVATIONS], dim=1))
+    # Values alone, which depend on no other: within 1e-6, as a fraction above 1.
+    for layer, peer in ACTIVATIONS:
+        found, expected = np.asarray(layer.apply({}, x, train=False)), from_torch(peer(to_torch(x)))
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6, err_msg=str(layer))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_prelu(shared):
+    slope = draw(1, (1 if shared else 5,))
+    compare(
+        PReLU(shared), {"slope": slope}, draw(0, (2, 3, 4, 5)), lambda params, x: functional.prelu(x, params["slope"])
+    )
 
 
 def test_batch_norm():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnn import ops
-from cnn.layers.pointwise import ACTIVATIONS, BatchNorm
+from cnn.layers import ACTIVATIONS, BatchNorm
 from cnn.ops import batch_last
 from cnn.windows import Window
 from tests.helpers import PROGRAMS, run_python

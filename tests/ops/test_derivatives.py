@@ -20,6 +20,8 @@ from cnn.layers import (
     LocallyConnected,
     MaxPool,
     NMaxPool,
+    PReLU,
+    Scale,
     SumPool,
 )
 from cnn.windows import Window
@@ -37,6 +39,7 @@ LAYERS = {
     "conv, smaller than the kernel": ((2, 2, 2, 12), [Conv(16, 3, padding=1)]),
     "conv, groups and dilation": ((2, 9, 9, 8), [Conv(8, 3, groups=2, dilation=2)]),
     "conv, reflected": ((2, 8, 8, 12), [Conv(12, 3, padding=1, padding_mode="reflect")]),
+    "conv, filled": ((2, 8, 8, 12), [Conv(12, 3, padding=1, padding_mode="constant", padding_value=0.5)]),
     "conv, position invariant": ((16, 9, 8, 2), [Conv(3, 3, position_invariant=True)]),
     "locally connected": ((2, 7, 7, 2), [LocallyConnected(3, 3)]),
     "max pool": ((2, 8, 8, 9), [MaxPool(2)]),
@@ -46,12 +49,22 @@ LAYERS = {
     "max pool, large": ((2, 9, 9, 9), [MaxPool(7, stride=1)]),
     "average pool": ((16, 8, 8, 3), [AvgPool(2)]),
     "average pool, padded": ((2, 9, 9, 9), [AvgPool(3, stride=2, padding=1)]),
+    "average pool, padding counts": (
+        (16, 8, 9, 3),
+        [AvgPool(3, stride=2, padding=1, rounding="ceil", count_padding=True)],
+    ),
     "sum pool": ((2, 9, 9, 9), [SumPool(3, stride=1)]),
     "n-max pool": ((2, 8, 8, 3), [NMaxPool(2, n=2)]),
     "lrn": ((2, 5, 5, 7), [LRN()]),
     "batch norm": ((16, 5, 5, 3), [BatchNorm()]),
+    "prelu and scale": ((2, 5, 5, 3), [PReLU(), Scale()]),
+    "prelu and scale, batch-last layout": ((16, 5, 5, 3), [PReLU(), Scale(), PReLU(shared=True)]),
     "dropout": ((2, 5, 5, 3), [Dropout(0.3)]),
     "activation": ((16, 5, 5, 3), [Activation("tanh")]),
+    "activations": (
+        (2, 5, 5, 3),
+        [*(Activation(f) for f in ("gelu_exact", "mish", "celu", "selu", "hard_swish")), Activation("elu", slope=0.5)],
+    ),
     "dense, large": ((2, 4, 4, 64), [Flatten("chw"), Dense(1024)]),
 }
 

@@ -8,7 +8,21 @@ from jax import export
 from jax.sharding import Mesh, PartitionSpec
 
 from cnn import nets, ops
-from cnn.layers import LRN, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool, SumPool
+from cnn.layers import (
+    ACTIVATIONS,
+    LRN,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    NMaxPool,
+    PReLU,
+    Scale,
+    SumPool,
+)
 from cnn.windows import GeometryError, Window
 from tests.made import draw, random_variables
 from tests.registered import ACCELERATORS
@@ -82,6 +96,8 @@ SYMBOLIC = {
     "max, dilated": [MaxPool(2, stride=1, dilation=2)],
     "average, padded": [AvgPool(3, stride=2, padding=1, rounding="floor")],
     "sum": [SumPool(2, stride=1)],
+    "average, padding counts": [AvgPool(3, stride=2, padding=1, rounding="ceil", count_padding=True), PReLU()],
+    "constant padding": [Conv(4, 3, padding=1, padding_mode="constant", padding_value=0.5), Scale(), PReLU(True)],
     "n-max": [NMaxPool(2, n=2, stride=1)],
     "global": [MaxPool(None)],
     "global average": [AvgPool(None), Flatten(), Dense(2)],
@@ -154,8 +170,10 @@ def test_derivatives_where_jax_checks_over_which_devices_arrays_vary(name):
 
 
 def test_strict_promotion_and_64_bits():
-    layers = [Conv(4, 3), BatchNorm(), LRN(), MaxPool(2), Conv(8, 1), AvgPool(3), NMaxPool(1, n=1), Flatten(), Dense(2)]
-    net = nets.net(*layers)
+    layers = [Conv(4, 3), BatchNorm(), LRN(), MaxPool(2), Conv(8, 1), AvgPool(3), NMaxPool(1, n=1), PReLU(), Scale()]
+    counting = AvgPool(3, stride=1, padding=1, count_padding=True)
+    filled = Conv(4, 3, padding=1, padding_mode="constant", padding_value=0.5)
+    net = nets.net(*layers, counting, filled, Flatten(), Dense(2))
     variables = random_variables(net, (8, 8), 3)
     for wide in (False, True):
         for dtype in ("bfloat16", "float32", "float64")[: 2 + wide]:
@@ -163,6 +181,9 @@ def test_strict_promotion_and_64_bits():
                 images = jax.ShapeDtypeStruct((16, 8, 8, 3), dtype)
                 (value, _), gradient = jax.eval_shape(with_gradient(net), variables, images)
                 assert value.dtype == gradient[1].dtype == dtype
+                for function in ACTIVATIONS:
+                    layer = Activation(function, low=0 if function == "clip" else None)
+                    assert jax.eval_shape(lambda x, one=layer: one.apply({}, x, train=False), images).dtype == dtype
 
 
 def test_window_counts_of_a_symbolic_size_are_those_of_its_value():

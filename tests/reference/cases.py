@@ -30,6 +30,12 @@ CONVOLUTIONS = {
         dict(padding=((2, 1), (1, 3)), padding_mode="reflect"),
         dict(padding=((2, 1), (1, 3)), mode="reflect"),
     ),
+    "constant": (
+        (5, 6),
+        2,
+        dict(kernel=(3, 2), padding=((1, 1), (0, 1)), stride=(2, 1), padding_mode="constant", padding_value=-1.5),
+        dict(padding=((1, 1), (0, 1)), stride=(2, 1), mode="constant", value=-1.5),
+    ),
     "mean": (
         (5, 6),
         2,

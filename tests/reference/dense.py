@@ -6,7 +6,8 @@ strides before it. Positions below 0 or above the input's last one are padding. 
 
 import numpy as np
 
-from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dropout, MaxPool, NMaxPool
+from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dropout, MaxPool, NMaxPool, PReLU, Scale
+from tests.reference import layers
 
 
 def window_scores(conv_net, variables, image, window, stride, size):
@@ -53,9 +54,17 @@ def score_map(conv_net, variables, image, stride, size):
 
 def _layer(layer, variables, x, spacing):
     if isinstance(layer, Activation):
-        return {"relu": lambda v: np.maximum(v, 0), "tanh": np.tanh}[layer.function](x), spacing
+        quick = {"relu": lambda v: np.maximum(v, 0), "tanh": np.tanh}.get(layer.function)
+        return (quick(x) if quick else layers.activation(x, layer.function, **layer.options())), spacing
     if isinstance(layer, Dropout):
         return x, spacing
+    if isinstance(layer, PReLU):
+        slope = np.asarray(variables["params"][layer.name]["slope"], np.float64)
+        return np.where(x > 0, x, slope * x), spacing
+    if isinstance(layer, Scale):
+        own = variables["params"][layer.name]
+        bias = np.asarray(own["bias"], np.float64) if layer.use_bias else 0
+        return x * np.asarray(own["scale"], np.float64) + bias, spacing
     if isinstance(layer, BatchNorm):
         scale, stats = variables["params"][layer.name]["norm"], variables["batch_stats"][layer.name]["norm"]
         scale, stats = ({k: np.asarray(v, np.float64) for k, v in tree.items()} for tree in (scale, stats))
@@ -63,7 +72,7 @@ def _layer(layer, variables, x, spacing):
         return normal * scale["scale"] + scale["bias"], spacing
     # In values of one pass: what the layer itself would see.
     seen = layer.window((*((n - 1) // s + 1 for n, s in zip(x.shape, spacing, strict=False)), x.shape[2]))
-    positions = []
+    positions, counted = [], []
     for axis in range(2):
         n, (low, high) = spacing[axis], seen.padding[axis]
         last = x.shape[axis] - 1 + (low + high - (seen.extent[axis] - 1)) * n
@@ -71,11 +80,16 @@ def _layer(layer, variables, x, spacing):
             last = max(last, min(last + (seen.stride[axis] - 1) * n, x.shape[axis] - 1 + low * n))
         taps = (np.arange(seen.kernel[axis]) * seen.dilation[axis] - low) * n
         positions.append(np.arange(last + 1)[:, None] + taps)  # (positions, taps)
+        counted.append(positions[axis] <= x.shape[axis] - 1 + high * n)  # within the image and its padding
     rows, columns = positions
     inside = [(p >= 0) & (p < m) for p, m in zip(positions, x.shape, strict=False)]
     real = inside[0][:, None, :, None] & inside[1][None, :, None, :]  # (h, w, kh, kw)
     taps = x[np.clip(rows, 0, x.shape[0] - 1)[:, None, :, None], np.clip(columns, 0, x.shape[1] - 1)[None, :, None, :]]
-    y = _combine(layer, variables, taps, real)
+    if isinstance(layer, AvgPool) and layer.count_padding:
+        divisor = counted[0].sum(axis=1)[:, None, None] * counted[1].sum(axis=1)[:, None]
+        y = np.where(real[..., None], taps, 0).sum(axis=(2, 3)) / divisor
+    else:
+        y = _combine(layer, variables, taps, real)
     return y, [n * s for n, s in zip(spacing, seen.stride, strict=True)]
 
 
@@ -85,7 +99,7 @@ def _combine(layer, variables, taps, real):
     if isinstance(layer, Conv):
         params = variables["params"][layer.name]
         kernel = np.asarray(params["kernel"], np.float64)
-        taps = np.where(real, taps, 0)
+        taps = np.where(real, taps, layer.padding_value)
         inputs, outputs = kernel.shape[2], kernel.shape[3] // layer.groups
         parts = []
         for g in range(layer.groups):

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-PAD_MODES = {"zero": "constant", "edge": "edge", "reflect": "reflect", "mean": "mean"}
+PAD_MODES = {"zero": "constant", "constant": "constant", "edge": "edge", "reflect": "reflect", "mean": "mean"}
 
 
 def window_starts(size, kernel, stride, low, high, dilation, ceil=False):
@@ -30,10 +30,13 @@ def taps(start, kernel, dilation):
     return [start + i * dilation for i in range(kernel)]
 
 
-def convolution(images, kernel, bias, stride=(1, 1), padding=((0, 0), (0, 0)), mode="zero", dilation=(1, 1), groups=1):
+def convolution(
+    images, kernel, bias, stride=(1, 1), padding=((0, 0), (0, 0)), mode="zero", dilation=(1, 1), groups=1, value=0.0
+):
     """Cross-correlation; kernel [kh, kw, C / groups, K], bias [K]. Windows that do not fit are left out."""
     images, kernel, bias = (np.asarray(a, np.float64) for a in (images, kernel, bias))
-    padded = np.pad(images, ((0, 0), *padding, (0, 0)), mode=PAD_MODES[mode])
+    filled = {"constant_values": value} if mode == "constant" else {}
+    padded = np.pad(images, ((0, 0), *padding, (0, 0)), mode=PAD_MODES[mode], **filled)
     kh, kw, depth, features = kernel.shape
     rows = window_starts(padded.shape[1], kh, stride[0], 0, 0, dilation[0])
     columns = window_starts(padded.shape[2], kw, stride[1], 0, 0, dilation[1])
@@ -82,6 +85,25 @@ def pool(images, reduce, kernel, stride, padding=((0, 0), (0, 0)), dilation=(1, 
             for n in range(count):
                 for c in range(channels):
                     out[n, a, b, c] = reduce([images[n, y, x, c] for y in ys for x in xs])
+    return out
+
+
+def padded_mean_pool(images, kernel, stride, padding=((0, 0), (0, 0)), dilation=(1, 1), rounding="floor"):
+    """Mean over each window of the image with zeros around it; what lies beyond those does not count."""
+    images = np.asarray(images, np.float64)
+    _, height, width, _ = images.shape
+    ceil = rounding == "ceil"
+    rows = window_starts(height, kernel[0], stride[0], *padding[0], dilation[0], ceil)
+    columns = window_starts(width, kernel[1], stride[1], *padding[1], dilation[1], ceil)
+    out = np.zeros((len(images), len(rows), len(columns), images.shape[3]))
+    for a, top in enumerate(rows):
+        for b, left in enumerate(columns):
+            ys = [y for y in taps(top, kernel[0], dilation[0]) if y < height + padding[0][1]]
+            xs = [x for x in taps(left, kernel[1], dilation[1]) if x < width + padding[1][1]]
+            for y in (y for y in ys if 0 <= y < height):
+                for x in (x for x in xs if 0 <= x < width):
+                    out[:, a, b] += images[:, y, x]
+            out[:, a, b] /= len(ys) * len(xs)
     return out
 
 
@@ -151,25 +173,49 @@ def flatten(images, order):
     return np.array(rows)
 
 
+SQRT2 = math.sqrt(2)
 ACTIVATIONS = {
     "relu": lambda v: max(v, 0.0),
-    "leaky_relu": lambda v: v if v >= 0 else 0.01 * v,
-    "elu": lambda v: v if v >= 0 else math.exp(v) - 1,
+    "leaky_relu": lambda v, slope=0.01: v if v >= 0 else slope * v,
+    "relu6": lambda v: min(max(v, 0.0), 6.0),
+    "thresholded_relu": lambda v, slope=1.0: v if v > slope else 0.0,
+    "elu": lambda v, slope=1.0: v if v >= 0 else slope * (math.exp(v) - 1),
+    "celu": lambda v, slope=1.0: max(v, 0.0) + min(0.0, slope * (math.exp(v / slope) - 1)),
+    "selu": lambda v, slope=1.6732632423543772, scale=1.0507009873554805: (
+        scale * (v if v >= 0 else slope * (math.exp(v) - 1))
+    ),
     # The tanh form of GELU (Hendrycks, Gimpel, 2016), which is what Flax computes; the exact one differs by < 5e-4.
     "gelu": lambda v: 0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
-    "silu": lambda v: v / (1 + math.exp(-v)),
+    "gelu_tanh": lambda v: 0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+    "gelu_exact": lambda v: v * (1 + math.erf(v / SQRT2)) / 2,
+    "silu": lambda v, slope=1.0: v / (1 + math.exp(-slope * v)),
+    "mish": lambda v: v * math.tanh(math.log(1 + math.exp(v))),
     "softplus": lambda v: math.log(1 + math.exp(v)),
+    "softsign": lambda v: v / (1 + abs(v)),
     "sigmoid": lambda v: 1 / (1 + math.exp(-v)),
+    "hard_sigmoid": lambda v, slope=1 / 6, offset=0.5: min(max(slope * v + offset, 0.0), 1.0),
+    "hard_swish": lambda v: v * min(max(v / 6 + 0.5, 0.0), 1.0),
     "tanh": math.tanh,
     "scaled_tanh": lambda v: 1.7159 * math.tanh(2 * v / 3),
+    "clip": lambda v, low=-math.inf, high=math.inf: min(max(v, low), high),
     "identity": lambda v: v,
 }
 
 
-def activation(x, function):
+def activation(x, function, **fields):
     """Value by value."""
     x = np.asarray(x, np.float64)
-    return np.array([ACTIVATIONS[function](v) for v in x.ravel().tolist()]).reshape(x.shape)
+    return np.array([ACTIVATIONS[function](v, **fields) for v in x.ravel().tolist()]).reshape(x.shape)
+
+
+def prelu(x, slope):
+    """x above 0, and the slope of its channel (or of all) times x below."""
+    x, slope = np.asarray(x, np.float64), np.broadcast_to(np.asarray(slope, np.float64), x.shape[-1:])
+    out = np.zeros_like(x)
+    for c in range(x.shape[-1]):
+        flat = [v if v > 0 else slope[c] * v for v in x[..., c].ravel().tolist()]
+        out[..., c] = np.array(flat).reshape(x.shape[:-1])
+    return out
 
 
 def softmax(x):
