@@ -84,7 +84,7 @@ def matched(layers: Sequence[Layer], found: Sequence[Module]) -> tuple[dict[str,
       found: modules in the order of the net.
 
     Returns:
-      Modules by the layer's name; names of layers for which there is none; names of modules for which there is no layer.
+      Modules by the layer's name; names of layers that have none; names of modules that no layer has.
     """
     wanted = {str(layer.name): kind for layer in layers if (kind := kind_of_layer(layer))}
     by_name = {module.name.rsplit(".", 1)[-1]: module for module in found}

@@ -145,7 +145,7 @@ def _image_size(
     dense = next((layer for layer in made.layers if isinstance(layer, Dense)), None)
     module = None if dense is None else pairs.get(str(dense.name))
     weight = None if module is None else module.tensors.get("weight")
-    if dense is None or weight is None or weight.ndim < 2:
+    if dense is None or module is None or weight is None or weight.ndim < 2:
         raise ExchangeError(
             f"{path}: does not say how large images are, and no fully connected layer tells it; give image_size"
         )
@@ -228,6 +228,8 @@ def _step(layer: Layer, module: Module, shape: Any, order: np.ndarray | None, pr
     if getattr(layer, "use_bias", isinstance(layer, BatchNorm)) and not isinstance(layer, PReLU):
         count = layer.features if isinstance(layer, Conv | Dense) else shape[-1]
         params["bias"] = take("bias", (count,))
+    if isinstance(layer, Scale) and not layer.use_bias and not left.get("bias", np.ones(1)).any():
+        left.pop("bias")  # a module that stands for it has one
     problems += [f"extra: {module.name}.{part}, which {layer.name} ({layer.kind}) has not" for part in left]
     if len(problems) > before:
         return Step(layer)
