@@ -177,7 +177,7 @@ def _check_windows(steps: Sequence[Step]) -> None:
         for field in ("kernel", "stride", "padding", "dilation"):
             numbers = np.asarray(_flat(getattr(step.layer, field, None)), np.float64)
             if (numbers > LARGEST_SIDE).any():
-                raise ExchangeError(
+                raise GeometryError(
                     f"{step.layer.label}: {field} (={getattr(step.layer, field)}) is beyond all images, "
                     f"of at most {LARGEST_SIDE} pixels"
                 )

@@ -131,7 +131,7 @@ def _read_hdf5(path: str, file: Any, size: int, structure: str | None, described
         if not isinstance(config, Mapping) or "class_name" not in config or "config" not in config:
             raise ExchangeError(f"{structure or path}: is no description of a Keras model (class_name, config)")
         legacy = guard.group(root, "model_weights") or (root if "layer_names" in root.attrs else None)
-        found = _legacy(guard, legacy) if legacy is not None else _container(guard, root, config)
+        found = _legacy(guard, legacy, config) if legacy is not None else _container(guard, root, config)
         return KerasFile(config, major, found)
 
 
@@ -246,9 +246,10 @@ class _Guard:
         return dataset[()]
 
 
-def _legacy(guard: _Guard, root: Any) -> dict[str, Arrays]:
+def _legacy(guard: _Guard, root: Any, model: Mapping[str, Any]) -> dict[str, Arrays]:
     """Weights of a legacy .h5: a group for each layer of the model, with a list of names."""
     found: dict[str, Any] = {}
+    models = {_name(layer) for layer in _layers_of(model) if _layers_of(layer)}
     for layer in guard.names(root):
         group = guard.group(root, layer)
         if group is None:
@@ -264,7 +265,7 @@ def _legacy(guard: _Guard, root: Any) -> dict[str, Arrays]:
             if dataset is None:
                 raise ExchangeError(f"{guard.path}: {group.name} lists {name!r}, which is not there")
             # In the group of a model within the model, the layer is the last part but one.
-            owner = parts[-2] if len(parts) > 1 and layer not in parts else layer
+            owner = parts[-2] if len(parts) > 1 and layer in models else layer
             found.setdefault(owner, {})[re.sub(r":\d+$", "", parts[-1])] = guard.array(dataset)
     return found
 

@@ -65,7 +65,7 @@ def add(chain: Chain, layer: Mapping[str, Any]) -> None:
     if kind in BRANCHES:
         raise ExchangeError(f"{label}: joins branches, and nets here are chains; cut the model before it")
     if kind not in READERS:
-        known = ", ".join(sorted((*READERS, *DROPPED)))
+        known = ", ".join(sorted(READERS))
         why = " and is never run, as its code lies in the file" if kind in ("Lambda", "TFOpLambda") else ""
         raise ExchangeError(f"{label}: there is no such layer here{why}; known: {known}")
     chain.label, chain.name, chain.config, chain.kind = label, name, config, kind

@@ -1,0 +1,283 @@
+"""Weights of PyTorch as safetensors: read onto a net that is known, and written with the lines that load them."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnn import geometry, nets
+from cnn.exchange import files, preprocessing, safetensors_file, safetensors_torch
+from cnn.exchange.assembly import Step, classifier
+from cnn.exchange.classifier import Classifier, ExchangeError
+from cnn.exchange.preprocessing import Preprocessing
+from cnn.exchange.safetensors_names import Module, fits, matched, modules, unlike
+from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, PReLU, Scale
+from cnn.nets import Net
+from cnn.windows import GeometryError, as_pair
+
+# Sizes that nets were published for, tried where none is given: the first at which the fully connected layers fit.
+SIZES = (224, 227, 32, 28, 64, 96, 95, 48, 128, 256, 299, 384, 512)
+METADATA = "cnn"  # the key of what is said of the images, in the metadata of files written here
+
+
+def read(
+    path: str | os.PathLike[str],
+    net: Net | str,
+    *,
+    preprocess: str | os.PathLike[str] | tuple[str | os.PathLike[str], ...] = (),
+    given: Preprocessing | None = None,
+) -> Classifier:
+    """Reads weights under PyTorch's names onto a net.
+
+    The names may be torchvision's (features.0.weight, classifier.6.weight), timm's (pre_logits.fc1 and head.fc, which
+    are convolutions of the whole map), the layers' own, or those of any nn.Sequential, in its order.
+
+    Args:
+      path: the .safetensors file.
+      net: a net, or the name of a registered one; then the last tensor gives the number of classes.
+      preprocess: paths of config.json, preprocessor_config.json; they tell size, mean, std and class names.
+      given: what the caller knows better of the images.
+
+    Returns:
+      The classifier.
+
+    Raises:
+      ExchangeError: if the file cannot be read, or tensors are missing, extra, misshapen or truncated: all are listed.
+    """
+    path = os.fspath(path)
+    tensors, metadata = safetensors_file.read(path)
+    found, unknown = modules(tensors)
+    if not found:
+        raise ExchangeError(f"{path}: holds no tensors of layers (weight, bias)")
+    made, built = _net(path, net, found)
+    known = Preprocessing() if given is None else given
+    known = known.over(
+        preprocessing.read(*((preprocess,) if isinstance(preprocess, str | os.PathLike) else preprocess))
+    )
+    known = known.over(_from_metadata(path, metadata))
+    notes = [*built]
+    if known.mean is None and known.std is None:
+        notes.append("no mean and no std is given: the net is taken to see pixels from 0 to 1, as ToTensor makes them")
+        known = known.over(Preprocessing(mean=(0.0,), std=(1.0,)))
+    pairs, missing, extra = matched(made.layers, found)
+    problems = [f"missing: {', '.join(missing)}"] if missing else []
+    extra = [*extra, *unknown]
+    problems += [f"extra: {', '.join(extra[:40])}"] if extra else []
+    if problems or not fits(made.layers, found):
+        problems += unlike(made.layers, pairs)
+        raise ExchangeError(f"{path}: {'; '.join(problems[:60])}{_others(found, made)}")
+    channels = _channels(path, made, pairs)
+    size, note = _image_size(path, made, channels, pairs, known)
+    steps = _steps(path, made, (*size, channels), pairs, problems)
+    if problems:
+        raise ExchangeError(f"{path}: {'; '.join(problems[:60])}")
+    known = Preprocessing(image_size=size).over(known)
+    return classifier(
+        steps, channels, known, path, notes=[*notes, *note], net=made, output_activation=made.output_activation
+    )
+
+
+def _net(path: str, net: Net | str, found: list[Module]) -> tuple[Net, list[str]]:
+    """The net that a name means, with as many classes as the last tensor has, and with norms if the file has them."""
+    if not isinstance(net, str):
+        return net, []
+    kernels = [module for module in found if module.kind == "kernel" and "weight" in module.tensors]
+    if not kernels:
+        raise ExchangeError(f"{path}: holds no kernels")
+    classes = kernels[-1].tensors["weight"].shape[0]
+    try:
+        made = nets.create(net, num_classes=classes)
+        if not fits(made.layers, found) and any(module.kind == "norm" for module in found):
+            made = nets.create(net, num_classes=classes, norm=True)
+            return made, [f"{net} was taken with batch normalisation, as the file has it"]
+    except ValueError as error:
+        if "option" not in str(error):
+            raise ExchangeError(f"{path}: {error}") from None
+        made = nets.create(net, num_classes=classes)
+    return made, []
+
+
+def _others(found: list[Module], made: Net) -> str:
+    """Registered nets whose layers these tensors could be."""
+    kernels = [module.tensors["weight"] for module in found if module.kind == "kernel" and "weight" in module.tensors]
+    if not kernels or fits(made.layers, found):
+        return ""
+    names = []
+    for name in nets.names():
+        try:
+            if fits(nets.create(name, num_classes=kernels[-1].shape[0]).layers, found):
+                names.append(name)
+        except ValueError:  # a net without that number of classes
+            continue
+    return f"; these could be the tensors of {', '.join(names)}" if names else ""
+
+
+def _from_metadata(path: str, metadata: Mapping[str, str]) -> Preprocessing:
+    """What a file written here says of its images."""
+    if METADATA not in metadata:
+        return Preprocessing()
+    said = files.parse_json(metadata[METADATA], f"{path}: metadata")
+    if not isinstance(said, Mapping):
+        raise ExchangeError(f"{path}: metadata: {METADATA} must be an object")
+    names = ("image_size", "mean", "std", "class_names", "output_activation")
+    fields: dict[str, Any] = {name: said.get(name) for name in names}
+    return preprocessing.of(f"{path}: metadata", **fields)
+
+
+def _channels(path: str, made: Net, pairs: Mapping[str, Module]) -> int:
+    """Channels of an image, from the first convolution."""
+    first = next((layer for layer in made.layers if isinstance(layer, Conv | Dense)), None)
+    module = pairs.get(str(first.name)) if first is not None else None
+    weight = None if module is None else module.tensors.get("weight")
+    if not isinstance(first, Conv) or weight is None or weight.ndim != 4:
+        raise ExchangeError(f"{path}: its first tensors are no convolution, as that of the net is")
+    return weight.shape[1] * first.groups
+
+
+def _image_size(
+    path: str, made: Net, channels: int, pairs: Mapping[str, Module], known: Preprocessing
+) -> tuple[tuple[int, int], list[str]]:
+    """Height and width of an image: what is known, or the first of `SIZES` at which the fully connected layers fit."""
+    if known.image_size:
+        return known.image_size, []
+    dense = next((layer for layer in made.layers if isinstance(layer, Dense)), None)
+    module = None if dense is None else pairs.get(str(dense.name))
+    weight = None if module is None else module.tensors.get("weight")
+    if dense is None or module is None or weight is None or weight.ndim < 2:
+        raise ExchangeError(
+            f"{path}: does not say how large images are, and no fully connected layer tells it; give image_size"
+        )
+    for side in SIZES:
+        if _flat_size(made, (side, side, channels), dense) == int(np.prod(weight.shape[1:])):
+            note = f"images are taken to have {side}x{side} pixels, the first usual size at which {dense.name} fits"
+            return (side, side), [note]
+    shown, tried = "x".join(map(str, weight.shape)), ", ".join(map(str, SIZES))
+    raise ExchangeError(
+        f"{path}: {module.name}.weight is {shown}, which fits {dense.name} at none of {tried} pixels; give image_size"
+    )
+
+
+def _flat_size(made: Net, image_shape: tuple[int, int, int], dense: Layer) -> int | None:
+    """Values that reach a layer; None if the net does not take such images."""
+    before = made.layers[: list(made.layers).index(dense)]
+    shape: tuple[int, ...] = image_shape
+    try:
+        for layer in before:
+            shape = layer.output_shape(shape)
+    except GeometryError:
+        return None
+    return int(np.prod(shape))
+
+
+def _steps(
+    path: str, made: Net, image_shape: tuple[int, int, int], pairs: Mapping[str, Module], problems: list[str]
+) -> list[Step]:
+    """Each layer with its arrays; what does not fit is added to the problems."""
+    try:
+        table = geometry.table(made, image_shape)
+    except GeometryError as error:
+        raise ExchangeError(f"{path}: {' '.join(str(error).split())}") from None
+    steps, shape = [], tuple(image_shape)
+    order: np.ndarray | None = None  # of each value of a vector, its place in PyTorch's, map by map
+    for layer, row in zip(made.layers, table, strict=True):
+        module = pairs.get(str(layer.name))
+        if isinstance(layer, Flatten):
+            order = safetensors_torch.torch_places(layer, shape)
+        step = Step(layer) if module is None else _step(layer, module, shape, order, problems)
+        order = None if isinstance(layer, Dense) else order
+        steps.append(step)
+        shape = row.output_shape
+    return steps
+
+
+def _step(layer: Layer, module: Module, shape: Any, order: np.ndarray | None, problems: list[str]) -> Step:
+    """One layer with the arrays of its module."""
+    left = dict(module.tensors)
+
+    def take(part: str, wanted: tuple[int, ...]) -> np.ndarray:
+        """A tensor in a shape; a fully connected kernel and one of the whole map are the same numbers."""
+        array = left.pop(part, None)
+        text = "x".join(map(str, wanted))
+        if array is None:
+            problems.append(f"missing: {module.name}.{part} ({text}, of {layer.name})")
+            return np.zeros((0,), np.float32)
+        alike = {array.ndim, len(wanted)} == {2, 4} and array.shape[0] == wanted[0] and array.size == np.prod(wanted)
+        if array.shape == wanted or alike:
+            return array.reshape(wanted)
+        shown = "x".join(map(str, array.shape))
+        problems.append(f"misshapen: {module.name}.{part} is {shown}, {layer.name} needs {text}")
+        return np.zeros((0,), np.float32)
+
+    params: dict[str, np.ndarray] = {}
+    stats: dict[str, np.ndarray] = {}
+    before = len(problems)
+    if isinstance(layer, Conv):
+        kernel = as_pair(layer.kernel, "kernel", str(layer.name))
+        weight = take("weight", (layer.features, shape[2] // layer.groups, *kernel))
+        params["kernel"] = weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight
+    elif isinstance(layer, Dense):
+        weight = take("weight", (layer.features, shape[0]))
+        params["kernel"] = weight.T if order is None or weight.ndim < 2 else weight.T[order]
+    elif isinstance(layer, PReLU):
+        params["slope"] = take("weight", (1 if layer.shared else shape[-1],))
+    elif isinstance(layer, BatchNorm | Scale):
+        params["scale"] = take("weight", (shape[-1],))
+        stats = {"mean": take("running_mean", (shape[-1],)), "var": take("running_var", (shape[-1],))}
+    if getattr(layer, "use_bias", isinstance(layer, BatchNorm)) and not isinstance(layer, PReLU):
+        count = layer.features if isinstance(layer, Conv | Dense) else shape[-1]
+        params["bias"] = take("bias", (count,))
+    if isinstance(layer, Scale) and not layer.use_bias and not left.get("bias", np.ones(1)).any():
+        left.pop("bias")  # a module that stands for it has one
+    problems += [f"extra: {module.name}.{part}, which {layer.name} ({layer.kind}) has not" for part in left]
+    if len(problems) > before:
+        return Step(layer)
+    if order is not None and not isinstance(layer, Dense):
+        params = {name: value[order] if value.size > 1 else value for name, value in params.items()}
+        stats = {name: value[order] for name, value in stats.items()}
+    if isinstance(layer, Scale):
+        if (stats["mean"] != 0).any() or (stats["var"] != 1).any():
+            problems.append(f"{module.name} has statistics, and {layer.name} (scale) has none")
+        return Step(layer, params)
+    return Step(layer, params, stats)
+
+
+def write(path: str | os.PathLike[str], run: Any) -> str:
+    """Writes a net's weights under PyTorch's names, in PyTorch's layout.
+
+    Args:
+      path: the .safetensors file.
+      run: a `Classifier`, or a run (`cnn.checkpoint.load_run`): what has net, variables, image_shape, mean, std and
+        class_names.
+
+    Returns:
+      Six lines of Python that make the net in PyTorch and load the file into it. Images are [N, C, H, W], normalised by
+      the mean and standard deviation in the file's metadata.
+
+    Raises:
+      ExchangeError: naming the layer, if PyTorch has none that does the same; or if the file cannot be written.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    text, tensors = safetensors_torch.sequential(run.net, run.variables, run.image_shape, os.path.basename(path))
+    said = {
+        "image_size": list(run.image_shape[:2]),
+        "mean": np.atleast_1d(np.asarray(run.mean, np.float64)).tolist(),
+        "std": np.atleast_1d(np.asarray(run.std, np.float64)).tolist(),
+        "class_names": list(run.class_names),
+        "output_activation": run.net.output_activation,
+        "layer_pattern": str(run.net),
+    }
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise ExchangeError(
+            f"safetensors files need safetensors: python -m pip install safetensors ({error})"
+        ) from None
+    part = f"{path}.part"  # so that a file that was begun is never taken for a whole one
+    try:
+        save_file(tensors, part, {"format": "pt", METADATA: json.dumps(said), "load": text})
+        os.replace(part, path)
+    except OSError as error:
+        raise ExchangeError(f"{path} cannot be written: {error.strerror or error}") from None
+    return text
