@@ -59,5 +59,20 @@ def export_net(run: Any) -> None:
       run: the trained net (`cnn.runs.checkpoint.load_run`).
     """
     from cnn import exchange
+    from cnn.windows import shape_text
 
-    print(exchange.save(TO.value, run, dense=DENSE.value, stride=STRIDE.value))
+    written = exchange.save(TO.value, run, dense=DENSE.value, stride=STRIDE.value)
+    if isinstance(written, str):  # the lines of PyTorch that load safetensors
+        print(f"wrote {TO.value}; in PyTorch:\n\n{written}")
+        return
+    said = written.metadata
+    shape = shape_text(said["cnn.window"])
+    scores = f"a map of scores, stride {shape_text(said['cnn.stride'])}" if said["cnn.stride"] else "scores"
+    print(f"wrote {written.path}: images of {said['cnn.sizes']} -> {scores}; window {shape}")
+    print(
+        "checked by {} on images {}: differs by at most {:.1e} of the largest score".format(
+            written.runtime, ", ".join(shape_text(size) for size in written.sizes), written.difference
+        )
+        if written.runtime
+        else "not checked: onnxruntime is not installed"
+    )

@@ -37,7 +37,7 @@ def as_run(classifier: Classifier, workdir: str = "") -> Run:
     for what, values in (("mean", classifier.mean), ("std", classifier.std)):
         if len(values) != channels:
             raise ExchangeError(f"{_where(classifier)}: {what} has {len(values)} numbers, images {channels} channels")
-    if classifier.class_names and len(classifier.class_names) != class_count(outputs):
+    if len(classifier.class_names) != class_count(outputs):
         raise ExchangeError(
             f"{_where(classifier)}: {len(classifier.class_names)} class names for the {class_count(outputs)} classes "
             f"of the net; name each once, in the order of the scores"
@@ -55,7 +55,7 @@ def as_run(classifier: Classifier, workdir: str = "") -> Run:
         config=config,
         mean=classifier.mean,
         std=classifier.std,
-        class_names=classifier.class_names or tuple(f"class {k}" for k in range(class_count(outputs))),
+        class_names=classifier.class_names,
         image_shape=shape,
         workdir=workdir,
         step=STEP,
