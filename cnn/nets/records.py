@@ -52,7 +52,7 @@ INITIALISERS: dict[str, Callable[..., Any]] = {
     "zeros": nn.initializers.zeros,
     "ones": nn.initializers.ones,
 }
-MOST_LAYERS = 10_000
+MOST_LAYERS = 1_000
 MOST_PIXELS = 65_535  # of a kernel, stride, dilation or padding
 MOST_VALUES = 10**8  # features, groups and inputs of a layer
 LONGEST_NAME = 200  # characters
@@ -111,9 +111,12 @@ def to_config(net: Net) -> list[dict[str, Any]]:
       One dict for each layer: "kind", "name", and the fields that differ from the defaults of the layer's class.
 
     Raises:
+      TypeError: if it is no net.
       ValueError: if a layer's class is not from `cnn.layers`, or a field holds a value that no record can, such as a
         function without a name; names the layer and the field.
     """
+    if not isinstance(net, Net):
+        raise TypeError(f"nets.to_config takes a net (nets.net, nets.create), not a {type(net).__name__}")
     return [_record(name, layer) for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True)]
 
 

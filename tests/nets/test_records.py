@@ -120,14 +120,20 @@ def test_what_no_record_can_hold_is_said():
     ):
         with pytest.raises(ValueError, match=message):
             nets.to_config(nets.net(layer))
+    for value in (Conv(3), [Conv(3)], None):
+        with pytest.raises(TypeError, match="nets.to_config takes a net"):
+            nets.to_config(value)
+    # An array that is one number is one, as everywhere in a net.
+    (one,) = nets.to_config(nets.net(Activation("elu", slope=np.array(0.5))))
+    assert one == {"kind": "activation", "name": "elu1", "function": "elu", "slope": 0.5}
 
 
 REFUSED = [
     ({"kind": "conv"}, "must be a list of records"),
     ("conv", "layers .='conv'. must be a list of records"),
     (None, "must be a list of records|needs layers"),
-    ([], "hold 0 records; a net has 1 to 10,000 layers"),
-    ([{"kind": "relu"}] * 10_001, "hold 10,001 records"),
+    ([], "hold 0 records; a net has 1 to 1,000 layers"),
+    ([{"kind": "relu"}] * 1_001, "hold 1,001 records"),
     ([["conv"]], r"layers\[0\] .*must be a record such as"),
     ([{}], r"layers\[0\]: kind .=None. is none of a layer; there are activation, average_pool"),
     ([{"kind": "convolution"}], "kind .='convolution'. is none of a layer; did you mean activation or conv"),
