@@ -6,7 +6,7 @@ an error of Python's own: a net given by its name, a list of backends, a text wh
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import flax.linen as nn
@@ -41,6 +41,11 @@ def _is_positive(value: Any) -> bool:
 
 
 NET = Kind(_is_net, "a net, such as cnn.nets.create(name, num_classes=10) makes, not its name")
+VARIABLES = Kind(lambda value: isinstance(value, Mapping), "a net's variables, as cnn.nets.init or a run gives them")
+GRID = Kind(
+    lambda value: all(hasattr(value, name) for name in ("window", "stride", "native")),
+    "a grid (ScoreMap.grid, or dense.plan_grid)",
+)
 TEXT = Kind(lambda value: isinstance(value, str), "a text, one name")
 TEXT_OR_NONE = Kind(lambda value: value is None or isinstance(value, str), "a text, one name, or None")
 YES_OR_NO = Kind(lambda value: isinstance(value, bool | np.bool_), "True or False")
@@ -56,10 +61,18 @@ SHAPE = Kind(
     lambda value: isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and len(value) >= 2,
     "(height, width, ...), pixels",
 )
+IMAGES = Kind(
+    lambda value: hasattr(value, "__iter__") and not isinstance(value, str | bytes | Mapping),
+    "several images [H, W, C]",
+)
+BACKEND = Kind(lambda value: value in ("crops", "shift", "atrous", "mpf"), "one of crops, shift, atrous, mpf")
+CONTEXT = Kind(lambda value: value in ("crop", "image", "both"), "one of crop, image, both")
 
 # Arguments that have the same name in several functions are of the same kind in all of them.
 KINDS = {
     "net": NET,
+    "variables": VARIABLES,
+    "grid": GRID,
     "backend": TEXT,
     "context": TEXT_OR_NONE,
     "method": TEXT,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cnn.dense import passes
-from cnn.dense.arguments import named
+from cnn.dense.arguments import BACKEND, named
 from cnn.dense.backends import BACKENDS, crop_batch, plan_passes
 from cnn.dense.grid import Grid, lay_grid
 from cnn.dense.passes import Schedule
@@ -35,7 +35,7 @@ class LayerCost(NamedTuple):
     bytes: int
 
 
-@named()
+@named(backend=BACKEND)
 def multiply_adds(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> int:
     """Multiply-adds of one image's score map.
 
@@ -323,9 +323,13 @@ def plan(
       A `Plan`.
 
     Raises:
+      TypeError: if an argument is of the wrong kind.
+      ValueError: if the context is unknown, or a number out of range.
       GeometryError: if the window, stride and image do not fit each other, or a layer cannot slide.
     """
     limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
+    if context not in (None, "crop", "image"):
+        raise ValueError(f"dense.plan: unknown context {context!r}; contexts: crop, image, or None")
     image_shape = as_image_shape(image_shape, "dense.plan: image_shape")
     prepared = prepare(net, window, image_shape[2])
     grid = lay_grid(prepared, image_shape, stride, cover)

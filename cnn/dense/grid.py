@@ -7,7 +7,7 @@ import numpy as np
 from jax.export import is_symbolic_dim
 
 from cnn import windows
-from cnn.dense.arguments import TEXT, named
+from cnn.dense.arguments import CONTEXT, named
 from cnn.dense.prepared import PreparedNet, prepare
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, as_image_shape, as_pair, shape_text
@@ -219,7 +219,7 @@ def _covering(grid: Grid, image_shape: Sequence[int]) -> Grid:
     return grid._replace(size=size, last=last)
 
 
-@named(context=TEXT)
+@named(context=CONTEXT)
 def boxes(net: Net, image_shape: Sequence[int], grid: Grid, context: str) -> np.ndarray:
     """Pixel boxes that the scores of a grid see: their receptive fields, cut at the window ("crop") or the image.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn.dense import tiles
-from cnn.dense.arguments import named
+from cnn.dense.arguments import IMAGES, named
 from cnn.dense.grid import lay_grid, with_sight
 from cnn.dense.maps import ScoreMap, resolve_context
 from cnn.dense.passes import Variables
@@ -19,7 +19,7 @@ from cnn.windows import GeometryError
 MOST_OUTPUTS = 128  # most scores of a tile along each axis, by default
 
 
-@named(images=None)
+@named(images=IMAGES)
 def score_maps(
     net: Net,
     variables: Variables,

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import data
-from cnn.dense import blocks, fragments, lattice, passes
+from cnn.dense import blocks, passes
 from cnn.dense.backends import BORDER_OUTPUTS, fixed_padding, plan_passes, run_backend
 from cnn.dense.blocks import Cut, Tile
 from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
 from cnn.dense.grid import Grid, lay_grid
-from cnn.dense.lattice import Slide, Step
 from cnn.dense.maps import resolve_context
+from cnn.dense.padded_tiles import border_limits, padded_pass
 from cnn.dense.passes import Placement, Schedule, Variables
 from cnn.dense.prepared import PreparedNet
 from cnn.runtime.byte_sizes import bytes_text
@@ -235,7 +235,7 @@ def _resolved(order: _Order, outputs: Pair) -> Tiling:
         backend = "atrous"
     extent, before = alone.extent, (0, 0)
     if context == "image":
-        schedule, before = _padded_pass(prepared, order.image_shape, grid, backend, outputs)
+        schedule, before = padded_pass(prepared, order.image_shape, grid, backend, outputs)
         extent = schedule.extent
     return Tiling(prepared, order.image_shape, grid, outputs, extent, before, backend, context)
 
@@ -250,31 +250,6 @@ def _at_border(tiling: Tiling, axes: tuple[bool, bool]) -> Tiling:
         least = -(-BORDER_OUTPUTS * order.parts(axis) // period) * period
         outputs.append(min(most, least) if axes[axis] else most)
     return _resolved(order, (outputs[0], outputs[1]))
-
-
-def _padded_pass(
-    prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str, outputs: Pair
-) -> tuple[Schedule, Pair]:
-    """The pass over a tile of a padded net, and the number of pixels that it reads before its first window."""
-    routes = []
-    for i, axis in enumerate(prepared.axes(image_shape)):
-        if backend == "atrous":
-            routes.append(lattice.dilated(axis, 0, grid.step[i], outputs[i], clip=False))
-        else:
-            routes.append(fragments.fragmented(axis, grid.step[i], outputs[i], clip=False))
-    before = (-routes[0].first, -routes[1].first)
-    # The limits depend on the image and are passed when the tile is run, so that all images share one program.
-    vertical, horizontal = (
-        route._replace(first=0, steps=tuple(map(_without_limit, route.steps, axis.slides)))
-        for route, axis in zip(routes, prepared.axes(image_shape), strict=True)
-    )
-    return Schedule(prepared.converted.net, vertical, horizontal), before
-
-
-def _without_limit(step: Step, slide: Slide) -> Step:
-    """A step whose masks have limits relative to that of the image, which is passed when a tile is run."""
-    masks = {name: mask for name in ("mask", "counted") if (mask := getattr(step, name)) is not None}
-    return step._replace(**{name: mask._replace(limit=mask.limit - slide.limit) for name, mask in masks.items()})
 
 
 def equals_whole(tiling: Tiling, platform: str) -> bool:
@@ -340,7 +315,9 @@ def run_tile(
         return run_backend(tiling.prepared, variables, pixels[None], tiling.alone, tiling.backend)[0]
     placement = None
     if tiling.context == "image":
-        placement = Placement(np.add(corner, tiling.before).astype(np.int32), _limits(tiling))
+        placement = Placement(
+            np.add(corner, tiling.before).astype(np.int32), border_limits(tiling.prepared, tiling.image_shape)
+        )
     return run_schedule(tiling.prepared, _schedule(tiling), variables, pixels, table, placement)
 
 
@@ -362,15 +339,8 @@ def normalised_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndar
 def _schedule(tiling: Tiling) -> Schedule:
     """The one pass over a tile."""
     if tiling.context == "image":
-        return _padded_pass(tiling.prepared, tiling.image_shape, tiling.grid, tiling.backend, tiling.outputs)[0]
+        return padded_pass(tiling.prepared, tiling.image_shape, tiling.grid, tiling.backend, tiling.outputs)[0]
     return plan_passes(tiling.prepared, tiling.extent, tiling.alone, tiling.backend)[0].schedule
-
-
-@functools.lru_cache(maxsize=64)
-def _limits(tiling: Tiling) -> np.ndarray:
-    """Largest position of each layer's input that depends on the image, pixels, int32 [layers, 2]."""
-    both = tiling.prepared.axes(tiling.image_shape)
-    return np.array([[slide.limit for slide in axis.slides] for axis in both], np.int32).T
 
 
 @functools.partial(jit_net, static_argnums=(0, 1))

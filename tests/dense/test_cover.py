@@ -34,8 +34,15 @@ def at_stride_1(net, images, backend):
     return np.asarray(dense.score_map(net, make(net, WINDOW, 2), images, WINDOW, 1, backend).scores)
 
 
-@pytest.mark.parametrize("net", [NET, PADDED], ids=["unpadded", "padded"])
-@pytest.mark.parametrize("size, stride", [((14, 16), (4, 3)), pytest.param((13, 9), (2, 7), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "net, size, stride",
+    [
+        (NET, (14, 16), (4, 3)),
+        pytest.param(PADDED, (14, 16), (4, 3), marks=pytest.mark.slow),
+        pytest.param(PADDED, (13, 9), (2, 7), marks=pytest.mark.slow),
+    ],
+    ids=["unpadded", "padded", "padded, one column"],
+)
 def test_every_backend_equals_windows_at_the_border(net, size, stride):
     images, variables = jnp.asarray(draw(0, (2, *size, 2))), make(net, WINDOW, 2)
     rows, columns = (starts(*axis) for axis in zip(size, WINDOW, stride, strict=True))
@@ -75,22 +82,27 @@ def test_padding_that_is_not_zero_is_one_pass_or_refused():
         dense.score_map(net, variables, images[:, :13], (8, 8), 4, cover=True)
 
 
-@pytest.mark.parametrize("net, backend", [(NET, "mpf"), (PADDED, "atrous")], ids=["unpadded", "padded"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "net, backend",
+    [(NET, "mpf"), (NET, "shift"), (NET, "crops"), (PADDED, "atrous"), (PADDED, "mpf"), (PADDED, "crops")],
+    ids=lambda value: value if isinstance(value, str) else "padded" if value is PADDED else "unpadded",
+)
 def test_tiles_have_the_bits_of_one_pass(net, backend):
     image, variables = draw(1, (75, 62, 2)), make(net, WINDOW, 2)
-    whole = dense.score_map(net, variables, image[None], WINDOW, 3, backend, position_invariant=True, cover=True)
+    whole = dense.score_map(net, variables, image[None], WINDOW, 2, backend, position_invariant=True, cover=True)
     assert whole.grid.last == (67, 53)
     for tile in (16, (17, 20)):
-        (found,) = dense.score_maps(net, variables, [image], WINDOW, 3, backend, tile=tile, cover=True)
+        (found,) = dense.score_maps(net, variables, [image], WINDOW, 2, backend, tile=tile, cover=True)
         np.testing.assert_array_equal(found.scores, whole.scores)
         assert found.grid == whole.grid and (found.boxes == whole.boxes).all()
 
 
-@pytest.mark.parametrize("stop_after", [None, 7])
+@pytest.mark.parametrize("stop_after", [None, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_stream_says_where_its_last_windows_lie_and_goes_on(tmp_path, stop_after):
     image, variables, sink = draw(1, (75, 62, 2)), make(NET, WINDOW, 2), str(tmp_path / "m.zarr")
-    options = {"window": WINDOW, "stride": 3, "backend": "mpf", "tile": 16, "progress": False}
-    whole = dense.score_map(NET, variables, image[None], WINDOW, 3, "mpf", position_invariant=True, cover=True)
+    options = {"window": WINDOW, "stride": 2, "backend": "mpf", "tile": 16, "progress": False}
+    whole = dense.score_map(NET, variables, image[None], WINDOW, 2, "mpf", position_invariant=True, cover=True)
 
     class Stopping:
         shape, dtype, reads = image.shape, image.dtype, 0
@@ -105,7 +117,7 @@ def test_a_stream_says_where_its_last_windows_lie_and_goes_on(tmp_path, stop_aft
         with pytest.raises(OSError, match="stopped"):
             dense.stream(NET, variables, Stopping(), sink, **options, cover=True)
     done = dense.stream(NET, variables, image, sink, **options, cover=True)
-    assert (done.last, done.tiles, done.shape) == ((67, 53), 12, (24, 19, 3))
+    assert (done.last, done.tiles, done.shape) == ((67, 53), 12, (35, 28, 3))
     assert (done.tiles_done_before > 0) == bool(stop_after)
     from cnn.dense.streaming.sink import open_sink
 
