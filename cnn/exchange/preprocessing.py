@@ -146,7 +146,7 @@ def from_config(config: Any, what: str) -> Preprocessing:
     """
     if not isinstance(config, Mapping):
         raise ExchangeError(f"{what}: a JSON object was expected, not {type(config).__name__}")
-    if any(key in config for key in ("image_mean", "do_normalize", "do_rescale", "image_processor_type")):
+    if any(key in config for key in ("image_mean", "image_std", "do_normalize", "do_rescale", "image_processor_type")):
         return _processor(config, what)
     timm = config.get("pretrained_cfg", config if "input_size" in config else None)
     if isinstance(timm, Mapping):

@@ -1,5 +1,6 @@
 """Nets of Keras, read without it."""
 
+import importlib.util
 import json
 import pathlib
 import re
@@ -13,6 +14,7 @@ from cnn import data, dense
 from cnn.exchange import keras_model, preprocessing
 from cnn.exchange.classifier import ExchangeError
 from cnn.nets import outputs
+from tests.exchange import known_results
 from tests.helpers import PROGRAMS, run_python
 from tests.reference import layers as reference
 
@@ -21,18 +23,10 @@ FORMS = ("{0}.keras", "{0}.h5", "{0}.weights.h5")
 
 
 @pytest.fixture(scope="module")
-def pretrained(request) -> pathlib.Path:
-    """Folder of real nets, beside the sets of TFDS_DATA_DIR."""
-    folder = request.getfixturevalue("tfds_data_dir").parent / "pretrained"
-    if not folder.is_dir():
-        pytest.skip(f"reads real nets, which are not in {folder}")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def written(tmp_path_factory) -> pathlib.Path:
     """Nets that Keras wrote, with its own outputs."""
-    pytest.importorskip("keras", reason="Keras writes the nets that are read: requirements-peers.txt")
+    if not importlib.util.find_spec("keras"):
+        pytest.skip("Keras writes the nets that are read: requirements-peers.txt")
     folder = tmp_path_factory.mktemp("keras")
     done = run_python(PROGRAMS / "keras_nets.py", folder)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -189,10 +183,11 @@ def fold(row):
 
 
 @pytest.mark.slow
-def test_the_chess_board_is_read_in_one_dense_pass(pretrained):
+def test_the_chess_board_is_read_in_one_dense_pass(tfds_data_dir):
     """64 squares of 50x50 pixels; FEN: a letter for each piece, a number for as many empty squares."""
-    read = keras_model.read(pretrained / "chess_board" / "november_model.h5")
-    board = data.load_images([str(pretrained / "chess_board" / "test_image.jpeg")], (400, 400), 3)
+    folder = known_results.pretrained(tfds_data_dir, "chess_board")
+    read = keras_model.read(folder / "november_model.h5")
+    board = data.load_images([str(folder / "test_image.jpeg")], (400, 400), 3)
     larger = data.normalise(board, read.mean, read.std)
     found = dense.score_map(read.net, read.variables, larger, window=(50, 50), stride=50)
     squares = np.asarray(found.scores[0].argmax(-1))
@@ -201,17 +196,9 @@ def test_the_chess_board_is_read_in_one_dense_pass(pretrained):
 
 
 @pytest.mark.slow
-def test_the_cifar_net_has_its_known_result(pretrained, tfds_data_dir):
+def test_the_cifar_net_has_its_known_result(tfds_data_dir):
     """7,657 of the 10,000 test images of CIFAR-10 (JPEG); a dense map equals the scores of its crops."""
-    read = keras_model.read(pretrained / "cifar10_keras" / "cnn_model.h5")
-    split = data.load("cifar10", data_dir=str(tfds_data_dir)).test
-    right = jax.jit(lambda v, x: read.net.apply(v, data.normalise(x, read.mean, read.std), train=False).argmax(-1))
-    images, labels = np.asarray(split.images), np.asarray(split.labels)
-    blocks = [np.asarray(right(read.variables, images[i : i + 1000])) for i in range(0, len(images), 1000)]
-    assert (np.concatenate(blocks) == labels).sum() == 7657
-    larger = data.normalise(np.tile(images[:2], (1, 2, 2, 1))[:, :44, :40], read.mean, read.std)
-    maps = [
-        dense.score_map(read.net, read.variables, larger, window=(32, 32), stride=4, backend=backend).scores
-        for backend in ("crops", "auto")
-    ]
-    np.testing.assert_allclose(maps[1], maps[0], atol=1e-5 * float(np.abs(maps[0]).max()))
+    read = keras_model.read(known_results.pretrained(tfds_data_dir, "cifar10_keras") / "cnn_model.h5")
+    images, labels = known_results.test_split(tfds_data_dir, "cifar10")
+    assert known_results.right(read, images, labels) == 7657
+    known_results.check_maps(read, images, 4)
