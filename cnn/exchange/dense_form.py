@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cnn import convert, dense, geometry
+from cnn import dense, geometry
 from cnn.dense import lattice
 from cnn.dense.prepared import PreparedNet, prepare_trained
 from cnn.exchange.classifier import ExchangeError
@@ -95,9 +95,9 @@ class Form(NamedTuple):
           Scores [N, K], or [N, h, w, K].
         """
         if self.dilated:
-            # Shifted passes of the net as it was trained share nothing with the net of this form.
+            # Planned for each size by itself, where the net of this form is one for all sizes.
             context = None if self.context == "both" else "image"
-            return dense.score_map(net, variables, images, self.window, self.stride, "shift", context=context).scores
+            return dense.score_map(net, variables, images, self.window, self.stride, "atrous", context=context).scores
         return jax.jit(lambda variables, images: self.net.apply(variables, images, train=False))(
             self.variables, jnp.asarray(images)
         )
@@ -176,9 +176,7 @@ def of(run: Any, dense_form: Any, stride: Any, what: str) -> Form:
         return _dilated(prepared, run.variables, as_pair(stride, "stride", what), what)
     variables = prepared.converted.variables(run.variables)
     context = "image" if prepared.padded else "both"
-    return Form(
-        prepared.converted.net, variables, prepared.image_shape, prepared.native_stride, False, context, (0, 0)
-    )
+    return Form(prepared.converted.net, variables, prepared.image_shape, prepared.native_stride, False, context, (0, 0))
 
 
 def _dilated(prepared: PreparedNet, variables: Variables, stride: Pair, what: str) -> Form:
@@ -250,5 +248,3 @@ def _check_layers(prepared: PreparedNet, axes: Sequence[lattice.Axis], what: str
 
 def _padding(layer: Any) -> str:
     return f"(={getattr(layer, 'padding', None)!r}, rounding {getattr(layer, 'rounding', 'exact')!r})"
-
-

@@ -2,7 +2,7 @@
 
 ONNX has no operator that fails on purpose. A Gather reads from a list of a single 0 at the place of what must be 0, the
 number of pixels left over: runtimes refuse any other place, and name the node, whose name says what is wrong. What was
-gathered is added to the shape that the scores are given at the end, so that it is not optimised away.
+gathered is added to the shape that the images are given before the first layer, which nothing is copied for.
 """
 
 from typing import Any
@@ -16,37 +16,49 @@ from cnn.layers import Pool, WindowLayer
 from cnn.windows import shape_text
 
 
-def check_sizes(graph: Graph, form: Form, scores: str) -> str:
-    """Adds the checks of a graph that takes images of any size, and cuts off scores of windows beyond the edge.
+def check_sizes(graph: Graph, form: Form) -> str:
+    """Begins a graph that takes images of any size with the checks.
 
     Args:
       graph: the graph, which grows.
       form: the form that is written.
-      scores: name of the scores.
 
     Returns:
-      Name of the scores that depend on the checks.
+      Name of the images that were checked.
 
     Raises:
       ExchangeError: if ONNX cannot say which sizes fit.
     """
     checks = _Checks(graph)
-    window = shape_text(form.window)
-    checks.small(f"images are smaller than the window, {window} pixels", form.window)
+    checks.small(f"images are smaller than the window, {shape_text(form.window)} pixels", form.window)
     for name, layer, shape in _up_to_last_strict(form):
         _follow(checks, name, layer, shape)
-    if form.cuts_scores:
-        counts = checks.image
-        for operator, values in (("Sub", form.window), ("Div", form.stride), ("Add", (1, 1))):
-            counts = checks.by(operator, counts, values)
-        bounds = [graph.integers("scores.first", [0, 0]), counts, graph.integers("scores.axes", [2, 3])]
-        scores = graph.add("Slice", [scores, *bounds], "scores.whole_windows")
     zeros = checks.zeros[0]
     for other in checks.zeros[1:]:
         zeros = graph.add("Add", [zeros, other], "sizes.checked")
     zeros = graph.add("Concat", [graph.integers("sizes.others", [0, 0]), zeros], "sizes.zeros", axis=0)
-    shape = graph.add("Add", [graph.add("Shape", [scores], "scores.shape"), zeros], "scores.checked_shape")
-    return graph.add("Reshape", [scores, shape], "scores.checked")
+    shape = graph.add("Add", [checks.shape, zeros], "images.checked_shape")
+    return graph.add("Reshape", ["images", shape], "images.checked")
+
+
+def whole_windows(graph: Graph, form: Form, scores: str) -> str:
+    """Cuts off the scores of windows that hang over the image's edge.
+
+    Args:
+      graph: the graph, which grows.
+      form: the form that is written, at a stride that was asked for.
+      scores: name of the scores.
+
+    Returns:
+      Name of those that are left.
+    """
+    assert form.stride is not None
+    counts = graph.add("Shape", ["images"], "windows.images")
+    counts = graph.add("Gather", [counts, graph.integers("windows.axes", [2, 3])], "windows.sizes", axis=0)
+    for operator, values in (("Sub", form.window), ("Div", form.stride), ("Add", (1, 1))):
+        counts = graph.add(operator, [counts, graph.integers("windows.number", values)], "windows.count")
+    bounds = [graph.integers("scores.first", [0, 0]), counts, graph.integers("scores.axes", [2, 3])]
+    return graph.add("Slice", [scores, *bounds], "scores.whole_windows")
 
 
 class _Checks:
@@ -54,9 +66,8 @@ class _Checks:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        shape = graph.add("Shape", ["images"], "images.shape")
-        self.image = graph.add("Gather", [shape, graph.integers("images.axes", [2, 3])], "images.size", axis=0)
-        self.size = self.image
+        self.shape = graph.add("Shape", ["images"], "images.shape")
+        self.size = graph.add("Gather", [self.shape, graph.integers("images.axes", [2, 3])], "images.size", axis=0)
         self.zeros: list[str] = []
         self._zero = graph.integers("sizes.zero", [0])
 
@@ -105,7 +116,7 @@ def _follow(checks: _Checks, name: str, layer: Any, shape: tuple[int, int, int])
     if window.stride != (1, 1):
         if is_exact(layer):
             formula = [
-                f"({side} {n:+d}) / {s} + 1".replace(" -", " - ").replace(" +", " + ", 1)
+                f"({side} {'-' if n < 0 else '+'} {abs(n)}) / {s} + 1"
                 for side, n, s in zip(("height", "width"), more, window.stride, strict=True)
             ]
             message = f"{name} ({layer.kind}): a size does not divide: {' or '.join(formula)} is not whole"

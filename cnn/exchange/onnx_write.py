@@ -15,8 +15,8 @@ from cnn import geometry
 from cnn.exchange import dense_form, onnx_write_layers, written
 from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.dense_form import Form
+from cnn.exchange.onnx_size_checks import check_sizes, whole_windows
 from cnn.exchange.onnx_write_graph import Graph
-from cnn.exchange.onnx_size_checks import check_sizes
 from cnn.exchange.written import TOLERANCE, Trained, Written
 from cnn.layers import Flatten
 
@@ -118,6 +118,7 @@ def _fill(graph: Graph, form: Form, what: str) -> list[Any]:
     shape: tuple[int, ...] = form.image_shape
     x, order, fixed = "images", None, form.stride is None
     try:
+        x = x if fixed else check_sizes(graph, form)
         rows, columns = form.cut_pixels
         if rows or columns:
             x = _cut(graph, x, [-rows or None, -columns or None], "images.seen")
@@ -131,8 +132,8 @@ def _fill(graph: Graph, form: Form, what: str) -> list[Any]:
             shape = row.output_shape
         if order is not None:
             x = graph.add("Gather", [x, graph.integers("scores.order", order.tolist())], "scores.in_order", axis=1)
-        if not fixed:
-            x = check_sizes(graph, form, x)
+        if form.cuts_scores:
+            x = whole_windows(graph, form, x)
     except ExchangeError as error:
         raise ExchangeError(f"{what}: {error}") from None
     if x == "images" or x in graph.weights:
@@ -163,5 +164,3 @@ def _runtime(path: str) -> tuple[str, Callable[[np.ndarray], np.ndarray] | None]
         return scores if scores.ndim == 2 else scores.transpose(0, 2, 3, 1)
 
     return f"onnxruntime {onnxruntime.__version__}", call
-
-

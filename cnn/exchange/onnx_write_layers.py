@@ -236,17 +236,17 @@ def _activation(graph: Graph, layer: Activation, stage: Stage) -> str:
         return graph.add("Gelu", [x], name, approximate="none" if function == "gelu_exact" else "tanh")
     if function in ("relu6", "clip"):
         low, high = (0.0, 6.0) if function == "relu6" else (options["low"], options["high"])
-        bounds = [
-            "" if value is None else graph.weight(f"{name}.{side}", value) for side, value in (("low", low), ("high", high))
-        ]
-        return graph.add("Clip", [x, *bounds][: 2 + bool(bounds[1])], name)
+        bounds = [] if low is None and high is None else ["" if low is None else graph.weight(f"{name}.low", low)]
+        bounds += [] if high is None else [graph.weight(f"{name}.high", high)]
+        return graph.add("Clip", [x, *bounds], name)
     if function == "silu":
         slope = options["slope"]
         inner = x if slope == 1 else graph.add("Mul", [x, graph.weight(f"{name}.slope", slope)], f"{name}.inner")
         return graph.add("Mul", [x, graph.add("Sigmoid", [inner], f"{name}.gate")], name)
     if function == "scaled_tanh":
         inner = graph.add("Mul", [x, graph.weight(f"{name}.slope", 2 / 3)], f"{name}.inner")
-        return graph.add("Mul", [graph.add("Tanh", [inner], f"{name}.tanh"), graph.weight(f"{name}.scale", 1.7159)], name)
+        y = graph.add("Tanh", [inner], f"{name}.tanh")
+        return graph.add("Mul", [y, graph.weight(f"{name}.scale", 1.7159)], name)
     if function == "identity":
         return x
     raise ExchangeError(f"{name} ({layer.kind}): {function} has no form in ONNX")

@@ -126,8 +126,8 @@ def _sum(graph: Graph, layer: SumPool, stage: Any, window: Window, automatic: bo
 def _n_max(graph: Graph, layer: NMaxPool, stage: Any, window: Window) -> str:
     """The n largest of all positions of the window, by TopK, and their mean."""
     name, shape = stage.name, (stage.shape[0], stage.shape[1], stage.shape[2])
-    over, window = (False, window) if depends_on_size(layer, window, stage.fixed) else _overhang(
-        layer, window, shape, stage.fixed
+    over, window = (
+        (False, window) if depends_on_size(layer, window, stage.fixed) else _overhang(layer, window, shape, stage.fixed)
     )
     if not stage.fixed and (over or window.padding != NONE or layer.padding == "same"):
         raise ExchangeError(
@@ -170,5 +170,3 @@ def _pixels(window: Window, shape: tuple[int, int, int], size: tuple[int, int]) 
         seen = first + np.arange(window.kernel[axis]) * window.dilation[axis]
         counts.append(((seen >= 0) & (seen < shape[axis])).sum(axis=1))
     return np.outer(*counts)
-
-

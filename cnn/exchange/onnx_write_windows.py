@@ -45,11 +45,12 @@ def padded(graph: Graph, layer: Any, window: Window, stage: Any, mode: str, valu
     """
     if depends_on_size(layer, window, stage.fixed):
         extent = window.extent
-        if mode != "zero" or any(e < s for e, s in zip(extent, window.stride, strict=True)):
+        small = any(e < s for e, s in zip(extent, window.stride, strict=True))
+        if mode != "zero" or small or window.dilation != (1, 1):
             raise ExchangeError(
                 f"{stage.name} ({layer.kind}): its padding 'same' with stride {window.stride} depends on the size of "
-                f"the image, which ONNX cannot say for padding_mode {mode!r} and a window {extent}; write the form for "
-                f"one size"
+                f"the image, which ONNX cannot say for padding_mode {mode!r}, a window {extent} and dilation "
+                f"{window.dilation}; write the form for one size, or give the padding in pixels"
             )
         return stage.x, window._replace(padding=NONE), True
     if mode == "zero" or window.padding == NONE:

@@ -171,5 +171,3 @@ def _archive(metadata: dict[str, Any]) -> bytes:
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(zipfile.ZipInfo(METADATA), json.dumps(metadata, indent=1, ensure_ascii=False))
     return archive.getvalue()
-
-

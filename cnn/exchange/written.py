@@ -165,7 +165,15 @@ def check(
     shapes, worst = form.check_shapes(), 0.0
     for seed, shape in enumerate(shapes):
         images = np.random.default_rng(SEED + seed).normal(size=shape).astype(np.float32)
-        found, expected = np.asarray(call(images)), np.asarray(form.expected(run.net, run.variables, images))
+        try:
+            found = np.asarray(call(images))
+        except Exception as error:  # each runtime has its own
+            reason = " ".join(str(error).split())
+            raise ExchangeError(
+                f"{what}: its runtime does not run it for images {shape_text(shape)}: {type(error).__name__}: "
+                f"{reason}; the file is not kept"
+            ) from error
+        expected = np.asarray(form.expected(run.net, run.variables, images))
         if found.shape != expected.shape:
             raise ExchangeError(
                 f"{what}: gives scores {list(found.shape)} for images {shape_text(shape)}, where the net gives "
