@@ -224,10 +224,10 @@ def _function(region: list[Value], source: Value) -> Function | None:
             return None
     if single:
         values = np.broadcast_to(values, points.shape)
-        for name, options in _candidates(values):
-            if _agree(values, FUNCTIONS[name](points, **options), points):
-                return Function(name, options, source)
-        return None
+        with np.errstate(all="ignore"):
+            found = (one for one in _candidates(values) if _agree(values, FUNCTIONS[one[0]](points, **one[1]), points))
+            named = next(found, None)
+        return Function(*named, source) if named else None
     slope = (values[2] / -1.0)[None]  # at -1
     x = points.reshape(-1, *(1,) * (values.ndim - 1))
     if np.isfinite(slope).all() and _agree(values, np.where(x > 0, x, slope * x), x):
@@ -270,7 +270,7 @@ def _candidates(values: np.ndarray) -> Iterator[tuple[str, Options]]:
     yield "leaky_relu", {"slope": short(-at(-1))}
     yield "elu", {"slope": short(-at(-80))}
     yield "hard_sigmoid", {"slope": short((at(0.05) - at(0)) / 0.05), "offset": short(at(0))}
-    if 0 < at(1) < 1:
+    if 0 < at(1) < 1 and at(1) != 0.5:  # with a slope of 0 it would be x / 2
         yield "silu", {"slope": short(math.log(at(1) / (1 - at(1))))}
     bounds = {"low": short(at(-1e6)), "high": short(at(1e6))}
     bounds = {name: bound for name, bound in bounds.items() if math.isfinite(bound) and abs(bound) < 1e6}

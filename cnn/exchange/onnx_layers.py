@@ -92,7 +92,7 @@ class Chain:
         else:
             method = _METHODS.get(node.op)
             if method is None:
-                raise node.error("is no layer by itself, and no part of a function that is known")
+                raise node.error("is no layer by itself, and no part of a function that has one")
             method(self, step)
             node.check_all_read("consumed_inputs", "momentum", "storage_order", "seed", "kernel_shape", "saturate")
 
@@ -115,6 +115,8 @@ class Chain:
         """Refuses anything but an image whose axes are [N, C, H, W]."""
         if len(self.shape) != 3:
             raise node.error("needs an image, and comes after a fully connected layer")
+        if len(self.axes.dims) != 4:
+            raise node.error(f"has an input of {len(self.axes.dims)} axes; images have four, [N, C, H, W]")
         if not self.axes.are("nchw"):
             held = " ".join(f"({' '.join(one)})" for one in self.axes.dims)
             raise node.error(f"needs the axes (n)(c)(h)(w), and its input has {held}; no layer exchanges them")

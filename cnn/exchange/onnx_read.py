@@ -28,12 +28,15 @@ class Reading(NamedTuple):
       images: its input.
       chain: its layers, and how its input and output are laid out.
       scores: name of the value that holds the scores, before a softmax or sigmoid.
+      mean, std: what the file does to its images first, in units of the full range.
     """
 
     file: OnnxFile
     images: Images
     chain: Chain
     scores: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def read(
@@ -55,7 +58,6 @@ def read(
     """
     reading = decode(path, output, image_size)
     file, made = reading.file, reading.chain
-    mean, std = _preprocessing(file, made)
     activation = "sigmoid" if made.head == "Sigmoid" else "softmax"
     net = nets.net(made.layers, output_activation=activation)
     variables = _variables(net, made)
@@ -73,7 +75,7 @@ def read(
     if channels == 3:
         made.notes.append("Channels were taken to be red, green, blue; the file does not say.")
     return Classifier(
-        net, variables, reading.images.shape, mean, std, names, order, notes=tuple(made.notes), source=str(path)
+        net, variables, reading.images.shape, reading.mean, reading.std, names, order, notes=tuple(made.notes), source=str(path)
     )
 
 
@@ -94,8 +96,7 @@ def decode(path: str | pathlib.Path, output: str | None = None, image_size: Sequ
         made.build(steps)
     except UnicodeDecodeError:
         raise ExchangeError(f"{path}: holds a name that is no text; it is damaged") from None
-    made.axes.sizes["n"] = images.value.shape[0]
-    return Reading(file, images, made, _scores(steps, made, value.name))
+    return Reading(file, images, made, _scores(steps, made, value.name), *_preprocessing(file, made))
 
 
 def _scores(steps: Sequence[Step], made: Chain, name: str) -> str:
