@@ -87,8 +87,8 @@ def compare(classifier: Classifier, images: np.ndarray, wanted: np.ndarray, what
     difference = float(gap / largest) if largest else float(gap)
     if not difference <= TOLERANCE:
         raise ExchangeError(
-            f"{classifier.source}: for images of {what} the net's scores differ from the file's by {difference:.1e} of the "
-            f"largest, {largest:.3g}; {TOLERANCE:g} is allowed: it was read wrongly: please report the file"
+            f"{classifier.source}: for images of {what} the net's scores differ from the file's by {difference:.1e} "
+            f"of the largest, {largest:.3g}; {TOLERANCE:g} is allowed: it was read wrongly: please report the file"
         )
     return difference
 
@@ -137,7 +137,7 @@ def onnx_session(
                 found = session.run(None, {reading.images.value.name: full})[0]
             except Exception as error:
                 raise file.error(f"onnxruntime stops: {_first_line(error)}") from None
-            made.append(as_scores(reading, found)[: len(part)])
+            made.append(as_scores(reading, np.asarray(found))[: len(part)])
         return np.concatenate(made)
 
     return run
@@ -177,7 +177,7 @@ def as_input(reading: Reading, images: np.ndarray) -> np.ndarray:
     """
     made, axes = reading.chain, reading.images.axes
     raw = ((images - made.offset) / made.scale).astype(np.float32)
-    kept = [name for name in axes]
+    kept = list(axes)
     order = [*("nhwc".index(name) for name in kept), *(i for i, name in enumerate("nhwc") if name not in kept)]
     return np.ascontiguousarray(raw.transpose(order).reshape([raw.shape["nhwc".index(name)] for name in kept]))
 

@@ -34,7 +34,9 @@ class Graph:
         """Adds an operator on the last value, or on another."""
         name = f"v{len(self.nodes)}"
         first = [self.name if source is None else source]
-        self.nodes.append(helper.make_node(kind, first + list(inputs), [name], name=f"n{len(self.nodes)}", **attributes))
+        self.nodes.append(
+            helper.make_node(kind, first + list(inputs), [name], name=f"n{len(self.nodes)}", **attributes)
+        )
         self.name = name
         return name
 
@@ -76,7 +78,9 @@ def _convolution(graph: Graph) -> None:
     if graph.rng.random() < 0.2:
         mode = graph.pick("constant", "edge", "reflect")
         amounts = [0, 0, *graph.rng.integers(0, 2, 2), 0, 0, *graph.rng.integers(0, 2, 2)]
-        extra = [graph.tensor(np.float32(graph.pick(0.0, 0.5)))] if mode == "constant" and graph.rng.random() < 0.5 else []
+        extra = (
+            [graph.tensor(np.float32(graph.pick(0.0, 0.5)))] if mode == "constant" and graph.rng.random() < 0.5 else []
+        )
         graph.op("Pad", graph.tensor(np.array(amounts, np.int64)), *extra, mode=mode)
     scale = (channels // groups * kernel[0] * kernel[1]) ** -0.5
     weights = graph.tensor(graph.normal(features, channels // groups, *kernel, scale=scale))
@@ -95,7 +99,9 @@ def _pool(graph: Graph) -> None:
 
 
 def _activation(graph: Graph) -> None:
-    kind = graph.pick("Relu", "LeakyRelu", "Elu", "Selu", "Softplus", "Sigmoid", "Tanh", "HardSigmoid", "Clip", "Softsign")
+    kind = graph.pick(
+        "Relu", "LeakyRelu", "Elu", "Selu", "Softplus", "Sigmoid", "Tanh", "HardSigmoid", "Clip", "Softsign"
+    )
     if graph.rng.random() < 0.3:
         _written_out(graph)
     elif kind == "Clip":
@@ -194,7 +200,9 @@ def _head(graph: Graph, size: tuple[int, int]) -> None:
         if rng.random() < 0.5:
             transposed = int(rng.integers(2))
             weights = graph.tensor(np.ascontiguousarray(matrix.T) if transposed else matrix)
-            graph.op("Gemm", weights, graph.tensor(graph.normal(features)), transB=transposed, alpha=graph.pick(1.0, 0.5))
+            graph.op(
+                "Gemm", weights, graph.tensor(graph.normal(features)), transB=transposed, alpha=graph.pick(1.0, 0.5)
+            )
         else:
             graph.op("MatMul", graph.tensor(matrix))
             graph.op("Add", graph.tensor(graph.normal(*graph.pick((features,), (1, features)))))
