@@ -158,7 +158,7 @@ def _images(file: OnnxFile, order: Sequence[Any], output: str, image_size: Seque
         sizes[i] = _size(file, info, axis, sizes[i], wanted, order)
     shape = tuple(int(n or 0) for n in sizes)
     images = Images(Value(info.name, shape), axes, open_batch, open_size)
-    if shape[0] > LARGEST_BATCH:
+    if not open_batch and shape[0] > LARGEST_BATCH:
         raise file.error(f"its input is for {shape[0]:,} images at once; up to {LARGEST_BATCH:,} are read")
     if min(shape) < 1 or images.shape[0] * images.shape[1] > LARGEST_MAP or images.shape[2] > 2**16:
         raise file.error(

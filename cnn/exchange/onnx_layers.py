@@ -27,8 +27,6 @@ from cnn.layers import (
 )
 
 LAYOUT = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast")
-_PADDINGS = {"constant": "constant", "edge": "edge", "reflect": "reflect"}
-
 
 # Attributes that change nothing in inference, or whose meaning is in the shape of the result.
 _WITHOUT_EFFECT = (
@@ -76,15 +74,7 @@ def _add(chain: Chain, step: Step, ends: bool) -> None:
         if method is None:
             raise node.error("is no layer by itself, and no part of a function that has one")
         method(chain, step)
-        node.check_all_read(
-            "consumed_inputs",
-            "momentum",
-            "storage_order",
-            "seed",
-            "kernel_shape",
-            "saturate",
-            *_LOOKED_AT.get(node.op, ()),
-        )
+        node.check_all_read(*_WITHOUT_EFFECT)
 
 
 def _function(chain: Chain, node: Node, function: Function, ends: bool) -> None:

@@ -97,6 +97,11 @@ def _scores(net: Any, variables: Any, images: np.ndarray) -> jax.Array:
     return jax.jit(lambda variables, images: net.apply(variables, images, train=False))(variables, images)
 
 
+def has_onnxruntime() -> bool:
+    """Whether onnxruntime is installed, without which nothing but a file's own vectors proves a net."""
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
 def onnx_session(
     path: str | pathlib.Path, output: str | None = None, image_size: Sequence[int] | None = None
 ) -> Foreign | None:
@@ -113,7 +118,7 @@ def onnx_session(
     Raises:
       ExchangeError: if the file is one that `onnx_read.read` refuses, or onnxruntime refuses it.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
+    if not has_onnxruntime():
         return None
     import onnxruntime
 
