@@ -1,4 +1,4 @@
-"""Which axis of a value in an ONNX graph holds what: batch, channels, height, width, also after they are laid together."""
+"""Which axis of a value in an ONNX graph holds what: batch, channels, height, width, alone or laid together."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class Axes:
     def _cuts(self, node: Node, shape: Sequence[int]) -> Exception:
         held = " ".join("n" if name == "n" else f"{name}={self.sizes[name]}" for name in self.flat)
         return node.error(
-            f"lays ({held}) out as {tuple(shape)[1:]}, which cuts an axis into pieces or mixes images; no layer does that"
+            f"lays ({held}) out as {tuple(shape)[1:]}, which cuts an axis in pieces or mixes images; no layer does"
         )
 
     def channel_axis(self, node: Node, axis: int) -> bool:

@@ -23,7 +23,10 @@ _TORCH = (
 # What files are that are often taken for ONNX, by their first bytes.
 OTHERS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull` where it was cloned"),
-    (b"PK\x03\x04", f"a zip archive; PyTorch's hold pickles, which run code and are never opened: where torch is, {_TORCH}"),
+    (
+        b"PK\x03\x04",
+        f"a zip archive; PyTorch's hold pickles, which run code and are never opened: where torch is, {_TORCH}",
+    ),
     (b"\x80\x02", f"a pickle, which runs code and is never opened: where torch is, {_TORCH}"),
     (b"\x80\x03", f"a pickle, which runs code and is never opened: where torch is, {_TORCH}"),
     (b"\x80\x04", f"a pickle, which runs code and is never opened: where torch is, {_TORCH}"),
@@ -75,7 +78,9 @@ class OnnxFile:
             raise self.error("holds no node; it is damaged, or no net")
         if self.model.functions:
             names = ", ".join(one_line(one.name) for one in self.model.functions[:3])
-            raise self.error(f"defines functions of its own ({names}): write it anew with onnx.inliner.inline_local_functions")
+            raise self.error(
+                f"defines functions of its own ({names}): write it anew with onnx.inliner.inline_local_functions"
+            )
         self.metadata = {one.key: one.value for one in self.model.metadata_props}
 
     def error(self, text: str) -> ExchangeError:

@@ -75,7 +75,11 @@ def reshaped(node: Node, shape: Sequence[int], wanted: Sequence[int]) -> tuple[i
 def squeezed(node: Node, shape: Sequence[int]) -> tuple[int, ...]:
     """The shape that Squeeze gives."""
     axes = node.integers(1, "axes")
-    taken = [i for i, size in enumerate(shape) if size == 1] if axes is None else [axis_of(node, a, len(shape)) for a in axes]
+    taken = (
+        [i for i, size in enumerate(shape) if size == 1]
+        if axes is None
+        else [axis_of(node, a, len(shape)) for a in axes]
+    )
     if any(shape[i] != 1 for i in taken):
         raise node.error(f"takes away axes {taken} of {tuple(shape)}, which are not of size 1")
     return tuple(size for i, size in enumerate(shape) if i not in taken)
@@ -351,6 +355,8 @@ def fold(node: Node, budget: Budget) -> np.ndarray:
         if isinstance(error, type(node.error(""))):
             raise
         shapes = ", ".join(str(one.shape) for one in arrays[:4])
-        raise node.error(f"cannot be computed of constants of the shapes {shapes}: {str(error).splitlines()[0]}") from None
+        raise node.error(
+            f"cannot be computed of constants of the shapes {shapes}: {str(error).splitlines()[0]}"
+        ) from None
     node.check_all_read("consumed_inputs", "saturate", "fmod", "round_mode")
     return made

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cnn.exchange.onnx_file import FLOAT, OnnxFile, one_line, type_name
 from cnn.exchange.onnx_fold import Budget, can_fold, fold, shape_of
 from cnn.exchange.onnx_node import Node, Value
 from cnn.exchange.onnx_shapes import LARGEST_MAP, output_shape
 
+LARGEST_BATCH = 4096  # of a file that is made for one number of images
 BATCH = 7919  # stands for a number of images that the file leaves open: a prime that no layer has
 _BEFORE = ("Identity", "Cast", "Add", "Sub", "Mul", "Div", "Sum")  # may come before the layout of images is changed
 
@@ -121,7 +120,9 @@ def _in_order(graph: Any, names: Sequence[str], file: OnnxFile) -> list[Any]:
             order.append(node)
             stack.pop()
         elif state.get(id(before)) == 1:
-            raise file.error(f"goes in a circle through {one_line(before.op_type)} {one_line(before.name)!r}; it is damaged")
+            raise file.error(
+                f"goes in a circle through {one_line(before.op_type)} {one_line(before.name)!r}; it is damaged"
+            )
         else:
             stack.append((before, iter(_taken(before))))
     return order
@@ -134,16 +135,22 @@ def _images(file: OnnxFile, order: Sequence[Any], output: str, image_size: Seque
     inputs = [one for one in file.graph.input if one.name not in tensors and one.name in taken]
     if len(inputs) != 1:
         listed = ", ".join(one_line(_described(one)) for one in inputs[:8])
-        raise file.error(f"its output {one_line(output)!r} depends on {len(inputs)} inputs ({listed}); nets of one are read")
+        raise file.error(
+            f"its output {one_line(output)!r} depends on {len(inputs)} inputs ({listed}); nets of one are read"
+        )
     info = inputs[0]
     if not info.type.HasField("tensor_type") or not info.type.tensor_type.HasField("shape"):
         raise file.error(f"its input {one_line(info.name)!r} has no declared shape; export it with one")
     kind = info.type.tensor_type.elem_type
     if kind != FLOAT:
-        raise file.error(f"its input {one_line(_described(info))} is {type_name(kind)}; export the net with float32 images")
+        raise file.error(
+            f"its input {one_line(_described(info))} is {type_name(kind)}; export the net with float32 images"
+        )
     sizes = [one.dim_value if one.HasField("dim_value") else None for one in info.type.tensor_type.shape.dim]
     if not 1 <= len(sizes) <= 4:
-        raise file.error(f"its input {one_line(_described(info))} has {len(sizes)} axes; images are [N, C, H, W] or [N, H, W, C]")
+        raise file.error(
+            f"its input {one_line(_described(info))} has {len(sizes)} axes; images are [N, C, H, W] or [N, H, W, C]"
+        )
     axes = _axes(order, info.name, sizes)
     wanted = dict(zip("hw", image_size or (), strict=False))
     open_batch, open_size = sizes[0] is None, any(a in "hw" and n is None for a, n in zip(axes, sizes, strict=True))
@@ -151,8 +158,12 @@ def _images(file: OnnxFile, order: Sequence[Any], output: str, image_size: Seque
         sizes[i] = _size(file, info, axis, sizes[i], wanted, order)
     shape = tuple(int(n or 0) for n in sizes)
     images = Images(Value(info.name, shape), axes, open_batch, open_size)
+    if not open_batch and shape[0] > LARGEST_BATCH:
+        raise file.error(f"its input is for {shape[0]:,} images at once; up to {LARGEST_BATCH:,} are read")
     if min(shape) < 1 or images.shape[0] * images.shape[1] > LARGEST_MAP or images.shape[2] > 2**16:
-        raise file.error(f"its input {one_line(_described(info))} is {shape}; images have between 1 and {LARGEST_MAP:,} pixels")
+        raise file.error(
+            f"its input {one_line(_described(info))} is {shape}; images have between 1 and {LARGEST_MAP:,} pixels"
+        )
     return images
 
 
@@ -250,7 +261,9 @@ class _Walker:
             return Value(name, array.shape, array)
         if all(one.constant is not None for one in given):
             if not can_fold(node.op):
-                raise node.error("takes constants alone, of which it is not computed here; export the net with folded constants")
+                raise node.error(
+                    "takes constants alone, of which it is not computed here; export the net with folded constants"
+                )
             array = fold(node, self.budget)
             return Value(name, array.shape, array)
         made = Value(name, output_shape(node), None, node, self.count)
@@ -270,8 +283,3 @@ class _Walker:
         names = [one.name for one in attribute.g.output]
         inner = self.run(attribute.g, _in_order(attribute.g, names, self.file), found)
         return [self.value(one, inner) for one in names]
-
-
-def constant_or_none(value: Value | None) -> np.ndarray | None:
-    """The numbers of a value that may be absent."""
-    return None if value is None else value.constant

@@ -92,7 +92,9 @@ class Node:
         """
         found = self.input(index)
         if found is not None and found.constant is None:
-            raise self.error(f"its {what} ({one_line(found.name)!r}) depends on the images; only constant ones are read")
+            raise self.error(
+                f"its {what} ({one_line(found.name)!r}) depends on the images; only constant ones are read"
+            )
         return None if found is None else found.constant
 
     def parameter(self, index: int, what: str) -> np.ndarray | None:
@@ -102,8 +104,14 @@ class Node:
             raise self.error(f"its {what} is {found.dtype}; only nets of float32 are read: export the net in float32")
         return found
 
+    def trained(self, index: int, what: str) -> np.ndarray:
+        """Trained numbers that the operator cannot do without."""
+        self.needed(index)
+        found = self.parameter(index, what)
+        return np.zeros(0, np.float32) if found is None else found
+
     def integers(self, index: int, attribute: str) -> list[int] | None:
-        """Whole numbers that older versions hold in an attribute, and later ones in an input; None: neither is there."""
+        """Whole numbers that old versions hold in an attribute, later ones in an input; None: neither is there."""
         found = self.constant(index, attribute)
         if found is None:
             return self.ints(attribute)
@@ -127,7 +135,9 @@ class Node:
         found = self._attributes.get(name)
         if found is None:
             return default
-        kind = found.type or next((k for k, (field, _) in _KINDS.items() if found.ListFields() and _holds(found, field)), 0)
+        kind = found.type or next(
+            (k for k, (field, _) in _KINDS.items() if found.ListFields() and _holds(found, field)), 0
+        )
         field, made = _KINDS.get(kind, ("", object))
         wanted = list if default is None else type(default)
         if made is not wanted:
@@ -177,7 +187,9 @@ class Node:
         """
         left = sorted(set(self._attributes) - self._read - set(others))
         if left:
-            raise self.error(f"has the attribute {one_line(left[0])}, which the operator does not have, or is not known here")
+            raise self.error(
+                f"has the attribute {one_line(left[0])}, which the operator does not have, or is not known here"
+            )
 
 
 def _holds(attribute: Any, field: str) -> bool:

@@ -12,7 +12,9 @@ from cnn.exchange.onnx_chain import Step, chain
 from cnn.exchange.onnx_file import OnnxFile, one_line
 from cnn.exchange.onnx_fold import Budget
 from cnn.exchange.onnx_graph import Images, walk
-from cnn.exchange.onnx_layers import LAYOUT, Chain
+from cnn.exchange.onnx_growth import Chain
+from cnn.exchange.onnx_layers import LAYOUT, build
+from cnn.exchange.onnx_node import short
 from cnn.layers import Scale
 from cnn.nets.outputs import class_count
 from cnn.windows import GeometryError, as_pair
@@ -28,17 +30,18 @@ class Reading(NamedTuple):
       images: its input.
       chain: its layers, and how its input and output are laid out.
       scores: name of the value that holds the scores, before a softmax or sigmoid.
+      mean, std: what the file does to its images first, in units of the full range.
     """
 
     file: OnnxFile
     images: Images
     chain: Chain
     scores: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
-def read(
-    path: str | pathlib.Path, *, output: str | None = None, image_size: Sequence[int] | None = None
-) -> Classifier:
+def read(path: str | pathlib.Path, *, output: str | None = None, image_size: Sequence[int] | None = None) -> Classifier:
     """Reads a classifier; nothing but numbers is taken from the file, and no code is run.
 
     Args:
@@ -51,11 +54,10 @@ def read(
       standard deviation; without any they are 0 and 1. A softmax or sigmoid at the end is its output activation.
 
     Raises:
-      ExchangeError: if the file is damaged or no ONNX file, or holds what this project has no layer for; names the node.
+      ExchangeError: if the file is damaged or no ONNX file, or holds what there is no layer for; names the node.
     """
     reading = decode(path, output, image_size)
     file, made = reading.file, reading.chain
-    mean, std = _preprocessing(file, made)
     activation = "sigmoid" if made.head == "Sigmoid" else "softmax"
     net = nets.net(made.layers, output_activation=activation)
     variables = _variables(net, made)
@@ -73,7 +75,15 @@ def read(
     if channels == 3:
         made.notes.append("Channels were taken to be red, green, blue; the file does not say.")
     return Classifier(
-        net, variables, reading.images.shape, mean, std, names, order, notes=tuple(made.notes), source=str(path)
+        net,
+        variables,
+        reading.images.shape,
+        reading.mean,
+        reading.std,
+        names,
+        order,
+        notes=tuple(made.notes),
+        source=str(path),
     )
 
 
@@ -91,11 +101,10 @@ def decode(path: str | pathlib.Path, output: str | None = None, image_size: Sequ
         images, value = walk(file, output, image_size)
         made = Chain(images, Budget(file.size))
         steps = chain(file, images, value)
-        made.build(steps)
+        build(made, steps)
     except UnicodeDecodeError:
         raise ExchangeError(f"{path}: holds a name that is no text; it is damaged") from None
-    made.axes.sizes["n"] = images.value.shape[0]
-    return Reading(file, images, made, _scores(steps, made, value.name))
+    return Reading(file, images, made, _scores(steps, made, value.name), *_preprocessing(file, made))
 
 
 def _scores(steps: Sequence[Step], made: Chain, name: str) -> str:
@@ -115,8 +124,8 @@ def _preprocessing(file: OnnxFile, made: Chain) -> tuple[tuple[float, ...], tupl
     if (scale == 1).all() and (offset == 0).all():
         if "cnn.mean" not in file.metadata:
             made.notes.append(
-                "The file does not say how pixels are scaled: mean 0 and standard deviation 1 of pixels from 0 to 1 were "
-                "assumed; give mean and std if it was trained otherwise."
+                "The file does not say how pixels are scaled: mean 0 and standard deviation 1 of pixels from 0 to 1 "
+                "were assumed; give mean and std if it was trained otherwise."
             )
         return tuple(mean.tolist()), tuple(std.tolist())
     with np.errstate(all="ignore"):
@@ -130,12 +139,19 @@ def _preprocessing(file: OnnxFile, made: Chain) -> tuple[tuple[float, ...], tupl
         made.layers.insert(0, Scale())
         made.variables.insert(0, {"params": {"scale": scale.astype(np.float32), "bias": offset.astype(np.float32)}})
         made.scale, made.offset = np.ones(channels), np.zeros(channels)
-        made.notes.append("What the file does to its images first is no mean and standard deviation: it became a layer.")
+        made.notes.append(
+            "What the file does to its images first is no mean and standard deviation: it became a layer."
+        )
         return tuple(mean.tolist()), tuple(std.tolist())
     made.notes.append(
         f"Constants before the first layer became the mean and standard deviation, for pixels from 0 to {unit:g}."
     )
-    return tuple(total_mean.tolist()), tuple(total_std.tolist())
+    return _plain(total_mean), _plain(total_std)
+
+
+def _plain(numbers: np.ndarray) -> tuple[float, ...]:
+    """Numbers that were rounded to float32 as they were meant: 0.485, not 0.4850000143."""
+    return tuple(short(v) if np.float32(v) == np.float32(short(v)) else float(v) for v in numbers)
 
 
 def _numbers(file: OnnxFile, key: str, channels: int, default: float) -> np.ndarray:
@@ -145,7 +161,9 @@ def _numbers(file: OnnxFile, key: str, channels: int, default: float) -> np.ndar
         return np.full(channels, default)
     numbers = isinstance(found, list) and all(isinstance(v, int | float) and abs(v) < 1e9 for v in found)
     if not numbers or len(found) not in (1, channels):
-        raise file.error(f"its metadata {key} (={one_line(found)}) must be one finite number for each of {channels} channels")
+        raise file.error(
+            f"its metadata {key} (={one_line(found)}) must be one finite number for each of {channels} channels"
+        )
     return np.broadcast_to(np.array(found, np.float64), (channels,))
 
 

@@ -111,7 +111,9 @@ def _pool(node: Node, shape: Shape) -> Shape:
 def _gemm(node: Node, shape: Shape) -> Shape:
     kernel = node.parameter(1, "matrix")
     if kernel is None or kernel.ndim != 2 or len(shape) != 2:
-        raise node.error(f"needs an input [N, K] and a constant matrix, and has {shape} and {kernel is not None and kernel.shape}")
+        raise node.error(
+            f"needs an input [N, K] and a constant matrix, and has {shape} and {kernel is not None and kernel.shape}"
+        )
     if node.attribute("transA", 0):
         raise node.error("transposes its input (transA), which would mix images; export it without")
     inputs, features = kernel.shape[::-1] if node.attribute("transB", 0) else kernel.shape
@@ -124,7 +126,8 @@ def _product(node: Node, shape: Shape) -> Shape:
     kernel = node.parameter(1, "matrix")
     if kernel is None or kernel.ndim != 2 or len(shape) < 2 or kernel.shape[0] != shape[-1]:
         raise node.error(
-            f"needs a constant matrix with {shape[-1:]} rows as its second input, and has {kernel is not None and kernel.shape}"
+            f"needs a constant matrix with {shape[-1:]} rows as its second input, and has "
+            f"{kernel is not None and kernel.shape}"
         )
     return (*shape[:-1], kernel.shape[1])
 
@@ -159,9 +162,9 @@ def reduced_axes(node: Node, rank: int) -> list[int]:
     Raises:
       ExchangeError: if there are none of these numbers.
     """
-    axes = node.integers(1, "axes")
+    axes, none = node.integers(1, "axes"), node.attribute("noop_with_empty_axes", 0)
     if not axes:
-        return [] if node.attribute("noop_with_empty_axes", 0) else list(range(rank))
+        return [] if none else list(range(rank))
     return [axis_of(node, axis, rank) for axis in axes]
 
 

@@ -87,14 +87,19 @@ def compare(classifier: Classifier, images: np.ndarray, wanted: np.ndarray, what
     difference = float(gap / largest) if largest else float(gap)
     if not difference <= TOLERANCE:
         raise ExchangeError(
-            f"{classifier.source}: for images of {what} the net's scores differ from the file's by {difference:.1e} of the "
-            f"largest, {largest:.3g}; {TOLERANCE:g} is allowed: it was read wrongly: please report the file"
+            f"{classifier.source}: for images of {what} the net's scores differ from the file's by {difference:.1e} "
+            f"of the largest, {largest:.3g}; {TOLERANCE:g} is allowed: it was read wrongly: please report the file"
         )
     return difference
 
 
 def _scores(net: Any, variables: Any, images: np.ndarray) -> jax.Array:
     return jax.jit(lambda variables, images: net.apply(variables, images, train=False))(variables, images)
+
+
+def has_onnxruntime() -> bool:
+    """Whether onnxruntime is installed, without which nothing but a file's own vectors proves a net."""
+    return importlib.util.find_spec("onnxruntime") is not None
 
 
 def onnx_session(
@@ -113,7 +118,7 @@ def onnx_session(
     Raises:
       ExchangeError: if the file is one that `onnx_read.read` refuses, or onnxruntime refuses it.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
+    if not has_onnxruntime():
         return None
     import onnxruntime
 
@@ -137,7 +142,7 @@ def onnx_session(
                 found = session.run(None, {reading.images.value.name: full})[0]
             except Exception as error:
                 raise file.error(f"onnxruntime stops: {_first_line(error)}") from None
-            made.append(as_scores(reading, found)[: len(part)])
+            made.append(as_scores(reading, np.asarray(found))[: len(part)])
         return np.concatenate(made)
 
     return run
@@ -177,7 +182,7 @@ def as_input(reading: Reading, images: np.ndarray) -> np.ndarray:
     """
     made, axes = reading.chain, reading.images.axes
     raw = ((images - made.offset) / made.scale).astype(np.float32)
-    kept = [name for name in axes]
+    kept = list(axes)
     order = [*("nhwc".index(name) for name in kept), *(i for i, name in enumerate("nhwc") if name not in kept)]
     return np.ascontiguousarray(raw.transpose(order).reshape([raw.shape["nhwc".index(name)] for name in kept]))
 
