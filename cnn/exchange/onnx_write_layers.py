@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_graph import Graph
+from cnn.exchange.onnx_write_graph import Graph
 from cnn.exchange.onnx_write_pools import pool
 from cnn.exchange.onnx_write_windows import padded, pads, taps
 from cnn.layers import (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_graph import OLDEST, Graph
+from cnn.exchange.onnx_write_graph import OLDEST, Graph
 from cnn.exchange.onnx_write_windows import NONE, depends_on_size, padded, pads, taps
 from cnn.layers import AvgPool, MaxPool, NMaxPool, Pool, SumPool
 from cnn.windows import Window
