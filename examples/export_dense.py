@@ -14,7 +14,7 @@ run = Classifier(net, variables, (32, 32, 3), mean=half, std=half, class_names=(
 made = onnx_write.write("net.onnx", run, dense=True, stride=1)
 print(f"{made.path}: images of {made.metadata['cnn.sizes']}, one score each {made.metadata['cnn.stride']} pixels")
 
-images = np.asarray(jax.random.normal(jax.random.key(0), (2, 40, 50, 3)))
+images = jax.random.normal(jax.random.key(0), (2, 40, 50, 3))
 expected = dense.score_map(net, variables, images, window=(32, 32), stride=1).scores
 try:
     import onnxruntime
@@ -22,5 +22,6 @@ except ModuleNotFoundError:
     print("pip install onnxruntime runs it here")
 else:
     session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
-    scores = session.run(["scores"], {"images": images.transpose(0, 3, 1, 2)})[0].transpose(0, 2, 3, 1)
+    maps = np.asarray(session.run(["scores"], {"images": np.asarray(images.transpose(0, 3, 1, 2))})[0])
+    scores = maps.transpose(0, 2, 3, 1)
     print(f"map {scores.shape} by onnxruntime; largest difference {abs(scores - expected).max():.1e}")
