@@ -15,8 +15,8 @@ from cnn import geometry
 from cnn.exchange import dense_form, onnx_write_layers, written
 from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.dense_form import Form
-from cnn.exchange.onnx_size_checks import check_sizes, whole_windows
 from cnn.exchange.onnx_write_graph import Graph
+from cnn.exchange.onnx_write_sizes import check_sizes, whole_windows
 from cnn.exchange.written import TOLERANCE, Trained, Written
 from cnn.layers import Flatten
 
