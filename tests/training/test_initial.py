@@ -89,7 +89,7 @@ def test_classes_that_differ_are_said(other):
         f"that run has the same classes in another order: score 0 was {turned[-1]!r} and is {turned[0]!r} here" in said
     )
     said = str(initial.begin(state, run, more)[1])
-    assert f"that run has other classes: score {len(turned)} was none and is 'one more' here; weights of scores" in said
+    assert f"that run has other classes: score {len(turned)} was none and is 'one more' here; weights" in said
 
 
 def test_another_start_is_another_run(other, tmp_path):
