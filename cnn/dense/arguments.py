@@ -37,7 +37,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(value > 0)
 
 
 NET = Kind(_is_net, "a net, such as cnn.nets.create(name, num_classes=10) makes, not its name")

@@ -67,7 +67,8 @@ def plan_passes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
 def _plan_passes(prepared: PreparedNet, size: Pair, grid: Grid, backend: str) -> tuple[Pass, ...]:
     routes = []
     for i, axis in enumerate(prepared.axes(size)):
-        along = _routes(axis, grid.step[i], grid.regular[i], grid.native[i], backend, prepared.padded)
+        end = None if grid.last[i] is None else grid.regular[i]
+        along = _routes(axis, grid.step[i], grid.regular[i], grid.native[i], backend, prepared.padded, end)
         if grid.last[i] is not None:
             along.append(_route_at_border(axis, grid, i, prepared))
         routes.append(along)
@@ -79,13 +80,13 @@ def _plan_passes(prepared: PreparedNet, size: Pair, grid: Grid, backend: str) ->
 
 
 def _routes(
-    axis: lattice.Axis, stride: int, size: int, native: int, backend: str, clip: bool
+    axis: lattice.Axis, stride: int, size: int, native: int, backend: str, clip: bool, end: int | None
 ) -> list[tuple[int, lattice.Route, slice]]:
-    """The runs along one axis: the first pixel, the route from there, and the places of the scores in the map."""
+    """The runs along one axis: the first pixel, the route from there, and the places of its scores before `end`."""
     if backend == "atrous":
-        routes = [(0, lattice.dilated(axis, 0, stride, size, clip), slice(0, size))]
+        routes = [(0, lattice.dilated(axis, 0, stride, size, clip), slice(end))]
     elif backend == "mpf":
-        routes = [(0, fragments.fragmented(axis, stride, size, clip), slice(0, size))]
+        routes = [(0, fragments.fragmented(axis, stride, size, clip), slice(end))]
     else:
         routes = []
         # Windows at positions that are equal modulo the native stride share a pass: every `period`-th window.
@@ -95,7 +96,7 @@ def _routes(
             start = first * stride
             # Without padding, passes of one size are the same program, run on different parts of the image.
             route = lattice.dilated(axis, start if clip else 0, stride * period, count, clip)
-            routes.append((0 if clip else start, route, slice(first, size, period)))
+            routes.append((0 if clip else start, route, slice(first, end, period)))
     return [(start + route.first, route._replace(first=0), put) for start, route, put in routes]
 
 

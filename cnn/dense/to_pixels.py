@@ -40,7 +40,7 @@ class Best(NamedTuple):
     scores: np.ndarray
 
 
-@named(grid=None)
+@named(grid=None, image_shape=None)
 def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method: str = "cells") -> np.ndarray:
     """Scores upsampled to the size of the image, each at the centre of the pixels that it saw.
 
@@ -208,7 +208,7 @@ def first_largest(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[rows, best], best, -1)
 
 
-@named(grid=None)
+@named(grid=None, image_shape=None)
 def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.ndarray:
     """A class for each pixel: that of the window centred on it or, at strides above 1, of the nearest window.
 

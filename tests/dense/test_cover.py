@@ -35,21 +35,22 @@ def at_stride_1(net, images, backend):
 
 
 @pytest.mark.parametrize(
-    "net, size, stride",
+    "net, size, stride, backends",
     [
-        (NET, (14, 16), (4, 3)),
-        pytest.param(PADDED, (14, 16), (4, 3), marks=pytest.mark.slow),
-        pytest.param(PADDED, (13, 9), (2, 7), marks=pytest.mark.slow),
+        (NET, (14, 16), (4, 3), ("crops", "mpf")),
+        pytest.param(NET, (13, 11), (3, 7), BACKENDS, marks=pytest.mark.slow),
+        pytest.param(PADDED, (14, 16), (4, 3), BACKENDS, marks=pytest.mark.slow),
+        pytest.param(PADDED, (13, 9), (2, 7), BACKENDS, marks=pytest.mark.slow),
     ],
-    ids=["unpadded", "padded", "padded, one column"],
+    ids=["unpadded, two", "unpadded", "padded", "padded, one column"],
 )
-def test_every_backend_equals_windows_at_the_border(net, size, stride):
+def test_every_backend_equals_windows_at_the_border(net, size, stride, backends):
     images, variables = jnp.asarray(draw(0, (2, *size, 2))), make(net, WINDOW, 2)
     rows, columns = (starts(*axis) for axis in zip(size, WINDOW, stride, strict=True))
     padded = dense.has_padding(net, WINDOW, 2)
     known = {"crops": at_stride_1(net, images, "crops")}
     known |= dict.fromkeys(BACKENDS[1:], at_stride_1(net, images, "atrous") if padded else known["crops"])
-    for backend in BACKENDS:
+    for backend in backends:
         found = dense.score_map(net, variables, images, WINDOW, stride, backend, cover=True)
         wanted = known[backend][:, rows][:, :, columns]
         assert found.scores.shape == wanted.shape and found.grid.extent == size
@@ -72,6 +73,7 @@ def test_a_stride_that_fits_gives_the_same_map_and_a_symbolic_size_is_refused():
         dense.plan_grid(NET, (height, 16, 2), WINDOW, 2, cover=True)
 
 
+@pytest.mark.slow
 def test_padding_that_is_not_zero_is_one_pass_or_refused():
     net = nets.net([Conv(3, 3, padding=1, padding_mode="edge"), MaxPool(2), Flatten(), Dense(3)])
     variables, images = make(net, (8, 8), 2), jnp.asarray(draw(0, (1, 14, 12, 2)))
@@ -98,7 +100,8 @@ def test_tiles_have_the_bits_of_one_pass(net, backend):
         assert found.grid == whole.grid and (found.boxes == whole.boxes).all()
 
 
-@pytest.mark.parametrize("stop_after", [None, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_after", [None, 7])
 def test_a_stream_says_where_its_last_windows_lie_and_goes_on(tmp_path, stop_after):
     image, variables, sink = draw(1, (75, 62, 2)), make(NET, WINDOW, 2), str(tmp_path / "m.zarr")
     options = {"window": WINDOW, "stride": 2, "backend": "mpf", "tile": 16, "progress": False}

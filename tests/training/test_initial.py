@@ -5,10 +5,12 @@ import re
 import shutil
 
 import numpy as np
+import optax
 import pytest
 
 from cnn.runs import checkpoint
 from cnn.train import train_and_evaluate
+from cnn.training import initial, steps
 from cnn.training.many_seeds import train_seeds
 from tests.training.tiny_runs import DATA, tiny_config, without_pictures
 
@@ -95,6 +97,20 @@ def test_what_cannot_be_started_from(other, tmp_path):
     with pytest.raises(ValueError, match=message):
         train_and_evaluate(config, str(tmp_path / "run"), DATA)
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_that_differ_are_said(other):
+    run = checkpoint.load_run(str(other))
+    state = steps.init_state(run.net, optax.sgd(0.1), run.image_shape, 0)
+    same, unknown = (str(initial.begin(state, run, names)[1]) for names in (run.class_names, ()))
+    assert "classes" not in same and "classes" not in unknown
+    turned, more = tuple(reversed(run.class_names)), (*run.class_names, "one more")
+    said = str(initial.begin(state, run, turned)[1])
+    assert (
+        f"that run has the same classes in another order: score 0 was {turned[-1]!r} and is {turned[0]!r} here" in said
+    )
+    said = str(initial.begin(state, run, more)[1])
+    assert f"that run has other classes: score {len(turned)} was none and is 'one more' here; weights" in said
 
 
 def test_another_start_is_another_run(other, tmp_path):
