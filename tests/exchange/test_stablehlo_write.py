@@ -58,19 +58,27 @@ def test_dense_program(tmp_path):
         program(np.ones((1, 12, 12, 2), np.int32))
 
 
-def test_other_forms(tmp_path):
-    """For one size; and at a finer stride, of a net with padding, whose sizes are free."""
+def test_program_at_a_finer_stride(tmp_path):
+    """Of a net with padding, whose sizes are free."""
     path = tmp_path / "net.stablehlo"
     run = classifier(
-        [Conv(4, 3, padding=1), Activation("relu"), MaxPool(2), AvgPool(3, 1, padding=1), Flatten(), Dense(3)],
-        shape=(6, 6, 1),
+        [Conv(2, 3, padding=1), MaxPool(2), AvgPool(3, 1, padding=1), Flatten(), Dense(3)], shape=(6, 6, 1)
     )
-    made = stablehlo_write.write(path, run, platforms=("cpu",))
-    assert made.difference <= 1e-5 and stablehlo_write.read(path).exported.in_avals[0].str_short() == "float32[n,6,6,1]"
     made = stablehlo_write.write(path, run, dense=True, stride=1, platforms=("cpu", "tpu"))
     assert made.difference <= 1e-5 and made.metadata["cnn.context"] == "image"
     images = draw(2, (1, 9, 7, 1))
     assert_close(np.asarray(stablehlo_write.read(path)(images)), in_numpy(run, images, (1, 1)))
+
+
+@pytest.mark.slow
+def test_program_for_one_size(tmp_path):
+    path = tmp_path / "net.stablehlo"
+    run = classifier(NET, shape=(12, 12, 2))
+    made = stablehlo_write.write(path, run, platforms=("cpu",))
+    program = stablehlo_write.read(path)
+    assert made.difference <= 1e-5 and program.exported.in_avals[0].str_short() == "float32[n,12,12,2]"
+    with pytest.raises(ExchangeError, match="takes .* images of 12x12 pixels, not float32"):
+        program(draw(0, (1, 16, 12, 2)))
 
 
 def test_what_is_refused(tmp_path):
