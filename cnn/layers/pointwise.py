@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import ops
-from cnn.layers.base import Layer, Shape
+from cnn.layers.base import HE_NORMAL, Layer, Shape
 from cnn.windows import GeometryError, check_flag, shape_text
 
 
@@ -245,7 +245,7 @@ class Dense(Layer):
     features: int = 1
     inputs: int | None = None
     use_bias: bool = True
-    kernel_init: Any = nn.initializers.he_normal()
+    kernel_init: Any = HE_NORMAL
     mixes_pixels: ClassVar[bool | None] = True
     kind: ClassVar[str] = "dense"
     symbol: ClassVar[str] = "FC"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnn import ops
-from cnn.layers.base import Layer, Shape
+from cnn.layers.base import HE_NORMAL, Layer, Shape
 from cnn.windows import (
     GeometryError,
     Padding,
@@ -91,7 +91,7 @@ class Conv(WindowLayer):
     use_bias: bool = True
     position_invariant: bool = False
     rounding: str = "exact"
-    kernel_init: Any = nn.initializers.he_normal()
+    kernel_init: Any = HE_NORMAL
     padding_value: float = 0.0
     kind: ClassVar[str] = "conv"
     symbol: ClassVar[str] = "CONV"

@@ -34,6 +34,7 @@ from cnn.layers import (
     Scale,
     SumPool,
 )
+from cnn.layers.base import HE_NORMAL
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.nets import textbook_kernels
 from cnn.nets.network import Net, named
@@ -48,6 +49,7 @@ CLASSES: tuple[type[Layer], ...] = (
 KINDS = {re.sub(r"\W", "_", made.kind): made for made in CLASSES}
 # Functions that a field may hold, by name; the default of a field needs none.
 INITIALISERS: dict[str, Callable[..., Any]] = {
+    "he_normal": HE_NORMAL,
     "bank": textbook_kernels.bank_init,
     "zeros": nn.initializers.zeros,
     "ones": nn.initializers.ones,
