@@ -170,7 +170,11 @@ def run_backend(prepared: PreparedNet, variables: Variables, images: jax.Array, 
     if fixed_padding(prepared, grid):
         return _whole(prepared, grid, variables, images)
     scores: jax.Array | None = None
-    for one in plan_passes(prepared, images.shape[1:], grid, backend):
+    planned = plan_passes(prepared, images.shape[1:], grid, backend)
+    if not is_symbolic_dim(images.shape[0]) and images.shape[0] == 0:
+        # Not run: a layer whose window is its whole input flattens it, which no images do not say how.
+        return jnp.zeros((0, *grid.size, prepared.table[-1].output_shape[-1]), images.dtype)
+    for one in planned:
         part = run_pass(prepared, one.schedule, variables, images, *one.corner)
         if one.schedule.count == grid.size:
             return part

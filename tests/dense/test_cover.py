@@ -67,6 +67,10 @@ def test_a_stride_that_fits_gives_the_same_map_and_a_symbolic_size_is_refused():
     np.testing.assert_array_equal(plain.scores, covered.scores)
     assert plain.grid == covered.grid and plain.grid.last == (None, None)
     assert dense.plan_grid(NET, (12, 16, 2), WINDOW, 2, cover=True).last == (None, 7)
+    for backend in BACKENDS:
+        none = dense.score_map(NET, variables, images[:0], WINDOW, (4, 5), backend, cover=True)
+        assert none.scores.shape == (0, 2, 3, 3)
+        assert dense.score_map(NET, variables, images[:0, :8, :9], WINDOW, 1, backend).scores.shape == (0, 1, 1, 3)
     assert dense.plan(NET, (12, 16, 2), 2, window=WINDOW, cover=True)["crops"].map_size == (3, 5)
     height = jax.export.symbolic_shape("h", constraints=["h >= 20"])[0]
     with pytest.raises(GeometryError, match="cover=True needs to know where the image hx16 ends"):
