@@ -98,7 +98,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     if goes_on:
         state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)
     if other:
-        state, start = initial.begin(state, other)
+        state, start = initial.begin(state, other, dataset.class_names)
         state = devices.replicate(state)
         environment |= {"initial_run": start._asdict()}
         print(start, flush=True)

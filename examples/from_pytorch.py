@@ -16,7 +16,7 @@ for batch in torch.randint(len(labels), (300, 64), generator=torch.Generator().m
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-torch.onnx.export(net, images[:1], "digits.onnx", dynamo=False)
+torch.onnx.export(net, (images[:1],), "digits.onnx", dynamo=False)
 
 run = exchange.load("digits.onnx", class_names=digits.class_names)  # compared with onnxruntime, if that is installed
 truth = np.random.default_rng(0).integers(len(digits.test.labels), size=(40, 100))

@@ -78,6 +78,8 @@ def _check_flags() -> None:
         )
     if shared.IMAGE.value:
         picture.check()
+    elif shared.COVER.value:
+        raise app.UsageError("--cover is for --image=FILE; leave it out")
     stream.check()
     if not stream.asked():
         shared.check_directory()

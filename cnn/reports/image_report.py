@@ -30,6 +30,7 @@ def map_picture(
     class_index: int | None = None,
     true_box: Sequence[int] | np.ndarray | None = None,
     subject: str = "",
+    cover: bool = False,
 ) -> dense.ScoreMap:
     """Runs a net densely over one image and draws the image with the score map laid over it.
 
@@ -41,6 +42,7 @@ def map_picture(
       class_index: whose probability is drawn; None: the class of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
       subject: what the image is, for the title: "scene 3".
+      cover: whether more windows lie flush with the right and bottom border (`cnn.dense.score_map`).
 
     Returns:
       The image's score map, N = 1.
@@ -50,7 +52,7 @@ def map_picture(
     """
     window = run.image_shape[:2]
     pixels = data.normalise(image[None], run.mean, run.std)
-    found = dense.score_map(run.net, run.variables, pixels, window, stride)
+    found = dense.score_map(run.net, run.variables, pixels, window, stride, cover=cover)
     score_map_pictures.score_map_picture(
         path,
         image,
@@ -72,6 +74,7 @@ def run_image(
     *,
     stride: int | None = None,
     scales: Sequence[int] = (),
+    cover: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Runs a net densely over a picture in a file, prints the averaged scores, and draws the score map.
@@ -86,6 +89,7 @@ def run_image(
       stride: distance between windows, pixels; None: the native stride.
       scales: lengths that the picture's shortest side is also resized to, pixels; the probabilities of all windows of
         one scale are averaged, and then those of all scales (Simonyan, Zisserman (2015), section 3.2).
+      cover: whether more windows lie flush with the right and bottom border (`cnn.dense.score_map`).
       progress: says what is being done; None: nothing is said.
 
     Returns:
@@ -104,7 +108,7 @@ def run_image(
     stem = os.path.join(output_dir, os.path.splitext(os.path.basename(path))[0])
     progress.stage(f"compiling the net and running it over {size} pixels")
     subject = os.path.basename(path)
-    found = map_picture(f"{stem}_map.png", run, image, stride, subject=subject)
+    found = map_picture(f"{stem}_map.png", run, image, stride, subject=subject, cover=cover)
     windows = found.scores.shape[1:3]
     result: dict[str, Any] = {"picture": f"{stem}_map.png", "windows": windows}
     result["centre_crop"] = _best(run, _centre_probabilities(run, path))
@@ -114,7 +118,7 @@ def run_image(
         form = ".1%" if over == "probabilities" else ".2f"
         print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
     if scales:
-        result["scales"] = _best(run, _over_scales(run, path, image, stride, scales))
+        result["scales"] = _best(run, _over_scales(run, path, image, stride, scales, cover))
         best = ", ".join(f"{name} {value:.1%}" for name, value in result["scales"])
         print(f"  over scales {', '.join(map(str, scales))} pixels: {best}", flush=True)
     _print_remarks(run, image, result["centre_crop"])
@@ -125,6 +129,7 @@ def run_image(
         "size": image.shape[:2],
         "stride": stride,
         "scales": list(scales),
+        "last": found.grid.last,
         "net": own_code.short(run.config.net.name),
         "steps": run.step,
     }
@@ -152,18 +157,20 @@ def _best(run: Run, values: np.ndarray) -> list[tuple[str, float]]:
     return [(figure.class_name(run.class_names, int(k)), float(values[k])) for k in np.argsort(-values)[:TOP]]
 
 
-def _over_scales(run: Run, path: str, image: np.ndarray, stride: int | None, scales: Sequence[int]) -> np.ndarray:
+def _over_scales(
+    run: Run, path: str, image: np.ndarray, stride: int | None, scales: Sequence[int], cover: bool
+) -> np.ndarray:
     """Probabilities [K]: the mean over scales of the mean over all windows of a scale."""
     found = []
     for scale in scales:
         resized = resize(image, crops.scaled_size(image.shape[:2], scale))
         if min(side - least for side, least in zip(resized.shape[:2], run.image_shape[:2], strict=True)) < 0:
             raise ValueError(
-                f"{path} resized to the scale {scale} is {shape_text(resized.shape[:2])} pixels, smaller than the net's "
-                f"window {shape_text(run.image_shape[:2])}; take larger scales"
+                f"{path} resized to the scale {scale} is {shape_text(resized.shape[:2])} pixels, smaller than the "
+                f"net's window {shape_text(run.image_shape[:2])}; take larger scales"
             )
         pixels = data.normalise(resized[None], run.mean, run.std)
-        scored = dense.score_map(run.net, run.variables, pixels, run.image_shape[:2], stride)
+        scored = dense.score_map(run.net, run.variables, pixels, run.image_shape[:2], stride, cover=cover)
         found.append(np.asarray(dense.average(scored, "probabilities"))[0])
     return np.mean(found, axis=0)
 
@@ -227,6 +234,7 @@ def run_stream(
     stride: int | None = None,
     context: str | None = None,
     overwrite: bool = False,
+    cover: bool = False,
     progress: Progress | None = None,
 ) -> dense.StreamResult:
     """Runs a net densely over an image of any size, from file to file (`cnn.dense.stream`), and says what it did.
@@ -239,6 +247,7 @@ def run_stream(
       stride: distance between windows, pixels; None: the native stride.
       context: "crop" or "image"; None: "image".
       overwrite: whether to begin anew where there is a map.
+      cover: whether more windows lie flush with the right and bottom border (`cnn.dense.score_map`).
       progress: says what is being done; None: nothing is said.
 
     Returns:
@@ -263,12 +272,14 @@ def run_stream(
         std=run.std,
         memory_limit=memory,
         overwrite=overwrite,
+        cover=cover,
         class_names=[figure.class_name(run.class_names, k) for k in range(classes)],
     )
+    last = "" if done.last == (None, None) else f", and the last row and column at {done.last} where not None"
     print(
         f"{source}: {shape_text(done.image_shape[:2])} pixels -> {sink}: {shape_text(done.shape)} logits, float32\n"
         f"  score (i, j) belongs to the window {shape_text(done.window)} at pixel "
-        f"(i * {done.stride[0]}, j * {done.stride[1]}); context {done.context!r}\n"
+        f"(i * {done.stride[0]}, j * {done.stride[1]}){last}; context {done.context!r}\n"
         f"  {done.tiles - done.tiles_done_before} of {done.tiles} tiles of {shape_text(done.outputs)} scores in "
         f"{done.seconds:.1f} s, {done.megapixels_per_second:.2f} megapixels/s ({done.backend})\n"
         f"  equal to the map of one pass {'to the bit' if done.to_the_bit else 'within 1e-5 of the largest score'}",

@@ -91,7 +91,9 @@ def curves_picture(path: str, metrics: Sequence[Mapping[str, Any]], title: str =
                 points = even_means(points) if split == "train" else points
                 if points:
                     label = f"{split} ({points[-1][1]:.4f} at the end)"
-                    axes.plot(*zip(*points, strict=True), label=label, **style)
+                    # A line through one point has no length: the point is marked.
+                    single = {"marker": "o"} if len(points) == 1 else {}
+                    axes.plot(*zip(*points, strict=True), label=label, **{**style, **single})
             axes.set(xlabel="step", ylabel="loss (nats, log scale)" if field == "loss" else field)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

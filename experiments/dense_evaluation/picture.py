@@ -37,5 +37,12 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
     """
     from cnn.reports import image_report
 
-    scales = [int(scale) for scale in shared.SCALES.value]
-    image_report.run_image(run, shared.path(shared.IMAGE), output, stride=stride(), scales=scales, progress=progress)
+    image_report.run_image(
+        run,
+        shared.path(shared.IMAGE),
+        output,
+        stride=stride(),
+        scales=[int(scale) for scale in shared.SCALES.value],
+        cover=shared.COVER.value,
+        progress=progress,
+    )

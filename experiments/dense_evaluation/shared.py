@@ -30,6 +30,9 @@ SCALES = flags.DEFINE_list(
     "Shortest sides that pictures are resized to, pixels. Grid: default: the VGG paper's, in proportion to the window. "
     "--image: its classes are also averaged over these scales.",
 )
+COVER = flags.DEFINE_bool(
+    "cover", False, "Image: more windows flush with the right and bottom border, where the stride leaves out pixels."
+)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images in one call to the device.", lower_bound=1)
 TIMING_IMAGES = flags.DEFINE_integer("timing_images", 50, "Images in the batch that is timed.", lower_bound=1)
 CHECKPOINT = common.define_checkpoint()

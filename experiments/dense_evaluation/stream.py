@@ -47,5 +47,6 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
         stride=picture.stride(),
         context=CONTEXT.value,
         overwrite=OVERWRITE.value,
+        cover=shared.COVER.value,
         progress=progress,
     )
