@@ -34,6 +34,7 @@ from cnn.layers import (
     Scale,
     SumPool,
 )
+from cnn.layers.base import HE_NORMAL
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.nets import textbook_kernels
 from cnn.nets.network import Net, named
@@ -48,11 +49,12 @@ CLASSES: tuple[type[Layer], ...] = (
 KINDS = {re.sub(r"\W", "_", made.kind): made for made in CLASSES}
 # Functions that a field may hold, by name; the default of a field needs none.
 INITIALISERS: dict[str, Callable[..., Any]] = {
+    "he_normal": HE_NORMAL,
     "bank": textbook_kernels.bank_init,
     "zeros": nn.initializers.zeros,
     "ones": nn.initializers.ones,
 }
-MOST_LAYERS = 10_000
+MOST_LAYERS = 1_000
 MOST_PIXELS = 65_535  # of a kernel, stride, dilation or padding
 MOST_VALUES = 10**8  # features, groups and inputs of a layer
 LONGEST_NAME = 200  # characters
@@ -111,9 +113,12 @@ def to_config(net: Net) -> list[dict[str, Any]]:
       One dict for each layer: "kind", "name", and the fields that differ from the defaults of the layer's class.
 
     Raises:
+      TypeError: if it is no net.
       ValueError: if a layer's class is not from `cnn.layers`, or a field holds a value that no record can, such as a
         function without a name; names the layer and the field.
     """
+    if not isinstance(net, Net):
+        raise TypeError(f"nets.to_config takes a net (nets.net, nets.create), not a {type(net).__name__}")
     return [_record(name, layer) for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True)]
 
 

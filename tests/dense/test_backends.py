@@ -11,6 +11,7 @@ from hypothesis import given, note
 from cnn import convert, dense, nets, windows
 from cnn.dense import backends
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, PReLU, Scale
+from cnn.windows import GeometryError
 from tests.made import random_variables
 from tests.random_nets import cases
 from tests.reference import dense as reference
@@ -113,6 +114,10 @@ def test_backends_of_padded_nets_equal_the_definition(case):
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (*window, image_shape[2]))
     expected = reference.score_map(conv_net, conv_variables, image, grid.stride, grid.size)
     for name in ("shift", "atrous", "mpf"):
-        found = dense.score_map(net, variables, jnp.asarray(image)[None], window, stride, name)
+        try:
+            found = dense.score_map(net, variables, jnp.asarray(image)[None], window, stride, name)
+        except GeometryError as error:  # fragments may end beyond the image, and an n-max pool cannot leave out values
+            assert name == "mpf" and "a padded n-max pool" in str(error)
+            continue
         assert found.context == "image"
         assert np.abs(found.scores[0] - expected).max() <= TOLERANCE * np.abs(expected).max(), name

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn import layers, nets
+from cnn import convert, layers, nets
 from cnn.layers import Activation, AvgPool, Conv, Dense, Dropout, Flatten, Layer, MaxPool, PReLU
 from cnn.nets import records, textbook_kernels
 from tests.made import shapes_of
@@ -35,6 +35,8 @@ def test_registered_nets_survive():
         assert through_json(net) == net
     local = nets.create("sharing_net", sharing="local")
     assert through_json(local) == local
+    converted = convert.convolutional(nets.create("qa_net"), (32, 32, 3))
+    assert through_json(converted) == converted
 
 
 SIZES = st.one_of(st.integers(1, 9), st.tuples(st.integers(1, 9), st.integers(1, 9)))
@@ -114,20 +116,26 @@ class Own(Layer):
 def test_what_no_record_can_hold_is_said():
     for layer, message in (
         (Own(name="mine"), "mine .layer.: class Own is not from cnn.layers, and no record can name it; a run keeps"),
-        (Dense(2, kernel_init=nn.initializers.normal()), "fc1 .dense.: kernel_init .* functions with a name: bank"),
+        (Dense(2, kernel_init=nn.initializers.normal()), "fc1 .dense.: kernel_init .* a name: he_normal, bank"),
         (Conv(2, 0), "conv1 .conv.: kernel .=0. cannot be written in a record; one whole number or two, from 1"),
         (Dropout("much"), "dropout1 .dropout.: rate .='much'. cannot be written in a record; a finite number"),
     ):
         with pytest.raises(ValueError, match=message):
             nets.to_config(nets.net(layer))
+    for value in (Conv(3), [Conv(3)], None):
+        with pytest.raises(TypeError, match="nets.to_config takes a net"):
+            nets.to_config(value)
+    # An array that is one number is one, as everywhere in a net.
+    (one,) = nets.to_config(nets.net(Activation("elu", slope=np.array(0.5))))
+    assert one == {"kind": "activation", "name": "elu1", "function": "elu", "slope": 0.5}
 
 
 REFUSED = [
     ({"kind": "conv"}, "must be a list of records"),
     ("conv", "layers .='conv'. must be a list of records"),
     (None, "must be a list of records|needs layers"),
-    ([], "hold 0 records; a net has 1 to 10,000 layers"),
-    ([{"kind": "relu"}] * 10_001, "hold 10,001 records"),
+    ([], "hold 0 records; a net has 1 to 1,000 layers"),
+    ([{"kind": "relu"}] * 1_001, "hold 1,001 records"),
     ([["conv"]], r"layers\[0\] .*must be a record such as"),
     ([{}], r"layers\[0\]: kind .=None. is none of a layer; there are activation, average_pool"),
     ([{"kind": "convolution"}], "kind .='convolution'. is none of a layer; did you mean activation or conv"),
@@ -148,7 +156,7 @@ REFUSED = [
     ([{"kind": "conv", "padding": [[1, 2], [3, [4]]]}], "padding .* must be"),
     ([{"kind": "conv", "stride": None}], "stride .=None. must be one whole number or two, from 1 to 65,535$"),
     ([{"kind": "max_pool", "kernel": 0}], "kernel .=0. must be .* or null"),
-    ([{"kind": "conv", "kernel_init": "os.system"}], "kernel_init .='os.system'. must be one of bank, zeros, ones"),
+    ([{"kind": "conv", "kernel_init": "os.system"}], "kernel_init .='os.system'. must be one of he_normal, bank"),
     ([{"kind": "activation", "function": "softmax"}], "function .='softmax'. must be one of relu, leaky_relu"),
     ([{"kind": "activation", "function": {"a": 1}}], "must be one of relu"),
     ([{"kind": "activation", "function": "elu", "slope": float("inf")}], "slope .=inf. must be a finite number"),
