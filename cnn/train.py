@@ -60,6 +60,7 @@ def train_and_evaluate(
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
+    config = initial.with_layers(config)
     goes_on = config_lib.goes_on(config, workdir, longer=longer)
     finished = _finished(config, workdir, dataset) if goes_on else None
     if finished:
@@ -79,6 +80,11 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     dataset = dataset or data.load(**config.data)
     if goes_on:
         dataset = facts_lib.same(dataset, workdir)
+    # A run that has begun does not need the other one any more.
+    begun = goes_on and checkpoint.latest_step(workdir)
+    other = None if begun else initial.load(config.train.get("initial_run", ""), workdir)
+    if other:
+        dataset = initial.normalised_as(dataset, other)
     task = loop.make_task(config, dataset)
     table = geometry.table(task.net, dataset.image_shape)
     print(f"{own_code.short(config.net.name)}: {task.net}\n{table}", flush=True)
@@ -91,13 +97,11 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     state = devices.replicate(task.first_state(config.seed))
     if goes_on:
         state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)
-    if not int(state.step):  # a run that has begun does not need the other one any more
-        other = initial.load(config.train.get("initial_run", ""), workdir)
-        if other:
-            state, start = initial.begin(state, other)
-            state = devices.replicate(state)
-            environment |= {"initial_run": start._asdict()}
-            print(start, flush=True)
+    if other:
+        state, start = initial.begin(state, other)
+        state = devices.replicate(state)
+        environment |= {"initial_run": start._asdict()}
+        print(start, flush=True)
     if not goes_on and own_code.is_reference(config.net.name):
         _check_dense(task, jax.device_get(state.variables))
     step = int(state.step)

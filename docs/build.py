@@ -24,6 +24,7 @@ GUIDES = (
     "training",
     "dense",
     "streaming",
+    "exchange",
     "protocols",
     "studies",
     "performance",

@@ -5,36 +5,57 @@ result.json, pictures and report.html to DIR/dense_eval. With `--protocol=grid` 
 instead, at several scales, by crops, densely and by both, as the VGG paper does, and writes to DIR/grid. With
 `--image=FILE` it evaluates the net densely on a picture of yours. If --output is a map, the picture may have any size
 (.zarr, .npy, .tif, .png, .jpg, ...): `--image=huge.zarr --output=map.zarr --stride=4 --memory=2GB` evaluates it tile by
-tile, and continues an evaluation that was stopped.
+tile, and continues an evaluation that was stopped. `--weights=net.onnx --image=photo.jpg` takes a net of another
+framework, and needs no run.
 """
 
 import os
 import types
+from typing import TYPE_CHECKING
 
 from absl import app
 
-from cnn.commands import program
+from cnn.commands import program, weights
 from cnn.protocols.progress import Progress
 from experiments.dense_evaluation import grid, picture, scenes, shared, stream
+
+if TYPE_CHECKING:
+    from cnn.runs.checkpoint import Run
 
 
 def main() -> None:
     """Loads the run and evaluates its net on scenes, on pictures, or on one picture."""
     _check_flags()
     with Progress() as progress:
-        workdir, kind = shared.path(shared.WORKDIR), _kind()
-        progress.stage(f"loading the run in {workdir}")
+        kind = _kind()
+        progress.stage(f"loading {weights.WEIGHTS.value or f'the run in {shared.path(shared.WORKDIR)}'}")
 
         # Imported here so that --help and errors in flags respond at once.
-        from cnn.runs import checkpoint
         from cnn.runtime import compiler, process
 
         compiler.cache_compilations(shared.COMPILATION_CACHE.value)
         if not stream.asked():  # a stream with freed memory kept would exceed its memory limit
             process.keep_memory()
-        run = checkpoint.load_run(workdir, net=shared.NET.value, which=shared.CHECKPOINT.value)
-        output = shared.path(shared.OUTPUT) or os.path.join(workdir, "grid" if kind is grid else "dense_eval")
+        run = _imported() if weights.WEIGHTS.value else _trained()
+        folder = run.workdir or os.path.splitext(os.path.basename(weights.WEIGHTS.value))[0]
+        output = shared.path(shared.OUTPUT) or os.path.join(folder, "grid" if kind is grid else "dense_eval")
         kind.evaluate(run, output, progress)
+
+
+def _trained() -> "Run":
+    """The run of --workdir."""
+    from cnn.runs import checkpoint
+
+    return checkpoint.load_run(shared.path(shared.WORKDIR), net=shared.NET.value, which=shared.CHECKPOINT.value)
+
+
+def _imported() -> "Run":
+    """The net of --weights, which needs no workdir."""
+    from cnn.exchange import workdirs
+
+    found = weights.read({"net.name": shared.NET.value} if shared.NET.value else {})
+    print(weights.describe(found), flush=True)
+    return workdirs.as_run(found.classifier)
 
 
 def _kind() -> types.ModuleType:
@@ -46,8 +67,15 @@ def _kind() -> types.ModuleType:
 
 def _check_flags() -> None:
     """Raises `absl.app.UsageError` if a flag is missing, or flags contradict each other."""
-    if not shared.WORKDIR.value:
-        raise app.UsageError("--workdir=DIR is missing: the directory of a run trained by main.py --workdir=DIR")
+    if weights.WEIGHTS.value:
+        if shared.WORKDIR.value or not shared.IMAGE.value:
+            raise app.UsageError("--weights=FILE goes with --image=FILE, and without --workdir (main.py --mode=import)")
+    elif weights.given():
+        raise app.UsageError(f"{', '.join(weights.given())}: for --weights=FILE alone")
+    elif not shared.WORKDIR.value:
+        raise app.UsageError(
+            "--workdir=DIR is missing: the directory of a run trained by main.py --workdir=DIR; or --weights=FILE"
+        )
     if shared.IMAGE.value:
         picture.check()
     stream.check()

@@ -47,8 +47,8 @@ NOT_RUN = {
 }
 
 
-# Examples that train: others show the same kind in a fraction of the time.
-SLOW = ("train_and_score.py", "numpy_dataset.py")
+# Examples that train or write: others show the same kind in a fraction of the time.
+SLOW = ("train_and_score.py", "numpy_dataset.py", "export_dense.py")
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +180,7 @@ def test_examples(name, tmp_path, monkeypatch, capsys):
     runpy.run_path(str(path), run_name="__main__")
     printed = capsys.readouterr().out
     expected = {
+        "export_dense.py": r"images of at least 32x32 pixels.*\n(pip|map \(2, 9, 19, 3\) .* \d\.\de-0[6-9])",
         "convert_vgg16.py": r"6x6 scores of 1000 classes: 49\.6 G multiply-adds in one pass,\n557 G as 36 crops",
         "numpy_dataset.py": r"test accuracy (9\d\.\d|100\.0)% on 120 pictures",
         "own_net.py": r"map \(2, 35, 45, 4\) by \w+; largest difference from crops \d\.\de[-+]0[5-9]|0\.0e\+00",

@@ -170,6 +170,15 @@ def define_net() -> flags.FlagHolder:
     )
 
 
+def define_weights() -> flags.FlagHolder:
+    """Defines --weights, for commands that read nets of other frameworks."""
+    return define_path(
+        "weights",
+        None,
+        "A trained net of another framework: .onnx, .safetensors (with --config.net.name), .keras, .h5 or .caffemodel.",
+    )
+
+
 def define_checkpoint() -> flags.FlagHolder:
     """Defines --checkpoint, for commands that load a trained run."""
     return flags.DEFINE_enum(

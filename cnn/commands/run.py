@@ -1,4 +1,4 @@
-"""Trains, evaluates or uses a net: what `python main.py` in a checkout and `python -m cnn` anywhere do."""
+"""Trains, evaluates, uses, imports or exports a net: `python main.py` in a checkout, and `python -m cnn` anywhere."""
 
 import json
 import os
@@ -7,12 +7,14 @@ from typing import Any
 
 from absl import app, flags
 
+from cnn.commands import exchanging, program
 from cnn.commands import flags as shared
-from cnn.commands import program
 
 CONFIG = shared.define_config("digits", "The run: a name of configs/, or a config file.")
 WORKDIR = shared.define_workdir("Directory of the run; by default runs/ and the name of the config.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do with the run.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "evaluate", "predict", "import", "export"], "What to do with the run."
+)
 IMAGES = flags.DEFINE_multi_string(
     "images",
     [],
@@ -42,10 +44,13 @@ def main() -> None:
         raise app.UsageError("--mode=predict needs --images=a.png,b.png")
     if MODE.value != "predict" and (IMAGES.value or OUTPUT.value is not None):
         raise app.UsageError("--images and --output are for --mode=predict")
-    if MODE.value == "train" and flags.FLAGS["checkpoint"].present:
-        raise app.UsageError("--checkpoint is for --mode=evaluate and --mode=predict")
+    if MODE.value in ("train", "import") and flags.FLAGS["checkpoint"].present:
+        raise app.UsageError("--checkpoint is for --mode=evaluate, --mode=predict and --mode=export")
     if MODE.value != "train" and LONGER.value:
         raise app.UsageError("--longer is for --mode=train")
+    exchanging.check(MODE.value)
+    if MODE.value in ("import", "export") and not WORKDIR.value:
+        raise app.UsageError(f"--mode={MODE.value} needs --workdir=DIR, the directory of the run")
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
@@ -63,6 +68,9 @@ def main() -> None:
             CONFIG.value.train.ops = OPS.value
         train_and_evaluate(CONFIG.value, workdir(), longer=LONGER.value)
         return
+    if MODE.value == "import":
+        exchanging.import_net(CONFIG.overrides, workdir())
+        return
     if OUTPUT.value is not None:
         from cnn.training import predict
 
@@ -75,7 +83,7 @@ def main() -> None:
 
 
 def use(run: Any) -> None:
-    """Evaluates a run, or predicts with it.
+    """Evaluates a run, predicts with it, or exports it.
 
     Args:
       run: the trained net (`cnn.runs.checkpoint.load_run`).
@@ -85,6 +93,8 @@ def use(run: Any) -> None:
         from cnn.training.evaluate import evaluate_run
 
         print(json.dumps(logs.finite(evaluate_run(run)), indent=2))
+    elif MODE.value == "export":
+        exchanging.export_net(run)
     else:
         _predict(run)
 

@@ -19,6 +19,7 @@ from cnn.data.readers import Split, Splits
 from cnn.runtime import own_code
 
 IN_MEMORY = "arrays in memory"  # name of a set that was given to a run, which cannot be loaded again
+IMPORTED = "unknown data"  # name of the set that an imported net was trained on
 DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own to keep
 
 
@@ -97,6 +98,8 @@ def load(
             "the run was trained on a data set that was given in Python, not loaded by its config; evaluate it on a "
             "split with cnn.training.evaluate.evaluate(run.net, run.variables, split, run.mean, run.std)"
         )
+    if name == IMPORTED:
+        raise DataError("the net was imported, and its data are not known here; name some: --config.data.name=mnist")
     if name == "digits":
         parts = readers.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "fake":

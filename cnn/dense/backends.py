@@ -23,6 +23,9 @@ BACKENDS = ("crops", "shift", "atrous", "mpf")
 # Largest activation in a batch of crops, bytes. On CPU a batch whose activations stay in the cache is fastest.
 CROP_BATCH_BYTES = {"cpu": 2 * 2**20}
 CROP_BATCH_BYTES_ELSEWHERE = 64 * 2**20
+# Scores along an axis that a position-invariant net computes for one at the border: on all machines that were measured
+# as many are rounded like those of a larger map (`cnn.dense.tiles.LEAST_OUTPUTS`, and twice as many).
+BORDER_OUTPUTS = 32
 
 
 class Pass(NamedTuple):
@@ -51,7 +54,8 @@ def plan_passes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
 
     Returns:
       One pass for "atrous" and "mpf". For "shift" one pass for each pair of remainders, vertical and horizontal, that
-      the windows' positions have modulo the native stride.
+      the windows' positions have modulo the native stride. Windows that lie flush with the border (`Grid.last`) take a
+      strip more along each axis, and a corner.
 
     Raises:
       GeometryError: if a layer cannot slide.
@@ -61,10 +65,13 @@ def plan_passes(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
 
 @functools.lru_cache(maxsize=256)  # planning a small net takes as long as a small map of it
 def _plan_passes(prepared: PreparedNet, size: Pair, grid: Grid, backend: str) -> tuple[Pass, ...]:
-    routes = [
-        _routes(axis, grid.step[i], grid.size[i], grid.native[i], backend, prepared.padded)
-        for i, axis in enumerate(prepared.axes(size))
-    ]
+    routes = []
+    for i, axis in enumerate(prepared.axes(size)):
+        end = None if grid.last[i] is None else grid.regular[i]
+        along = _routes(axis, grid.step[i], grid.regular[i], grid.native[i], backend, prepared.padded, end)
+        if grid.last[i] is not None:
+            along.append(_route_at_border(axis, grid, i, prepared))
+        routes.append(along)
     return tuple(
         Pass(Schedule(prepared.converted.net, vertical, horizontal), (y, x), rows, columns)
         for y, vertical, rows in routes[0]
@@ -73,13 +80,13 @@ def _plan_passes(prepared: PreparedNet, size: Pair, grid: Grid, backend: str) ->
 
 
 def _routes(
-    axis: lattice.Axis, stride: int, size: int, native: int, backend: str, clip: bool
+    axis: lattice.Axis, stride: int, size: int, native: int, backend: str, clip: bool, end: int | None
 ) -> list[tuple[int, lattice.Route, slice]]:
-    """The runs along one axis: the first pixel, the route from there, and the places of the scores in the map."""
+    """The runs along one axis: the first pixel, the route from there, and the places of its scores before `end`."""
     if backend == "atrous":
-        routes = [(0, lattice.dilated(axis, 0, stride, size, clip), slice(None))]
+        routes = [(0, lattice.dilated(axis, 0, stride, size, clip), slice(end))]
     elif backend == "mpf":
-        routes = [(0, fragments.fragmented(axis, stride, size, clip), slice(None))]
+        routes = [(0, fragments.fragmented(axis, stride, size, clip), slice(end))]
     else:
         routes = []
         # Windows at positions that are equal modulo the native stride share a pass: every `period`-th window.
@@ -89,8 +96,23 @@ def _routes(
             start = first * stride
             # Without padding, passes of one size are the same program, run on different parts of the image.
             route = lattice.dilated(axis, start if clip else 0, stride * period, count, clip)
-            routes.append((0 if clip else start, route, slice(first, None, period)))
+            routes.append((0 if clip else start, route, slice(first, end, period)))
     return [(start + route.first, route._replace(first=0), put) for start, route, put in routes]
+
+
+def _route_at_border(axis: lattice.Axis, grid: Grid, i: int, prepared: PreparedNet) -> tuple[int, lattice.Route, slice]:
+    """The run of the last windows where these lie flush with the border: dilated, like one shift of any backend.
+
+    One score along the axis is enough; a position-invariant net computes as many as a tile has at least, ending at the
+    border, and keeps the last: fewer would be rounded otherwise.
+    """
+    last, step, clip = grid.last[i], grid.step[i], prepared.padded
+    assert last is not None
+    count = min(BORDER_OUTPUTS, grid.regular[i]) if prepared.position_invariant else 1
+    start = last - (count - 1) * step
+    route = lattice.dilated(axis, start if clip else 0, step if count > 1 else grid.native[i], count, clip)
+    route = route._replace(skip=count - 1, count=1)
+    return (0 if clip else start) + route.first, route._replace(first=0), slice(grid.size[i] - 1, grid.size[i])
 
 
 def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
@@ -104,7 +126,8 @@ def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
       The label of the first such layer, or None.
 
     Raises:
-      GeometryError: if the map's stride is not a multiple of the native stride, so that it is not one whole pass.
+      GeometryError: if the map's stride, or the place of its windows at the border, is not a multiple of the native
+        stride, so that it is not one whole pass.
     """
     for layer in prepared.net.layers:
         if not isinstance(layer, Conv) or layer.padding_mode in ("zero", "constant"):
@@ -115,6 +138,12 @@ def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
                     f"{layer.label}: padding_mode {layer.padding_mode!r} is defined by the values of one pass; stride "
                     f"{grid.stride} is no multiple of the native stride {grid.native}. Take such a stride, or "
                     f"context='crop'"
+                )
+            if any(last is not None and last % n for last, n in zip(grid.last, grid.native, strict=True)):
+                raise GeometryError(
+                    f"{layer.label}: padding_mode {layer.padding_mode!r} is defined by the values of one pass; with "
+                    f"cover=True the last windows start at {grid.last}, no multiple of the native stride "
+                    f"{grid.native}. Take cover=False, an image that the stride fits, or context='crop'"
                 )
             return layer.label
     return None
@@ -175,8 +204,12 @@ def _whole(prepared: PreparedNet, grid: Grid, variables: Variables, images: jax.
         for layer in prepared.converted.net.layers
     ]
     scores: Any = Net(tuple(layers)).apply(prepared.converted.variables(variables), images, train=False)
-    keep = [slice(0, (n - 1) * s // m + 1, s // m) for n, s, m in zip(grid.size, grid.step, grid.native, strict=True)]
-    return scores[:, keep[0], keep[1]]
+    for axis, (n, s, m) in enumerate(zip(grid.regular, grid.step, grid.native, strict=True)):
+        last = grid.last[axis]
+        regular = jax.lax.slice_in_dim(scores, 0, (n - 1) * s // m + 1, s // m, axis + 1)
+        border = [] if last is None else [jax.lax.slice_in_dim(scores, last // m, last // m + 1, 1, axis + 1)]
+        scores = jnp.concatenate([regular, *border], axis + 1) if border else regular
+    return scores
 
 
 def crop_batch(prepared: PreparedNet, platform: str | None = None) -> int:
@@ -218,7 +251,7 @@ def _crops_in_batches(
         return jnp.zeros((0, *grid.size, prepared.table[-1].output_shape[-1]), images.dtype)
     batch = min(count, most)
     n, i, j = np.unravel_index(np.arange(-(-count // batch) * batch) % count, (images.shape[0], *grid.size))
-    corners = np.stack([n, i * grid.stride[0], j * grid.stride[1]], axis=1).astype(np.int32)
+    corners = np.stack([n, grid.starts(0)[i], grid.starts(1)[j]], axis=1).astype(np.int32)
     parts = [
         run_crops(prepared.classifier, grid.window, variables, images, corners[start : start + batch])
         for start in range(0, count, batch)

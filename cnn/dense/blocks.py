@@ -70,11 +70,14 @@ class Cut(NamedTuple):
 
     Attributes:
       pixels: length of the image, pixels.
-      scores: length of the map, scores.
+      scores: length of the map, scores, without one at the border.
       outputs: length of a tile's output, scores.
       extent: length of a tile's input, pixels.
       before: number of pixels that a tile reads before its first window.
       stride: distance between neighbouring scores, pixels.
+      last: first pixel of the last window, if it lies flush with the border and off the stride; its score is the first
+        of a tile of its own. None: there is none.
+      last_extent: length of that tile's input, pixels.
     """
 
     pixels: int
@@ -83,11 +86,24 @@ class Cut(NamedTuple):
     extent: int
     before: int
     stride: int
+    last: int | None = None
+    last_extent: int = 0
 
     @property
     def count(self) -> int:
         """Number of tiles."""
-        return -(-self.scores // self.outputs)
+        return -(-self.scores // self.outputs) + (self.last is not None)
+
+    def written(self, tiles: int) -> int:
+        """Number of scores that the first tiles write.
+
+        Args:
+          tiles: number of tiles, at most `count`.
+
+        Returns:
+          Number of scores.
+        """
+        return min(tiles * self.outputs, self.scores) + (self.last is not None and tiles == self.count)
 
     def blocks(self, part: slice | None = None) -> list[Block]:
         """Cuts the map, or a part of it, into tiles; the last keeps what is left.
@@ -98,13 +114,16 @@ class Cut(NamedTuple):
         Returns:
           The blocks in order.
         """
-        start, stop = (0, self.scores) if part is None else (part.start, part.stop)
-        return [self._block(score, min(score + self.outputs, stop)) for score in range(start, stop, self.outputs)]
+        start, stop = (0, self.scores + (self.last is not None)) if part is None else (part.start, part.stop)
+        regular = range(start, min(stop, self.scores), self.outputs)
+        blocks = [self._block(score, min(score + self.outputs, stop, self.scores)) for score in regular]
+        return [*blocks, self._block(self.scores, stop)] if stop > self.scores else blocks
 
     def _block(self, start: int, stop: int) -> Block:
         """The tile whose first score is `start`; scores from `stop` on are dropped."""
-        first = start * self.stride - self.before
-        read, place = overlap(first, self.extent, self.pixels)
+        at_border = self.last is not None and start == self.scores
+        first = (self.last if at_border and self.last is not None else start * self.stride) - self.before
+        read, place = overlap(first, self.last_extent if at_border else self.extent, self.pixels)
         return Block(first, read, place, slice(0, stop - start), slice(start, stop))
 
 

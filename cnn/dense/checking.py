@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnn.dense.arguments import COUNT_OR_NONE, named
 from cnn.dense.backends import BACKENDS
 from cnn.dense.cost import layer_costs
 from cnn.dense.grid import Grid, lay_grid
@@ -98,6 +99,7 @@ class _Case(NamedTuple):
     known: np.ndarray
 
 
+@named(channels=COUNT_OR_NONE)
 def check(
     net: Net,
     variables: Mapping[str, Any],
@@ -133,6 +135,8 @@ def check(
         layer's declared window does not cover; names the layer.
       ValueError: if a backend differs by more than the tolerance; names it, the stride, the position, the difference.
     """
+    if strides is not None and len(strides) == 0:
+        raise ValueError("dense.check: strides (=()) names none; give some, or None for three of its own choice")
     channels = input_channels(net, variables) if channels is None else channels
     if channels is None:
         raise ValueError("dense.check: the net's first layer does not tell how many channels it takes; give channels=")
@@ -142,8 +146,6 @@ def check(
     _check_layers(prepared, variables, rng)
     agreements: list[Agreement] = []
     left_out: list[str] = []
-    if strides is not None and len(strides) == 0:
-        raise ValueError("dense.check: strides (=()) names none; give some, or None for three of its own choice")
     for stride in _strides(prepared.native_stride) if strides is None else strides:
         for case in _cases(prepared, variables, stride, rng, left_out):
             agreements += _compare(prepared, variables, case, tolerance, left_out)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cnn.dense import passes
+from cnn.dense.arguments import BACKEND, named
 from cnn.dense.backends import BACKENDS, crop_batch, plan_passes
 from cnn.dense.grid import Grid, lay_grid
 from cnn.dense.passes import Schedule
@@ -34,6 +35,7 @@ class LayerCost(NamedTuple):
     bytes: int
 
 
+@named(backend=BACKEND)
 def multiply_adds(net: Net, image_shape: Sequence[int], grid: Grid, backend: str) -> int:
     """Multiply-adds of one image's score map.
 
@@ -291,6 +293,7 @@ class Plan(tuple[BackendPlan, ...]):
         return "\n".join([*lines, "* what auto takes; ! above the memory limit"])
 
 
+@named()
 def plan(
     net: Net,
     image_shape: Sequence[int],
@@ -300,6 +303,7 @@ def plan(
     window: Sequence[int],
     context: str | None = None,
     images: int = 1,
+    cover: bool = False,
 ) -> Plan:
     """Predicts the cost of a score map by each backend.
 
@@ -313,17 +317,22 @@ def plan(
       context: the context that "auto" must compute, "crop" or "image"; None: "image". In a net without padding the two
         are the same.
       images: number of images that are computed at once; bytes are those of all images, multiply-adds those of one.
+      cover: whether more windows lie flush with the bottom and right border (see `cnn.dense.score_map`).
 
     Returns:
       A `Plan`.
 
     Raises:
+      TypeError: if an argument is of the wrong kind.
+      ValueError: if the context is unknown, or a number out of range.
       GeometryError: if the window, stride and image do not fit each other, or a layer cannot slide.
     """
     limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
+    if context not in (None, "crop", "image"):
+        raise ValueError(f"dense.plan: unknown context {context!r}; contexts: crop, image, or None")
     image_shape = as_image_shape(image_shape, "dense.plan: image_shape")
     prepared = prepare(net, window, image_shape[2])
-    grid = lay_grid(prepared, image_shape, stride)
+    grid = lay_grid(prepared, image_shape, stride, cover)
     plans = []
     for name in BACKENDS:
         layers = tuple(layer_costs(prepared, image_shape, grid, name))

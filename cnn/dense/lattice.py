@@ -160,6 +160,7 @@ class Route(NamedTuple):
       steps: one for each layer.
       order: indices of the F output fragments: the first holds the scores 0, F, 2F, ..., the second 1, F + 1, ...
       count: number of wanted scores.
+      skip: number of scores before them that are computed and dropped.
     """
 
     first: int
@@ -167,6 +168,7 @@ class Route(NamedTuple):
     steps: tuple[Step, ...]
     order: tuple[int, ...]
     count: int
+    skip: int = 0
 
 
 def axes(net: Net, table: geometry.Table, image_size: Sequence[int], padded_net: bool = True) -> tuple[Axis, Axis]:

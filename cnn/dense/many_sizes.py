@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn.dense import tiles
+from cnn.dense.arguments import IMAGES, named
 from cnn.dense.grid import lay_grid, with_sight
 from cnn.dense.maps import ScoreMap, resolve_context
 from cnn.dense.passes import Variables
@@ -18,6 +19,7 @@ from cnn.windows import GeometryError
 MOST_OUTPUTS = 128  # most scores of a tile along each axis, by default
 
 
+@named(images=IMAGES)
 def score_maps(
     net: Net,
     variables: Variables,
@@ -28,6 +30,7 @@ def score_maps(
     *,
     context: str | None = None,
     tile: int | Sequence[int] | None = None,
+    cover: bool = False,
 ) -> list[ScoreMap]:
     """Class scores of every window of images of different sizes; one program is compiled, not one for each size.
 
@@ -44,6 +47,8 @@ def score_maps(
       context: "crop" or "image" (see `cnn.dense.score_map`); None: the context that the backend computes.
       tile: number of scores of a tile along each axis, one number or (vertical, horizontal); None: as many as the
         largest map has, at most `MOST_OUTPUTS`.
+      cover: whether more windows lie flush with the bottom and right border (see `cnn.dense.score_map`); tiles at these
+        borders are programs of their own.
 
     Returns:
       One `ScoreMap` for each image, with N = 1; an empty list if there are no images. A map equals
@@ -77,7 +82,14 @@ def score_maps(
     for i, image in enumerate(given):
         try:
             tiling = tiles.plan_tiles(
-                prepared, image.shape, stride, first.backend, outputs=first.outputs, context=context, fixed=True
+                prepared,
+                image.shape,
+                stride,
+                first.backend,
+                outputs=first.outputs,
+                context=context,
+                fixed=True,
+                cover=cover,
             )
         except GeometryError as error:
             raise GeometryError(f"image {i}: {error}") from None
@@ -93,9 +105,10 @@ def _by_tiles(variables: Variables, image: np.ndarray, tiling: tiles.Tiling) -> 
     """The map [h, w, K] of one image [H, W, C]."""
     running = []
     for tile in tiling.tiles():
-        pixels = np.zeros((*tiling.extent, image.shape[2]), image.dtype)
+        alike = tiling.like(tile)
+        pixels = np.zeros((*alike.extent, image.shape[2]), image.dtype)
         pixels[tile.place] = image[tile.read]
-        running.append((tile, tiles.run_tile(tiling, variables, jnp.asarray(pixels), tile.corner)))
+        running.append((tile, tiles.run_tile(alike, variables, jnp.asarray(pixels), tile.corner)))
     scores = running[0][1]
     result = np.empty((*tiling.grid.size, scores.shape[-1]), np.dtype(scores.dtype))
     for tile, scores in running:

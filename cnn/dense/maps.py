@@ -36,6 +36,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from cnn.dense.arguments import named
 from cnn.dense.backends import BACKENDS, run_backend
 from cnn.dense.cost import cheapest, check_memory
 from cnn.dense.grid import Grid, lay_grid, with_sight
@@ -74,7 +75,8 @@ class ScoreMap(NamedTuple):
         images = "1 image" if count == 1 else f"{count} images"
         return (
             f"ScoreMap({images}: {height}x{width} windows of {shape_text(self.grid.window)} pixels every "
-            f"{shape_text(self.grid.stride)}, {outputs.class_count(classes)} classes, "
+            f"{shape_text(self.grid.stride)}{' and at the border' if any(self.grid.last) else ''}, "
+            f"{outputs.class_count(classes)} classes, "
             f"context {self.context!r}, backend {self.backend!r})"
         )
 
@@ -111,6 +113,7 @@ def resolve_context(padded: bool, backend: str, context: str | None) -> str:
     )
 
 
+@named(images=None)
 def score_map(
     net: Net,
     variables: Variables,
@@ -122,6 +125,7 @@ def score_map(
     context: str | None = None,
     memory_limit: int | str | None = None,
     position_invariant: bool = False,
+    cover: bool = False,
 ) -> ScoreMap:
     """Class scores of every window of every image.
 
@@ -143,6 +147,9 @@ def score_map(
       position_invariant: whether every score is rounded in the same way at every position. This is slower; the map then
         equals, to the bit, those of `stream` and `score_maps`, and its parts are the maps of parts of the image (on
         CPUs, unless they have few scores: see the module's docstring).
+      cover: whether no pixel is left out: where the stride does not fit the image, one more row or column of windows
+        lies flush with its bottom or right border, nearer to the one before it than the stride (`Grid.last`). An image
+        that the stride fits has the same map with and without.
 
     Returns:
       A `ScoreMap`.
@@ -160,7 +167,7 @@ def score_map(
     prepared = prepare_trained(net, variables, window, shape[2], position_invariant)
     if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
         prepared = prepare(net, window, shape[2], position_invariant=True)
-    grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, images.shape[0])
+    grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, images.shape[0], cover)
     scores = run_backend(prepared, variables_for(variables, images), images, grid, backend)
     grid = with_sight(prepared, shape, grid, context)
     return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.output_activation)
@@ -175,9 +182,10 @@ def _resolve(
     context: str | None,
     memory_limit: int | None,
     count: int,
+    cover: bool,
 ) -> tuple[Grid, str, str]:
     """The grid, the context and the backend of a map; kept, so that they are computed once for each image shape."""
-    grid = lay_grid(prepared, image_shape, stride)
+    grid = lay_grid(prepared, image_shape, stride, cover)
     context = resolve_context(prepared.padded, backend, context)
     if backend == "auto":
         backend = cheapest(prepared, image_shape, grid, context, memory_limit, count)
@@ -186,6 +194,7 @@ def _resolve(
     return grid, context, backend
 
 
+@named()
 def average(
     scores: jax.Array | ScoreMap, over: str = "probabilities", output_activation: str | None = None
 ) -> jax.Array:
@@ -193,7 +202,7 @@ def average(
 
     Args:
       scores: a `ScoreMap`, or the scores (logits) of one, real numbers [N, ..., K]; N may be 0. A single score z
-        (K = 1) counts as the scores [0, z] of two classes.
+        (K = 1) counts as the scores [0, z] of two classes. All windows count alike, also those that `cover` adds.
       over: "probabilities" (their mean), "logits" (mean of the logits), or "max" (largest logit of each class).
       output_activation: what the scores mean, "softmax" or "sigmoid" (`cnn.nets.outputs`); None: what the map says,
         "softmax" for scores alone.

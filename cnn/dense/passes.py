@@ -96,7 +96,8 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, placement: 
     x = _take(_take(x, schedule.vertical.order, 0), schedule.horizontal.order, 1)
     fy, fx, n, height, width, classes = x.shape
     scores = x.transpose(2, 3, 0, 4, 1, 5).reshape(n, height * fy, width * fx, classes)
-    return scores[:, : schedule.vertical.count, : schedule.horizontal.count]
+    rows, columns = (slice(r.skip, r.skip + r.count) for r in (schedule.vertical, schedule.horizontal))
+    return scores[:, rows, columns]
 
 
 def work(schedule: Schedule, channels: int) -> list[LayerWork]:

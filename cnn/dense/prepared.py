@@ -13,6 +13,7 @@ import jax
 
 from cnn import convert, geometry
 from cnn.dense import lattice
+from cnn.dense.arguments import named
 from cnn.layers import Conv, Flatten, PReLU, Scale
 from cnn.nets import Net
 from cnn.ops.winograd import LEAST_CHANNELS
@@ -97,6 +98,7 @@ class PreparedNet:
         return Net(tuple(layers))
 
 
+@named()
 def prepare(net: Net, window: int | Sequence[int], channels: int, position_invariant: bool = False) -> PreparedNet:
     """Prepares a classifier for dense evaluation.
 

@@ -5,6 +5,9 @@ right border computes scores beyond the map, which are dropped; the pixels that 
 a net without padding a tile is run like an image of its own. In a padded net (context "image") a tile also reads the
 pixels around its windows that its scores see, and in every layer the values beyond the image's border are replaced by
 padding. So the scores do not depend on where the borders of tiles lie.
+
+Windows that lie flush with the image's border, off the stride (`cover`), are rows and columns of tiles of their own, of
+which only the first score along that axis is kept; these tiles are as small as their rounding allows.
 """
 
 import functools
@@ -18,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import data
-from cnn.dense import blocks, fragments, lattice, passes
-from cnn.dense.backends import fixed_padding, plan_passes, run_backend
+from cnn.dense import blocks, passes
+from cnn.dense.backends import BORDER_OUTPUTS, fixed_padding, plan_passes, run_backend
 from cnn.dense.blocks import Cut, Tile
 from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
 from cnn.dense.grid import Grid, lay_grid
-from cnn.dense.lattice import Slide, Step
 from cnn.dense.maps import resolve_context
+from cnn.dense.padded_tiles import border_limits, padded_pass
 from cnn.dense.passes import Placement, Schedule, Variables
 from cnn.dense.prepared import PreparedNet
 from cnn.runtime.byte_sizes import bytes_text
@@ -65,12 +68,34 @@ class Tiling(NamedTuple):
     @property
     def cuts(self) -> tuple[Cut, Cut]:
         """How rows and columns of the map are cut."""
-        grid = self.grid
-        rows, columns = (
-            Cut(self.image_shape[i], grid.size[i], self.outputs[i], self.extent[i], self.before[i], grid.step[i])
-            for i in range(2)
-        )
-        return rows, columns
+        grid, cuts = self.grid, []
+        border = self.extent if grid.last == (None, None) else _at_border(self, (True, True)).extent
+        for i in range(2):
+            tile = (self.outputs[i], self.extent[i], self.before[i])
+            cuts.append(
+                Cut(self.image_shape[i], grid.regular[i], *tile, grid.step[i], grid.last[i], last_extent=border[i])
+            )
+        return cuts[0], cuts[1]
+
+    @property
+    def alone(self) -> Grid:
+        """Where the windows of one tile lie, as those of an image of its own."""
+        return self.grid._replace(size=self.outputs, last=(None, None))
+
+    def like(self, tile: Tile) -> "Tiling":
+        """The tiling whose program runs a tile.
+
+        Args:
+          tile: one of `tiles`.
+
+        Returns:
+          This tiling, with fewer outputs and a smaller extent along an axis where the tile lies at the border.
+        """
+        at_border = [
+            last is not None and block.write.start == regular
+            for last, block, regular in zip(self.grid.last, tile, self.grid.regular, strict=True)
+        ]
+        return _at_border(self, (at_border[0], at_border[1])) if any(at_border) else self
 
     @property
     def counts(self) -> Pair:
@@ -112,7 +137,7 @@ class _Order(NamedTuple):
         """A tiling whose tiles have at least `asked` scores along each axis (see `plan_tiles`)."""
         sizes = [max(n, LEAST_OUTPUTS * self.parts(axis)) for axis, n in enumerate(asked)]
         if not fixed:
-            sizes = [min(n, m) for n, m in zip(sizes, self.grid.size, strict=True)]
+            sizes = [min(n, m) for n, m in zip(sizes, self.grid.regular, strict=True)]
         rows, columns = (-(-n // self.period(axis)) * self.period(axis) for axis, n in enumerate(sizes))
         return _resolved(self, (rows, columns))
 
@@ -128,6 +153,7 @@ def plan_tiles(
     context: str | None = None,
     itemsize: int = 4,
     fixed: bool = False,
+    cover: bool = False,
 ) -> Tiling:
     """Chooses the tiles of a map.
 
@@ -145,6 +171,7 @@ def plan_tiles(
       context: "crop" or "image" (see `cnn.dense.score_map`); None: the context that the backend computes.
       itemsize: bytes of one value of the source image, of which a tile's pixels are held too.
       fixed: whether to keep `outputs` even if the map has fewer scores, so that images of all sizes share one program.
+      cover: whether more windows lie flush with the bottom and right border (see `cnn.dense.score_map`).
 
     Returns:
       A `Tiling`.
@@ -156,7 +183,7 @@ def plan_tiles(
       MemoryError: if the smallest tile needs more than the memory limit.
     """
     height, width, channels = (int(n) for n in image_shape)
-    grid = lay_grid(prepared, image_shape, stride)
+    grid = lay_grid(prepared, image_shape, stride, cover)
     context = resolve_context(prepared.padded, backend, context)
     if context == "image":
         label = fixed_padding(prepared, grid)
@@ -169,14 +196,14 @@ def plan_tiles(
     if outputs is not None:
         return order.tiling(as_pair(outputs, "outputs", "plan_tiles"), fixed)
     if memory_limit is None:
-        return order.tiling(grid.size, fixed)
+        return order.tiling(grid.regular, fixed)
     return _largest(order, memory_limit, itemsize)
 
 
 def _largest(order: _Order, memory_limit: int, itemsize: int) -> Tiling:
     """The largest square tiles that fit, by bisection."""
     best = None
-    low, high = 1, max(order.grid.size)
+    low, high = 1, max(order.grid.regular)
     while low <= high:
         middle = (low + high) // 2
         tried = order.tiling((middle, middle))
@@ -198,7 +225,7 @@ def _largest(order: _Order, memory_limit: int, itemsize: int) -> Tiling:
 def _resolved(order: _Order, outputs: Pair) -> Tiling:
     """A tiling with tiles of a given size; "auto" is replaced by the backend that is cheapest for one tile."""
     prepared, grid, backend, context = order.prepared, order.grid, order.backend, order.context
-    alone = grid._replace(size=outputs, stride=grid.step)
+    alone = grid._replace(size=outputs, stride=grid.step, last=(None, None))
     if backend == "auto":
         backend = cheapest(prepared, (*alone.extent, order.image_shape[2]), alone, context)
     whole_passes = all(s % n == 0 for s, n in zip(grid.step, grid.native, strict=True))
@@ -208,34 +235,21 @@ def _resolved(order: _Order, outputs: Pair) -> Tiling:
         backend = "atrous"
     extent, before = alone.extent, (0, 0)
     if context == "image":
-        schedule, before = _padded_pass(prepared, order.image_shape, grid, backend, outputs)
+        schedule, before = padded_pass(prepared, order.image_shape, grid, backend, outputs)
         extent = schedule.extent
     return Tiling(prepared, order.image_shape, grid, outputs, extent, before, backend, context)
 
 
-def _padded_pass(
-    prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, backend: str, outputs: Pair
-) -> tuple[Schedule, Pair]:
-    """The pass over a tile of a padded net, and the number of pixels that it reads before its first window."""
-    routes = []
-    for i, axis in enumerate(prepared.axes(image_shape)):
-        if backend == "atrous":
-            routes.append(lattice.dilated(axis, 0, grid.step[i], outputs[i], clip=False))
-        else:
-            routes.append(fragments.fragmented(axis, grid.step[i], outputs[i], clip=False))
-    before = (-routes[0].first, -routes[1].first)
-    # The limits depend on the image and are passed when the tile is run, so that all images share one program.
-    vertical, horizontal = (
-        route._replace(first=0, steps=tuple(map(_without_limit, route.steps, axis.slides)))
-        for route, axis in zip(routes, prepared.axes(image_shape), strict=True)
-    )
-    return Schedule(prepared.converted.net, vertical, horizontal), before
-
-
-def _without_limit(step: Step, slide: Slide) -> Step:
-    """A step whose masks have limits relative to that of the image, which is passed when a tile is run."""
-    masks = {name: mask for name in ("mask", "counted") if (mask := getattr(step, name)) is not None}
-    return step._replace(**{name: mask._replace(limit=mask.limit - slide.limit) for name, mask in masks.items()})
+@functools.lru_cache(maxsize=64)
+def _at_border(tiling: Tiling, axes: tuple[bool, bool]) -> Tiling:
+    """The tiling of tiles at the border along the axes that are marked: as few outputs as are rounded like many."""
+    order = _Order(tiling.prepared, tiling.image_shape, tiling.grid, tiling.backend, tiling.context)
+    outputs = []
+    for axis, most in enumerate(tiling.outputs):
+        period = order.period(axis)
+        least = -(-BORDER_OUTPUTS * order.parts(axis) // period) * period
+        outputs.append(min(most, least) if axes[axis] else most)
+    return _resolved(order, (outputs[0], outputs[1]))
 
 
 def equals_whole(tiling: Tiling, platform: str) -> bool:
@@ -266,8 +280,7 @@ def tile_bytes(tiling: Tiling) -> int:
     channels = tiling.image_shape[2]
     if tiling.context == "image":
         return schedule_bytes(_schedule(tiling), channels)
-    grid = tiling.grid._replace(size=tiling.outputs)
-    return backend_bytes(tiling.prepared, (*tiling.extent, channels), grid, tiling.backend)
+    return backend_bytes(tiling.prepared, (*tiling.extent, channels), tiling.alone, tiling.backend)
 
 
 def run_tile(
@@ -281,7 +294,7 @@ def run_tile(
     """Computes the scores of one tile on the device that holds its pixels; returns before they are ready.
 
     Args:
-      tiling: the tiles, from `plan_tiles`.
+      tiling: the tiles, from `plan_tiles`; for a tile at the border its `like`.
       variables: the classifier's variables, on the same device.
       pixels: the tile's input, [*tiling.extent, C]: floating and normalised; or, with `mean` and `std`, uint8 or
         floating as `cnn.data.normalise` takes it.
@@ -299,11 +312,12 @@ def run_tile(
             # Not inside the compiled pass: fused with it, the rounding of a value depends on its place in the tile.
             pixels = data.normalise(pixels, mean, std)
     if tiling.backend in _SEVERAL_RUNS:
-        grid = tiling.grid._replace(size=tiling.outputs)
-        return run_backend(tiling.prepared, variables, pixels[None], grid, tiling.backend)[0]
+        return run_backend(tiling.prepared, variables, pixels[None], tiling.alone, tiling.backend)[0]
     placement = None
     if tiling.context == "image":
-        placement = Placement(np.add(corner, tiling.before).astype(np.int32), _limits(tiling))
+        placement = Placement(
+            np.add(corner, tiling.before).astype(np.int32), border_limits(tiling.prepared, tiling.image_shape)
+        )
     return run_schedule(tiling.prepared, _schedule(tiling), variables, pixels, table, placement)
 
 
@@ -325,16 +339,8 @@ def normalised_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndar
 def _schedule(tiling: Tiling) -> Schedule:
     """The one pass over a tile."""
     if tiling.context == "image":
-        return _padded_pass(tiling.prepared, tiling.image_shape, tiling.grid, tiling.backend, tiling.outputs)[0]
-    grid = tiling.grid._replace(size=tiling.outputs)
-    return plan_passes(tiling.prepared, tiling.extent, grid, tiling.backend)[0].schedule
-
-
-@functools.lru_cache(maxsize=64)
-def _limits(tiling: Tiling) -> np.ndarray:
-    """Largest position of each layer's input that depends on the image, pixels, int32 [layers, 2]."""
-    both = tiling.prepared.axes(tiling.image_shape)
-    return np.array([[slide.limit for slide in axis.slides] for axis in both], np.int32).T
+        return padded_pass(tiling.prepared, tiling.image_shape, tiling.grid, tiling.backend, tiling.outputs)[0]
+    return plan_passes(tiling.prepared, tiling.extent, tiling.alone, tiling.backend)[0].schedule
 
 
 @functools.partial(jit_net, static_argnums=(0, 1))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnn.dense.arguments import named
 from cnn.dense.grid import Grid
 from cnn.dense.maps import ScoreMap
 from cnn.nets import outputs
@@ -39,14 +40,15 @@ class Best(NamedTuple):
     scores: np.ndarray
 
 
+@named(grid=None, image_shape=None)
 def heat_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int], method: str = "cells") -> np.ndarray:
     """Scores upsampled to the size of the image, each at the centre of the pixels that it saw.
 
-    Each score has a cell around its centre, as large as the distance between neighbouring windows, so that the cells
-    have no gaps between them; a pixel belongs to a cell if its centre lies in it (upper and left edges count as
-    inside). Along an axis with a single score, the cell is everything that the score saw. At stride 1 each pixel has
-    the score of the window that is centred on it; a window of even size counts as centred on the first of its two
-    middle pixels.
+    Each score has a cell around its centre, which reaches half-way to the centres beside it, so that the cells have no
+    gaps between them; the outermost reach half a stride outwards. A pixel belongs to a cell if its centre lies in it
+    (upper and left edges count as inside). Along an axis with a single score, the cell is everything that the score
+    saw. At stride 1 each pixel has the score of the window that is centred on it; a window of even size counts as
+    centred on the first of its two middle pixels.
 
     Args:
       scores: one or K real numbers for each window, [h, w] or [h, w, K].
@@ -109,16 +111,16 @@ def _image_size(image_shape: Sequence[int], grid: Grid, what: str) -> Pair:
     for axis in range(2):
         if grid.extent[axis] > size[axis]:
             raise GeometryError(
-                f"{what}: the last window, {(grid.size[axis] - 1) * grid.stride[axis]} to {grid.extent[axis]}, ends "
+                f"{what}: the last window, {grid.extent[axis] - grid.window[axis]} to {grid.extent[axis]}, ends "
                 f"beyond the image {shape_text(size)}; scores must be those of a whole map of this image"
             )
     return size
 
 
-def _twice_centre(grid: Grid, axis: int) -> int:
-    """Twice the centre, in pixels, of what the first score of an axis saw; a whole number, as centres may be halves."""
+def _twice_centres(grid: Grid, axis: int) -> np.ndarray:
+    """Twice the centres, in pixels, of what the scores of an axis saw; whole numbers, as centres may be halves."""
     first, end = grid.spans(axis)
-    return int(first[0] + end[0])
+    return first + end
 
 
 def _cells(grid: Grid, axis: int, size: int) -> np.ndarray:
@@ -127,20 +129,24 @@ def _cells(grid: Grid, axis: int, size: int) -> np.ndarray:
     if grid.size[axis] == 1:
         first, end = grid.spans(axis)
         return np.where((first[0] <= pixels) & (pixels < end[0]), 0, -1)
-    stride = grid.stride[axis]
-    cells = (2 * pixels + 1 - _twice_centre(grid, axis) + stride) // (2 * stride)
-    return np.where((cells >= 0) & (cells < grid.size[axis]), cells, -1)
+    centres, stride = _twice_centres(grid, axis), grid.stride[axis]
+    # Four times the edges between cells, and the centres of pixels as often.
+    edges = np.concatenate([[2 * (centres[0] - stride)], centres[:-1] + centres[1:], [2 * (centres[-1] + stride)]])
+    cells = np.searchsorted(edges, 2 * (2 * pixels + 1), side="right") - 1
+    return np.where(cells < grid.size[axis], cells, -1)
 
 
 def _neighbours(grid: Grid, axis: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each pixel the scores whose centres lie around it, and the weight of the second, float32 in [0, 1]."""
-    last = grid.size[axis] - 1
-    place = (2 * np.arange(size) + 1 - _twice_centre(grid, axis)) / (2 * grid.stride[axis])
-    place = np.clip(place, 0, last)
-    first = np.floor(place).astype(np.int64)
-    return first, np.minimum(first + 1, last), (place - first).astype(np.float32)
+    centres, pixels = _twice_centres(grid, axis), 2 * np.arange(size) + 1
+    first = np.maximum(np.searchsorted(centres, pixels, side="right") - 1, 0)
+    second = np.minimum(first + 1, len(centres) - 1)
+    gap = np.maximum(centres[second] - centres[first], 1)  # 0 behind the last centre, where its score alone counts
+    weight = np.where(second > first, np.clip((pixels - centres[first]) / gap, 0, 1), 0)
+    return first, second, weight.astype(np.float32)
 
 
+@named()
 def best_boxes(score_map: ScoreMap, class_index: int | None = None, over: str = "logits") -> Best:
     """The best window of each image, for one class or over all.
 
@@ -202,6 +208,7 @@ def first_largest(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[rows, best], best, -1)
 
 
+@named(grid=None, image_shape=None)
 def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.ndarray:
     """A class for each pixel: that of the window centred on it or, at strides above 1, of the nearest window.
 
@@ -234,10 +241,10 @@ def class_map(scores: np.ndarray, grid: Grid, image_shape: Sequence[int]) -> np.
     scores = outputs.class_scores(scores)
     classes = np.where(np.isnan(scores).any(axis=-1), -1, scores.argmax(axis=-1)).astype(np.int32)
     for axis in range(2):
-        size, window, stride, last = image_size[axis], grid.window[axis], grid.stride[axis], grid.size[axis] - 1
+        size, window, starts = image_size[axis], grid.window[axis], grid.starts(axis)
         start = np.arange(size) - (window - 1) // 2  # where the window centred on a pixel starts
         # Distances are measured between centres: that of a window of even size lies between its two middle pixels.
-        nearest = np.clip((2 * np.arange(size) + 1 - window + stride) // (2 * stride), 0, last)
+        nearest = np.searchsorted(starts[:-1] + starts[1:], 2 * np.arange(size) + 1 - window, side="right")
         classes = classes.take(nearest, axis)
         classes[(slice(None),) * axis + ((start < 0) | (start > size - window),)] = -1
     return classes

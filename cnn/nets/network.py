@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import flax.linen as nn
@@ -164,11 +165,15 @@ def net(*layers: Layer | Sequence[Layer], output_activation: str = "softmax") ->
       A `Net`.
 
     Raises:
+      TypeError: if something is no layer, nor a list of layers.
       ValueError: if two layers have the same name, or there is no such output activation.
     """
     flat: list[Layer] = []
     for item in layers:
-        flat.extend([item] if isinstance(item, Layer) else item)
+        parts = [item] if isinstance(item, Layer) else item
+        if isinstance(parts, str | bytes) or not isinstance(parts, Iterable):
+            raise TypeError(f"nets.net: a layer (={item!r}) must be one of cnn.layers, or a list of them")
+        flat.extend(parts)
     return Net(named(flat), check_activation(output_activation, "nets.net"))
 
 
@@ -187,8 +192,14 @@ def init(net: nn.Module, image_shape: tuple[int, ...], seed: int = 0) -> dict[st
       {"params": ...}, and "batch_stats" for a net with batch normalisation: what `net.apply` takes.
 
     Raises:
+      TypeError: if it is no net.
+      ValueError: if the seed is no whole number that JAX takes.
       GeometryError: if the net cannot take images of that size.
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"nets.init: net (={net!r}) must be a net, such as nets.create(name) makes, not its name")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
+        raise ValueError(f"nets.init: seed (={seed!r}) must be a whole number, such as 0, of at most 64 bits")
     return _init(net, as_image_shape(image_shape, "nets.init: image_shape"), jax.random.key(seed))
 
 

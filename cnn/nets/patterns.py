@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from cnn import geometry
@@ -21,6 +22,7 @@ from cnn.layers import (
 )
 from cnn.nets import textbook_kernels
 from cnn.nets.network import Net, net
+from cnn.windows import as_pair
 
 POOLS = {"max": MaxPool, "average": AvgPool, "n_max": NMaxPool}
 BLOCK_ENDS = (*POOLS, "conv", "stride", None)
@@ -46,7 +48,9 @@ def pool_class(name: str) -> Any:
 
 
 def dropouts(rate: float) -> list[Layer]:
-    """A Dropout layer, or none if its rate is 0."""
+    """A Dropout layer, or none if its rate is 0; raises ValueError if it is no rate."""
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < 1:
+        raise ValueError(f"dropout (={rate!r}) must be a number, at least 0 and below 1")
     return [Dropout(rate)] if rate else []
 
 
@@ -109,17 +113,26 @@ def layer_pattern(
       A `Net` whose `str()` is the pattern.
 
     Raises:
-      ValueError: if a count is negative, an option is unknown or is a list whose length is not the number of blocks or
-        convolutions, or `pool` or `first` needs a convolution and there is none.
+      ValueError: if a count, size or rate is out of range, an option is unknown or is a list whose length is not the
+        number of blocks or convolutions, or `pool` or `first` needs a convolution and there is none.
     """
     for what, count in (("convs", convs), ("blocks", blocks), ("fc", fc)):
-        if count < 0:
-            raise ValueError(f"layer_pattern: {what} (={count}) must be at least 0")
+        _check_count("layer_pattern", what, count, 0)
+    for what, count in (("num_classes", num_classes), ("width", width), ("pool_n", pool_n)):
+        _check_count("layer_pattern", what, count)
+    for what, name in (("activation", activation), ("flatten_order", flatten_order), ("padding_mode", padding_mode)):
+        if not isinstance(name, str):
+            raise ValueError(f"layer_pattern: {what} (={name!r}) must be a text, one name")
+    dropouts(dropout)  # checked also where no fully connected layer has it
     if isinstance(features, int):
         features = [min(features * 2**i, 512) for i in range(blocks)]
     maps = _each(features, blocks, "features", "number", "blocks")
     ends = _each(pool, blocks, "pool", "kind", "blocks")
     sizes = _each(kernel, convs, "kernel", "number", "convolutions of a block")
+    for count in maps:
+        _check_count("layer_pattern", "features", count)
+    for size in sizes or [kernel]:
+        as_pair(size, "kernel", "layer_pattern")
     if head not in ("flatten", "global"):
         raise ValueError(f"layer_pattern: unknown head {head!r}; heads: flatten, global")
     _check_first(first, convs, maps)
@@ -142,6 +155,12 @@ def layer_pattern(
             layers.append(pool_class(end)(2, rounding="floor", **({"n": pool_n} if end == "n_max" else {})))
     average = [AvgPool(None)] if head == "global" else []
     return net(layers, average, classifier([width] * fc, num_classes, activation, dropout, flatten_order))
+
+
+def _check_count(function: str, what: str, value: Any, least: int = 1) -> None:
+    """Refuses what is no whole number, or too small, before a layer is made of it."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{function}: {what} (={value!r}) must be a whole number, at least {least}")
 
 
 def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[Any]:

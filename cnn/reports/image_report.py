@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from cnn import data, dense, geometry
-from cnn.data.image_files import decode
+from cnn.data.image_files import decode, resize
 from cnn.nets import outputs
-from cnn.protocols import methods
+from cnn.protocols import crops, methods
 from cnn.protocols.progress import Progress
 from cnn.reports import figure, run_report, score_map_pictures
 from cnn.runs import logs
@@ -66,7 +66,13 @@ def map_picture(
 
 
 def run_image(
-    run: Run, path: str, output_dir: str, *, stride: int | None = None, progress: Progress | None = None
+    run: Run,
+    path: str,
+    output_dir: str,
+    *,
+    stride: int | None = None,
+    scales: Sequence[int] = (),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Runs a net densely over a picture in a file, prints the averaged scores, and draws the score map.
 
@@ -78,11 +84,14 @@ def run_image(
         best window) and, at stride 1, NAME_pixels.png (the class of the window around each pixel); NAME_map.json (the
         returned numbers) and report.html; made if missing.
       stride: distance between windows, pixels; None: the native stride.
+      scales: lengths that the picture's shortest side is also resized to, pixels; the probabilities of all windows of
+        one scale are averaged, and then those of all scales (Simonyan, Zisserman (2015), section 3.2).
       progress: says what is being done; None: nothing is said.
 
     Returns:
       {"picture": path of the PNG, "windows": (h, w), "centre_crop": the best classes of the picture as `main.py
-      --mode=predict` sees it, and for each of `cnn.protocols.methods.AVERAGES` the best classes of the map}; the `TOP`
+      --mode=predict` sees it, for each of `cnn.protocols.methods.AVERAGES` the best classes of the map, and "scales",
+      those of all scales if there are any}; the `TOP`
       best classes are (name, score) each, best first.
 
     Raises:
@@ -104,6 +113,10 @@ def run_image(
         result[over] = _best(run, np.asarray(dense.average(found, over))[0])
         form = ".1%" if over == "probabilities" else ".2f"
         print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
+    if scales:
+        result["scales"] = _best(run, _over_scales(run, path, image, stride, scales))
+        best = ", ".join(f"{name} {value:.1%}" for name, value in result["scales"])
+        print(f"  over scales {', '.join(map(str, scales))} pixels: {best}", flush=True)
     _print_remarks(run, image, result["centre_crop"])
     progress.stage("drawing")
     _draw(stem, run, image, found, stride, _title(run, subject))
@@ -111,6 +124,7 @@ def run_image(
         "image": path,
         "size": image.shape[:2],
         "stride": stride,
+        "scales": list(scales),
         "net": own_code.short(run.config.net.name),
         "steps": run.step,
     }
@@ -138,6 +152,22 @@ def _best(run: Run, values: np.ndarray) -> list[tuple[str, float]]:
     return [(figure.class_name(run.class_names, int(k)), float(values[k])) for k in np.argsort(-values)[:TOP]]
 
 
+def _over_scales(run: Run, path: str, image: np.ndarray, stride: int | None, scales: Sequence[int]) -> np.ndarray:
+    """Probabilities [K]: the mean over scales of the mean over all windows of a scale."""
+    found = []
+    for scale in scales:
+        resized = resize(image, crops.scaled_size(image.shape[:2], scale))
+        if min(side - least for side, least in zip(resized.shape[:2], run.image_shape[:2], strict=True)) < 0:
+            raise ValueError(
+                f"{path} resized to the scale {scale} is {shape_text(resized.shape[:2])} pixels, smaller than the net's "
+                f"window {shape_text(run.image_shape[:2])}; take larger scales"
+            )
+        pixels = data.normalise(resized[None], run.mean, run.std)
+        scored = dense.score_map(run.net, run.variables, pixels, run.image_shape[:2], stride)
+        found.append(np.asarray(dense.average(scored, "probabilities"))[0])
+    return np.mean(found, axis=0)
+
+
 def _centre_probabilities(run: Run, path: str) -> np.ndarray:
     """Probabilities [K] of the picture as `cnn.training.predict` sees it: resized to the window, and centre-cropped."""
     images = data.load_images([path], run.image_shape[:2], run.image_shape[2])
@@ -155,6 +185,8 @@ def _print_remarks(run: Run, image: np.ndarray, centre_crop: list[tuple[str, flo
         f"size counts",
         flush=True,
     )
+    if run.config.data.name == data.IMPORTED:  # its mean is a constant of the net, not that of pictures
+        return
     trained, shown = float(np.mean(run.mean)), float(image.mean() / 255)
     if abs(1 - shown - trained) + POLARITY_MARGIN < abs(shown - trained):
         print(

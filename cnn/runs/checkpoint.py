@@ -196,6 +196,8 @@ class Run(NamedTuple):
       image_shape: (H, W, C) it was trained on: the window of a dense run.
       workdir: directory of the run.
       step: number of steps trained.
+      channel_order: what the channels are: "rgb", "grey", or "" where that is not known.
+      notes: what was folded, dropped or assumed where the net was imported, a sentence each.
       border_brightness: lowest and highest brightness that the borders of nearly all training images have (from 0.5 %
         to 99.5 % of them), in units of the full range; None for runs that did not save it.
     """
@@ -210,6 +212,8 @@ class Run(NamedTuple):
     workdir: str
     step: int
     border_brightness: tuple[float, float] | None = None
+    channel_order: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def load_run(workdir: str, *, net: str | None = None, data: str | None = None, which: str = "last") -> Run:
@@ -270,6 +274,8 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None, w
         workdir,
         found[0],
         (border[0], border[1]) if border else None,
+        facts.get("channel_order", {1: "grey", 3: "rgb"}.get(channels, "")),
+        tuple(facts.get("notes", ())),
     )
 
 

@@ -1,8 +1,10 @@
 """data.json: the facts about a run's data that belong to the run, and whether a data set is the one that it had."""
 
+import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +71,18 @@ def read(workdir: str) -> dict[str, Any]:
     return facts
 
 
+def unnamed(class_names: Sequence[str]) -> bool:
+    """Whether the names are those of classes that nobody named, as imported nets have them.
+
+    Args:
+      class_names: names of a run's classes.
+
+    Returns:
+      Whether they are "class 0", "class 1", and so on.
+    """
+    return list(class_names) == [f"class {k}" for k in range(len(class_names))]
+
+
 def in_order_of(dataset: Dataset, workdir: str, facts: Mapping[str, Any]) -> Dataset:
     """A data set with its classes in the order of a run, which may be scored by the run's net.
 
@@ -83,7 +97,11 @@ def in_order_of(dataset: Dataset, workdir: str, facts: Mapping[str, Any]) -> Dat
     Raises:
       DataError: if it has other classes (lists both), or images of another shape.
     """
-    dataset = data.in_order(dataset, facts["class_names"], f"the run in {workdir}")
+    if unnamed(facts["class_names"]) and len(dataset.class_names) == len(facts["class_names"]):
+        text = f"the classes of {workdir} have no names; taken to be those of {dataset.name}, in order"
+        print(f"note: {text}", file=sys.stderr, flush=True)
+    else:
+        dataset = data.in_order(dataset, facts["class_names"], f"the run in {workdir}")
     if list(dataset.image_shape) != list(facts["image_shape"]):
         raise DataError(
             f"the images of data {dataset.name!r} are {list(dataset.image_shape)} [H, W, C], those of the run in "
@@ -113,7 +131,8 @@ def same(dataset: Dataset, workdir: str) -> Dataset:
         raise DataError(
             f"{workdir!r} holds a run on other data: {'; '.join(differ)}. Restore the data, or choose another --workdir"
         )
-    return dataset
+    # Those of the data, but for a run that began with the weights of another.
+    return dataclasses.replace(dataset, mean=tuple(facts["mean"]), std=tuple(facts["std"]))
 
 
 def differences(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
@@ -136,7 +155,8 @@ def differences(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
     if not differ and "digest" in facts:
         changed = [name for name, digest in now["digest"].items() if facts["digest"].get(name) != digest]
         differ = [f"the pictures or labels for {' and '.join(changed)} are others"] if changed else []
-    elif not differ:  # an older run: the exact mean and deviation of all training pixels
+    # An older run has the exact mean and deviation of all training pixels; an imported net has constants of its own.
+    elif not differ and "channel_order" not in facts:
         differ = [
             f"the {key} of the pixels is {facts[key]} there and {now[key]} here"
             for key in ("mean", "std")

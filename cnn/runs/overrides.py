@@ -97,9 +97,11 @@ def override_in_use(config: Config, values: Mapping[str, Any], workdir: str) -> 
       ValueError: if another field would be changed, or one is out of range; names them all.
     """
     there = config_lib.fields(config)
+    # The net was trained on data that this config does not name: any may be scored.
+    taken = ("data.", "eval.") if config.data.name in (data.IMPORTED, data.IN_MEMORY) else IN_USE
     refused = []
     for field, value in values.items():
-        if field.startswith(IN_USE) or _moved(field, there.get(field), value):
+        if field.startswith(taken) or _moved(field, there.get(field), value):
             _set(config, field, value)
         elif field not in there or there[field] != json.loads(json.dumps(value, default=dict)):
             refused.append(difference(field, there.get(field), value))
@@ -139,5 +141,5 @@ def load_for_use(workdir: str, values: Mapping[str, Any], net: str | None = None
     override_in_use(config, values, workdir)
     # A file of the user's own that was moved since it was trained with is named anew.
     run = checkpoint.load_run(workdir, net=net or values.get("net.name"), data=values.get("data.name"), which=which)
-    run.config.data.dir, run.config.eval = config.data.dir, config.eval
+    run.config.data, run.config.eval = config.data, config.eval
     return run

@@ -103,6 +103,7 @@ def train_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={list(seeds)}) must be different ones, at least one")
     ranges.check(config)
+    config, dataset = initial.prepared(config, dataset)
     with ops.use(config.train.get("ops", "fast")):
         return _train_groups(loop.make_task(config, dataset), seeds, devices or Devices(), each)
 

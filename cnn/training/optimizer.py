@@ -1,6 +1,8 @@
 """Learning-rate schedules and optimisers, from the `train` part of a config."""
 
+import difflib
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -139,9 +141,13 @@ def _labels(params: Any, frozen: Sequence[str]) -> Any:
     """The group of every leaf: "frozen" or "free"."""
     unknown = sorted(set(frozen) - set(params))
     if unknown:
+        # A tuple that lost its comma or gained quotes, "('conv1')", is near to the name in it.
+        bare = (part for name in unknown for part in re.findall(r"\w+", name))
+        near = [one for name in bare for one in difflib.get_close_matches(name, params, n=1)]
+        meant = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
         raise ValueError(
             f"train.frozen (={tuple(frozen)}) names {', '.join(map(repr, unknown))}, which no layer with parameters is "
-            f"called; layers: {', '.join(params)}"
+            f"called{meant}; layers: {', '.join(params)}"
         )
     return {
         name: jax.tree.map(lambda _, label="frozen" if name in frozen else "free": label, own)

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn import data, geometry
+from cnn.data import Dataset
 from cnn.reports import figure, net_pictures
 from cnn.runs import logs
 from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.runtime.devices import Devices
-from cnn.training import many_seeds
+from cnn.training import initial, many_seeds
 from cnn.training.evaluate import score_split
 from experiments.ablation import study as study_lib
 from experiments.ablation.measures import Trained
@@ -75,8 +76,7 @@ def run_cell(job: Job) -> Done:
     chosen, tried = (0, []) if len(job.configs) == 1 else (job.chosen, [])
     if chosen is None:
         chosen, tried = tune(job, devices)
-    config = job.configs[chosen]
-    dataset = study_lib.load_data(config)
+    config, dataset = _prepared(job.configs[chosen])
     found = many_seeds.train_seeds(config, dataset, job.seeds, devices)
     table = geometry.table(found.net, dataset.image_shape)
     costs = {
@@ -99,6 +99,11 @@ def run_cell(job: Job) -> Done:
     return Done(logs.finite(records), _draw(found, dataset, title) if job.pictures else {})
 
 
+def _prepared(config: Config) -> tuple[Config, Dataset]:
+    """A config and its data, as a run that starts from another one has them."""
+    return initial.prepared(config, study_lib.load_data(config))
+
+
 # Once for each process, before it trains: the commit that is running, whatever is checked out when it ends.
 _environment = functools.cache(logs.environment)
 
@@ -118,7 +123,7 @@ def tune(job: Job, devices: Devices) -> tuple[int, list[dict[str, Any]]]:
     """
     records = []
     for number, config in enumerate(job.configs):
-        dataset = study_lib.load_data(config)
+        config, dataset = _prepared(config)
         if not len(dataset.validation.labels):
             raise ValueError("a study that tunes chooses on validation; set data.validation_fraction above 0")
         found = many_seeds.train_seeds(config, dataset, TUNING_SEEDS, devices)

@@ -14,20 +14,19 @@ DATA = flags.DEFINE_string(
     "data", None, "Grid: a data set or a folder <class>/*.jpg; default: what the run was trained on."
 )
 IMAGES = flags.DEFINE_integer("images", None, "Grid: most pictures to test on, spread over all.", lower_bound=1)
-SCALES = flags.DEFINE_list(
-    "scales", [], "Grid: shortest sides Q, pixels; default: the VGG paper's, in proportion to the window."
-)
 FLIP = flags.DEFINE_bool("flip", False, "Grid: add rows that average over mirrored pictures too.")
 MULTICROP = flags.DEFINE_integer("multicrop", 5, "Grid: regular crops along each axis.", lower_bound=1)
 AVERAGING = flags.DEFINE_list("averaging", ["probabilities"], "Grid: any of probabilities, logits, max.")
 MAX_SIZES = flags.DEFINE_integer("max_sizes", 100, "Grid: most sizes that a padded net is compiled for.", lower_bound=1)
-FLAGS = (DATA, IMAGES, SCALES, FLIP, MULTICROP, AVERAGING, MAX_SIZES)
+FLAGS = (DATA, IMAGES, FLIP, MULTICROP, AVERAGING, MAX_SIZES)
 
 
 def check() -> None:
     """Raises `absl.app.UsageError` if a scale is not a whole number."""
-    if not all(scale.isdecimal() for scale in SCALES.value):
-        raise app.UsageError(f"--scales={','.join(SCALES.value)} must be whole numbers of pixels, such as 256,384,512")
+    if not all(scale.isdecimal() for scale in shared.SCALES.value):
+        raise app.UsageError(
+            f"--scales={','.join(shared.SCALES.value)} must be whole numbers of pixels, such as 256,384,512"
+        )
 
 
 def evaluate(run: "Run", output: str, progress: "Progress") -> None:
@@ -42,7 +41,7 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
     from cnn.reports import vgg_report
 
     options = vgg_options.Options(
-        scales=tuple(map(int, SCALES.value)),
+        scales=tuple(map(int, shared.SCALES.value)),
         flip=FLIP.value,
         multicrop=MULTICROP.value,
         strides=tuple(shared.STRIDE.value or ()),

@@ -37,4 +37,5 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
     """
     from cnn.reports import image_report
 
-    image_report.run_image(run, shared.path(shared.IMAGE), output, stride=stride(), progress=progress)
+    scales = [int(scale) for scale in shared.SCALES.value]
+    image_report.run_image(run, shared.path(shared.IMAGE), output, stride=stride(), scales=scales, progress=progress)

@@ -24,6 +24,12 @@ STRIDE = flags.DEFINE_multi_integer(
     "for scenes also 1.",
     lower_bound=1,
 )
+SCALES = flags.DEFINE_list(
+    "scales",
+    [],
+    "Shortest sides that pictures are resized to, pixels. Grid: default: the VGG paper's, in proportion to the window. "
+    "--image: its classes are also averaged over these scales.",
+)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images in one call to the device.", lower_bound=1)
 TIMING_IMAGES = flags.DEFINE_integer("timing_images", 50, "Images in the batch that is timed.", lower_bound=1)
 CHECKPOINT = common.define_checkpoint()

@@ -62,7 +62,8 @@ def cases(draw):
         "values": draw(st.sampled_from([None, *VALUES])),
         "places": draw(st.sampled_from([1, 4, 40, 10**6, "block"])),
         "backend": draw(st.sampled_from(BACKENDS)),
-        "stride": draw(st.sampled_from([1, 2])),
+        "stride": draw(st.sampled_from([1, 2, (2, 3)])),
+        "cover": draw(st.booleans()),
         "context": draw(st.sampled_from(CONTEXTS)),
         "seed": draw(st.integers(0, 3)),
     }
@@ -109,11 +110,11 @@ def variables_of(name):
 
 
 @functools.cache
-def mapped(name, backend, stride, context):
+def mapped(name, backend, stride, cover, context):
     """`score_map` as a function of images alone; the same one for the same arguments, so that it stays compiled."""
 
     def scores(images):
-        return dense.score_map(NETS[name], variables_of(name), images, WINDOW, stride, backend).scores
+        return dense.score_map(NETS[name], variables_of(name), images, WINDOW, stride, backend, cover=cover).scores
 
     def beside_gradient(images):
         return jax.grad(lambda x: (scores(x).sum(), scores(x)), has_aux=True)(images)[1]
@@ -125,31 +126,48 @@ def mapped(name, backend, stride, context):
     }.get(context, scores)
 
 
+def grid_of(case):
+    """Where the windows of a case lie."""
+    return dense.plan_grid(NETS[case["net"]], SIZE, WINDOW, case["stride"], cover=case["cover"])
+
+
+def starts(case, axis):
+    """The starts of a case's windows along one axis, spelt out."""
+    stride, end = np.broadcast_to(case["stride"], 2)[axis], SIZE[axis] - WINDOW[axis]
+    found = list(range(0, end + 1, stride))
+    return [*found, end] if case["cover"] and found[-1] < end else found
+
+
 def found_maps(case, images):
     """The scores that an entry point gives for images, [N, h, w, K]; a list of arrays, or one array."""
-    name, backend, stride = case["net"], case["backend"], case["stride"]
+    name, backend, stride, cover = case["net"], case["backend"], case["stride"], case["cover"]
     net, variables = NETS[name], variables_of(name)
     if case["entry"] == "score_map":
-        return mapped(name, backend, stride, case["context"])(images)
+        return mapped(name, backend, stride, cover, case["context"])(images)
     if case["entry"] == "score_maps":
-        return [one.scores[0] for one in dense.score_maps(net, variables, images, WINDOW, stride, backend, tile=16)]
-    shape = (*dense.plan_grid(net, SIZE, WINDOW, stride).size, net.layers[-1].features)
+        maps = dense.score_maps(net, variables, images, WINDOW, stride, backend, tile=16, cover=cover)
+        return [one.scores[0] for one in maps]
+    shape = (*grid_of(case).size, net.layers[-1].features)
+    options = {"window": WINDOW, "stride": stride, "backend": backend, "cover": cover, "progress": False}
     sinks = [np.zeros(shape, np.float32) for _ in images]
     for image, sink in zip(images, sinks, strict=True):
-        dense.stream(net, variables, image, sink, window=WINDOW, stride=stride, backend=backend, progress=False)
+        dense.stream(net, variables, image, sink, **options)
     return sinks
 
 
 def expected_maps(case, images):
     """The maps in NumPy, float64: windows one by one, or position by position within the image."""
     net, variables = NETS[case["net"]], jax.tree.map(np.asarray, variables_of(case["net"]))
-    grid = dense.plan_grid(net, SIZE, WINDOW, case["stride"])
+    rows, columns = starts(case, 0), starts(case, 1)
+    everywhere = ((1, 1), (SIZE[0] - WINDOW[0] + 1, SIZE[1] - WINDOW[1] + 1))
     conv_net, variables = convert.fc_to_conv(net, variables, (*WINDOW, SIZE[2]))
     in_image = dense.has_padding(net, WINDOW, SIZE[2]) and case["backend"] != "crops"
     with np.errstate(all="ignore"):
         if in_image:
-            return [reference.score_map(conv_net, variables, image, grid.stride, grid.size) for image in images]
-        return [reference.window_scores(conv_net, variables, image, WINDOW, grid.stride, grid.size) for image in images]
+            maps = [reference.score_map(conv_net, variables, image, *everywhere) for image in images]
+        else:
+            maps = [reference.window_scores(conv_net, variables, image, WINDOW, *everywhere) for image in images]
+    return [one[rows][:, columns] for one in maps]
 
 
 def assert_same(found, wanted, tolerance):
@@ -183,10 +201,7 @@ def check_images(case):
             return
         found = found_maps(case, images)
     if not case["count"]:
-        assert (
-            len(found) == 0
-            and found.shape[1:3] == dense.plan_grid(NETS[case["net"]], SIZE, WINDOW, case["stride"]).size
-        )
+        assert len(found) == 0 and found.shape[1:3] == grid_of(case).size
         return
     # What is computed: float64 is float32 unless JAX has 64 bits, and always in a stream.
     narrow = "64" not in case["context"] or entry == "stream"

@@ -5,10 +5,12 @@ import re
 import shutil
 
 import numpy as np
+import optax
 import pytest
 
 from cnn.runs import checkpoint
 from cnn.train import train_and_evaluate
+from cnn.training import initial, steps
 from cnn.training.many_seeds import train_seeds
 from tests.training.tiny_runs import DATA, tiny_config, without_pictures
 
@@ -61,6 +63,27 @@ def test_values_before_the_first_step(other):
         np.testing.assert_array_equal(run.variables["params"]["fc2"]["kernel"], there["fc2"]["kernel"])
 
 
+def test_images_are_normalised_as_the_weights_were_trained(other, tmp_path, capsys):
+    """The run, its evaluation and its second process all have the constants of the other run, not those of the data."""
+    place = shutil.copytree(other, tmp_path / "other")
+    known = json.loads((place / "data.json").read_text()) | {"mean": [0.25], "std": [0.125]}
+    (place / "data.json").write_text(json.dumps(known))
+    config = tiny_config(initial_run=str(place), learning_rate=1e-30)
+    result = train_and_evaluate(config, str(tmp_path / "run"), DATA)
+    assert "normalised as those of" in capsys.readouterr().out
+    run = checkpoint.load_run(str(tmp_path / "run"))
+    assert (run.mean, run.std) == ((0.25,), (0.125,))
+    scores = run.net.apply(run.variables, (DATA.test.images / np.float32(255) - 0.25) / 0.125, train=False)
+    right = np.asarray(scores).argmax(axis=1) == DATA.test.labels
+    assert result["test_accuracy"] == pytest.approx(right.mean())
+    config.eval.batch_size = 7
+    again = train_and_evaluate(config, str(tmp_path / "run"), DATA)
+    assert again["test_loss"] == pytest.approx(result["test_loss"])
+    seeds = train_seeds(config, DATA, [config.seed]).runs[0].variables["batch_stats"]
+    # The running statistics of two steps on the same images: to rounding.
+    np.testing.assert_allclose(seeds["bn1"]["norm"]["mean"], run.variables["batch_stats"]["bn1"]["norm"]["mean"], 1e-4)
+
+
 def test_what_cannot_be_started_from(other, tmp_path):
     for initial_run, message in (
         (tmp_path / "nothing", "train.initial_run .*nothing.*: .*config.json is missing"),
@@ -74,6 +97,20 @@ def test_what_cannot_be_started_from(other, tmp_path):
     with pytest.raises(ValueError, match=message):
         train_and_evaluate(config, str(tmp_path / "run"), DATA)
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_that_differ_are_said(other):
+    run = checkpoint.load_run(str(other))
+    state = steps.init_state(run.net, optax.sgd(0.1), run.image_shape, 0)
+    same, unknown = (str(initial.begin(state, run, names)[1]) for names in (run.class_names, ()))
+    assert "classes" not in same and "classes" not in unknown
+    turned, more = tuple(reversed(run.class_names)), (*run.class_names, "one more")
+    said = str(initial.begin(state, run, turned)[1])
+    assert (
+        f"that run has the same classes in another order: score 0 was {turned[-1]!r} and is {turned[0]!r} here" in said
+    )
+    said = str(initial.begin(state, run, more)[1])
+    assert f"that run has other classes: score {len(turned)} was none and is 'one more' here; weights" in said
 
 
 def test_another_start_is_another_run(other, tmp_path):

@@ -248,3 +248,13 @@ def test_a_saved_list_of_layers_is_read_back(tmp_path):
     config.train.frozen = ("fc1",)
     save_config(config, str(tmp_path))
     assert same(run(load_config(str(tmp_path)).train), PARAMS["fc1"])
+
+
+@pytest.mark.parametrize("name", ["('conv1')", "conv", "conv1,"])
+def test_frozen_names_of_no_layer_are_refused_with_the_nearest(name):
+    optimizer = optimizer_lib.make_optimizer(train_config(frozen=(name,)), optax.constant_schedule(0.1))
+    params = {"conv1": {"kernel": jnp.ones(3)}, "fc1": {"kernel": jnp.ones(3)}}
+    with pytest.raises(ValueError, match=r"^train.frozen .*called; did you mean conv1\?; layers: conv1, fc1$"):
+        optimizer.init(params)
+    with pytest.raises(ValueError, match=r"train.frozen \(='conv1'\) must be names of layers, such as \('conv1',\)"):
+        ranges.check_fields("train", {"frozen": "conv1"}, "frozen")

@@ -101,6 +101,6 @@ def of_first(count: int, tiling: Any, source: Source, sink: Sink) -> tuple[str, 
     """
     read, written = EMPTY, EMPTY
     for _, tile in zip(range(count), tiling.tiles(), strict=False):
-        read = chain(read, of_pixels(source, tile, tiling.extent))
+        read = chain(read, of_pixels(source, tile, tiling.like(tile).extent))
         written = chain(written, of_scores(sink, tile))
     return read, written

@@ -83,7 +83,8 @@ def _even(tiling: Tiling, axis: int) -> int:
     native, stride = tiling.grid.native[axis], tiling.grid.step[axis]
     unit = math.lcm(ALIGNMENT, native // math.gcd(native, stride))  # a multiple of the period of the stride
     most = tiling.outputs[axis] // unit * unit
-    if tiling.counts[axis] == 1 or not most:
+    scores = tiling.grid.regular[axis]
+    if scores <= tiling.outputs[axis] or not most:
         return tiling.outputs[axis]
-    count = -(-tiling.grid.size[axis] // most)
-    return -(-tiling.grid.size[axis] // (count * unit)) * unit
+    count = -(-scores // most)
+    return -(-scores // (count * unit)) * unit

@@ -179,10 +179,10 @@ def pixels_done(tiling: Tiling, done: int) -> float:
     Returns:
       Number of pixels of the image, times the fraction of all scores that are in these tiles.
     """
-    (height, width), (rows, columns) = tiling.grid.size, tiling.outputs
-    whole, rest = divmod(done, tiling.counts[1])
-    top, bottom = min(whole * rows, height), min((whole + 1) * rows, height)
-    scores = top * width + (bottom - top) * min(rest * columns, width)
+    (height, width), (rows, columns) = tiling.grid.size, tiling.cuts
+    whole, rest = divmod(done, columns.count)
+    top, bottom = rows.written(whole), rows.written(min(whole + 1, rows.count))
+    scores = top * width + (bottom - top) * columns.written(rest)
     return tiling.image_shape[0] * tiling.image_shape[1] * scores / (height * width)
 
 
@@ -205,14 +205,14 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int] | N
     turns = itertools.cycle(zip(task.devices, task.variables, strict=True))
     whole = task.journalled and tiling.outputs == task.counted.outputs
 
-    def read(corner: Pair) -> tuple[np.ndarray, int]:
-        (y, x), (height, width) = corner, tiling.extent
+    def read(corner: Pair, extent: Pair) -> tuple[np.ndarray, int]:
+        (y, x), (height, width) = corner, extent
         pixels = task.source.read(y, y + height, x, x + width)
         return pixels, fingerprints.checksum(pixels) if whole else 0
 
     def submit() -> None:
         for piece, last in itertools.islice(pieces, 1):
-            reads.append((piece, last, reader.submit(read, piece.corner)))
+            reads.append((piece, last, reader.submit(read, piece.corner, tiling.like(piece).extent)))
 
     reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
     try:
@@ -225,7 +225,8 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int] | N
                 pixels, checksum = region.result()
                 pixels = jax.device_put(pixels, device)
                 submit()
-                scores = tiles.run_tile(tiling, variables, pixels, piece.corner, task.mean, task.std)
+                alike = tiling.like(piece)
+                scores = tiles.run_tile(alike, variables, pixels, piece.corner, task.mean, task.std)
                 running.append((piece, last, scores, checksum))
             piece, last, scores, checksum = running.popleft()
             block = np.asarray(scores, np.float32)[piece.keep]  # a net in half precision has scores in half precision
@@ -242,7 +243,7 @@ def _checksums(task: Task, tile: Tile, block: np.ndarray, read: int | None) -> t
     if read is not None:
         return read, fingerprints.checksum(block)
     task.sink.flush()
-    extent = task.counted.extent
+    extent = task.counted.like(tile).extent
     return fingerprints.of_pixels(task.source, tile, extent), fingerprints.of_scores(task.sink, tile)
 
 

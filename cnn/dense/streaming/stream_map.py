@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cnn.dense import tiles
+from cnn.dense.arguments import named
 from cnn.dense.prepared import input_channels, prepare_trained
 from cnn.dense.streaming import fingerprints, places
 from cnn.dense.streaming import journal as journals
@@ -48,7 +49,7 @@ class StreamResult(NamedTuple):
       image_shape: (H, W, C) of the image, pixels.
       window: height and width of a window, pixels.
       stride: distance between neighbouring scores, (vertical, horizontal), pixels. The pixels that each score sees are
-        `boxes(net, image_shape, plan_grid(net, image_shape, window, stride), context)`.
+        `boxes(net, image_shape, plan_grid(net, image_shape, window, stride, cover=cover), context)`.
       context: what windows see beyond their border: "image", "crop" or "both", as in `ScoreMap`.
       backend: name of the backend that computed the tiles.
       outputs: (rows, columns) of scores of one tile, when the stream began.
@@ -60,6 +61,8 @@ class StreamResult(NamedTuple):
         there were none.
       to_the_bit: whether the map equals, to the bit, that of `score_map(..., position_invariant=True)`, as far as it
         was measured (`cnn.dense.tiles.equals_whole`); if not, within 1e-5 of the largest score.
+      last: first pixel (y, x) of the last windows where these lie flush with the border, off the stride (`cover`); None
+        along an axis without.
     """
 
     shape: tuple[int, int, int]
@@ -75,8 +78,10 @@ class StreamResult(NamedTuple):
     seconds: float
     megapixels_per_second: float
     to_the_bit: bool
+    last: tuple[int | None, int | None] = (None, None)
 
 
+@named()
 def stream(
     net: Net,
     variables: Variables,
@@ -95,6 +100,7 @@ def stream(
     progress: bool = True,
     devices: Sequence[Any] | None = None,
     class_names: Sequence[str] | None = None,
+    cover: bool = False,
 ) -> StreamResult:
     """Class scores of every window of an image of any size, written tile by tile.
 
@@ -128,6 +134,7 @@ def stream(
       progress: whether to show a progress bar with megapixels per second.
       devices: the devices that tiles are spread over; None: all local devices.
       class_names: names of the K classes, kept with the map; None: it has none.
+      cover: whether more windows lie flush with the bottom and right border (see `score_map`); the map says where.
 
     Returns:
       A `StreamResult`.
@@ -154,7 +161,13 @@ def stream(
     devices = list(devices or jax.local_devices())
     prepared = prepare_trained(net, variables, window, image.shape[2], position_invariant=True)
     plan = functools.partial(
-        tiles.plan_tiles, prepared, image.shape, stride, context=context, itemsize=image.dtype.itemsize
+        tiles.plan_tiles,
+        prepared,
+        image.shape,
+        stride,
+        context=context,
+        itemsize=image.dtype.itemsize,
+        cover=cover,
     )
     budget = Budget(limit - cache_bytes - _parameter_bytes(variables, devices), devices, image.dtype.itemsize)
     counted, running = _choose_tiles(plan, budget, backend, tile, begun)
@@ -187,7 +200,7 @@ def stream(
     rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
     asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
     exact = tiles.equals_whole(running, devices[0].platform)
-    return StreamResult(shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact)
+    return StreamResult(shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact, counted.grid.last)
 
 
 def _open_image(
@@ -287,6 +300,7 @@ def _describe(
             name: None if value is None else np.asarray(value, np.float64).tolist() for name, value in constants.items()
         },
         "tile": counted.outputs,
+        **_last(counted),
     }
 
 
@@ -303,7 +317,13 @@ def _about(image: Source, counted: Tiling, classes: int, class_names: Sequence[s
         "offset": [0, 0],
         "context": counted.context,
         "class_names": None if class_names is None else [str(name) for name in class_names],
+        **_last(counted),
     }
+
+
+def _last(counted: Tiling) -> dict[str, Any]:
+    """Where the last windows lie, if any lies off the stride: maps that are regular say nothing of it, as ever."""
+    return {} if counted.grid.last == (None, None) else {"last": list(counted.grid.last)}
 
 
 def chunk_of(outputs: int) -> int:

@@ -3,6 +3,7 @@
 tifffile is imported where it is used, because it takes longer to import than this package.
 """
 
+import logging
 import math
 from collections import OrderedDict
 from typing import Any
@@ -19,6 +20,7 @@ from cnn.windows import shape_text
 COLOURS = ("MINISBLACK", "RGB")  # photometric interpretations whose stored values are intensities
 JPEG = (6, 7, 33007, 34892)  # TIFF compressions of the JPEG family
 CODECS = "without it tifffile reads no compression, deflate, LZMA and PackBits, not LZW, JPEG, JPEG 2000 or WebP"
+LOG = logging.getLogger(__name__)
 _ORIENTATION = 274  # number of TIFF's tag
 
 
@@ -27,7 +29,8 @@ def open_tiff(path: str, channels: int | None, cache_bytes: int) -> Any:
 
     Grey and RGB images of bytes are read as grey or RGB, whichever is asked for, with the values that
     `cnn.data.image_files.decode` gives; floating values, and other numbers of channels, as they are stored. All others
-    (16-bit values, palettes, CMYK, inverted grey, transparency) are decoded as a whole by that function.
+    (16-bit values, palettes, CMYK, inverted grey, transparency), and bytes in a compression that only `imagecodecs`
+    decodes in parts (LZW, JPEG) where that package is not installed, are decoded as a whole by that function.
 
     Args:
       path: path of the file.
@@ -59,7 +62,12 @@ def open_tiff(path: str, channels: int | None, cache_bytes: int) -> Any:
             stored = array[0, 0] if page.shaped[0] == 1 else array[:, 0, :, :, 0].transpose(1, 2, 0)
             opened: Any = Mapped(array, stored)
         else:
-            opened = _Segments(path, page, cache_bytes)
+            try:
+                opened = _Segments(path, page, cache_bytes)
+            except _UndecodableError as error:
+                if floating or channels not in (None, *image_files.MODES):
+                    raise
+                return _whole_instead(path, channels, error)
         turn = page.tags.get(_ORIENTATION)
         opened = Turned(opened, turn.value) if turn is not None and 1 < turn.value <= 8 else opened
         return Coloured(opened, channels) if converted and not floating and channels in image_files.MODES else opened
@@ -71,6 +79,24 @@ def _whole(path: str, channels: int | None, stored: str) -> Any:
         return open_picture(path, channels)
     except StorageError as error:
         raise StorageError(f"{error} ({stored}); save it as grey or RGB, uint8, or with floating values") from error
+
+
+class _UndecodableError(StorageError):
+    """A compression that tifffile does not decode, because there is no codec for it."""
+
+
+def _whole_instead(path: str, channels: int | None, error: _UndecodableError) -> Any:
+    """A TIFF of bytes whose parts cannot be decoded: read as `--mode=predict` reads it, which a line says."""
+    try:
+        picture = open_picture(path, channels)
+    except StorageError:
+        raise error from None
+    LOG.warning(
+        "%s: read as a whole picture, %.0f MiB beyond the memory limit; `python -m pip install imagecodecs` lets a "
+        "stream read it in parts",
+        *(path, picture.nbytes / 2**20),
+    )
+    return picture
 
 
 class _Segments:
@@ -101,7 +127,7 @@ class _Segments:
             raise
         except Exception as error:  # KeyError, ModuleNotFoundError, AttributeError, ValueError, ...
             coding = f"{getattr(page.compression, 'name', page.compression)}, predictor {page.predictor}"
-            raise StorageError(
+            raise _UndecodableError(
                 f"{path}: compressed with {coding}, which does not decode: {error}. Other codecs come with "
                 f"`python -m pip install imagecodecs`; {CODECS}"
             ) from error

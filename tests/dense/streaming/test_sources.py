@@ -323,7 +323,16 @@ def test_errors_of_sources(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("imagecodecs") is not None, reason="imagecodecs decodes it")
 @pytest.mark.parametrize("coding, name", [("tiff_lzw", "LZW"), ("jpeg", "JPEG")])
-def test_a_codec_that_is_missing_is_named(tmp_path, coding, name):
-    Image.fromarray(PIXELS).save(tmp_path / "a.tif", compression=coding)
+def test_a_codec_that_is_missing_is_named(tmp_path, coding, name, caplog):
+    """Pictures of bytes are read whole, as `predict` reads them, which a line says; others are refused."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(PIXELS).save(path, compression=coding)
+    source = open_source(path, 3)
+    np.testing.assert_array_equal(source.read(0, 75, 0, 61), image_files.decode(str(path), 3))
+    assert "a.tif: read as a whole picture" in caplog.text and "pip install imagecodecs" in caplog.text
     with pytest.raises(StorageError, match=f"compressed with {name}.*pip install imagecodecs"):
-        open_source(tmp_path / "a.tif")
+        open_source(path, 5)
+    if coding == "tiff_lzw":
+        Image.fromarray(PIXELS[..., 0].astype(np.float32)).save(path, compression=coding)
+        with pytest.raises(StorageError, match="compressed with LZW.*pip install imagecodecs"):
+            open_source(path)
