@@ -200,7 +200,7 @@ def test_harmful_files_of_keras(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["safetensors", "caffemodel", "prototxt", "h5"])
 def test_damaged_files_are_read_or_refused(tmp_path, kind):
-    """100 of each; `python -m tests.exchange.mutations` reads as many as are wanted."""
+    """100 of each, 25 of HDF5, whose reading starts a process; `python -m tests.exchange.mutations` reads more."""
     rng, other, path = np.random.default_rng(0), tmp_path / "other", tmp_path / f"net.{kind}"
     if kind == "safetensors":
         original = save(lenet_tensors(rng))
@@ -215,9 +215,10 @@ def test_damaged_files_are_read_or_refused(tmp_path, kind):
         other.write_bytes(text if kind == "caffemodel" else weights)
         names = (path, other) if kind == "caffemodel" else (other, path)
         read = lambda: caffe_model.read(*names)  # noqa: E731
-    taken, refused, wrong = mutations.read_all(path, original, 100, 0, read)
+    count = 25 if kind == "h5" else 100
+    taken, refused, wrong = mutations.read_all(path, original, count, 0, read)
     assert not wrong, wrong
-    assert taken + refused == 100 and refused > 20
+    assert taken + refused == count and refused > count // 5
 
 
 def test_a_caffemodel_of_very_many_empty_layers(tmp_path, caffe_net):
