@@ -128,6 +128,10 @@ class _Reading:
             raise ExchangeError(f"{where}: has no layers")
         if len(self.layers) > LAYER_LIMIT:
             raise ExchangeError(f"{where}: has {len(self.layers):,} layers; at most {LAYER_LIMIT:,} are read")
+        for layer in (*self.layers, *weights.layers, *weights.layer):
+            texts = (layer.name, layer.type, *layer.bottom, *layer.top)
+            if any(isinstance(text, bytes) for text in texts):  # how damaged texts are read
+                raise ExchangeError(f"{path}: a layer's name is no text; the file is damaged: fetch it again")
         trained = [*weights.layers, *weights.layer]
         self.blobs: Mapping[str, Sequence[Any]] = {layer.name: layer.blobs for layer in trained if layer.blobs}
         self.trained = trained

@@ -104,6 +104,8 @@ def _kind(path: str, file: BinaryIO, size: int) -> str:
         raise ExchangeError(
             f"{path} is a TFLite net; convert it: python -m tf2onnx.convert --tflite {path} --output net.onnx"
         )
+    if (found := _text(path, head, size)) is not None:
+        return found
     length = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and length > 1:
         if length > size - 8:
@@ -112,7 +114,7 @@ def _kind(path: str, file: BinaryIO, size: int) -> str:
                 "fetch it again"
             )
         return "safetensors"
-    return _text(path, head, size) or _protobuf(path, file, size)
+    return _protobuf(path, file, size)
 
 
 def _is_hdf5(file: BinaryIO, size: int) -> bool:
