@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.onnx_file import DTYPES, type_name
 from cnn.exchange.onnx_node import Node
 
@@ -352,7 +353,7 @@ def fold(node: Node, budget: Budget) -> np.ndarray:
         with np.errstate(all="ignore"):
             made = np.asarray(_OTHERS[node.op](node, arrays, budget))
     except (ValueError, TypeError, IndexError, OverflowError, MemoryError) as error:
-        if isinstance(error, type(node.error(""))):
+        if isinstance(error, ExchangeError):
             raise
         shapes = ", ".join(str(one.shape) for one in arrays[:4])
         raise node.error(

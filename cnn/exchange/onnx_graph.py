@@ -8,7 +8,7 @@ from cnn.exchange.onnx_fold import Budget, can_fold, fold, shape_of
 from cnn.exchange.onnx_node import Node, Value
 from cnn.exchange.onnx_shapes import LARGEST_MAP, output_shape
 
-LARGEST_BATCH = 4096  # of a file that is made for one number of images
+LARGEST_BATCH = 2**16  # of a file that is made for one number of images
 BATCH = 7919  # stands for a number of images that the file leaves open: a prime that no layer has
 _BEFORE = ("Identity", "Cast", "Add", "Sub", "Mul", "Div", "Sum")  # may come before the layout of images is changed
 

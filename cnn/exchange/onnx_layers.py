@@ -123,7 +123,8 @@ def _reduce(chain: Chain, step: Step) -> None:
     if names:
         layer = {"ReduceMean": AvgPool, "ReduceMax": MaxPool, "ReduceSum": SumPool}[node.op]
         chain.append(layer(kernel=None), {}, node)
-    dims = ["".join(one) if not set(one) & {"h", "w"} else "" for one in chain.axes.dims]
+    # Pixels that were pooled have become one; where nothing was, no name changes its place.
+    dims = ["".join(name for name in one if name not in names) for one in chain.axes.dims]
     keep = node.attribute("keepdims", 1)
     chain.stay([one for i, one in enumerate(dims) if keep or i not in taken])
 

@@ -73,6 +73,11 @@ def sliding(node: Node, image: Sequence[int], kernel: Sequence[int]) -> Sliding:
                     f"auto_pad {auto} with a window of {extent} below its stride of {stride[i]} means different things "
                     "to different programs; write its pads as numbers"
                 )
+            if dilation[i] > 1 and node.op != "Conv":
+                raise node.error(
+                    f"auto_pad {auto} with a dilation of {dilation[i]}: some programs pad for the window without its "
+                    "dilation; write its pads as numbers"
+                )
             before, after = (max(total, 0) + (auto == "SAME_LOWER")) // 2, max(total, 0)
             after -= before
         elif auto != "VALID":

@@ -14,6 +14,7 @@ from cnn.exchange.onnx_read import Reading, decode
 from cnn.nets.outputs import log_probabilities
 from cnn.windows import GeometryError, as_pair, shape_text
 
+LARGEST_INPUT = 2**27  # values that a file of a fixed number of images is fed at once
 TOLERANCE = 1e-4  # of the largest score
 _HEADS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "": lambda scores: scores,
@@ -134,6 +135,8 @@ def onnx_session(
     def run(images: np.ndarray) -> np.ndarray:
         fed = as_input(reading, images)
         batch = len(fed) if reading.images.open_batch else reading.images.value.shape[0]
+        if batch * fed[0].size > LARGEST_INPUT:
+            raise file.error(f"is made for {batch:,} images at once, too many to run it; export it for any number")
         made = []
         for start in range(0, len(fed), batch):
             part = fed[start : start + batch]

@@ -66,10 +66,12 @@ def test_metadata_of_this_project_is_read_back(tmp_path):
 
 
 SAME = {"kernel_shape": [1, 1], "strides": [2, 2], "auto_pad": "SAME_UPPER"}
+DILATED = {"kernel_shape": [2, 2], "dilations": [2, 1], "auto_pad": "SAME_LOWER"}
 REFUSED = {
     "joins": ([("Relu", ["x"], ["a"], {}), ("Conv", ["a", "k"], ["b"], {}), ("Add", ["a", "b"], ["y"], {})], {}),
     "must be odd": ([("LRN", ["x"], ["y"], {"size": 4})], {}),
     "below its stride": ([("MaxPool", ["x"], ["y"], SAME)], {}),
+    "with a dilation of 2": ([("MaxPool", ["x"], ["y"], DILATED)], {}),
     "is quantised": ([("QuantizeLinear", ["x", "s"], ["y"], {})], {"s": np.float32(1)}),
     "this operator is not read": ([("Resize", ["x"], ["y"], {})], {}),
     "mean image": ([("Sub", ["x", "m"], ["y"], {})], {"m": np.arange(48, dtype=np.float32).reshape(3, 4, 4)}),
