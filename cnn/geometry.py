@@ -11,6 +11,7 @@ from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected,
 from cnn.windows import GeometryError, Pair, as_image_shape, shape_text
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
+SEARCH_LAYERS = 50_000  # most layers that are asked in such a search on one side, of nets of hundreds: seconds
 TERMINAL = 80  # columns that a printed table tries to stay within
 
 
@@ -175,13 +176,15 @@ def working_sizes(
       variables: a trained net's variables; then its kernels must fit too.
 
     Returns:
-      Up to two (height, width) within `SEARCH_RADIUS` pixels; empty if there are none.
+      Up to two (height, width) within `SEARCH_RADIUS` pixels, fewer for nets of hundreds of layers; empty if there are
+      none.
     """
     trained = None if variables is None else parameters(layers, variables)
     height, width, channels = input_shape
     sizes = []
+    radius = min(SEARCH_RADIUS, SEARCH_LAYERS // (3 * len(layers) or 1))
     for sign in (-1, 1):
-        for distance in range(1, SEARCH_RADIUS + 1):
+        for distance in range(1, radius + 1):
             d = sign * distance
             near = [(height + d, width + d), (height + d, width), (height, width + d)]
             fits = next((size for size in near if min(size) > 0 and _fits(layers, (*size, channels), trained)), None)
@@ -266,15 +269,10 @@ def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> No
             "returned, not 'params' alone"
         )
     if isinstance(layer, PReLU | Scale):
-        for name, wanted in layer.param_shapes(shape).items():
-            if name not in params:
-                raise VariablesError(f"{layer.label}: the variables lack its {name}; {_OWN}")
-            _check_floating(layer, name, params[name])
-            if tuple(params[name].shape) != wanted:
-                found = shape_text(params[name].shape)
-                raise VariablesError(
-                    f"{layer.label}: its {name} has {found or 'no'} values, the layer's would be {wanted[0]}; {_OWN}"
-                )
+        _check_shapes(layer, params, layer.param_shapes(shape))
+    if isinstance(layer, BatchNorm):
+        _check_shapes(layer, params.get("norm", {}), dict.fromkeys(("scale", "bias"), shape[-1:]))
+        _check_shapes(layer, own["batch_stats"].get("norm", {}), dict.fromkeys(("mean", "var"), shape[-1:]))
     if not isinstance(layer, Conv | Dense | LocallyConnected):
         return
     missing = [name for name in ("kernel", "bias")[: 1 + layer.use_bias] if name not in params]
@@ -300,6 +298,17 @@ def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> No
         )
     message = f"{layer.label}: its kernel is {shape_text(kernel)}, the layer's would be {shape_text(wanted)}"
     raise (GeometryError(message) if isinstance(layer, LocallyConnected) else VariablesError(f"{message}; {_OWN}"))
+
+
+def _check_shapes(layer: Layer, given: Mapping[str, Any], wanted: Mapping[str, Shape]) -> None:
+    """Refuses arrays of a layer that are missing, not floating or of another shape."""
+    for name, shape in wanted.items():
+        if name not in given:
+            raise VariablesError(f"{layer.label}: the variables lack its {name}; {_OWN}")
+        _check_floating(layer, name, given[name])
+        if tuple(given[name].shape) != shape:
+            found = tuple(given[name].shape)
+            raise VariablesError(f"{layer.label}: its {name} has shape {found}, the layer's would be {shape}; {_OWN}")
 
 
 def _check_floating(layer: Layer, name: str, values: Any) -> None:

@@ -112,6 +112,25 @@ def as_pair(value: int | Sequence[int], what: str, layer: str, minimum: int = 1)
     return values[0], values[1]
 
 
+def check_flag(value: Any, what: str, layer: str) -> None:
+    """Checks a field that is either on or off: a word such as "false" would be on.
+
+    Args:
+      value: its value.
+      what: name of the field, for the error.
+      layer: name of the layer, for the error.
+
+    Raises:
+      GeometryError: if it is neither True nor False (nor 1 or 0).
+    """
+    try:
+        known = operator.index(value) in (0, 1)
+    except TypeError:
+        known = isinstance(getattr(value, "item", lambda: None)(), bool)  # NumPy's
+    if not known:
+        raise GeometryError(f"{layer}: {what} (={value!r}) must be True or False")
+
+
 def as_image_shape(value: Sequence[int], what: str = "input_shape") -> tuple[int, int, int]:
     """Checks the shape of one image.
 

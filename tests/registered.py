@@ -4,10 +4,15 @@ ACCELERATORS = ("cuda", "rocm", "tpu")
 # (height, width, channels) of each registered net's images.
 WINDOWS = {
     "alexnet": (67, 67, 3),
+    "alexnet_owt": (63, 63, 3),
+    "caffenet": (67, 67, 3),
+    "cifar10_quick": (32, 32, 3),
     "full_cnn": (8, 8, 1),
     "giusti_n4": (95, 95, 3),
     "layer_pattern": (8, 8, 3),
+    "lenet_caffe": (28, 28, 1),
     "lenet5": (32, 32, 1),
     "qa_net": (32, 32, 3),
     "sharing_net": (28, 28, 1),
+    "zfnet512": (59, 59, 3),
 } | dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), (32, 32, 3))

@@ -1,6 +1,7 @@
 """Sizes, parameters, multiply-adds and receptive fields: the published numbers, and the true ones."""
 
 import itertools
+import math
 import time
 
 import jax
@@ -22,6 +23,8 @@ from cnn.layers import (
     PReLU,
     Scale,
 )
+from cnn.windows import GeometryError
+from docs import tables
 from tests.made import shapes_of
 
 
@@ -80,6 +83,19 @@ def test_alexnet_first_layer_shared_and_not():
     assert unshared.macs == shared.macs == 290_400 * 363
 
 
+def test_neuron_counts_of_the_alexnet_paper():
+    """Krizhevsky et al. (2012), figure 2: the numbers of values after each of the eight layers, and of the input."""
+    published = (253_440, 186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000)
+    rows = geometry.table(nets.create("alexnet"), (227, 227, 3))
+    found = [math.prod(row.output_shape) for row in rows if row.kind in ("conv", "dense")]
+    assert found == [290_400, *published[1:]]
+    # The first count has one side of its 55x55 map as 48, the number of maps of one half of the net.
+    assert rows["conv1"].output_shape == (55, 55, 96) and published[0] == 55 * 48 * 96
+    assert math.prod((224, 224, 3)) == 150_528  # the paper's count of the input, of which 55x55 cannot be made
+    with pytest.raises(GeometryError, match="height does not divide"):
+        geometry.table(nets.create("alexnet"), (224, 224, 3))
+
+
 def test_vgg16():
     table = geometry.table(nets.create("vgg16"), (224, 224, 3))
     assert table["pool5"].output_shape == (7, 7, 512)
@@ -119,13 +135,10 @@ def test_total_stride_and_receptive_field(name, shape, stride, field):
     assert last.receptive_field == (field, field)
 
 
-SHAPES = {"alexnet": (227, 227, 3), "full_cnn": (28, 28, 1), "lenet5": (32, 32, 1), "giusti_n4": (95, 95, 3)}
-
-
 @pytest.mark.parametrize("name", nets.names())
 def test_table_agrees_with_what_init_and_apply_make(name):
     net = nets.create(name)
-    shape = SHAPES.get(name, (224, 224, 3) if name.startswith("vgg") else (32, 32, 3))
+    shape = tables.SIZES[name]
     table = geometry.table(net, shape)
     images = jnp.zeros((1, *shape))
     variables = shapes_of(net, images.shape)

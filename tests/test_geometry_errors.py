@@ -4,6 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cnn import geometry, nets
@@ -11,16 +12,19 @@ from cnn.layers import (
     LRN,
     Activation,
     AvgPool,
+    BatchNorm,
     Conv,
     Dense,
     Flatten,
     Layer,
     MaxPool,
     NMaxPool,
+    PReLU,
+    Scale,
     WindowLayer,
 )
 from cnn.windows import GeometryError
-from tests.made import shapes_of
+from tests.made import random_variables, shapes_of
 
 ERRORS = {
     "alexnet at 224": (
@@ -123,6 +127,29 @@ def test_trained_kernels_set_the_size():
     assert geometry.table(net, (36, 36, 3)).params == 16_794 + 6_600  # untrained it would take it
     with pytest.raises(GeometryError, match="fc1"):
         jax.eval_shape(lambda v: net.apply(v, jnp.zeros((1, 36, 36, 3)), train=False), variables)
+
+
+def test_variables_of_layers_without_kernels_are_checked():
+    net = nets.net(PReLU(), Scale(), BatchNorm(), PReLU(shared=True), Flatten(), Dense(2))
+    variables = random_variables(net, (4, 4), 3)
+    assert geometry.table(net, (4, 4, 3), variables).params == 3 + 6 + 6 + 1 + 98
+    cases = [
+        ("params", "prelu1", "slope", np.ones(4, np.float32), r"prelu1 .*shape \(4,\), the layer's would be \(3,\)"),
+        ("params", "prelu1", "slope", np.float32(1), r"slope has shape \(\), the layer's"),
+        ("params", "prelu2", "slope", np.ones(3, np.float32), r"prelu2 .*shape \(3,\), the layer's would be \(1,\)"),
+        ("params", "scale1", "bias", np.ones(3, np.int32), r"scale1 .*bias is int32, not floating"),
+        ("params", "scale1", "bias", None, r"scale1 .*the variables lack its bias"),
+        ("params", "bn1", "scale", np.ones(4, np.float32), r"bn1 .*scale has shape \(4,\)"),
+        ("batch_stats", "bn1", "var", np.ones((1, 3), np.float32), r"bn1 .*var has shape \(1, 3\)"),
+        ("batch_stats", "bn1", "mean", None, r"bn1 .*lack its mean"),
+    ]
+    for collection, layer, name, value, message in cases:
+        changed = jax.tree.map(lambda leaf: leaf, variables)
+        own = changed[collection][layer]
+        own = own.get("norm", own)
+        own.pop(name) if value is None else own.update({name: value})
+        with pytest.raises(geometry.VariablesError, match=message):
+            geometry.table(net, (4, 4, 3), changed)
 
 
 class Undeclared(Layer):

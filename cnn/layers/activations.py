@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from cnn import ops
 from cnn.layers.base import Layer, Shape
-from cnn.windows import GeometryError
+from cnn.windows import GeometryError, check_flag
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 FIELDS = ("slope", "offset", "scale", "low", "high")  # what some functions take beside their values
@@ -156,6 +156,12 @@ class PReLU(Layer):
     symbol: ClassVar[str] = "PRELU"
 
     @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        check_flag(self.shared, "shared", self.label)
+        return tuple(input_shape)
+
+    @nn.nowrap
     def param_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """The shape of each parameter by its name."""
         return {"slope": (1 if self.shared else input_shape[-1],)}
@@ -168,6 +174,7 @@ class PReLU(Layer):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Same shape and dtype."""
+        self.output_shape(x.shape[1:])
         shape = self.param_shapes(x.shape[1:])["slope"]
         slope = self.param("slope", nn.initializers.constant(0.25), shape, jnp.float32).astype(x.dtype)
 

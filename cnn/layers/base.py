@@ -7,6 +7,7 @@ import flax.linen as nn
 from cnn.windows import Window
 
 Shape = tuple[int, ...]
+HE_NORMAL = nn.initializers.he_normal()  # one function, so that kernels of all layers start by an equal one
 
 
 class Layer(nn.Module):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import ops
-from cnn.layers.base import Layer, Shape
-from cnn.windows import GeometryError, shape_text
+from cnn.layers.base import HE_NORMAL, Layer, Shape
+from cnn.windows import GeometryError, check_flag, shape_text
 
 
 class LRN(Layer):
@@ -107,6 +107,12 @@ class Scale(Layer):
     symbol: ClassVar[str] = "SCALE"
 
     @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        check_flag(self.use_bias, "use_bias", self.label)
+        return tuple(input_shape)
+
+    @nn.nowrap
     def param_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """The shape of each parameter by its name."""
         return dict.fromkeys(("scale", "bias")[: 1 + bool(self.use_bias)], (input_shape[-1],))
@@ -119,6 +125,7 @@ class Scale(Layer):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Same shape and dtype."""
+        self.output_shape(x.shape[1:])
         channels = (x.shape[-1],)
         params = [self.param("scale", nn.initializers.ones, channels, jnp.float32)]
         if self.use_bias:
@@ -238,7 +245,7 @@ class Dense(Layer):
     features: int = 1
     inputs: int | None = None
     use_bias: bool = True
-    kernel_init: Any = nn.initializers.he_normal()
+    kernel_init: Any = HE_NORMAL
     mixes_pixels: ClassVar[bool | None] = True
     kind: ClassVar[str] = "dense"
     symbol: ClassVar[str] = "FC"
@@ -255,6 +262,7 @@ class Dense(Layer):
             raise GeometryError(f"{self.label}: takes {self.inputs} values, got {input_shape[0]}")
         if self.features < 1:
             raise GeometryError(f"{self.label}: features (={self.features}) must be at least 1")
+        check_flag(self.use_bias, "use_bias", self.label)
         return (self.features,)
 
     @nn.nowrap

@@ -11,7 +11,7 @@ from jax.export import is_symbolic_dim
 from cnn import ops
 from cnn.layers.base import Shape
 from cnn.layers.sliding import WindowLayer, height_width
-from cnn.windows import GeometryError, Padding, Window, output_size, shape_text
+from cnn.windows import GeometryError, Padding, Window, check_flag, output_size, shape_text
 
 
 class Pool(WindowLayer):
@@ -54,7 +54,7 @@ class Pool(WindowLayer):
         if any(map(is_symbolic_dim, height_width(input_shape))):
             unseen = any(max(side) >= e for side, e in zip(window.padding, window.extent, strict=True) if max(side))
         else:
-            unseen = ops.window_counts(height_width(input_shape), window, size).min() < 1
+            unseen = any(ops.axis_counts(input_shape[i], window, size[i], i).min() < 1 for i in range(2))
         if unseen:
             raise GeometryError(
                 f"{self.label}: padding {window.padding} leaves a window {shape_text(window.kernel)} with no pixel of "
@@ -92,6 +92,12 @@ class AvgPool(Pool):
 
     count_padding: bool = False
     kind: ClassVar[str] = "average pool"
+
+    @nn.nowrap
+    def window(self, input_shape: Shape) -> Window:
+        """The window that slides over the input."""
+        check_flag(self.count_padding, "count_padding", self.label)
+        return super().window(input_shape)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

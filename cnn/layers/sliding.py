@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from cnn import ops
-from cnn.layers.base import Layer, Shape
+from cnn.layers.base import HE_NORMAL, Layer, Shape
 from cnn.windows import (
     GeometryError,
     Padding,
     Pair,
     Window,
     as_pair,
+    check_flag,
     conditions,
     is_sure,
     output_size,
@@ -90,7 +91,7 @@ class Conv(WindowLayer):
     use_bias: bool = True
     position_invariant: bool = False
     rounding: str = "exact"
-    kernel_init: Any = nn.initializers.he_normal()
+    kernel_init: Any = HE_NORMAL
     padding_value: float = 0.0
     kind: ClassVar[str] = "conv"
     symbol: ClassVar[str] = "CONV"
@@ -99,6 +100,7 @@ class Conv(WindowLayer):
     def window(self, input_shape: Shape) -> Window:
         """The window that slides over the input."""
         window = self._window(input_shape, self.kernel, self.stride, self.padding, self.dilation)
+        check_flag(self.use_bias, "use_bias", self.label)
         if self.padding_mode not in ops.PADDING_MODES:
             raise GeometryError(
                 f"{self.label}: padding_mode (={self.padding_mode!r}) must be one of {', '.join(ops.PADDING_MODES)}"
@@ -195,6 +197,7 @@ class LocallyConnected(WindowLayer):
     @nn.nowrap
     def window(self, input_shape: Shape) -> Window:
         """The window that slides over the input."""
+        check_flag(self.use_bias, "use_bias", self.label)
         return self._window(input_shape, self.kernel, self.stride, self.padding, self.dilation)
 
     @nn.nowrap

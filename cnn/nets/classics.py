@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from cnn.layers import LRN, Activation, BatchNorm, Conv, Layer, MaxPool
+from cnn.layers import LRN, Activation, Conv, Layer, MaxPool
 from cnn.nets.network import Net, net
-from cnn.nets.patterns import classifier, dropouts, pool_class
+from cnn.nets.patterns import classifier, dropouts, norms, pool_class
 
 
 def qa_net(num_classes: int = 10, activation: str = "relu", dropout: float = 0.0, flatten_order: str = "hwc") -> Net:
@@ -83,46 +83,68 @@ def alexnet(
     )
 
 
-def _vgg(blocks: Sequence[int], num_classes: int, width: int, dropout: float, norm: bool, flatten_order: str) -> Net:
+_Norm = bool | str | None  # "batch" and True, or no normalisation
+
+
+def _vgg(blocks: Sequence[int], num_classes: int, width: int, dropout: float, norm: _Norm, flatten_order: str) -> Net:
     """VGG with `blocks` 3x3 convolutions in each of five blocks of 64, 128, 256, 512 and 512 maps.
 
     Source: Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), table 1.
     """
+    before, after = norms(norm, "vgg")
+    if after:
+        raise ValueError(f"vgg: norm (={norm!r}) must be 'batch', or None")
     layers: list[Layer] = []
     for number, (convs, maps) in enumerate(zip(blocks, (64, 128, 256, 512, 512), strict=True), start=1):
         for i in range(1, convs + 1):
             layers.append(Conv(maps, 3, padding=1, name=f"conv{number}_{i}"))
-            layers += [BatchNorm(name=f"bn{number}_{i}")] if norm else []
+            layers += [layer.clone(name=f"bn{number}_{i}") for layer in before]
             layers.append(Activation("relu", name=f"relu{number}_{i}"))
         layers.append(MaxPool(2, name=f"pool{number}"))
     return net(layers, classifier([width, width], num_classes, "relu", dropout, flatten_order))
 
 
 def vgg11(
-    num_classes: int = 1000, width: int = 4096, dropout: float = 0.5, norm: bool = False, flatten_order: str = "hwc"
+    num_classes: int = 1000,
+    width: int = 4096,
+    dropout: float = 0.5,
+    norm: bool | str | None = False,
+    flatten_order: str = "hwc",
 ) -> Net:
-    """VGG configuration A; 132,863,336 parameters at 224x224x3. `norm` adds batch normalisation."""
+    """VGG configuration A; 132,863,336 parameters at 224x224x3. `norm="batch"` normalises each convolution."""
     return _vgg((1, 1, 2, 2, 2), num_classes, width, dropout, norm, flatten_order)
 
 
 def vgg13(
-    num_classes: int = 1000, width: int = 4096, dropout: float = 0.5, norm: bool = False, flatten_order: str = "hwc"
+    num_classes: int = 1000,
+    width: int = 4096,
+    dropout: float = 0.5,
+    norm: bool | str | None = False,
+    flatten_order: str = "hwc",
 ) -> Net:
-    """VGG configuration B; 133,047,848 parameters at 224x224x3. `norm` adds batch normalisation."""
+    """VGG configuration B; 133,047,848 parameters at 224x224x3. `norm="batch"` normalises each convolution."""
     return _vgg((2, 2, 2, 2, 2), num_classes, width, dropout, norm, flatten_order)
 
 
 def vgg16(
-    num_classes: int = 1000, width: int = 4096, dropout: float = 0.5, norm: bool = False, flatten_order: str = "hwc"
+    num_classes: int = 1000,
+    width: int = 4096,
+    dropout: float = 0.5,
+    norm: bool | str | None = False,
+    flatten_order: str = "hwc",
 ) -> Net:
-    """VGG configuration D; 138,357,544 parameters at 224x224x3. `norm` adds batch normalisation."""
+    """VGG configuration D; 138,357,544 parameters at 224x224x3. `norm="batch"` normalises each convolution."""
     return _vgg((2, 2, 3, 3, 3), num_classes, width, dropout, norm, flatten_order)
 
 
 def vgg19(
-    num_classes: int = 1000, width: int = 4096, dropout: float = 0.5, norm: bool = False, flatten_order: str = "hwc"
+    num_classes: int = 1000,
+    width: int = 4096,
+    dropout: float = 0.5,
+    norm: bool | str | None = False,
+    flatten_order: str = "hwc",
 ) -> Net:
-    """VGG configuration E; 143,667,240 parameters at 224x224x3. `norm` adds batch normalisation."""
+    """VGG configuration E; 143,667,240 parameters at 224x224x3. `norm="batch"` normalises each convolution."""
     return _vgg((2, 2, 4, 4, 4), num_classes, width, dropout, norm, flatten_order)
 
 

@@ -83,7 +83,7 @@ class Net(nn.Module):
 
 
 def _with_tuples(layer: Layer) -> Layer:
-    """A layer whose fields hold tuples where they were given as lists, or as arrays of a few whole numbers."""
+    """A layer whose fields hold tuples where they were given as lists, or as arrays of a few numbers."""
     if not isinstance(layer, Layer):
         return layer  # Flax passes placeholders while it looks at a module
     own = [field.name for field in dataclasses.fields(layer) if field.name not in ("parent", "name")]
@@ -93,7 +93,11 @@ def _with_tuples(layer: Layer) -> Layer:
 
 
 def _as_tuple(value: Any) -> Any:
-    """A list, or an array of at most four whole numbers (a size, a padding), as a tuple; other values unchanged."""
+    """A list, or an array of at most four whole numbers (a size, a padding), as a tuple; an array that is one number as
+    a number; other values unchanged.
+    """
+    if isinstance(value, np.ndarray | jax.Array) and value.shape == () and jnp.issubdtype(value.dtype, jnp.floating):
+        return float(value)
     if isinstance(value, np.ndarray | jax.Array) and jnp.issubdtype(value.dtype, jnp.integer) and value.size <= 4:
         value = np.asarray(value).tolist()
     if not isinstance(value, list | tuple):

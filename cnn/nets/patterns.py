@@ -123,7 +123,7 @@ def layer_pattern(
     if head not in ("flatten", "global"):
         raise ValueError(f"layer_pattern: unknown head {head!r}; heads: flatten, global")
     _check_first(first, convs, maps)
-    before, after = _norms(norm)
+    before, after = norms(norm, "layer_pattern")
     layers: list[Layer] = []
     for features_here, end in zip(maps, ends, strict=True):
         _check_end(end, convs)
@@ -153,11 +153,22 @@ def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[A
     return list(value)
 
 
-def _norms(norm: bool | str | None) -> tuple[list[Layer], list[Layer]]:
-    """The normalisation layers before and after the activation of a convolution."""
+def norms(norm: bool | str | None, what: str) -> tuple[list[Layer], list[Layer]]:
+    """The normalisation layers before and after the activation of a convolution.
+
+    Args:
+      norm: "batch" (or True), "lrn", "none" (or False or None).
+      what: name of the net, for the error.
+
+    Returns:
+      Layers before it, and layers after it.
+
+    Raises:
+      ValueError: if there is no such normalisation.
+    """
     kind = next((kind for kind, spelt in NORMS.items() if norm in spelt), None)
     if kind is None:
-        raise ValueError(f"layer_pattern: unknown norm {norm!r}; norms: batch, lrn, or None")
+        raise ValueError(f"{what}: unknown norm {norm!r}; norms: batch, lrn, or None")
     return [BatchNorm()] if kind == "batch" else [], [LRN()] if kind == "lrn" else []
 
 

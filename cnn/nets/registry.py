@@ -1,4 +1,4 @@
-"""Nets by name: those of `cnn.nets.classics` and `cnn.nets.patterns`, and functions of the user's own."""
+"""Nets by name: those of `classics`, `zoo` and `patterns`, records, and functions of the user's own."""
 
 import difflib
 import inspect
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
-from cnn.nets import classics, patterns
+from cnn.layers import Conv, Dense, Flatten, LocallyConnected
+from cnn.nets import classics, patterns, zoo
 from cnn.nets.network import Net
 from cnn.nets.outputs import check_activation
+from cnn.nets.records import from_config
 from cnn.runtime import own_code
 
 _REGISTRY: dict[str, Callable[..., Net]] = {
@@ -23,14 +25,53 @@ _REGISTRY: dict[str, Callable[..., Net]] = {
         classics.vgg16,
         classics.vgg19,
         classics.giusti_n4,
+        zoo.caffenet,
+        zoo.alexnet_owt,
+        zoo.zfnet512,
+        zoo.lenet_caffe,
+        zoo.cifar10_quick,
         patterns.layer_pattern,
         patterns.sharing_net,
     )
 }
 
 
+def layers(num_classes: int | None = None, layers: Any = None) -> Net:
+    """A net of any layers, from records (`cnn.nets.to_config`).
+
+    Args:
+      num_classes: number of outputs, which must be that of the last layer; None: that of the last layer.
+      layers: the records, one for each layer.
+
+    Returns:
+      The net.
+
+    Raises:
+      ValueError: if a record is not understood, or the last layer has another number of outputs.
+    """
+    if layers is None:
+        raise ValueError("net 'layers' needs layers=[...], the records that nets.to_config(net) gives")
+    built = from_config(layers)
+    outputs: dict[str, int] = {}
+    # What comes after a layer with features keeps their number, unless it flattens a map.
+    for layer in built.layers:
+        outputs = {layer.label: layer.features} if isinstance(layer, Conv | Dense | LocallyConnected) else outputs
+        outputs = {} if isinstance(layer, Flatten) else outputs
+    for label, count in outputs.items():
+        if num_classes not in (None, count):
+            raise ValueError(
+                f"net 'layers': {label} gives {count} scores, and num_classes (={num_classes}) asks for others; set "
+                f"num_classes (net.num_classes) to {count}, or change the last record"
+            )
+    return built
+
+
+# Beside the architectures, whose names `names` gives: a net that is nothing without its records.
+_MADE_OF_OPTIONS: dict[str, Callable[..., Net]] = {"layers": layers}
+
+
 def names() -> tuple[str, ...]:
-    """Names of all registered nets, sorted."""
+    """Names of all registered architectures, sorted."""
     return tuple(sorted(_REGISTRY))
 
 
@@ -38,7 +79,8 @@ def create(name: str, num_classes: int | None = None, *, output_activation: str 
     """Builds a registered net, or one of the user's own.
 
     Args:
-      name: one of `names()`, or a function of the user's own: "my_nets.py:my_net" or "package.module:function". Such a
+      name: one of `names()`; "layers", for a net from the records that `to_config` gives, its option `layers`; or a
+        function of the user's own: "my_nets.py:my_net" or "package.module:function". Such a
         file is executed; the function takes `num_classes` and any options, and returns a `Net`.
       num_classes: number of outputs; None: the function's own default, which is the published number for a registered
         net. One output tells two classes apart.
@@ -62,14 +104,15 @@ def create(name: str, num_classes: int | None = None, *, output_activation: str 
         must = "at least 1" if whole else "a whole number of at least 1"
         raise ValueError(f"net {name!r}: num_classes (={num_classes!r}) must be {must}")
     own = own_code.is_reference(name)
-    if not own and name not in _REGISTRY:
-        near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4)
+    registered = _REGISTRY | _MADE_OF_OPTIONS
+    if not own and name not in registered:
+        near = difflib.get_close_matches(name, registered, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(
-            f"unknown net {name!r}; {hint}nets: {', '.join(sorted(_REGISTRY))}, or a function of your own: "
+            f"unknown net {name!r}; {hint}nets: {', '.join(sorted(registered))}, or a function of your own: "
             "my_nets.py:my_net"
         )
-    build = own_code.load(name, "net.name") if own else _REGISTRY[name]
+    build = own_code.load(name, "net.name") if own else registered[name]
     shown = own_code.short(name)
     known = inspect.signature(build).parameters
     if num_classes is not None:

@@ -13,7 +13,7 @@ from cnn.ops.convolution import convolution, workspace
 from cnn.ops.fitted import fitted
 from cnn.ops.gradients import gradients_for
 from cnn.ops.plain import CHOICES, is_plain, plain, use
-from cnn.ops.pooling import average_pool, max_pool, n_max_pool, sum_pool, window_counts
+from cnn.ops.pooling import average_pool, axis_counts, max_pool, n_max_pool, sum_pool, window_counts
 from cnn.ops.shapes import shapes_of
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "algorithm_for",
     "along",
     "average_pool",
+    "axis_counts",
     "by_channel",
     "convolution",
     "fitted",

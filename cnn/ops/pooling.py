@@ -54,12 +54,27 @@ def window_counts(images_size: Sequence[int], window: Window, size: Pair, with_p
         window = window._replace(padding=((0, 0), (0, 0)))
     if any(map(is_symbolic_dim, images_size)):
         return sum_pool(jnp.ones((1, *images_size[:2], 1), jnp.float32), window, size)
-    axes = []
-    for axis in range(2):
-        start = np.arange(size[axis])[:, None] * window.stride[axis] - window.padding[axis][0]
-        positions = start + np.arange(window.kernel[axis])[None, :] * window.dilation[axis]
-        axes.append(((positions >= 0) & (positions < images_size[axis])).sum(axis=1))
-    return np.outer(axes[0], axes[1]).astype(np.float32)[None, :, :, None]
+    rows, columns = (axis_counts(images_size[axis], window, size[axis], axis) for axis in range(2))
+    return np.outer(rows, columns).astype(np.float32)[None, :, :, None]
+
+
+def axis_counts(length: int, window: Window, size: int, axis: int) -> np.ndarray:
+    """Number of positions of each window along one axis that lie in the image.
+
+    Args:
+      length: of the image without padding, pixels.
+      window: kernel, stride, padding and dilation.
+      size: number of windows.
+      axis: 0 for height, 1 for width.
+
+    Returns:
+      int64 [size].
+    """
+    start = np.arange(size) * window.stride[axis] - window.padding[axis][0]
+    # The first tap at or after the image's first pixel, and the last one at or before its last.
+    first = np.maximum(0, -(start // window.dilation[axis]))
+    last = np.minimum(window.kernel[axis] - 1, (length - 1 - start) // window.dilation[axis])
+    return np.maximum(0, last - first + 1)
 
 
 def max_pool(images: jax.Array, window: Window, size: Pair) -> jax.Array:

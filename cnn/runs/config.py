@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cnn.runs import defaults, logs
 from cnn.runs.defaults import Config
+from cnn.runs.differences import difference
 from cnn.runtime import own_code
 
 # Defaults for fields that were added after some saved runs were made: what those runs did without the field.
@@ -260,7 +261,7 @@ def differences(config: Config, workdir: str) -> dict[str, str]:
     saved, now = (_comparable(tree) for tree in (json.loads(load(workdir).to_json()), as_saved(config)))
     saved = DEFAULTS_FOR_OLD_RUNS | saved
     return {
-        field: f"{field} is {saved.get(field)!r} there and {now.get(field)!r} here{_changed(saved, now, field)}"
+        field: difference(field, saved.get(field), now.get(field)) + _changed(saved, now, field)
         for field in {**saved, **now}
         if saved.get(field) != now.get(field)
     }
@@ -284,8 +285,11 @@ def load(workdir: str) -> Config:
     path = os.path.join(workdir, "config.json")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing: {workdir!r} holds no run; train one with main.py --workdir")
-    tree = logs.read_json(path, *dict.fromkeys(field.name.split(".")[0] for field in defaults.FIELDS))
-    config = ConfigDict(tree)
+    try:
+        tree = logs.read_json(path, *dict.fromkeys(field.name.split(".")[0] for field in defaults.FIELDS))
+        config = ConfigDict(tree)
+    except RecursionError:  # lists in lists, thousands deep
+        raise ValueError(f"{path} is damaged: it is nested too deep; restore it, or train again elsewhere") from None
     try:
         ranges.check(config)
         assert isinstance(config.net.name, str) and isinstance(config.data.name, str)

@@ -1,6 +1,7 @@
 """Fields that are set over those of a config: on the command line, by a study, or when a trained run is used."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from cnn.runs import checkpoint, ranges
 from cnn.runs import config as config_lib
 from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
+from cnn.runs.differences import difference
 from cnn.runtime import own_code
 
 # A run has a length in epochs or in steps: setting one takes the other away.
@@ -22,14 +24,15 @@ def override(config: Config, values: Mapping[str, Any]) -> None:
     """Sets fields of a config, in place.
 
     Setting one of two fields that exclude each other takes the other away; another net takes the options of the net
-    before it away.
+    before it away. The records of a net of records (net.name "layers") may be named by the workdir of a run that has
+    some, or by a file of JSON; they are read here, so that the config holds them.
 
     Args:
       config: the config.
       values: value by full name of the field; "net.options" replaces all options, "net.options.width" sets one.
 
     Raises:
-      ValueError: if there is no such field; names the nearest.
+      ValueError: if there is no such field; names the nearest; or if records cannot be read.
     """
     first = [field for field in ("net.name", "net.options") if field in values]
     for field in (*first, *(field for field in values if field not in first)):
@@ -39,6 +42,31 @@ def override(config: Config, values: Mapping[str, Any]) -> None:
         other = EXCLUSIVE.get(field)
         if other and other not in values:
             _set(config, other, None)
+    if config.net.name == "layers" and isinstance(config.net.options.get("layers"), str):
+        records = _read_records(config.net.options.layers)
+        with config.ignore_type():
+            config.net.options.layers = records
+
+
+def _read_records(path: str) -> list[Any]:
+    """The records of a net, from the workdir of a run whose net is made of them, or from a file of JSON."""
+    what = f"net.options.layers (={path!r})"
+    found = os.path.expanduser(path)
+    if os.path.isdir(found):
+        net = config_lib.load(found).net
+        if net.name != "layers":
+            name = own_code.short(net.name)
+            raise ValueError(f"{what}: the net of this run is {name!r}, and not made of records; set net.name to it")
+        return json.loads(net.to_json())["options"]["layers"]
+    try:
+        with open(found, encoding="utf-8") as file:
+            tree = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{what} is no list of records, no workdir, and no file of JSON: {reason}") from error
+    if not isinstance(tree, list):
+        raise ValueError(f"{what} holds a {type(tree).__name__}, not a list of records, one for each layer")
+    return tree
 
 
 def _set(config: Config, field: str, value: Any) -> None:
@@ -74,7 +102,7 @@ def override_in_use(config: Config, values: Mapping[str, Any], workdir: str) -> 
         if field.startswith(IN_USE) or _moved(field, there.get(field), value):
             _set(config, field, value)
         elif field not in there or there[field] != json.loads(json.dumps(value, default=dict)):
-            refused.append(f"{field} is {there.get(field)!r} there and {value!r} here")
+            refused.append(difference(field, there.get(field), value))
     if refused:
         raise ValueError(
             f"{workdir!r} holds a trained run, of which --config.data.dir and --config.eval.* can be set, and no field "

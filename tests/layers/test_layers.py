@@ -219,6 +219,20 @@ def test_prelu_and_scale(shape):
     np.testing.assert_array_equal(gradient, np.zeros_like(slope))
 
 
+def test_a_word_is_no_flag():
+    for layer, shape in (
+        (AvgPool(count_padding="false"), (4, 4, 2)),
+        (PReLU(shared="no"), (3,)),
+        (Scale(use_bias=None), (3,)),
+        (Conv(2, 3, use_bias="no"), (4, 4, 2)),
+        (LocallyConnected(2, 3, use_bias=2), (4, 4, 2)),
+        (Dense(2, use_bias=[]), (3,)),
+    ):
+        with pytest.raises(GeometryError, match="must be True or False"):
+            layer.output_shape(shape)
+    assert PReLU(shared=np.True_).param_count((4, 4, 3)) == AvgPool(count_padding=1).output_shape((2, 2, 1))[2] == 1
+
+
 def test_padding_value_is_refused_without_its_mode():
     for fields, message in (
         (dict(padding_value=1.0), "padding_value .=1.0. is for padding_mode 'constant', and padding_mode is 'zero'"),

@@ -30,6 +30,15 @@ COUNTS = [
     ("vgg13", {}, (224, 224, 3), 133_047_848, 1000),
     ("vgg16", {}, (224, 224, 3), 138_357_544, 1000),
     ("vgg19", {}, (224, 224, 3), 143_667_240, 1000),
+    # The same table of torchvision: its vgg13_bn, vgg16_bn and vgg19_bn.
+    ("vgg13", dict(norm="batch"), (224, 224, 3), 133_053_736, 1000),
+    ("vgg16", dict(norm="batch"), (224, 224, 3), 138_365_992, 1000),
+    ("vgg19", dict(norm="batch"), (224, 224, 3), 143_678_248, 1000),
+    ("caffenet", {}, (227, 227, 3), 60_965_224, 1000),
+    ("alexnet_owt", {}, (224, 224, 3), 61_100_840, 1000),  # torchvision's table of weights
+    ("zfnet512", {}, (224, 224, 3), 87_250_536, 1000),
+    ("lenet_caffe", {}, (28, 28, 1), 431_080, 10),
+    ("cifar10_quick", {}, (32, 32, 3), 145_578, 10),
     ("giusti_n4", {}, (95, 95, 3), 2_352 + 57_648 + 36_912 + 36_912 + 86_600 + 402, 2),
     ("layer_pattern", {}, (32, 32, 3), 896 + 18_496 + 524_416 + 1_290, 10),
     ("layer_pattern", dict(blocks=0, fc=0), (8, 8, 1), 650, 10),
@@ -38,7 +47,7 @@ COUNTS = [
     ("sharing_net", dict(sharing="local"), (28, 28, 1), 22_984 + 36 * 73 * 16 + 5_770, 10),
     ("sharing_net", dict(sharing="full"), (28, 28, 1), 1_061_320 + 1_353 * 576 + 5_770, 10),
 ]
-LARGE = ("alexnet", "vgg11", "vgg13", "vgg16", "vgg19")
+LARGE = ("alexnet", "alexnet_owt", "caffenet", "zfnet512", "vgg11", "vgg13", "vgg16", "vgg19")
 
 
 def loss_function(net, images, labels):

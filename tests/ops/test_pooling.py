@@ -19,6 +19,18 @@ def test_window_counts():
     np.testing.assert_array_equal(counts, np.array([2, 3, 1], np.float32)[None, :, None, None] * np.ones((1, 1, 2, 1)))
 
 
+def test_counts_along_an_axis_are_those_of_a_walk():
+    cases = itertools.product((1, 2, 5, 8), (1, 2, 3, 5), (1, 2, 4), (0, 1, 3), (0, 2), (1, 2, 3), (1, 4))
+    for length, kernel, stride, low, high, dilation, size in cases:
+        window = Window((kernel, 1), (stride, 1), ((low, high), (0, 0)), (dilation, 1))
+        taps = [[i * stride - low + k * dilation for k in range(kernel)] for i in range(size)]
+        expected = [sum(0 <= at < length for at in row) for row in taps]
+        np.testing.assert_array_equal(ops.axis_counts(length, window, size, 0), expected)
+        counted = [sum(at < length + high for at in row) for row in taps]
+        with_padding = ops.window_counts((length, 1), window, (size, 1), with_padding=True)
+        np.testing.assert_array_equal(with_padding[0, :, 0, 0], counted)
+
+
 @pytest.mark.parametrize("count, channels", [(2, 12), (16, 3)])  # as they are, and as planes
 @pytest.mark.parametrize(
     "window",
