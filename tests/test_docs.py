@@ -12,8 +12,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from cnn import exchange
+from cnn.runs import checkpoint, defaults
 from cnn.runs import config as configs
-from cnn.runs import defaults
 from docs import build, markdown, measured, tables
 from tests import pages
 from tests.helpers import ROOT, run_python
@@ -62,6 +63,7 @@ def trained(tmp_path_factory):
     for name, size in {"a": 32, "b": 40, "page": 80}.items():
         Image.fromarray(rng.integers(0, 256, (size, size), np.uint8)).save(folder / f"{name}.png")
     tifffile.imwrite(folder / "slide.tif", rng.integers(0, 256, (150, 130), np.uint8), tile=(64, 64))
+    exchange.save(folder / "net.onnx", checkpoint.load_run(str(folder / "runs" / "digits")))
     (folder / "experiments").symlink_to(ROOT / "experiments")
     for page in pages.PAGES:
         for block in pages.blocks(page):

@@ -36,7 +36,7 @@ def test_cntks_digits_agree_with_their_own_vectors():
 def test_cntks_digits_have_their_known_result():
     """9,891 of the 10,000 test images, whose pixels it takes from 0 to 255; a dense map equals its crops."""
     read = onnx_read.read(MNIST)
-    test = data.load("mnist", TFDS).test
+    test = data.load("mnist", dir=TFDS).test
     scores = np.asarray(read.net.apply(read.variables, test.images.astype(np.float32), train=False))
     assert (scores.argmax(-1) == test.labels).sum() == 9891
     page = test.images[:4].reshape(2, 2, 28, 28).transpose(0, 2, 1, 3).reshape(1, 56, 56, 1).astype(np.float32)
