@@ -19,7 +19,7 @@ import numpy as np
 DEEPEST, MOST_GROUPS, MOST_NAMES, MOST_TEXT = 24, 20_000, 20_000, 2**24
 EXPANSION, EXPANSION_BYTES = 50, 2**26  # arrays may have so many times the bytes of their file, and so many more
 FILTERS = (1, 2, 3, 4, 5, 6)  # HDF5's own: deflate, shuffle, fletcher32, szip, nbit, scaleoffset; others are plug-ins
-SECONDS = 900
+SECONDS = 60  # and one for each MiB: damaged bytes can also send the library round in circles
 
 
 class Refused(ValueError):
@@ -50,7 +50,8 @@ def read(path: str, content: bytes | None = None) -> tuple[dict[str, Any], list[
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
         assert child.stdin and child.stdout and child.stderr
-        watch = threading.Timer(SECONDS, child.kill)
+        size = os.path.getsize(command[-1]) if content is None else len(content)
+        watch = threading.Timer(SECONDS + size / 2**20, child.kill)
         watch.start()
         try:
             with child.stdin as stream:
