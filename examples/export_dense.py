@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from cnn import dense, nets
-from cnn.exchange import onnx_write
 from cnn.exchange.classifier import Classifier
+from cnn.exchange.onnx_out import write as onnx_write
 
 net = nets.create("qa_net", num_classes=3)  # a run from cnn.checkpoint.load_run goes in the same way
 variables = nets.init(net, (32, 32, 3))

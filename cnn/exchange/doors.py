@@ -80,7 +80,7 @@ def save(path: Path, run: Any, *, dense: bool = False, stride: int | tuple[int, 
 
     Returns:
       What was written and how far it was checked: `cnn.exchange.written.Written`, or for .safetensors
-      `cnn.exchange.state_dict.Saved`.
+      `cnn.exchange.torch_weights.state_dict.Saved`.
 
     Raises:
       ExchangeError: if the file has another suffix, or a layer cannot be written; nothing is left then.
@@ -93,13 +93,13 @@ def save(path: Path, run: Any, *, dense: bool = False, stride: int | tuple[int, 
             f"{os.fspath(path)}: a stride (={stride}) is that of a dense form; add dense=True (--dense)"
         )
     if suffix == ".safetensors":
-        from cnn.exchange import state_dict
+        from cnn.exchange.torch_weights import state_dict
 
         if dense:
             raise ExchangeError(f"{os.fspath(path)}: safetensors hold weights, not a form of the net; leave dense out")
         return state_dict.write(path, run)
     if suffix == ".onnx":
-        from cnn.exchange import onnx_write
+        from cnn.exchange.onnx_out import write as onnx_write
 
         return onnx_write.write(path, run, dense=dense, stride=stride)
     from cnn.exchange import stablehlo_write

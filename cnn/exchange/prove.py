@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from cnn.exchange.classifier import Classifier, ExchangeError
-from cnn.exchange.onnx_file import OnnxFile
-from cnn.exchange.onnx_read import Reading, decode
+from cnn.exchange.onnx_in.file import OnnxFile
+from cnn.exchange.onnx_in.read import Reading, decode
 from cnn.nets.outputs import log_probabilities
 from cnn.windows import GeometryError, as_pair, shape_text
 

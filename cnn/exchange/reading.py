@@ -89,17 +89,17 @@ def read(
     if kind == "onnx":
         found, checks = _onnx(path, output, known, check)
     elif kind == "safetensors":
-        from cnn.exchange import state_dict
+        from cnn.exchange.torch_weights import state_dict
 
         if net is None:
             raise ExchangeError(f"{path}: holds weights without a structure; name the net, such as vgg16")
         found = state_dict.read(path, net, given=known)
     elif kind == "caffemodel":
-        from cnn.exchange import caffe_model
+        from cnn.exchange.caffe import model as caffe_model
 
         found = caffe_model.read(path, structure, mean_file=mean_file, given=known)
     else:
-        from cnn.exchange import keras_model
+        from cnn.exchange.keras import model as keras_model
 
         found = keras_model.read(path, structure, given=known)
     size, digest = _identity(path)
@@ -115,7 +115,8 @@ def _identity(path: str) -> tuple[int, str]:
 
 def _onnx(path: str, output: str | None, known: Preprocessing, check: bool) -> tuple[Classifier, dict[str, Any]]:
     """A classifier from ONNX, compared with onnxruntime and with the file's own vectors, where they are there."""
-    from cnn.exchange import onnx_read, prove
+    from cnn.exchange import prove
+    from cnn.exchange.onnx_in import read as onnx_read
 
     found = onnx_read.read(path, output=output, image_size=known.image_size)
     checks: dict[str, Any] = {"by": None}

@@ -69,7 +69,9 @@ def read_all(
 
 def main() -> None:
     """Reads N damaged copies of each file that is named: mutations.py N FOLDER FILE [STRUCTURE]."""
-    from cnn.exchange import caffe_model, keras_model, state_dict
+    from cnn.exchange.caffe import model as caffe_model
+    from cnn.exchange.keras import model as keras_model
+    from cnn.exchange.torch_weights import state_dict
 
     count, folder, source = int(sys.argv[1]), pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     structure = sys.argv[4] if len(sys.argv) > 4 else None

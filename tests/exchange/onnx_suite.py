@@ -11,8 +11,9 @@ import onnx
 from onnx import numpy_helper
 from onnx.backend.test import loader
 
-from cnn.exchange import onnx_read, prove
+from cnn.exchange import prove
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.onnx_in import read as onnx_read
 
 RTOL, ATOL = 1e-3, 1e-7  # the suite's own
 HEADS = {"": lambda x: x, "Softmax": jax.nn.softmax, "LogSoftmax": jax.nn.log_softmax, "Sigmoid": jax.nn.sigmoid}

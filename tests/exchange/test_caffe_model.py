@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from cnn import data
-from cnn.exchange import caffe_model, caffe_schema, preprocessing
+from cnn.exchange import preprocessing
+from cnn.exchange.caffe import model as caffe_model
+from cnn.exchange.caffe import schema as caffe_schema
 from cnn.exchange.classifier import ExchangeError
 from tests.exchange import known_results
 from tests.reference import layers as reference

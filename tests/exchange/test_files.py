@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from cnn.exchange import caffe_model, caffe_schema, files, keras_model, state_dict
+from cnn.exchange import files
+from cnn.exchange.caffe import model as caffe_model
+from cnn.exchange.caffe import schema as caffe_schema
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.keras import model as keras_model
+from cnn.exchange.torch_weights import state_dict
 from tests.exchange import mutations
 from tests.exchange.test_caffe_model import INPUT, LATER, weights_of_later, write_weights
 from tests.exchange.test_keras_model import small_config, small_weights, write_legacy

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from cnn import data, dense
-from cnn.exchange import keras_model, preprocessing
+from cnn.exchange import preprocessing
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.keras import model as keras_model
 from cnn.nets import outputs
 from tests.exchange import known_results
 from tests.helpers import PROGRAMS, run_python

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn import data, dense, exchange
-from cnn.exchange.caffe_schema import message
+from cnn.exchange.caffe.schema import message
 from tests.helpers import PROGRAMS, run_python
 
 PROTOTXT = """

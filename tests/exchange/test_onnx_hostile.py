@@ -4,8 +4,8 @@ import resource
 
 import pytest
 
-from cnn.exchange import onnx_read
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.onnx_in import read as onnx_read
 from tests.exchange import onnx_hostile
 
 

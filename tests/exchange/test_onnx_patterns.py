@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cnn.exchange import onnx_read, prove
+from cnn.exchange import prove
+from cnn.exchange.onnx_in import read as onnx_read
 from tests.exchange.test_onnx_read import model, save
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnn.exchange import onnx_read, prove
+from cnn.exchange import prove
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.onnx_in import read as onnx_read
 from tests.exchange.onnx_random import random_chain
 
 needs_onnxruntime = pytest.mark.skipif(

@@ -10,7 +10,8 @@ from onnx import numpy_helper
 from onnx.backend.test import loader
 
 from cnn import data, dense
-from cnn.exchange import onnx_read, prove
+from cnn.exchange import prove
+from cnn.exchange.onnx_in import read as onnx_read
 
 TFDS = os.environ.get("TFDS_DATA_DIR", "")
 PRETRAINED = pathlib.Path(TFDS).parent / "pretrained"

@@ -5,8 +5,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from cnn.exchange import onnx_read, prove
+from cnn.exchange import prove
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.onnx_in import read as onnx_read
 from tests.helpers import run_python
 
 pytest.importorskip("torch", reason="needs PyTorch: python -m pip install -r requirements-peers.txt")

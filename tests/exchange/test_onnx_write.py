@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnn import convert, dense, nets
-from cnn.exchange import onnx_write
 from cnn.exchange.classifier import Classifier, ExchangeError
+from cnn.exchange.onnx_out import write as onnx_write
 from cnn.layers import (
     ACTIVATIONS,
     LRN,

@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from cnn import nets
-from cnn.exchange import preprocessing, state_dict
+from cnn.exchange import preprocessing
 from cnn.exchange.classifier import Classifier, ExchangeError
+from cnn.exchange.torch_weights import state_dict
 from cnn.layers import (
     LRN,
     Activation,

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_file import OnnxFile, one_line
+from cnn.exchange.onnx_in.file import OnnxFile, one_line
 
 LARGEST_NUMBER = 2**20  # of a kernel, stride, padding or count of channels: far above any that a net has
 _KINDS = {1: ("f", float), 2: ("i", int), 3: ("s", str), 6: ("floats", list), 7: ("ints", list)}
+_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors", 10: "graphs"}
 
 
 @dataclasses.dataclass(eq=False)
@@ -157,7 +158,12 @@ class Node:
     def message(self, name: str) -> Any:
         """An attribute that is a tensor or a graph, as it stands in the file; None if it is left out."""
         self._read.add(name)
-        return self._attributes.get(name)
+        found = self._attributes.get(name)
+        held = {field.name for field, _ in found.ListFields()} & set(_FIELDS.values()) if found is not None else set()
+        # Programs that go by the declared type read other bytes then.
+        if found is not None and held and _FIELDS.get(found.type, next(iter(held))) not in held:
+            raise self.error(f"its attribute {name} is of another type than it declares; the file is damaged")
+        return found
 
     def sizes(self, name: str, count: int, default: int | None, minimum: int = 1) -> list[int]:
         """Kernel, strides, pads or dilations: so many whole numbers of a bounded size.

@@ -9,8 +9,8 @@ import numpy as np
 from cnn import geometry
 from cnn.exchange import preprocessing
 from cnn.exchange.assembly import Step, classifier
-from cnn.exchange.caffe_layers import DATA, DROPPED, Blobs, blob_array, steps_of
-from cnn.exchange.caffe_schema import V1_NAMES, message
+from cnn.exchange.caffe.layers import DATA, DROPPED, Blobs, blob_array, steps_of
+from cnn.exchange.caffe.schema import V1_NAMES, message
 from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.exchange.files import kind_of
 from cnn.exchange.preprocessing import Preprocessing

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_file import DTYPES, type_name
-from cnn.exchange.onnx_node import Node
+from cnn.exchange.onnx_in.file import DTYPES, type_name
+from cnn.exchange.onnx_in.node import Node
 
 Arrays = list[np.ndarray]
 BASE_BYTES, TIMES_FILE = 64 * 2**20, 8  # what folding may allocate: so much, and a multiple of the file's size

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cnn.exchange import keras_hdf5
 from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.files import JSON_LIMIT_BYTES, kind_of, parse_json, read_json
+from cnn.exchange.keras import hdf5 as keras_hdf5
 
 Arrays = Mapping[str, np.ndarray | None]  # of one layer, in order; None: no floating numbers
 

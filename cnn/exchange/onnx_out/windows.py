@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_write_graph import Graph
+from cnn.exchange.onnx_out.graph import Graph
 from cnn.windows import Window
 
 NONE = ((0, 0), (0, 0))

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from cnn.exchange import keras_files, keras_layers, preprocessing
+from cnn.exchange import preprocessing
 from cnn.exchange.assembly import classifier
 from cnn.exchange.classifier import Classifier, ExchangeError
-from cnn.exchange.keras_chain import Chain
+from cnn.exchange.keras import files as keras_files
+from cnn.exchange.keras import layers as keras_layers
+from cnn.exchange.keras.chain import Chain
 from cnn.exchange.preprocessing import Preprocessing
 from cnn.layers import Activation, Conv
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn.exchange.onnx_file import one_line
-from cnn.exchange.onnx_fold import aligned, axis_of, flattened, permutation, reshaped, squeezed, unsqueezed
-from cnn.exchange.onnx_node import LARGEST_NUMBER, Node
+from cnn.exchange.onnx_in.file import one_line
+from cnn.exchange.onnx_in.fold import aligned, axis_of, flattened, permutation, reshaped, squeezed, unsqueezed
+from cnn.exchange.onnx_in.node import LARGEST_NUMBER, Node
 
 Shape = tuple[int, ...]
 LARGEST_MAP = 2**24  # pixels of one map, 4096x4096: the input of a classifier is its window, not a slide

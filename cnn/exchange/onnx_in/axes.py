@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnn.exchange.onnx_node import Node
+from cnn.exchange.onnx_in.node import Node
 
 Dims = tuple[tuple[str, ...], ...]
 _ORDERS = {("h", "w", "c"): "hwc", ("c", "h", "w"): "chw"}

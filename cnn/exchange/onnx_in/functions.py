@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.exchange.onnx_node import Node, Value, short
-from cnn.exchange.onnx_shapes import ACTIVATIONS
+from cnn.exchange.onnx_in.node import Node, Value, short
+from cnn.exchange.onnx_in.shapes import ACTIVATIONS
 
 Options = dict[str, float]
 LARGEST_REGION = 24  # operators that one function may be written as

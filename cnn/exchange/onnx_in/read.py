@@ -8,13 +8,13 @@ import numpy as np
 
 from cnn import geometry, nets
 from cnn.exchange.classifier import Classifier, ExchangeError
-from cnn.exchange.onnx_chain import Step, chain
-from cnn.exchange.onnx_file import OnnxFile, one_line
-from cnn.exchange.onnx_fold import Budget
-from cnn.exchange.onnx_graph import Images, walk
-from cnn.exchange.onnx_growth import Chain
-from cnn.exchange.onnx_layers import LAYOUT, build
-from cnn.exchange.onnx_node import short
+from cnn.exchange.onnx_in.chain import Step, chain
+from cnn.exchange.onnx_in.file import OnnxFile, one_line
+from cnn.exchange.onnx_in.fold import Budget
+from cnn.exchange.onnx_in.graph import Images, walk
+from cnn.exchange.onnx_in.growth import Chain
+from cnn.exchange.onnx_in.layers import LAYOUT, build
+from cnn.exchange.onnx_in.node import short
 from cnn.layers import Scale
 from cnn.nets.outputs import class_count
 from cnn.windows import GeometryError, as_pair

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_write_graph import OLDEST, Graph
-from cnn.exchange.onnx_write_windows import NONE, depends_on_size, padded, pads, taps
+from cnn.exchange.onnx_out.graph import OLDEST, Graph
+from cnn.exchange.onnx_out.windows import NONE, depends_on_size, padded, pads, taps
 from cnn.layers import AvgPool, MaxPool, NMaxPool, Pool, SumPool
 from cnn.windows import Window
 
@@ -17,7 +17,7 @@ def pool(graph: Graph, layer: Pool, stage: Any) -> str:
     Args:
       graph: the graph, which grows.
       layer: the pool.
-      stage: where it stands (`cnn.exchange.onnx_write_layers.Stage`).
+      stage: where it stands (`cnn.exchange.onnx_out.layers.Stage`).
 
     Returns:
       Name of its output.

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from cnn import geometry, nets
-from cnn.exchange import files, preprocessing, safetensors_file, safetensors_torch
+from cnn.exchange import files, preprocessing
 from cnn.exchange.assembly import Step, classifier
 from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.exchange.preprocessing import Preprocessing
-from cnn.exchange.safetensors_names import Module, fits, matched, modules, unlike
+from cnn.exchange.torch_weights import file as safetensors_file
+from cnn.exchange.torch_weights import torch as safetensors_torch
+from cnn.exchange.torch_weights.names import Module, fits, matched, modules, unlike
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, PReLU, Scale
 from cnn.nets import Net
 from cnn.windows import GeometryError, as_pair

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_write_graph import Graph
-from cnn.exchange.onnx_write_pools import pool
-from cnn.exchange.onnx_write_windows import padded, pads, taps
+from cnn.exchange.onnx_out.graph import Graph
+from cnn.exchange.onnx_out.pools import pool
+from cnn.exchange.onnx_out.windows import padded, pads, taps
 from cnn.layers import (
     LRN,
     Activation,

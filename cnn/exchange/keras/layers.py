@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cnn.exchange import keras_activations
 from cnn.exchange.assembly import Step
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.keras_activations import number
-from cnn.exchange.keras_chain import Chain
+from cnn.exchange.keras import activations as keras_activations
+from cnn.exchange.keras.activations import number
+from cnn.exchange.keras.chain import Chain
 from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, PReLU
 
 # Layers that change nothing once a net is trained.

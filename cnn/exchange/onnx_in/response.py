@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
-from cnn.exchange.onnx_node import Node, Value, short
-from cnn.exchange.onnx_shapes import padding_of
+from cnn.exchange.onnx_in.node import Node, Value, short
+from cnn.exchange.onnx_in.shapes import padding_of
 
 
 class Response(NamedTuple):

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_axes import Axes
-from cnn.exchange.onnx_chain import Step
-from cnn.exchange.onnx_fold import Budget
-from cnn.exchange.onnx_graph import Images
-from cnn.exchange.onnx_node import Node
+from cnn.exchange.onnx_in.axes import Axes
+from cnn.exchange.onnx_in.chain import Step
+from cnn.exchange.onnx_in.fold import Budget
+from cnn.exchange.onnx_in.graph import Images
+from cnn.exchange.onnx_in.node import Node
 from cnn.layers import Conv, Dense, Flatten, Layer, Scale
 from cnn.windows import GeometryError
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cnn.exchange.onnx_chain import Step
-from cnn.exchange.onnx_file import FLOAT, type_name
-from cnn.exchange.onnx_fold import aligned, permutation
-from cnn.exchange.onnx_functions import Function
-from cnn.exchange.onnx_growth import Chain
-from cnn.exchange.onnx_node import Node, short
-from cnn.exchange.onnx_response import Response
-from cnn.exchange.onnx_shapes import reduced_axes
-from cnn.exchange.onnx_windows import add_convolution, convolution, padding, padding_alone, padding_joins, pool
+from cnn.exchange.onnx_in.chain import Step
+from cnn.exchange.onnx_in.file import FLOAT, type_name
+from cnn.exchange.onnx_in.fold import aligned, permutation
+from cnn.exchange.onnx_in.functions import Function
+from cnn.exchange.onnx_in.growth import Chain
+from cnn.exchange.onnx_in.node import Node, short
+from cnn.exchange.onnx_in.response import Response
+from cnn.exchange.onnx_in.shapes import reduced_axes
+from cnn.exchange.onnx_in.windows import add_convolution, convolution, padding, padding_alone, padding_joins, pool
 from cnn.layers import (
     LRN,
     Activation,

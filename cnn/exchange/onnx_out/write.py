@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from cnn import geometry
-from cnn.exchange import dense_form, onnx_write_layers, written
+from cnn.exchange import dense_form, written
 from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.dense_form import Form
-from cnn.exchange.onnx_write_graph import Graph
-from cnn.exchange.onnx_write_sizes import check_sizes, whole_windows
+from cnn.exchange.onnx_out import layers as onnx_write_layers
+from cnn.exchange.onnx_out.graph import Graph
+from cnn.exchange.onnx_out.sizes import check_sizes, whole_windows
 from cnn.exchange.written import TOLERANCE, Trained, Written
 from cnn.layers import Flatten
 

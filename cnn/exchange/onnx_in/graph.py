@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn.exchange.onnx_file import FLOAT, OnnxFile, one_line, type_name
-from cnn.exchange.onnx_fold import Budget, can_fold, fold, shape_of
-from cnn.exchange.onnx_node import Node, Value
-from cnn.exchange.onnx_shapes import LARGEST_MAP, output_shape
+from cnn.exchange.onnx_in.file import FLOAT, OnnxFile, one_line, type_name
+from cnn.exchange.onnx_in.fold import Budget, can_fold, fold, shape_of
+from cnn.exchange.onnx_in.node import Node, Value
+from cnn.exchange.onnx_in.shapes import LARGEST_MAP, output_shape
 
 LARGEST_BATCH = 2**16  # of a file that is made for one number of images
 BATCH = 7919  # stands for a number of images that the file leaves open: a prime that no layer has

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from cnn.exchange.onnx_chain import Step
-from cnn.exchange.onnx_file import one_line
-from cnn.exchange.onnx_growth import Chain
-from cnn.exchange.onnx_node import Node
-from cnn.exchange.onnx_shapes import padding_of, sliding
+from cnn.exchange.onnx_in.chain import Step
+from cnn.exchange.onnx_in.file import one_line
+from cnn.exchange.onnx_in.growth import Chain
+from cnn.exchange.onnx_in.node import Node
+from cnn.exchange.onnx_in.shapes import padding_of, sliding
 from cnn.layers import AvgPool, Conv, MaxPool
 
 PADDINGS = ("constant", "edge", "reflect")

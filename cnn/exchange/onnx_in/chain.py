@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 from cnn.exchange.classifier import ExchangeError
-from cnn.exchange.onnx_file import OnnxFile, one_line
-from cnn.exchange.onnx_functions import Function, activation, recognise
-from cnn.exchange.onnx_graph import Images
-from cnn.exchange.onnx_node import Node, Value
-from cnn.exchange.onnx_response import Response, response
-from cnn.exchange.onnx_shapes import UNARY
+from cnn.exchange.onnx_in.file import OnnxFile, one_line
+from cnn.exchange.onnx_in.functions import Function, activation, recognise
+from cnn.exchange.onnx_in.graph import Images
+from cnn.exchange.onnx_in.node import Node, Value
+from cnn.exchange.onnx_in.response import Response, response
+from cnn.exchange.onnx_in.shapes import UNARY
 
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Sum", "Pow", "Max", "Min")  # may be parts of a function written out
 

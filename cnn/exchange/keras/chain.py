@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from cnn.exchange import keras_activations
 from cnn.exchange.assembly import Step, float32
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.keras import activations as keras_activations
 
 
 class Chain:

@@ -9,8 +9,8 @@ from typing import Any
 
 from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.dense_form import Form, is_exact
-from cnn.exchange.onnx_write_graph import Graph
-from cnn.exchange.onnx_write_windows import depends_on_size
+from cnn.exchange.onnx_out.graph import Graph
+from cnn.exchange.onnx_out.windows import depends_on_size
 from cnn.geometry import layer_names
 from cnn.layers import Pool, WindowLayer
 from cnn.windows import shape_text

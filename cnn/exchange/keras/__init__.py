@@ -1,0 +1,1 @@
+"""Files of Keras in, without Keras."""

@@ -1,0 +1,1 @@
+"""ONNX files in: what a graph means, as a chain of layers."""

@@ -1,0 +1,1 @@
+"""ONNX files out: a net as a graph, plain or dense."""

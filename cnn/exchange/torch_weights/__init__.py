@@ -1,0 +1,1 @@
+"""PyTorch's weights, in and out, as safetensors."""
