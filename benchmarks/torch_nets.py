@@ -139,6 +139,8 @@ def _plain(layer: Layer, shape: Shape) -> torch.nn.Module:
     """A layer without weights."""
     if isinstance(layer, Dropout):
         return torch.nn.Dropout(layer.rate)
+    if isinstance(layer, Activation) and layer != Activation(layer.function, name=layer.name):
+        raise TypeError(f"{layer.label}: fields beside function are not translated")
     if isinstance(layer, Activation) and layer.function == "gelu":
         return torch.nn.GELU(approximate="tanh")
     if isinstance(layer, Activation) and layer.function in ACTIVATIONS:
@@ -153,5 +155,5 @@ def _plain(layer: Layer, shape: Shape) -> torch.nn.Module:
         if (top, left) == (bottom, right) and isinstance(layer, MaxPool):
             return torch.nn.MaxPool2d(window.kernel, window.stride, dilation=window.dilation, **fields)
         if (top, left) == (bottom, right) and window.dilation == (1, 1):
-            return torch.nn.AvgPool2d(window.kernel, window.stride, count_include_pad=False, **fields)
+            return torch.nn.AvgPool2d(window.kernel, window.stride, count_include_pad=layer.count_padding, **fields)
     raise TypeError(f"{layer.label}: PyTorch has no module that does the same")

@@ -79,8 +79,8 @@ def save(path: Path, run: Any, *, dense: bool = False, stride: int | tuple[int, 
       stride: with `dense`: stride of the map, pixels; None: the net's native stride.
 
     Returns:
-      What was written and how far it was checked: `cnn.exchange.written.Written`, or for .safetensors
-      `cnn.exchange.torch_weights.state_dict.Saved`.
+      What was written and how far it was checked, a `cnn.exchange.written.Written`; for .safetensors the lines of
+      PyTorch that load the file.
 
     Raises:
       ExchangeError: if the file has another suffix, or a layer cannot be written; nothing is left then.

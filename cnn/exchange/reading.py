@@ -58,7 +58,7 @@ def read(
 
     Args:
       path: the file: .onnx, .safetensors, .keras, .h5 or .caffemodel. What it is, its first bytes say.
-      net: safetensors: the net whose weights these are, by name or as a `Net`.
+      net: safetensors: the net whose weights these are, by name or as a `Net`; not needed for files written here.
       structure: Keras and Caffe: the file that describes the layers, where the weights' own does not.
       output: ONNX: the output that holds the scores, where there are several.
       preprocess: config.json, preprocessor_config.json or another such file, or several.
@@ -91,8 +91,6 @@ def read(
     elif kind == "safetensors":
         from cnn.exchange.torch_weights import state_dict
 
-        if net is None:
-            raise ExchangeError(f"{path}: holds weights without a structure; name the net, such as vgg16")
         found = state_dict.read(path, net, given=known)
     elif kind == "caffemodel":
         from cnn.exchange.caffe import model as caffe_model

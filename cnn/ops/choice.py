@@ -106,8 +106,9 @@ def _product_in_blocks(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> 
 
 def _whole(images: jax.Array, kernel: jax.Array, shapes: Shapes) -> jax.Array:
     """A convolution whose kernel covers the whole image, as a fully connected layer."""
-    flat = product(images.reshape(images.shape[0], -1), kernel.reshape(-1, kernel.shape[-1]))
-    return flat.reshape(images.shape[0], 1, 1, -1)
+    # Sizes as numbers: -1 has no meaning for a batch of 0 images.
+    flat = product(images.reshape(images.shape[0], math.prod(images.shape[1:])), kernel.reshape(-1, kernel.shape[-1]))
+    return flat.reshape(images.shape[0], 1, 1, kernel.shape[-1])
 
 
 def windowed(function: Callable[..., jax.Array], **options: bool) -> Forward:

@@ -35,9 +35,18 @@ class Range(NamedTuple):
 
 def number(test: Test) -> Test:
     """Finite numbers for which a test holds; True and False are none."""
-    return lambda value: (
-        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and bool(test(value))
-    )
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value) and bool(test(value))
+
+    return holds
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def whole(low: int, high: int = MOST) -> Test:

@@ -1,6 +1,8 @@
 """Damaged and hostile ONNX files: mutations of good ones, and such as ask for other files or for memory."""
 
+import io
 import pathlib
+import zipfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -103,11 +105,19 @@ def hostile(folder: pathlib.Path) -> Iterator[tuple[str, bytes, str]]:
     yield "a circle", _circle(), "circle"
     yield "two makers", _doubled(), "two nodes make"
     yield "a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"
-    yield "a zip of PyTorch", b"PK\x03\x04" + b"archive/data.pkl", "save_file"
+    yield "a zip of PyTorch", _zip_of("archive/data.pkl"), "save_file"
+    yield "a broken zip", b"PK\x03\x04" + b"archive/data.pkl", "damaged or truncated zip"
     yield "a pickle", b"\x80\x02}q\x00.", "save_file"
     yield "a web page", b"<!DOCTYPE html>", "web page"
     yield "nothing", b"", "0 bytes"
     yield "a name of two lines", small_net().replace(b"images", b"im\nges"), ""
+
+
+def _zip_of(name: str) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(name, b"\x80\x02.")
+    return made.getvalue()
 
 
 def _external(location: str) -> bytes:

@@ -41,6 +41,14 @@ def test_a_net_goes_out_and_comes_back(classifier, tmp_path):
     np.testing.assert_array_equal(scores(run, pixels_of()), scores(classifier, pixels_of()))
 
 
+def test_weights_written_here_say_whose_they_are(classifier, tmp_path):
+    """Safetensors of PyTorch's layout come back to the bit, without the net being named."""
+    exchange.save(tmp_path / "net.safetensors", classifier)
+    run = exchange.load(tmp_path / "net.safetensors")
+    assert run.net == classifier.net and run.class_names == classifier.class_names
+    np.testing.assert_array_equal(scores(run, pixels_of()), scores(classifier, pixels_of()))
+
+
 def test_what_the_caller_knows_counts(classifier, tmp_path):
     """Blue, green, red become red, green, blue; constants of the caller come before those of the file."""
     exchange.save(tmp_path / "net.onnx", classifier)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.files import kind_of
 
 # Numbers of TensorProto.DataType that are computed with here; all others are refused where they are met.
 FLOAT, DTYPES = 1, {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64", 10: "float16"}
@@ -16,26 +17,6 @@ TYPE_NAMES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 8: "text", 12: "ui
 FLOAT_LIST, INT_LIST, INT64_LIST, DOUBLE_LIST = "float_data", "int32_data", "int64_data", "double_data"
 LISTS = {1: FLOAT_LIST, 6: INT_LIST, 7: INT64_LIST, 9: INT_LIST, 10: INT_LIST, 11: DOUBLE_LIST}
 LARGEST_FILE = 2**31 - 1  # bytes: the limit of a protobuf message
-_TORCH = (
-    "`from safetensors.torch import save_file; save_file(torch.load(F, weights_only=True, map_location='cpu'), "
-    "'net.safetensors')` or `torch.onnx.export(net, images, 'net.onnx')`"
-)
-# What files are that are often taken for ONNX, by their first bytes.
-OTHERS = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull` where it was cloned"),
-    (
-        b"PK\x03\x04",
-        f"a zip archive; PyTorch's hold pickles, which run code and are never opened: where torch is, {_TORCH}",
-    ),
-    (b"\x80\x02", f"a pickle, which runs code and is never opened: where torch is, {_TORCH}"),
-    (b"\x80\x03", f"a pickle, which runs code and is never opened: where torch is, {_TORCH}"),
-    (b"\x80\x04", f"a pickle, which runs code and is never opened: where torch is, {_TORCH}"),
-    (b"\x80\x05", f"a pickle, which runs code and is never opened: where torch is, {_TORCH}"),
-    (b"\x93NUMPY", "a NumPy array, not a net"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, such as Keras writes, not ONNX"),
-    (b"<", "a text, such as a web page that was downloaded in place of the file"),
-    (b"{", "a text of JSON, not ONNX"),
-)
 
 
 def one_line(value: Any, limit: int = 60) -> str:
@@ -183,11 +164,9 @@ def _parse(path: pathlib.Path) -> Any:
     size = path.stat().st_size
     if not 0 < size <= LARGEST_FILE:
         raise ExchangeError(f"{path}: has {size:,} bytes; an ONNX file has between 1 and {LARGEST_FILE:,}")
-    with path.open("rb") as file:
-        start = file.read(64)
-    for magic, meaning in OTHERS:
-        if start.startswith(magic):
-            raise ExchangeError(f"{path}: is {meaning}")
+    kind = kind_of(path)
+    if kind != "onnx":
+        raise ExchangeError(f"{path}: is of the kind {kind!r}, not ONNX")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())

@@ -66,7 +66,7 @@ def _output_name(file: OnnxFile, output: str | None) -> str:
     listed = ", ".join(one_line(_described(one)) for one in file.graph.output[:8])
     if output is None:
         if len(outputs) != 1:
-            raise file.error(f"has {len(outputs)} outputs: {listed}; choose one by output=NAME")
+            raise file.error(f"has {len(outputs)} outputs: {listed}; choose one by output=NAME (--head=NAME)")
         return outputs[0]
     by_node = [one.output[0] for one in file.graph.node if one.name == output and one.output]
     every = {name for node in file.graph.node for name in node.output}

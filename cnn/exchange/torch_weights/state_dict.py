@@ -26,7 +26,7 @@ METADATA = "cnn"  # the key of what is said of the images, in the metadata of fi
 
 def read(
     path: str | os.PathLike[str],
-    net: Net | str,
+    net: Net | str | None = None,
     *,
     preprocess: str | os.PathLike[str] | tuple[str | os.PathLike[str], ...] = (),
     given: Preprocessing | None = None,
@@ -38,7 +38,8 @@ def read(
 
     Args:
       path: the .safetensors file.
-      net: a net, or the name of a registered one; then the last tensor gives the number of classes.
+      net: a net, or the name of a registered one; then the last tensor gives the number of classes. None: the net that
+        the file's metadata describe, as `write` puts it there.
       preprocess: paths of config.json, preprocessor_config.json; they tell size, mean, std and class names.
       given: what the caller knows better of the images.
 
@@ -53,12 +54,13 @@ def read(
     found, unknown = modules(tensors)
     if not found:
         raise ExchangeError(f"{path}: holds no tensors of layers (weight, bias)")
-    made, built = _net(path, net, found)
+    said = _said(path, metadata)
+    made, built = _net(path, _own_net(path, said) if net is None else net, found)
     known = Preprocessing() if given is None else given
     known = known.over(
         preprocessing.read(*((preprocess,) if isinstance(preprocess, str | os.PathLike) else preprocess))
     )
-    known = known.over(_from_metadata(path, metadata))
+    known = known.over(_from_metadata(path, said))
     notes = [*built]
     if known.mean is None and known.std is None:
         notes.append("no mean and no std is given: the net is taken to see pixels from 0 to 1, as ToTensor makes them")
@@ -116,13 +118,28 @@ def _others(found: list[Module], made: Net) -> str:
     return f"; these could be the tensors of {', '.join(names)}" if names else ""
 
 
-def _from_metadata(path: str, metadata: Mapping[str, str]) -> Preprocessing:
-    """What a file written here says of its images."""
-    if METADATA not in metadata:
-        return Preprocessing()
-    said = files.parse_json(metadata[METADATA], f"{path}: metadata")
+def _said(path: str, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """What a file written here says of its net; nothing in other files."""
+    said = files.parse_json(metadata[METADATA], f"{path}: metadata") if METADATA in metadata else {}
     if not isinstance(said, Mapping):
         raise ExchangeError(f"{path}: metadata: {METADATA} must be an object")
+    return said
+
+
+def _own_net(path: str, said: Mapping[str, Any]) -> Net:
+    """The net that a file written here describes."""
+    if "layers" not in said:
+        raise ExchangeError(f"{path}: holds weights without a structure; name the net, such as vgg16")
+    try:
+        return nets.from_config(said["layers"], said.get("output_activation") or "softmax")
+    except (ValueError, TypeError) as error:
+        raise ExchangeError(f"{path}: metadata: {' '.join(str(error).split())}") from None
+
+
+def _from_metadata(path: str, said: Mapping[str, Any]) -> Preprocessing:
+    """What a file written here says of its images."""
+    if not said:
+        return Preprocessing()
     names = ("image_size", "mean", "std", "class_names", "output_activation")
     fields: dict[str, Any] = {name: said.get(name) for name in names}
     return preprocessing.of(f"{path}: metadata", **fields)
@@ -269,6 +286,7 @@ def write(path: str | os.PathLike[str], run: Any) -> str:
         "class_names": list(run.class_names),
         "output_activation": run.net.output_activation,
         "layer_pattern": str(run.net),
+        "layers": nets.to_config(run.net),
     }
     try:
         from safetensors.numpy import save_file
