@@ -194,6 +194,21 @@ def test_the_chess_board_is_read_in_one_dense_pass(tfds_data_dir):
     squares = np.asarray(found.scores[0].argmax(-1))
     rows = ["".join(CHESS_CLASSES[square] for square in row) for row in squares]
     assert "/".join(map(fold, rows)) == "1b1B1Qr1/7p/6r1/2P5/4Rk2/1K6/4B3/8"
+    known_results.check_maps(read, data.load_images([str(folder / "test_image.jpeg")] * 2, (400, 400), 3), 14)
+
+
+@pytest.mark.slow
+def test_the_chess_board_is_read_from_the_command_line(tfds_data_dir, tmp_path):
+    """The map that `dense_eval --weights` writes holds the same position; no workdir is needed."""
+    folder = known_results.pretrained(tfds_data_dir, "chess_board")
+    (tmp_path / "names.txt").write_text("\n".join(CHESS_CLASSES))
+    weights = (f"--weights={folder / 'november_model.h5'}", f"--labels={tmp_path / 'names.txt'}")
+    image = (f"--image={folder / 'test_image.jpeg'}", "--stride=50", f"--output={tmp_path / 'map.npy'}")
+    done = run_python("-m", "experiments.dense_eval", *weights, *image)
+    assert done.returncode == 0, done.stderr
+    squares = np.load(tmp_path / "map.npy").argmax(-1)
+    rows = ["".join(CHESS_CLASSES[square] for square in row) for row in squares]
+    assert "/".join(map(fold, rows)) == "1b1B1Qr1/7p/6r1/2P5/4Rk2/1K6/4B3/8"
 
 
 @pytest.mark.slow

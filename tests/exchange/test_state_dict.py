@@ -207,6 +207,7 @@ def test_full_cnn_has_its_known_result(tfds_data_dir):
     read = state_dict.read(path, "full_cnn", given=preprocessing.of("test", mean=0.1307, std=0.3081))
     images, labels = known_results.test_split(tfds_data_dir, "mnist")
     assert known_results.right(read, images, labels) == 9905
+    known_results.check_maps(read, images, 4)
 
 
 @pytest.mark.slow
