@@ -41,6 +41,7 @@ NOT_RUN = {
     "--config=folder": "needs pictures",
     "--config=configs/mnist.py": "reads a prepared TFDS set",
     "--config=configs/folder.py": "needs pictures",
+    "--weights=november_model.h5": "a file of another project; tests/exchange/test_keras_model.py",
     "--protocol=grid": "needs pictures; tests/protocols",
     "ruff": "CI runs it",
     "pyright": "CI runs it",
