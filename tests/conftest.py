@@ -23,7 +23,7 @@ for _name, _examples in (("fast", 6), ("everything", 15), ("thorough", 250)):
     )
 
 # Cases of a test with many that the fast part takes.
-CASES = 3
+CASES = 2
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -125,6 +125,7 @@ def test_a_fully_convolutional_net_keeps_its_layers():
     jax.tree.map(np.testing.assert_array_equal, dict(conv_variables), dict(variables))
 
 
+@pytest.mark.slow
 def test_dropout_and_activation_between_flatten_and_dense():
     flat = [Flatten("chw"), Dropout(0.5), Activation("elu", slope=0.5), PReLU(shared=True)]
     net = nets.net([Conv(4, 3), PReLU(), *flat, Dense(6), BatchNorm(), PReLU(), Scale(), Dense(3)])

@@ -138,6 +138,7 @@ def test_a_mistake_is_answered_in_a_line(arguments, code, message, tmp_path):
     assert code == 1 or lines[1] == "python main.py --help shows all flags"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["ablate", "dense_eval", "seeds", "giusti", "speedrun"])
 def test_commands_answer_mistakes_alike(module):
     for argument in ("--nothing=1", "stray"):

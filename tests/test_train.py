@@ -40,6 +40,7 @@ def finished(tmp_path_factory):
     return workdir, train_and_evaluate(small_config(), str(workdir))
 
 
+@pytest.mark.slow
 def test_two_equal_runs_are_bit_equal(finished, tmp_path):
     train_and_evaluate(small_config(), str(tmp_path))
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))

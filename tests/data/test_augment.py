@@ -148,6 +148,7 @@ def test_augment_is_a_pure_function_of_its_key():
     assert np.array_equal(first[7:], run(jax.random.key(0), changed)[7:])
 
 
+@pytest.mark.slow
 def test_augment_does_not_depend_on_the_number_of_devices():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     done = run_python(PROGRAMS / "augment_on_two_devices.py", **flags)
@@ -175,6 +176,7 @@ def test_errors_name_the_field_and_the_numbers(call, message):
         call(jax.random.key(0), pictures((2, 9, 7, 1)))
 
 
+@pytest.mark.slow
 def test_shift_out_of_window_by_value():
     """Each moved image is the original shifted, zeros behind it, by at least a third of the window along one axis."""
     images = jax.random.uniform(jax.random.key(0), (64, 9, 12, 2), minval=0.1)

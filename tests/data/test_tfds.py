@@ -208,6 +208,7 @@ def real(request, tfds_data_dir):
     return data.load(request.param, dir=str(tfds_data_dir))
 
 
+@pytest.mark.slow
 def test_real_sets(real, tfds_data_dir):
     train = 45000 if real.name == "cifar10" else 54000
     assert [len(s.labels) for s in (real.train, real.validation, real.test)] == [train, train // 9, 10000]

@@ -90,6 +90,7 @@ def test_default_stride_is_the_native_stride():
     np.testing.assert_array_equal(native.boxes[1, 2], [4, 8, 36, 40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["crops", "shift", "atrous", "mpf", "auto"])
 def test_the_only_window_is_found_at_once_at_every_stride(backend):
     """A plan does not grow with a stride that leads out of the image."""
@@ -180,6 +181,7 @@ def test_ceil_mode_that_hangs_over_counts_as_padding():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [MaxPool, AvgPool, NMaxPool])
 @pytest.mark.parametrize("backend", ["shift", "atrous", "mpf"])
 def test_ceil_mode_that_never_hangs_over_a_window_is_no_padding(pool, backend):
@@ -243,6 +245,7 @@ def test_average_against_numpy():
         dense.average(scores, over="median")
 
 
+@pytest.mark.slow
 def test_contexts_that_a_backend_cannot_give():
     variables, images = make(PADDED, (28, 28), 1), pixels(1, 40, 36, 1)
     crop = dense.score_map(PADDED, variables, images, (28, 28), 4, context="crop")
@@ -260,6 +263,7 @@ def test_contexts_that_a_backend_cannot_give():
     assert both.context == "both"  # no padding: every backend's numbers are those of the crops
 
 
+@pytest.mark.slow
 def test_padding_that_is_not_zero_has_whole_passes_only():
     net = nets.net([Conv(3, 3, padding=1, padding_mode="edge"), MaxPool(2, rounding="floor"), Flatten(), Dense(2)])
     variables, images = make(net, (8, 8), 1), pixels(1, 21, 18, 1)
@@ -274,6 +278,7 @@ def test_padding_that_is_not_zero_has_whole_passes_only():
     assert dense.score_map(net, variables, images, (8, 8), 1, context="crop").backend == "crops"
 
 
+@pytest.mark.slow
 def test_compiles_once_for_each_extent():
     """All shifts of one extent share a compilation: at stride 1 there are at most two extents along each axis."""
     net = nets.create("qa_net", num_classes=3)

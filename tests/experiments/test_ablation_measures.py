@@ -42,6 +42,7 @@ def test_shift_against_pixels(down, right):
             np.testing.assert_array_equal(moved[:, y, x], expected)
 
 
+@pytest.mark.slow
 def test_shifted_accuracy_is_the_mean_of_four_directions():
     found = trained(nets.net(Conv(3, 3), MaxPool(2), Flatten(), Dense(4)))
     measure = measures.shifted(1, 3)
@@ -71,6 +72,7 @@ def test_feature_distance_by_hand():
     assert value == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_enlarged_looks_by_value():
     found = trained(nets.net(Conv(3, 3), MaxPool(2), Flatten(), Dense(4)), images=30)
     looks = [

@@ -106,6 +106,7 @@ def test_run_scenes_is_the_same_for_the_same_seed(run, tmp_path, monkeypatch):
     assert scores[0] != scores[2]
 
 
+@pytest.mark.slow
 def test_at_object_is_the_window_around_the_object(run):
     split = scenes_report.load_split(run, "validation")
     made = scenes.build(*split, count=30, seed=0, size=40, scale=(0.7, 1.2))
@@ -147,6 +148,7 @@ def test_run_image_of_one_window_is_the_net_itself(run, tmp_path, capsys):
     assert f"main.py --mode=predict says {name} ({value:.1%})" in printed and "invert it" not in printed
 
 
+@pytest.mark.slow
 def test_a_larger_picture_says_why_predict_may_answer_otherwise_and_that_its_polarity_looks_wrong(
     run, tmp_path, capsys
 ):
@@ -184,6 +186,7 @@ def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
     assert wrong.returncode == 2 and "--memory is for --image=FILE --output=MAP" in wrong.stderr + wrong.stdout
 
 
+@pytest.mark.slow
 def test_a_colour_tiff_is_one_picture_with_and_without_a_map(run, tmp_path, capsys):
     """A grey net sees its luminance, by region as well as whole, and the page and the map hold the same scores."""
     pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
@@ -199,6 +202,7 @@ def test_a_colour_tiff_is_one_picture_with_and_without_a_map(run, tmp_path, caps
     assert "equal to the map of one pass" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_image_from_the_command_line(workdir, tmp_path):
     picture = np.zeros((40, 61), np.uint8)
     picture[5:30, 20:24] = 255

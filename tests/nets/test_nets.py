@@ -77,6 +77,7 @@ def test_counts_and_logits(name, options, shape, count, classes):
     assert logits.shape == (3, classes) and logits.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "shape"),
     [
@@ -312,6 +313,7 @@ def stages_of(order, params, images):
     return net.apply({"params": params}, images, train=False, method="activations")[1]
 
 
+@pytest.mark.slow
 def test_flattening_orders_are_permutations_of_each_other():
     images, params = draw(0, (4, 32, 32, 3)), random_variables(nets.create("qa_net"), (32, 32), 3)["params"]
     other, order = permuted(params)

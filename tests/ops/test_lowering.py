@@ -105,6 +105,7 @@ SYMBOLIC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYMBOLIC)
 def test_symbolic_sizes(name):
     net = nets.net(*SYMBOLIC[name])

@@ -38,6 +38,7 @@ def rows_of(found, method):
     return {row.averaging: row for row in found.rows if row.method == method}
 
 
+@pytest.mark.slow
 def test_rows_are_every_method_with_every_averaging(found):
     sliding = ["ten crops", "all crops, stride 2", "dense, stride 2", "dense, stride 1"]
     wanted = [("resize the whole", "none"), ("centre crop", "none")]
@@ -138,6 +139,7 @@ def test_errors_name_the_field(change, message):
         on_scenes.evaluate_scenes(make_run(small_net()), **{"images": images, "labels": labels, **change})
 
 
+@pytest.mark.slow
 def test_a_net_that_diverged_is_right_nowhere():
     run = make_run(small_net())
     run = run._replace(variables=jax.tree.map(lambda leaf: leaf * np.nan, run.variables))

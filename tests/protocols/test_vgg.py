@@ -143,6 +143,7 @@ def test_every_row_is_that_of_each_picture_by_itself(padding, fixture, request):
         assert row.examples == len(SIZES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["valid", pytest.param("same", marks=pytest.mark.slow)])
 def test_scores_of_a_batch_are_those_of_each_picture_by_itself(padding):
     run = make_run(padding)
@@ -215,6 +216,7 @@ def test_rows_are_each_scale_and_all_with_each_method_flip_and_averaging(unpadde
     )
 
 
+@pytest.mark.slow
 def test_one_scale_is_the_same_alone_and_among_others(padded):
     alone = vgg.evaluate_grid(
         make_run("same"), make_pictures(), OPTIONS._replace(scales=(11,), strides=(), batch_size=2)
@@ -300,6 +302,7 @@ def test_sizes_do_not_make_compilations_without_padding():
     assert found.sizes == 8 and found.canvases == 2 and second.count == 0
 
 
+@pytest.mark.slow
 def test_a_padded_net_is_compiled_for_each_size_up_to_a_limit():
     run, tested = make_run("same"), make_pictures()
     sizes = {crops_lib.scaled_size(size, scale) for size in SIZES for scale in (8, 11)}

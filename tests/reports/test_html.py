@@ -239,6 +239,7 @@ def test_the_page_holds_its_pictures_and_no_address(path):
     assert "http:" not in text and "https:" not in text and "//" not in re.sub(r'src="[^"]*"|// .*', "", text)
 
 
+@pytest.mark.slow
 def test_a_page_that_fails_leaves_the_old_one(tmp_path):
     path = tmp_path / "report.html"
     html.write(str(path), "old", [])

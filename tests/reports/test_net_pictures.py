@@ -217,6 +217,7 @@ def test_probabilities_and_titles(tmp_path, pages):
     assert [colour for _, colour in bars(pages[1])[0].values()] == [blue] * 3
 
 
+@pytest.mark.slow
 def test_of_many_classes_the_likeliest_and_the_label_have_bars(tmp_path, pages):
     net, variables, images = small_net(classes=30)
     logits = net.apply(variables, (images / 255 - MEAN).astype(np.float32) / np.float32(STD), train=False)

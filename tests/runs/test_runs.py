@@ -248,6 +248,7 @@ def test_predictions_are_the_nets_probabilities(tmp_path):
         assert prediction.probability == prediction.probabilities.max()
 
 
+@pytest.mark.slow
 def test_no_class_is_predicted_from_scores_that_are_not_finite(tmp_path):
     net = nets.create("layer_pattern", 3, features=4, width=8)
     variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)

@@ -59,6 +59,7 @@ def test_a_name_without_a_picture_is_named(scans):
         predict.find_pictures([f"{scans}/*.gif"])
 
 
+@pytest.mark.slow
 def test_batches_of_pictures_are_the_pictures_one_by_one(run, scans):
     paths = predict.find_pictures([str(scans)])
     small = run._replace(config=defaults.get_config())
