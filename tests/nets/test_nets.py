@@ -195,7 +195,7 @@ def test_repeats_start_at_a_layer_with_weights():
 
 def test_layer_pattern_refuses():
     for field in ("convs", "blocks", "fc"):
-        with pytest.raises(ValueError, match=rf"layer_pattern: {field} \(=-1\) must be at least 0"):
+        with pytest.raises(ValueError, match=rf"layer_pattern: {field} \(=-1\) must be a whole number, at least 0"):
             nets.layer_pattern(**{field: -1})
     with pytest.raises(ValueError, match=r"features \(=\(8, 16\)\) must be one number or one for each of 3 blocks"):
         nets.layer_pattern(blocks=3, features=(8, 16))
@@ -222,7 +222,9 @@ def test_options_reach_the_layers():
 
 
 def test_unknown_names_and_options():
-    with pytest.raises(ValueError, match=r"unknown net 'vgg61'; did you mean .*vgg16.*nets: alexnet, full_cnn, "):
+    with pytest.raises(
+        ValueError, match=r"unknown net 'vgg61'; did you mean .*vgg16.*nets: alexnet, alexnet_owt, caffenet, "
+    ):
         nets.create("vgg61")
     with pytest.raises(ValueError, match="unknown net 'zzzzzz'; nets: alexnet"):
         nets.create("zzzzzz")
