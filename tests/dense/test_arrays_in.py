@@ -99,7 +99,7 @@ def test_variables_of_another_net_are_named_before_they_are_used(backend):
         score_map(IMAGES, backend, VARIABLES["params"])
     with pytest.raises(GeometryError, match=r"fc1 \(dense\): the variables hold no parameters of it, but of conv1"):
         score_map(IMAGES, backend, {"params": {"conv1": VARIABLES["params"]["conv1"]}})
-    with pytest.raises(TypeError, match="variables \(=\[1, 2\]\) must be a net's variables"):
+    with pytest.raises(TypeError, match=r"variables \(=\[1, 2\]\) must be a net's variables"):
         score_map(IMAGES, backend, [1, 2])
     # 10x10 would fit the net, and not these kernels.
     with pytest.raises(GeometryError, match="nearest that do: 8x8 pixels$"):
