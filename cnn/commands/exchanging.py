@@ -1,5 +1,6 @@
 """`--mode=import` and `--mode=export`: nets from the files of other frameworks, and files for other runtimes."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def import_net(overrides: Mapping[str, Any], workdir: str) -> None:
     found = weights.read(overrides)
     print(weights.describe(found), flush=True)
     workdirs.write(workdirs.as_run(found.classifier, workdir), workdir, found.origin)
-    print(f"imported to {workdir}; python -m experiments.dense_eval --workdir={workdir} --image=FILE runs it densely")
+    folder = shlex.quote(workdir)
+    print(f"imported to {workdir}; python -m experiments.dense_eval --workdir={folder} --image=FILE runs it densely")
 
 
 def export_net(run: Any) -> None:

@@ -53,6 +53,8 @@ def read(overrides: Mapping[str, Any]) -> Any:
             options["num_classes"] = value
         elif field not in ("net.name", "net.output_activation"):
             raise app.UsageError(f"--config.{field}: an import takes --config.net.* alone")
+    if options and not net:
+        raise app.UsageError("--config.net.options and --config.net.num_classes go with --config.net.name")
     given = preprocessing.of(
         "the command line",
         image_size=_numbers(IMAGE_SIZE, int),

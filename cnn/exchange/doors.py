@@ -11,6 +11,7 @@ from cnn.exchange.reading import Path
 from cnn.nets import Net
 from cnn.runs import checkpoint
 from cnn.runs.checkpoint import Run
+from cnn.windows import GeometryError
 
 WRITTEN = (".onnx", ".stablehlo", ".safetensors")  # suffixes of files that are written
 
@@ -85,6 +86,29 @@ def save(path: Path, run: Any, *, dense: bool = False, stride: int | tuple[int, 
     Raises:
       ExchangeError: if the file has another suffix, or a layer cannot be written; nothing is left then.
     """
+    missing = [
+        name for name in ("net", "variables", "image_shape", "mean", "std", "class_names") if not _has(run, name)
+    ]
+    if missing:
+        raise ExchangeError(
+            f"exchange.save: takes a run, as load or checkpoint.load_run gives it; "
+            f"a {type(run).__name__} has no {missing[0]}"
+        )
+    try:
+        return _save(path, run, dense, stride)
+    except (GeometryError, TypeError) as error:
+        raise ExchangeError(f"{os.fspath(path)}: {' '.join(str(error).split())}") from error
+
+
+def _has(run: Any, name: str) -> bool:
+    try:
+        return hasattr(run, name)
+    except Exception:  # Flax's modules raise errors of their own
+        return False
+
+
+def _save(path: Path, run: Any, dense: bool, stride: int | tuple[int, int] | None) -> Any:
+    """Writes the file that a suffix asks for."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix not in WRITTEN:
         raise ExchangeError(f"{os.fspath(path)}: files that are written end with {', '.join(WRITTEN)}")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from cnn.exchange import assembly, files, preprocessing
@@ -84,6 +85,7 @@ def read(
             f"{path}: {', '.join(unused)} is for other files than one of the kind {kind!r}; leave it out"
         )
     configs = [preprocess] if isinstance(preprocess, str | os.PathLike) else list(preprocess)
+    _check_units(given or Preprocessing())
     known = (given or Preprocessing()).over(preprocessing.read(*configs))
     checks: dict[str, Any] = {"by": None}
     if kind == "onnx":
@@ -100,9 +102,32 @@ def read(
         from cnn.exchange.keras import model as keras_model
 
         found = keras_model.read(path, structure, given=known)
+    _check_finite(found)
     size, digest = _identity(path)
     origin = {"file": os.path.basename(path), "kind": kind, "bytes": size, "sha256": digest, "check": checks}
     return Found(found, origin)
+
+
+def _check_units(given: Preprocessing) -> None:
+    """Refuses means and deviations that count pixels from 0 to 255."""
+    for name in ("mean", "std"):
+        values = getattr(given, name) or ()
+        if any(not 0 <= value <= 1 for value in values):
+            listed = ", ".join(f"{value:g}" for value in values)
+            raise ExchangeError(
+                f"{name} (={listed}) must be between 0 and 1, in units of the full range; divide pixel values by 255"
+            )
+
+
+def _check_finite(found: Classifier) -> None:
+    """Refuses weights that are infinite or none: all scores would be NaN, and equal to those of another program."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(found.variables):
+        if not np.isfinite(leaf).all():
+            name = ".".join(str(getattr(key, "key", key)) for key in path[1:])
+            raise ExchangeError(
+                f"{found.source}: {name} holds values that are infinite or no numbers; the file is damaged, or the "
+                "net's training diverged"
+            )
 
 
 def _identity(path: str) -> tuple[int, str]:
@@ -116,7 +141,7 @@ def _onnx(path: str, output: str | None, known: Preprocessing, check: bool) -> t
     from cnn.exchange import prove
     from cnn.exchange.onnx_in import read as onnx_read
 
-    found = onnx_read.read(path, output=output, image_size=known.image_size)
+    found = onnx_read.read(path, output=output, image_size=known.image_size, mean=known.mean, std=known.std)
     checks: dict[str, Any] = {"by": None}
     if check:
         size = found.image_shape[:2]
@@ -132,19 +157,16 @@ def _onnx(path: str, output: str | None, known: Preprocessing, check: bool) -> t
 
 
 def _with_known(found: Classifier, known: Preprocessing) -> Classifier:
-    """A classifier with what its file could not say: pixels are first normalised as given, then by the file."""
-    if known == Preprocessing():
+    """A classifier with what its file could not say of channels, classes and scores."""
+    if known.channels is None and known.class_names is None and known.output_activation is None and not known.notes:
         return found
-    mean, std = np.asarray(found.mean), np.asarray(found.std)
-    try:
-        if known.mean is not None or known.std is not None:
-            first_mean, first_std = np.asarray(known.mean or 0.0), np.asarray(known.std or 1.0)
-            mean, std = first_mean + mean * first_std + 0 * std, std * first_std + 0 * mean
-        own = preprocessing.of(
-            found.source, image_size=found.image_shape[:2], mean=mean, std=std, class_names=found.class_names
-        )
-    except ValueError as error:
-        raise ExchangeError(f"{found.source}: mean and std: {' '.join(str(error).split())}") from None
+    own = preprocessing.of(
+        found.source,
+        image_size=found.image_shape[:2],
+        mean=found.mean,
+        std=found.std,
+        class_names=found.class_names,
+    )
     over = Preprocessing(None, None, None, known.channels, known.class_names, known.output_activation, known.notes)
     steps = [_step(layer, found.variables) for layer in found.net.layers]
     return assembly.classifier(

@@ -275,7 +275,14 @@ def run_stream(
         cover=cover,
         class_names=[figure.class_name(run.class_names, k) for k in range(classes)],
     )
-    last = "" if done.last == (None, None) else f", and the last row and column at {done.last} where not None"
+    last = (
+        ""
+        if done.last == (None, None)
+        else ", and the last {} at pixel {}".format(
+            " and ".join(name for name, start in zip(("row", "column"), done.last, strict=True) if start is not None),
+            " and ".join(str(start) for start in done.last if start is not None),
+        )
+    )
     print(
         f"{source}: {shape_text(done.image_shape[:2])} pixels -> {sink}: {shape_text(done.shape)} logits, float32\n"
         f"  score (i, j) belongs to the window {shape_text(done.window)} at pixel "

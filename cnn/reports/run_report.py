@@ -237,7 +237,7 @@ def _protocol(folder: str) -> tuple[str, list[html.Item]]:
 def _map(folder: str, stem: str, found: Mapping[str, Any]) -> list[html.Item]:
     """One picture, run densely: its best classes by each average, and its score maps."""
     rows = [
-        (over, place, name, f"{value:.2%}" if over == "probabilities" else f"{value:.4f}")
+        (over, place, name, "NaN" if value is None else f"{value:.2%}" if over == "probabilities" else f"{value:.4f}")
         for over in ("probabilities", "logits", "max")
         for place, (name, value) in enumerate(found.get(over, ()), start=1)
     ]

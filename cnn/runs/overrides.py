@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnn import data
-from cnn.runs import checkpoint, ranges
+from cnn import data, nets
+from cnn.runs import checkpoint, facts, ranges
 from cnn.runs import config as config_lib
 from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
@@ -43,21 +43,20 @@ def override(config: Config, values: Mapping[str, Any]) -> None:
         if other and other not in values:
             _set(config, other, None)
     if config.net.name == "layers" and isinstance(config.net.options.get("layers"), str):
-        records = _read_records(config.net.options.layers)
+        records, activation = _read_records(config.net.options.layers)
         with config.ignore_type():
             config.net.options.layers = records
+            if config.net.get("output_activation") is None:
+                config.net.output_activation = activation
 
 
-def _read_records(path: str) -> list[Any]:
-    """The records of a net, from the workdir of a run whose net is made of them, or from a file of JSON."""
+def _read_records(path: str) -> tuple[list[Any], str | None]:
+    """The records of a net and its output activation, from the workdir of a run, or from a file."""
     what = f"net.options.layers (={path!r})"
     found = os.path.expanduser(path)
     if os.path.isdir(found):
-        net = config_lib.load(found).net
-        if net.name != "layers":
-            name = own_code.short(net.name)
-            raise ValueError(f"{what}: the net of this run is {name!r}, and not made of records; set net.name to it")
-        return json.loads(net.to_json())["options"]["layers"]
+        net = checkpoint.make_net(config_lib.load(found), len(facts.read(found)["class_names"]))
+        return nets.to_config(net), net.output_activation
     try:
         with open(found, encoding="utf-8") as file:
             tree = json.load(file)
@@ -66,7 +65,7 @@ def _read_records(path: str) -> list[Any]:
         raise ValueError(f"{what} is no list of records, no workdir, and no file of JSON: {reason}") from error
     if not isinstance(tree, list):
         raise ValueError(f"{what} holds a {type(tree).__name__}, not a list of records, one for each layer")
-    return tree
+    return tree, None
 
 
 def _set(config: Config, field: str, value: Any) -> None:

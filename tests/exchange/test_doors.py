@@ -1,5 +1,6 @@
 """`exchange.load` and `exchange.save`: any file in, any file out, and the same scores on both sides."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
 from tests.made import draw, random_variables
 
-pytest.importorskip("onnx", reason="files of ONNX need onnx: python -m pip install -r requirements-exchange.txt")
+onnx = pytest.importorskip("onnx", reason="files of ONNX need onnx: python -m pip install -r requirements-exchange.txt")
 
 
 @pytest.fixture(scope="module", name="classifier")
@@ -59,10 +60,28 @@ def test_what_the_caller_knows_counts(classifier, tmp_path):
     expected = scores(classifier, pixels)
     # Sums of another order: float32 rounding of at most 27 products.
     np.testing.assert_allclose(scores(run, pixels[..., ::-1]), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-    run = exchange.load(tmp_path / "net.onnx", mean=0.1, std=[0.5, 0.5, 0.25])
-    outer = (pixels / np.float32(255) - np.float32(0.1)) / np.float32([0.5, 0.5, 0.25])
-    expected = scores(classifier, outer * 255)
-    np.testing.assert_allclose(scores(run, pixels), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    for suffix in ("onnx", "safetensors"):
+        exchange.save(tmp_path / f"net.{suffix}", classifier)
+        run = exchange.load(tmp_path / f"net.{suffix}", mean=0.1, std=[0.5, 0.5, 0.25])
+        assert (run.mean, run.std) == ((0.1, 0.1, 0.1), (0.5, 0.5, 0.25))
+
+
+def test_a_sigmoid_comes_back(classifier, tmp_path):
+    made = dataclasses.replace(classifier, net=classifier.net.clone(output_activation="sigmoid"))
+    for name in ("net.onnx", "net.safetensors"):
+        exchange.save(tmp_path / name, made)
+        assert exchange.load(tmp_path / name).net.output_activation == "sigmoid"
+
+
+def test_weights_that_are_no_numbers_are_refused(classifier, tmp_path):
+    """Two programs that give NaN agree on nothing."""
+    exchange.save(tmp_path / "net.onnx", classifier)
+    model = onnx.load(tmp_path / "net.onnx")
+    tensor = next(one for one in model.graph.initializer if len(one.dims) == 4)
+    tensor.raw_data = np.full(list(tensor.dims), np.nan, np.float32).tobytes()
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ExchangeError, match="conv1.kernel holds values that are infinite or no numbers"):
+        exchange.load(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(
@@ -77,18 +96,22 @@ def test_what_cannot_be_written(classifier, tmp_path, name, options, message):
     with pytest.raises(ExchangeError, match=message):
         exchange.save(tmp_path / name, classifier, **options)
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ExchangeError, match="takes a run, as load or checkpoint.load_run gives it; a Net has no net"):
+        exchange.save(tmp_path / "net.onnx", classifier.net)
 
 
 def test_what_cannot_be_read(classifier, tmp_path):
     (tmp_path / "net.json").write_text(json.dumps({"class_name": "Sequential", "config": {}}))
     exchange.save(tmp_path / "net.onnx", classifier)
-    exchange.save(tmp_path / "net.safetensors", classifier)
+    exchange.save(tmp_path / "dense.onnx", classifier, dense=True)
     for name, options, message in (
         ("nothing.onnx", {}, "there is no such file"),
         ("net.json", {}, "a description without weights; name the file of the weights"),
         ("net.onnx", {"net": "vgg16"}, "net is for other files than one of the kind 'onnx'"),
         ("net.onnx", {"class_names": ["one"]}, "3 classes, and 1 names"),
-        ("net.onnx", {"mean": [0.1, 0.2]}, "mean"),
+        ("net.onnx", {"std": [0.1, 0.2]}, "std has 2 numbers, and images have 3 channels"),
+        ("net.onnx", {"mean": 120, "std": 60}, r"mean \(=120\) must be between 0 and 1.*divide pixel values by 255"),
+        ("dense.onnx", {}, "is the dense form of a net, written for other runtimes; read the plain form"),
         ("net.onnx", {"channels": "grey"}, "channels 'grey' needs 1 of them, the net takes 3"),
     ):
         with pytest.raises(ExchangeError, match=message):

@@ -70,12 +70,10 @@ def _finish(chain: Chain, path: str, shape: Sequence[Any] | None, given: Preproc
         channels = first.params["kernel"].shape[2] * first.layer.groups
     if not isinstance(channels, int) or channels < 1:
         raise ExchangeError(f"{path}: does not say how many channels its images have")
-    if known.mean is None and known.std is None and np.all(chain.factor == 1) and np.all(chain.offset == 0):
+    if known.std is None and np.all(chain.factor == 1) and np.all(chain.offset == 0):
         chain.notes.append("no layer in front rescales: the net is taken to see pixels from 0 to 255 as they are")
     # Pixels u from 0 to 1 become (u - mean) / std, and then factor * that + offset.
     mean, std = np.asarray(known.mean or 0.0, np.float64), np.asarray(known.std or 1 / 255, np.float64)
-    if known.std is None and known.mean is not None:
-        std = np.ones(1)
     try:
         if np.any(chain.factor <= 0):
             raise ExchangeError(f"{path}: pixels are multiplied by {chain.factor.tolist()}, which must be above 0")

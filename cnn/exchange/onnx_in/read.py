@@ -16,7 +16,7 @@ from cnn.exchange.onnx_in.growth import Chain
 from cnn.exchange.onnx_in.layers import LAYOUT, build
 from cnn.exchange.onnx_in.node import short
 from cnn.layers import Scale
-from cnn.nets.outputs import class_count
+from cnn.nets.outputs import ACTIVATIONS, class_count
 from cnn.windows import GeometryError, as_pair
 
 LARGEST_FRACTION = 1.5  # of the full range: a constant above it counts pixels from 0 to 255
@@ -41,13 +41,22 @@ class Reading(NamedTuple):
     std: tuple[float, ...]
 
 
-def read(path: str | pathlib.Path, *, output: str | None = None, image_size: Sequence[int] | None = None) -> Classifier:
+def read(
+    path: str | pathlib.Path,
+    *,
+    output: str | None = None,
+    image_size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Classifier:
     """Reads a classifier; nothing but numbers is taken from the file, and no code is run.
 
     Args:
       path: an ONNX file. Its tensors may lie in files beside it, but not outside of its folder.
       output: name of the output, value or node that holds the scores, where the file has several outputs.
       image_size: (height, width) of the images that the net was trained on, pixels, where the file leaves them open.
+      mean, std: of the images before the graph sees them, in units of the full range, one number or one for each
+        channel; in place of those in the file's metadata.
 
     Returns:
       The net with its variables. Constants that the file subtracts from images and divides them by are its mean and
@@ -56,9 +65,14 @@ def read(path: str | pathlib.Path, *, output: str | None = None, image_size: Seq
     Raises:
       ExchangeError: if the file is damaged or no ONNX file, or holds what there is no layer for; names the node.
     """
-    reading = decode(path, output, image_size)
+    reading = decode(path, output, image_size, mean, std)
     file, made = reading.file, reading.chain
-    activation = "sigmoid" if made.head == "Sigmoid" else "softmax"
+    said = file.json_of("cnn.output_activation")
+    if said is not None and said not in ACTIVATIONS:
+        raise file.error(
+            f"its metadata cnn.output_activation (={one_line(said)}) must be one of {', '.join(ACTIVATIONS)}"
+        )
+    activation = "sigmoid" if made.head == "Sigmoid" else "softmax" if made.head or said is None else said
     net = nets.net(made.layers, output_activation=activation)
     variables = _variables(net, made)
     try:
@@ -70,7 +84,7 @@ def read(path: str | pathlib.Path, *, output: str | None = None, image_size: Seq
     order = {1: "grey", 3: "rgb"}.get(channels, "")
     if made.head:
         made.notes.append(f"{made.head} at the end was taken off: scores are logits, their activation is {activation}.")
-    else:
+    elif said is None:
         made.notes.append("The file ends without a softmax or sigmoid: scores were taken for logits of a softmax.")
     if channels == 3:
         made.notes.append("Channels were taken to be red, green, blue; the file does not say.")
@@ -87,7 +101,13 @@ def read(path: str | pathlib.Path, *, output: str | None = None, image_size: Seq
     )
 
 
-def decode(path: str | pathlib.Path, output: str | None = None, image_size: Sequence[int] | None = None) -> Reading:
+def decode(
+    path: str | pathlib.Path,
+    output: str | None = None,
+    image_size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Reading:
     """The layers of a file, and how its input and output are laid out; arguments and errors as for `read`."""
     if image_size is not None:
         try:
@@ -98,13 +118,17 @@ def decode(path: str | pathlib.Path, output: str | None = None, image_size: Sequ
         raise ExchangeError(f"{path}: output (={output!r}) must be the name of an output")
     try:
         file = OnnxFile(path)
+        if file.json_of("cnn.stride") is not None:
+            raise file.error(
+                "is the dense form of a net, written for other runtimes; read the plain form (without --dense)"
+            )
         images, value = walk(file, output, image_size)
         made = Chain(images, Budget(file.size))
         steps = chain(file, images, value)
         build(made, steps)
     except UnicodeDecodeError:
         raise ExchangeError(f"{path}: holds a name that is no text; it is damaged") from None
-    return Reading(file, images, made, _scores(steps, made, value.name), *_preprocessing(file, made))
+    return Reading(file, images, made, _scores(steps, made, value.name), *_preprocessing(file, made, mean, std))
 
 
 def _scores(steps: Sequence[Step], made: Chain, name: str) -> str:
@@ -114,15 +138,19 @@ def _scores(steps: Sequence[Step], made: Chain, name: str) -> str:
     return next(step for step in reversed(steps) if step.node.op not in LAYOUT).source.name
 
 
-def _preprocessing(file: OnnxFile, made: Chain) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _preprocessing(
+    file: OnnxFile, made: Chain, given_mean: Sequence[float] | None, given_std: Sequence[float] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation, in units of the full range, of what the file does to its images first."""
     scale, offset = made.scale, made.offset
     channels = len(scale)
-    mean, std = _numbers(file, "cnn.mean", channels, 0.0), _numbers(file, "cnn.std", channels, 1.0)
+    declared = given_mean is not None or given_std is not None or "cnn.mean" in file.metadata
+    mean = _numbers(file, "cnn.mean", channels, 0.0, given_mean)
+    std = _numbers(file, "cnn.std", channels, 1.0, given_std)
     if (std <= 0).any():
         raise file.error(f"its metadata cnn.std (={std.tolist()}) must be above 0")
     if (scale == 1).all() and (offset == 0).all():
-        if "cnn.mean" not in file.metadata:
+        if not declared:
             made.notes.append(
                 "The file does not say how pixels are scaled: mean 0 and standard deviation 1 of pixels from 0 to 1 "
                 "were assumed; give mean and std if it was trained otherwise."
@@ -131,7 +159,7 @@ def _preprocessing(file: OnnxFile, made: Chain) -> tuple[tuple[float, ...], tupl
     with np.errstate(all="ignore"):
         own_mean, own_std = -offset / scale, 1 / scale
     unit = 1.0
-    if "cnn.mean" not in file.metadata and np.maximum(np.abs(own_mean), np.abs(own_std)).max() > LARGEST_FRACTION:
+    if not declared and np.maximum(np.abs(own_mean), np.abs(own_std)).max() > LARGEST_FRACTION:
         unit = 255.0
     total_mean, total_std = mean + std * own_mean / unit, std * own_std / unit
     fits = np.isfinite([total_mean, total_std]).all() and (total_std > 1e-6).all()
@@ -154,8 +182,14 @@ def _plain(numbers: np.ndarray) -> tuple[float, ...]:
     return tuple(short(v) if np.float32(v) == np.float32(short(v)) else float(v) for v in numbers)
 
 
-def _numbers(file: OnnxFile, key: str, channels: int, default: float) -> np.ndarray:
-    """One number for each channel from the metadata."""
+def _numbers(file: OnnxFile, key: str, channels: int, default: float, given: Sequence[float] | None) -> np.ndarray:
+    """One number for each channel, as given or from the metadata."""
+    if given is not None:
+        if len(given) not in (1, channels):
+            raise file.error(
+                f"{key[4:]} has {len(given)} numbers, and images have {channels} channels; give one or each"
+            )
+        return np.broadcast_to(np.array(given, np.float64), (channels,))
     found = file.json_of(key)
     if found is None:
         return np.full(channels, default)
