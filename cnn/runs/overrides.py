@@ -55,7 +55,10 @@ def _read_records(path: str) -> tuple[list[Any], str | None]:
     what = f"net.options.layers (={path!r})"
     found = os.path.expanduser(path)
     if os.path.isdir(found):
-        net = checkpoint.make_net(config_lib.load(found), len(facts.read(found)["class_names"]))
+        config = config_lib.load(found)
+        if config.net.name == "layers":
+            return json.loads(config.net.to_json())["options"]["layers"], config.net.get("output_activation")
+        net = checkpoint.make_net(config, len(facts.read(found)["class_names"]))
         return nets.to_config(net), net.output_activation
     try:
         with open(found, encoding="utf-8") as file:

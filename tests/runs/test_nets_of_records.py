@@ -37,6 +37,13 @@ def test_the_config_carries_the_net(tmp_path):
     for path in (tmp_path / "run", tmp_path / "net.json"):
         again = config_of(str(path))
         assert json.loads(again.to_json())["net"]["options"] == json.loads(loaded.to_json())["net"]["options"]
+    assert again.net.output_activation is None  # a file holds layers alone
+    assert config_of(str(tmp_path / "run")).net.output_activation == "sigmoid"
+    # A run whose net has a name of its own has records too.
+    config_lib.save(small_config(), str(tmp_path / "named"))
+    kept = {"class_names": ["a", "b"], "image_shape": [16, 16, 1], "mean": [0.5], "std": [0.5]}
+    (tmp_path / "named" / "data.json").write_text(json.dumps(kept))
+    assert checkpoint.make_net(config_of(str(tmp_path / "named")), 2) == checkpoint.make_net(small_config(), 2)
     # Another net takes the records away, and what differs is named by its record.
     overrides.override(again, {"net.name": "qa_net"})
     assert dict(again.net.options) == {}
@@ -59,9 +66,9 @@ def test_what_holds_no_records_is_refused(tmp_path):
         ("deep.json", "no file of JSON"),
         ("no.json", "no file of JSON: Expecting value"),
         ("missing.json", "no file of JSON: .*No such file"),
-        ("run", "the net of this run is 'layer_pattern', and not made of records"),
+        ("run", "data.json is missing: a run writes it"),
     ):
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
             config_of(str(tmp_path / path))
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"fc1 \(dense\) gives 10 scores, and num_classes \(=12\)"):
