@@ -139,7 +139,7 @@ def test_compiled_gradients_are_those_of_one_operation_at_a_time(pool):
 @pytest.mark.parametrize("name", LARGE)
 def test_a_step_of_a_large_net_has_the_right_shapes(name):
     net = nets.create(name)
-    side = 227 if name == "alexnet" else 224
+    side = 227 if name in ("alexnet", "caffenet") else 224
     images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
     variables = shapes_of(net, images.shape)
     value, gradients = jax.eval_shape(
