@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Every example compiles several programs, so the fast part takes few. The same ones in every run of the checks;
 # HYPOTHESIS_PROFILE=thorough looks further.
 _SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much, hypothesis.HealthCheck.data_too_large]
-for _name, _examples in (("fast", 6), ("everything", 15), ("thorough", 250)):
+for _name, _examples in (("fast", 6), ("everything", 8), ("thorough", 250)):
     hypothesis.settings.register_profile(
         _name, max_examples=_examples, deadline=None, derandomize=_name != "thorough", suppress_health_check=_SLOW
     )

@@ -24,7 +24,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 # What makes a command of the pages quick, by its program; the rest of it runs as it is written.
 QUICK = {
-    "main.py": ["--config.train.epochs=2", "--config.eval.scenes=0"],
+    "main.py": ["--config.train.epochs=0.5", "--config.eval.scenes=0"],
     "experiments.ablate": ["--config=smoke", "--config.train.steps=2", "--seeds=2"],
     "experiments.dense_eval": ["--timing_images=2", "--scenes=10"],
     "experiments.giusti": ["--size=100", "--runs=5", "--samples=2"],
