@@ -7,31 +7,11 @@ from typing import Any
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.onnx_in.budget import Budget
 from cnn.exchange.onnx_in.file import DTYPES, type_name
 from cnn.exchange.onnx_in.node import Node
 
 Arrays = list[np.ndarray]
-BASE_BYTES, TIMES_FILE = 64 * 2**20, 8  # what folding may allocate: so much, and a multiple of the file's size
-
-
-class Budget:
-    """Bytes that folding may still allocate: a few of a file must not ask for terabytes."""
-
-    def __init__(self, file_size: int) -> None:
-        self.limit = self.left = BASE_BYTES + TIMES_FILE * file_size
-
-    def take(self, node: Node, count: int, itemsize: int = 4) -> None:
-        """Accounts for an array that is about to be made.
-
-        Raises:
-          ExchangeError: if it does not fit.
-        """
-        self.left -= count * itemsize
-        if self.left < 0:
-            raise node.error(
-                f"asks for {count * itemsize:,} bytes of constants; a file of its size may have "
-                f"{self.limit:,} that are computed: store them as initialisers"
-            )
 
 
 def _whole(node: Node, array: np.ndarray) -> list[int]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cnn.exchange.onnx_in.budget import Budget
 from cnn.exchange.onnx_in.file import FLOAT, OnnxFile, one_line, type_name
-from cnn.exchange.onnx_in.fold import Budget, can_fold, fold, shape_of
+from cnn.exchange.onnx_in.fold import can_fold, fold, shape_of
 from cnn.exchange.onnx_in.node import Node, Value
 from cnn.exchange.onnx_in.shapes import LARGEST_MAP, output_shape
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.onnx_in.axes import Axes
+from cnn.exchange.onnx_in.budget import Budget
 from cnn.exchange.onnx_in.chain import Step
-from cnn.exchange.onnx_in.fold import Budget
 from cnn.exchange.onnx_in.graph import Images
 from cnn.exchange.onnx_in.node import Node
 from cnn.layers import Conv, Dense, Flatten, Layer, Scale

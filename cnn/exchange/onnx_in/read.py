@@ -8,9 +8,9 @@ import numpy as np
 
 from cnn import geometry, nets
 from cnn.exchange.classifier import Classifier, ExchangeError
+from cnn.exchange.onnx_in.budget import Budget
 from cnn.exchange.onnx_in.chain import Step, chain
 from cnn.exchange.onnx_in.file import OnnxFile, one_line
-from cnn.exchange.onnx_in.fold import Budget
 from cnn.exchange.onnx_in.graph import Images, walk
 from cnn.exchange.onnx_in.growth import Chain
 from cnn.exchange.onnx_in.layers import LAYOUT, build
@@ -63,7 +63,7 @@ def read(
       standard deviation; without any they are 0 and 1. A softmax or sigmoid at the end is its output activation.
 
     Raises:
-      ExchangeError: if the file is damaged or no ONNX file, or holds what there is no layer for; names the node.
+      ExchangeError: if the file is damaged or no ONNX file, or holds an operator without a layer here; names the node.
     """
     reading = decode(path, output, image_size, mean, std)
     file, made = reading.file, reading.chain

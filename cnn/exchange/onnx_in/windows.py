@@ -15,6 +15,15 @@ PADDINGS = ("constant", "edge", "reflect")
 
 
 def convolution(chain: Chain, step: Step) -> None:
+    """Adds the layer of a Conv, with the Pad before it.
+
+    Args:
+      chain: the layers so far, to which it is added.
+      step: the node with its input and output.
+
+    Raises:
+      ExchangeError: naming the node, if its kernel does not take its input, or the map has another size here.
+    """
     node = step.node
     chain.image(node)
     weights, bias = node.trained(1, "kernel"), node.parameter(2, "bias")
@@ -42,6 +51,18 @@ def convolution(chain: Chain, step: Step) -> None:
 
 
 def add_convolution(chain: Chain, node: Node, layer: Conv, kernel: np.ndarray, bias: np.ndarray | None) -> None:
+    """Adds a convolution with its weights.
+
+    Args:
+      chain: the layers so far.
+      node: the node that it comes from.
+      layer: the layer.
+      kernel: float32 [kh, kw, C / groups, features].
+      bias: float32 [features]; None: the layer has none.
+
+    Raises:
+      ExchangeError: naming the node, if the bias has another shape.
+    """
     params = {"kernel": chain.own(node, kernel)}
     if bias is not None:
         if bias.shape != (layer.features,):
@@ -72,6 +93,15 @@ def _check_size(chain: Chain, step: Step) -> None:
 
 
 def pool(chain: Chain, step: Step) -> None:
+    """Adds the layer of a MaxPool or AveragePool, with the Pad before it; windows of one pixel add none.
+
+    Args:
+      chain: the layers so far, to which it is added.
+      step: the node with its input and output.
+
+    Raises:
+      ExchangeError: naming the node, if its windows do not fit, or the map has another size here.
+    """
     node = step.node
     chain.image(node)
     window = sliding(node, step.source.shape[2:], node.sizes("kernel_shape", 2, None))
@@ -91,6 +121,15 @@ def pool(chain: Chain, step: Step) -> None:
 
 
 def padding(chain: Chain, step: Step) -> None:
+    """Keeps a Pad for the convolution or pool that follows it.
+
+    Args:
+      chain: the layers so far, to which it is added.
+      step: the node with its input and output.
+
+    Raises:
+      ExchangeError: naming the node, if it pads channels or images, or in a way that no layer does.
+    """
     chain.image(step.node)
     _pad_of(chain, step)
     chain.pad = step

@@ -103,7 +103,7 @@ def matched(layers: Sequence[Layer], found: Sequence[Module]) -> tuple[dict[str,
 
 
 def outline(layers: Iterable[Layer]) -> list[tuple[int, int | None]]:
-    """Features and kernel size of each layer with a kernel, by which nets are told apart.
+    """Features and kernel size of each layer with a kernel: nets differ in these.
 
     Args:
       layers: the layers of a net.

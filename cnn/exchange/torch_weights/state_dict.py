@@ -15,6 +15,7 @@ from cnn.exchange.preprocessing import Preprocessing
 from cnn.exchange.torch_weights import file as safetensors_file
 from cnn.exchange.torch_weights import torch as safetensors_torch
 from cnn.exchange.torch_weights.names import Module, fits, matched, modules, unlike
+from cnn.exchange.written import whole_file
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, PReLU, Scale
 from cnn.nets import Net
 from cnn.windows import GeometryError, as_pair
@@ -294,10 +295,9 @@ def write(path: str | os.PathLike[str], run: Any) -> str:
         raise ExchangeError(
             f"safetensors files need safetensors: python -m pip install safetensors ({error})"
         ) from None
-    part = f"{path}.part"  # so that a file that was begun is never taken for a whole one
     try:
-        save_file(tensors, part, {"format": "pt", METADATA: json.dumps(said), "load": text})
-        os.replace(part, path)
+        with whole_file(path) as part:
+            save_file(tensors, part, {"format": "pt", METADATA: json.dumps(said), "load": text})
     except OSError as error:
         raise ExchangeError(f"{path} cannot be written: {error.strerror or error}") from None
     return text
