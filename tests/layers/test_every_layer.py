@@ -1,4 +1,4 @@
-"""What every layer does alike: its gradients against finite differences, bfloat16, and an argument that must be given."""
+"""What every layer does alike: gradients against finite differences, bfloat16, and `train`, which must be given."""
 
 import inspect
 import math
@@ -15,6 +15,7 @@ from cnn.layers import (
     BatchNorm,
     Conv,
     Dense,
+    Dropout,
     Flatten,
     LocallyConnected,
     MaxPool,
