@@ -217,13 +217,13 @@ def compare(image: str, target: str, result: dict[str, Any]) -> float:
       The largest difference, as a fraction of the largest score of the sample.
     """
     from cnn import data, dense
-    from cnn.dense.streaming.source import open_source
+    from cnn.images.source import open_image
 
     net, variables = make_net()
     rng = np.random.default_rng(SEED.value)
     (height, width, _), (down, across), (rows, columns) = result["shape"], result["stride"], result["window"]
     places = np.stack([rng.integers(0, height, SAMPLE.value), rng.integers(0, width, SAMPLE.value)], axis=1).tolist()
-    pixels, scores = open_source(image), open_source(target)
+    pixels, scores = open_image(image), open_image(target)
     crops = np.stack([pixels.read(y * down, y * down + rows, x * across, x * across + columns) for y, x in places])
     ours = np.stack([scores.read(y, y + 1, x, x + 1)[0, 0] for y, x in places])
     theirs = dense.score_map(net, variables, data.normalise(crops, MEAN, STD), (rows, columns), backend="crops")

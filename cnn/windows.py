@@ -304,3 +304,19 @@ def counts(size: Sequence[int], extent: Sequence[int], stride: Sequence[int]) ->
       Windows along each axis, (vertical, horizontal).
     """
     return count(size[0], extent[0], stride[0]), count(size[1], extent[1], stride[1])
+
+
+def overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
+    """The part of an array that a range of indices covers; the range may begin before the array and end behind it.
+
+    Args:
+      first: first index of the range; may be negative.
+      length: number of indices in the range.
+      size: length of the array.
+
+    Returns:
+      The part as a slice of the array, and as a slice of the range; both are empty if the two do not overlap.
+    """
+    start = min(max(first, 0), size)
+    stop = max(start, min(first + length, size))
+    return slice(start, stop), slice(start - first, stop - first)

@@ -10,8 +10,8 @@ from tests.helpers import ROOT
 # From the ground up. What stands on one line does not import each other.
 FLOORS = (
     ("windows", "runtime"),
-    ("data", "ops"),
-    ("layers",),
+    ("images", "ops"),
+    ("data", "layers"),
     ("geometry",),
     ("nets",),
     ("convert", "runs"),

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data.image_files import DataError, check_memory, resize
+from cnn.data.image_files import check_memory, resize
 from cnn.data.readers import TEST_FRACTION, Split, Splits, hold_out, take
+from cnn.images.errors import DataError
 from cnn.runtime import own_code
 
 Pair = Sequence[Any]  # (images, labels)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn.data.image_files import DataError
+from cnn.images.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 WELL_KNOWN = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r")  # what systems leave; hidden files too

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnn.data.dataset import Dataset
-from cnn.data.image_files import DataError
 from cnn.data.readers import Split
+from cnn.images.errors import DataError
 
 
 def in_order(dataset: Dataset, class_names: Sequence[str], who: str) -> Dataset:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cnn.data import arrays, fields, readers, tfds
-from cnn.data.image_files import DataError
 from cnn.data.readers import Split, Splits
+from cnn.images.errors import DataError
 from cnn.runtime import own_code
 
 IN_MEMORY = "arrays in memory"  # name of a set that was given to a run, which cannot be loaded again

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cnn.data.image_files import DataError
+from cnn.images.errors import DataError
 from cnn.runtime.ranges import MOST, Range, number, text, whole
 
 RANGES = (

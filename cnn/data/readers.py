@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn.data.class_folders import EXTENSIONS, Listing, check_none_beside, list_classes
-from cnn.data.image_files import DataError, check_memory, load_images, resize_and_crop
+from cnn.data.image_files import check_memory, load_images, resize_and_crop
+from cnn.images.errors import DataError
 
 SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
 TEST_FRACTION = 0.2  # of the examples of each class, where a set has no test split of its own

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.data.image_files import MODES, DataError, check_memory, decode, resize_and_crop
+from cnn.data.image_files import check_memory, resize_and_crop
 from cnn.data.readers import NAMES, Split, Splits, hold_out, take
+from cnn.images.errors import DataError
+from cnn.images.pictures import MODES, decode
 
 READ_BLOCK = 1000  # records read at once: one by one takes three times as long
 

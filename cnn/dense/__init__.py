@@ -6,12 +6,15 @@ from cnn.dense.grid import Grid, boxes, has_padding, native_stride, plan_grid
 from cnn.dense.many_sizes import score_maps
 from cnn.dense.maps import ScoreMap, average, score_map
 from cnn.dense.prepared import PreparedNet, prepare
+from cnn.dense.streaming.open_map import OpenedMap, open_map
 from cnn.dense.streaming.stream_map import StreamResult, stream
 from cnn.dense.to_pixels import best_boxes, class_map, heat_map
+from cnn.images.source import open_image
 
 __all__ = [
     "CheckReport",
     "Grid",
+    "OpenedMap",
     "Plan",
     "PreparedNet",
     "ScoreMap",
@@ -25,6 +28,8 @@ __all__ = [
     "heat_map",
     "multiply_adds",
     "native_stride",
+    "open_image",
+    "open_map",
     "plan",
     "plan_grid",
     "prepare",

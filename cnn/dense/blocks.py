@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cnn.windows import Pair
+from cnn.windows import Pair, overlap
 
 
 class Block(NamedTuple):
@@ -125,22 +125,6 @@ class Cut(NamedTuple):
         first = (self.last if at_border and self.last is not None else start * self.stride) - self.before
         read, place = overlap(first, self.last_extent if at_border else self.extent, self.pixels)
         return Block(first, read, place, slice(0, stop - start), slice(start, stop))
-
-
-def overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
-    """The part of an array that a range of indices covers; the range may begin before the array and end behind it.
-
-    Args:
-      first: first index of the range; may be negative.
-      length: number of indices in the range.
-      size: length of the array.
-
-    Returns:
-      The part as a slice of the array, and as a slice of the range; both are empty if the two do not overlap.
-    """
-    start = min(max(first, 0), size)
-    stop = max(start, min(first + length, size))
-    return slice(start, stop), slice(start - first, stop - first)
 
 
 def product(cuts: Sequence[Cut], within: Tile | None = None) -> Iterator[Tile]:

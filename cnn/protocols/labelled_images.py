@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn import data
-from cnn.data import image_files, readers, tfds
-from cnn.data.image_files import DataError
+from cnn.data import readers, tfds
+from cnn.images import pictures
+from cnn.images.errors import DataError
 from cnn.protocols import crops
 from cnn.runs.checkpoint import Run
 from cnn.windows import Pair
@@ -88,11 +89,11 @@ def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, chan
         return file if isinstance(file, str) else io.BytesIO(file)
 
     def read(index: int) -> np.ndarray:
-        image = np.asarray(image_files.decode(opened(index), channels))
+        image = np.asarray(pictures.decode(opened(index), channels))
         return image.reshape(*image.shape[:2], channels)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sizes = list(pool.map(lambda index: image_files.picture_size(opened(index)), range(len(files))))
+        sizes = list(pool.map(lambda index: pictures.picture_size(opened(index)), range(len(files))))
     return Pictures(name, sizes, np.asarray(labels, np.int64), read)
 
 

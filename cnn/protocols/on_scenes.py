@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn import dense, geometry
-from cnn.data.image_files import MAX_BYTES
+from cnn.images.pictures import MAX_BYTES
 from cnn.nets import Net, outputs
 from cnn.protocols import crops, labelled_images, methods
 from cnn.protocols import scenes as scenes_lib

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from cnn import data, dense, geometry
-from cnn.data.image_files import decode, resize
+from cnn.data.image_files import resize
+from cnn.images.pictures import decode
 from cnn.nets import outputs
 from cnn.protocols import crops, methods
 from cnn.protocols.progress import Progress

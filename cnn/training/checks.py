@@ -11,7 +11,7 @@ import optax
 
 from cnn import geometry
 from cnn.data.augment import augment
-from cnn.data.image_files import MAX_BYTES
+from cnn.images.pictures import MAX_BYTES
 from cnn.nets import Net, own_layers
 from cnn.nets.outputs import class_count
 from cnn.runs.config import Config

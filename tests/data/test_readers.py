@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnn import data
-from cnn.data import image_files, readers
+from cnn.data import readers
 from tests.reference.datasets import check_dataset
 
 
@@ -121,7 +121,7 @@ def test_folder_errors(pictures, monkeypatch):
     with pytest.raises(data.DataError, match=r"nowhere.train is not a directory; data.dir must hold train/<class>/"):
         load(dir=str(pictures / "nowhere"))
     with monkeypatch.context() as m:
-        m.setattr(image_files, "MAX_BYTES", 1000)
+        m.setattr("cnn.images.pictures.MAX_BYTES", 1000)
         with pytest.raises(data.DataError, match=r"26 images of 16x16x3 need .* data.image_size of 3 or less fits"):
             load()
     (pictures / "train" / "dark" / "notes.txt").write_text("hello")

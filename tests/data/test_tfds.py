@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from cnn import data, prepare
-from cnn.data import image_files
 from cnn.data import tfds as tfds_lib
 from tests.helpers import PROGRAMS, ROOT, run_python
 from tests.reference.datasets import check_dataset, rows
@@ -109,7 +108,7 @@ def test_tfds_images_of_many_sizes_need_image_size(monkeypatch):
 def test_tfds_errors_of_content(monkeypatch):
     made_up(monkeypatch, {"train": examples(0, 4), "test": examples(0, 4)})
     with monkeypatch.context() as m:
-        m.setattr(image_files, "MAX_BYTES", 1000)
+        m.setattr("cnn.images.pictures.MAX_BYTES", 1000)
         with pytest.raises(data.DataError, match=r"8 images of 8x8x3 need 0.0 GiB .* data.image_size of 6 or less"):
             data.load("made_up")
         assert data.load("made_up", image_size=6).image_shape == (6, 6, 3)

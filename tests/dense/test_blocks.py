@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cnn.dense.blocks import Cut, overlap, product
+from cnn.dense.blocks import Cut, product
+from cnn.windows import overlap
 
 
 def test_overlap_by_walking():

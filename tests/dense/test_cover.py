@@ -10,7 +10,7 @@ import pytest
 from cnn import dense, nets
 from cnn.dense import to_pixels
 from cnn.dense.backends import BACKENDS
-from cnn.dense.streaming.errors import StorageError
+from cnn.images.errors import StorageError
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool
 from cnn.windows import GeometryError
 from tests.made import draw

@@ -14,7 +14,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from cnn import convert, dense, nets
-from cnn.dense.streaming.image_arrays import StorageError
+from cnn.images.errors import StorageError
 from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool, PReLU, Scale
 from cnn.windows import GeometryError
 from tests.made import random_variables

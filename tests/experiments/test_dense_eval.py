@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from cnn import data, dense
-from cnn.dense.streaming.image_arrays import open_file
+from cnn.images.files import open_file
 from cnn.protocols import on_scenes, scenes
 from cnn.reports import image_report, scenes_report
 from cnn.runs import checkpoint
@@ -172,7 +172,7 @@ def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
     assert "300x411 pixels" in done.stdout and "135x190x10 logits" in done.stdout and "context 'both'" in done.stdout
     images = data.normalise(pixels[None, ..., None], run.mean, run.std)
     expected = dense.score_map(run.net, run.variables, images, (32, 32), 2, "mpf")
-    found = np.asarray(open_file(str(tmp_path / "map.zarr"), None, 0)[:, :])
+    found = np.asarray(open_file(str(tmp_path / "map.zarr"), None, 0)[0][:, :])
     np.testing.assert_allclose(found, expected.scores[0], rtol=0, atol=1e-5 * np.abs(expected.scores).max())
     attributes = json.loads((tmp_path / "map.zarr" / "zarr.json").read_text())["attributes"]["score_map"]
     assert attributes["class_names"] == list("0123456789") and attributes["stride"] == [2, 2]

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnn.dense.blocks import Tile
 from cnn.dense.streaming.sink import Sink
-from cnn.dense.streaming.source import Source
+from cnn.images.source import Source
 from cnn.windows import Pair
 
 EMPTY = ""  # the fingerprint of no tiles

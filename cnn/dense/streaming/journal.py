@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn.dense.streaming import own_maps, places
-from cnn.dense.streaming.errors import ANEW, StorageError
+from cnn.dense.streaming import own_maps
+from cnn.dense.streaming.own_maps import ANEW
+from cnn.images import paths
+from cnn.images.errors import StorageError
 from cnn.nets import Net
 
 FIELDS = {"computes", "tiles", "done", "complete", "read", "written"}
@@ -30,7 +32,7 @@ def journal_path(where: Any) -> str | None:
     Returns:
       `map.zarr.progress.json` for `map.zarr`; None for an array, which has no journal.
     """
-    return own_maps.journal_path(places.resolve(where)) if isinstance(where, (str, os.PathLike)) else None
+    return own_maps.journal_path(paths.resolve(where)) if isinstance(where, (str, os.PathLike)) else None
 
 
 def net_identity(net: Net, variables: Mapping[str, Any]) -> dict[str, str]:

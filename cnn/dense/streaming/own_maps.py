@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from cnn.dense.streaming.errors import StorageError
-from cnn.dense.streaming.places import zarr_metadata
+from cnn.images.errors import StorageError
+from cnn.images.paths import zarr_metadata
 
+ANEW = "overwrite=True (--overwrite) begins anew"  # the way out of a map that cannot be continued
 MARK = "score_map"  # the attribute
 _CHUNK = re.compile(r"\d+(\.\d+)*")  # names of chunks: "0.1.0" (version 2), and the parts of "c/0/1/0" (version 3)
 _OWN = {"zarr.json", "c", ".zarray", ".zattrs"}

@@ -20,8 +20,8 @@ from cnn.dense.blocks import Tile
 from cnn.dense.streaming import fingerprints
 from cnn.dense.streaming.journal import write_journal
 from cnn.dense.streaming.sink import Sink
-from cnn.dense.streaming.source import Source
 from cnn.dense.tiles import Tiling
+from cnn.images.source import Source
 from cnn.windows import Pair, shape_text
 
 READ_AHEAD = 2  # tiles that are read before a device needs them

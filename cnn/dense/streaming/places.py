@@ -5,36 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from cnn.dense.streaming.errors import StorageError
+from cnn.images.errors import StorageError
+from cnn.images.paths import resolve, zarr_metadata
 
-METADATA = ("zarr.json", ".zarray", ".zgroup")  # of a zarr array or group: version 3, and two of version 2
 MOST_WORK = 10_000  # of NumPy's search for memory that two arrays share; beyond, they count as sharing
-
-
-def resolve(where: Any) -> str:
-    """A path as the user's shell might have left it: with `~`, or a slash at its end.
-
-    Args:
-      where: a path.
-
-    Returns:
-      The path without both.
-    """
-    path = os.path.expanduser(os.fspath(where))
-    return path.rstrip(os.sep) or path
-
-
-def zarr_metadata(path: str) -> str | None:
-    """The metadata file of a zarr array or group.
-
-    Args:
-      path: path of a directory.
-
-    Returns:
-      Path of its `zarr.json` (version 3), `.zarray` or `.zgroup` (version 2); None if it is not a zarr array or group.
-    """
-    names = (os.path.join(path, name) for name in METADATA)
-    return next((name for name in names if os.path.isfile(name)), None)
 
 
 def check_apart(source: Any, sink: Any) -> None:

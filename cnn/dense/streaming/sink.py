@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cnn.dense.streaming import own_maps, places
-from cnn.dense.streaming.errors import ANEW, StorageError
-from cnn.dense.streaming.source import numpy_dtype
+from cnn.dense.streaming import own_maps
+from cnn.dense.streaming.own_maps import ANEW
+from cnn.images import paths
+from cnn.images.errors import StorageError
+from cnn.images.source import numpy_dtype
 from cnn.windows import shape_text
 
 PENDING_WRITES = 2  # blocks that are being written to a zarr array at a time
@@ -144,7 +146,7 @@ class _ZarrSink(Sink):
 
         spec: dict[str, Any] = {"kvstore": {"driver": "file", "path": path}}
         if chunk is None:
-            version = 3 if (places.zarr_metadata(path) or "").endswith("zarr.json") else 2
+            version = 3 if (paths.zarr_metadata(path) or "").endswith("zarr.json") else 2
         else:
             # Scores that are not computed yet read as NaN. Chunks are not compressed, as scores would hardly shrink.
             metadata: dict[str, Any] = {"shape": list(shape), "fill_value": "NaN"}
@@ -207,7 +209,7 @@ def open_sink(
     shape, dtype = tuple(int(n) for n in shape), np.dtype(dtype)
     if not isinstance(where, (str, os.PathLike)):
         return Sink(where, f"array of type {type(where).__name__}", shape, dtype)
-    path = places.resolve(where)
+    path = paths.resolve(where)
     check_place(path, shape, dtype, existing, overwrite, zarr_format)
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:

@@ -24,12 +24,14 @@ from cnn.dense.arguments import named
 from cnn.dense.prepared import input_channels, prepare_trained
 from cnn.dense.streaming import fingerprints, places
 from cnn.dense.streaming import journal as journals
-from cnn.dense.streaming.errors import ANEW, StorageError
 from cnn.dense.streaming.memory import ALIGNMENT, Budget, largest_tiles, stream_bytes
+from cnn.dense.streaming.own_maps import ANEW
 from cnn.dense.streaming.pipeline import Progress, Task, journal_of, pixels_done, run_all
 from cnn.dense.streaming.sink import Sink, check_place, open_sink
-from cnn.dense.streaming.source import CACHE_BYTES, Source, open_source
 from cnn.dense.tiles import Tiling
+from cnn.images import paths
+from cnn.images.errors import StorageError
+from cnn.images.source import CACHE_BYTES, Source, open_image
 from cnn.nets import Net
 from cnn.nets.arrays_in import check_floating, constants, number_of, without_mask
 from cnn.runtime.byte_sizes import as_bytes
@@ -115,7 +117,7 @@ def stream(
       net: a classifier; fully connected layers are converted as needed.
       variables: its variables.
       source: the image, uint8 or floating [H, W] or [H, W, C]: an array that can be sliced, or the path of a .npy,
-        zarr, TIFF, JPEG, PNG, ... file; see `cnn.dense.streaming.source.open_source`.
+        zarr, TIFF, JPEG, PNG, ... file; see `cnn.images.source.open_image`.
       sink: where the map is written, float32 [h, w, K]: the path of a .npy or .zarr file, or a writable array (which
         has no journal).
       window: (height, width) that the net was trained on, pixels.
@@ -208,7 +210,7 @@ def _open_image(
 ) -> tuple[Source, tuple[float, ...] | None, tuple[float, ...] | None]:
     """The image, and mean and std for each of its channels, if they go together and the image is not the sink."""
     source = without_mask(source, "stream: the source's pixels")
-    image = open_source(source, channels or number_of(mean), cache_bytes)
+    image = open_image(source, net_channels=channels or number_of(mean), cache_bytes=cache_bytes)
     mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=image.dtype == np.uint8)
     if mean is None:
         check_floating(image.dtype, f"{image.name}: its pixels", "; or give mean and std of the training data")
@@ -222,7 +224,7 @@ def _begin(sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool
     chunk = (*(chunk_of(n) for n in counted.outputs), shape[2])
     new = path is not None and not os.path.lexists(path)
     if path is not None:
-        check_place(places.resolve(sink), shape, np.dtype(np.float32), False, overwrite)
+        check_place(paths.resolve(sink), shape, np.dtype(np.float32), False, overwrite)
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY))
     try:

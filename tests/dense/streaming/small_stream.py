@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import nets
-from cnn.dense.streaming.image_arrays import open_file
 from cnn.dense.streaming.stream_map import stream
+from cnn.images.files import open_file
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 
 LEAST_OUTPUTS = 8  # many tiles of a small image; enough rows for these nets' products
@@ -59,4 +59,4 @@ def journal_of(path):
 
 
 def load(path):
-    return np.load(path) if str(path).endswith(".npy") else np.asarray(open_file(str(path), None, 0)[:, :])
+    return np.load(path) if str(path).endswith(".npy") else np.asarray(open_file(str(path), None, 0)[0][:, :])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cnn.dense.streaming import sink as sinks
-from cnn.dense.streaming.errors import StorageError
-from cnn.dense.streaming.image_arrays import open_file
 from cnn.dense.streaming.sink import open_sink
+from cnn.images.errors import StorageError
+from cnn.images.files import open_file
 from tests.made import make_zarr
 
 MAP = np.random.default_rng(2).normal(size=(40, 33, 5)).astype(np.float32)
@@ -27,7 +27,7 @@ def write(sink):
 def load(path):
     if str(path).endswith(".npy"):
         return np.load(path)
-    return np.asarray(open_file(str(path), None, 0)[:, :])
+    return np.asarray(open_file(str(path), None, 0)[0][:, :])
 
 
 @pytest.mark.parametrize("name, version", [("m.npy", 3), ("m.zarr", 3), ("m.zarr", 2)])

@@ -13,7 +13,7 @@ import pytest
 from cnn import data, dense
 from cnn.dense import tiles
 from cnn.dense.streaming import pipeline
-from cnn.dense.streaming.errors import StorageError
+from cnn.images.errors import StorageError
 from cnn.windows import GeometryError
 from tests.dense.streaming.small_stream import (
     CONSTANTS,

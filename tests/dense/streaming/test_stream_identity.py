@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from cnn.dense.streaming.errors import StorageError
-from cnn.dense.streaming.image_arrays import open_file
 from cnn.dense.streaming.sink import open_sink
+from cnn.images.errors import StorageError
+from cnn.images.files import open_file
 from tests.dense.streaming.small_stream import CONSTANTS, NORMALISED, PIXELS, Watched, contents, journal_of, run
 from tests.made import make_zarr
 
@@ -104,7 +104,7 @@ def test_a_sink_is_apart_from_its_source(tmp_path):
     make_zarr(tmp_path / "a.zarr", NORMALISED)
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
-    store = open_file(str(tmp_path / "a.zarr"), None, 0)
+    store = open_file(str(tmp_path / "a.zarr"), None, 0)[0]
     pairs = [("a.npy", name) for name in ("a.npy", "hard.npy", "soft.npy", "link/a.npy")]
     pairs += [("a.zarr", name) for name in ("a.zarr", "a.zarr/", "link/a.zarr", "a.zarr/c/m.npy", "link/a.zarr/m.zarr")]
     pairs += [("link/a.zarr", "a.zarr"), ("hard.npy", "a.npy")]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cnn import data
-from cnn.data import image_files
+from cnn.images import pictures
 
 
 def gradient(height, width):
@@ -75,23 +75,23 @@ def test_a_picture_with_invalid_exif_fields_is_read_by_its_orientation(tmp_path)
     header = b"MM\x00*" + struct.pack(">IH", 8, len(fields)) + tags + struct.pack(">I", 0)
     exif = b"Exif\x00\x00" + header + struct.pack(">ii", -1, 0)
     Image.fromarray(np.rot90(upright)).save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
-    assert np.abs(np.asarray(image_files.decode(tmp_path / "a.jpg", 3)).astype(int) - upright).max() <= 4
-    assert image_files.picture_size(tmp_path / "a.jpg") == (16, 24)
+    assert np.abs(np.asarray(pictures.decode(tmp_path / "a.jpg", 3)).astype(int) - upright).max() <= 4
+    assert pictures.picture_size(tmp_path / "a.jpg") == (16, 24)
     Image.fromarray(upright).save(tmp_path / "b.png", exif=b"Exif\x00\x00MM\x00*broken")
-    assert np.array_equal(image_files.decode(tmp_path / "b.png", 3), upright)
+    assert np.array_equal(pictures.decode(tmp_path / "b.png", 3), upright)
 
 
 def test_a_large_picture_is_read_if_it_fits_in_memory(tmp_path, monkeypatch):
     """Pillow's limit is against hostile uploads; it is there again afterwards, whatever threads were reading."""
-    pictures = [tmp_path / f"{i}.png" for i in range(8)]
-    for path in pictures:
+    files = [tmp_path / f"{i}.png" for i in range(8)]
+    for path in files:
         Image.fromarray(gradient(30, 20)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert data.load_images(pictures, (30, 20), 3).shape == (8, 30, 20, 3)
-    assert image_files.picture_size(pictures[0]) == (30, 20) and Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr(image_files, "MAX_BYTES", 1000)
+    assert data.load_images(files, (30, 20), 3).shape == (8, 30, 20, 3)
+    assert pictures.picture_size(files[0]) == (30, 20) and Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
     with pytest.raises(data.DataError, match=r"0\.png .*20x30x3|0\.png .*30x20x3 is .* GiB.*--image and --output=MAP"):
-        image_files.decode(pictures[0], 3)
+        pictures.decode(files[0], 3)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
@@ -99,9 +99,9 @@ def test_several_pictures_in_one_file_are_not_one(tmp_path, suffix):
     first, second = (Image.fromarray(gradient(8, 8 + i)[:, :8]) for i in range(2))
     first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[second])
     with pytest.raises(data.DataError, match=rf"a\.{suffix} .*several pictures, one after the other; save the one"):
-        image_files.decode(tmp_path / f"a.{suffix}", 3)
+        pictures.decode(tmp_path / f"a.{suffix}", 3)
     with open(tmp_path / f"a.{suffix}", "rb") as file, pytest.raises(data.DataError, match="cannot read it as an"):
-        image_files.picture_size(file)
+        pictures.picture_size(file)
 
 
 def test_a_picture_that_fits_is_untouched_and_a_longer_one_is_cut_in_the_centre(tmp_path):

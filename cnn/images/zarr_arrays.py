@@ -1,4 +1,4 @@
-"""Image files as arrays that can be sliced: memory-mapped if the pixels are stored uncompressed, else decoded in parts.
+"""Zarr arrays of versions 2 and 3 as images, with their axes in any order.
 
 TensorStore is imported where it is used, because it takes longer to import than this package.
 """
@@ -8,53 +8,27 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from cnn.dense.streaming.errors import StorageError
-from cnn.dense.streaming.pictures import open_picture
-from cnn.dense.streaming.places import zarr_metadata
-from cnn.dense.streaming.tiff_arrays import open_tiff
-from cnn.dense.streaming.views import Mapped
+from cnn.images.errors import StorageError
+from cnn.images.paths import zarr_metadata
 from cnn.windows import shape_text
 
 ROWS, COLUMNS = ("y", "height", "row", "rows"), ("x", "width", "column", "columns")  # names of an array's axes
 CHANNELS = ("c", "channel", "channels", "class", "band", "bands", "rgb")
 
 
-def open_file(path: str, channels: int | None, cache_bytes: int) -> Any:
-    """Opens an image file.
+def open_zarr(path: str, cache_bytes: int) -> Any:
+    """Opens a zarr array.
 
     Args:
-      path: path of a `.npy` file, of a zarr array's directory, of a `.tif` or `.tiff` file, or of any other picture
-        that Pillow reads.
-      channels: number of channels, 1 or 3, that pictures and TIFFs of bytes are converted to; None: 1 for a grey
-        picture, 3 for others. The channels of arrays (.npy, zarr) and of floating values are not changed.
-      cache_bytes: largest memory for decoded chunks (zarr) or segments (TIFF), bytes.
+      path: path of its directory.
+      cache_bytes: largest memory for decoded chunks, bytes.
 
     Returns:
-      An array-like object with .shape ([H, W] or [H, W, C]) and .dtype, which can be sliced as [rows, columns].
+      A TensorStore [H, W] or [H, W, C].
 
     Raises:
-      StorageError: if the file is missing or malformed, holds several images, or holds values that are not intensities.
+      StorageError: if it is no array, or holds several images.
     """
-    if not os.path.exists(path):
-        raise StorageError(f"{path}: there is no such file or directory")
-    suffix = os.path.splitext(path)[1].lower()
-    try:
-        if os.path.isdir(path):
-            return _open_zarr(path, cache_bytes)
-        if suffix == ".npy":
-            return Mapped(np.lib.format.open_memmap(path, mode="r"))
-        if suffix in (".tif", ".tiff"):
-            return open_tiff(path, channels, cache_bytes)
-        return open_picture(path, channels)
-    except StorageError:
-        raise
-    except Exception as error:  # the libraries raise many kinds: ValueError, struct.error, zlib.error, KeyError, ...
-        raise StorageError(f"{path}: cannot be read: {error}") from error
-
-
-def _open_zarr(path: str, cache_bytes: int) -> Any:
     import tensorstore
 
     metadata = zarr_metadata(path)

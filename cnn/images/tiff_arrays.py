@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data import image_files, tiff_pages
-from cnn.dense.blocks import overlap
-from cnn.dense.streaming.errors import StorageError
-from cnn.dense.streaming.pictures import open_picture
-from cnn.dense.streaming.views import Coloured, Mapped, Turned
-from cnn.windows import shape_text
+from cnn.images import pictures, tiff_pages
+from cnn.images.errors import StorageError
+from cnn.images.pictures import open_picture
+from cnn.images.views import Coloured, Mapped, Turned
+from cnn.windows import overlap, shape_text
 
 COLOURS = ("MINISBLACK", "RGB")  # photometric interpretations whose stored values are intensities
 JPEG = (6, 7, 33007, 34892)  # TIFF compressions of the JPEG family
@@ -28,7 +27,7 @@ def open_tiff(path: str, channels: int | None, cache_bytes: int) -> Any:
     """Opens the one image of a TIFF; of an image pyramid its largest level.
 
     Grey and RGB images of bytes are read as grey or RGB, whichever is asked for, with the values that
-    `cnn.data.image_files.decode` gives; floating values, and other numbers of channels, as they are stored. All others
+    `cnn.images.pictures.decode` gives; floating values, and other numbers of channels, as they are stored. All others
     (16-bit values, palettes, CMYK, inverted grey, transparency), and bytes in a compression that only `imagecodecs`
     decodes in parts (LZW, JPEG) where that package is not installed, are decoded as a whole by that function.
 
@@ -65,12 +64,12 @@ def open_tiff(path: str, channels: int | None, cache_bytes: int) -> Any:
             try:
                 opened = _Segments(path, page, cache_bytes)
             except _UndecodableError as error:
-                if floating or channels not in (None, *image_files.MODES):
+                if floating or channels not in (None, *pictures.MODES):
                     raise
                 return _whole_instead(path, channels, error)
         turn = page.tags.get(_ORIENTATION)
         opened = Turned(opened, turn.value) if turn is not None and 1 < turn.value <= 8 else opened
-        return Coloured(opened, channels) if converted and not floating and channels in image_files.MODES else opened
+        return Coloured(opened, channels) if converted and not floating and channels in pictures.MODES else opened
 
 
 def _whole(path: str, channels: int | None, stored: str) -> Any:

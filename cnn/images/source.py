@@ -1,17 +1,19 @@
 """Images that are read region by region."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.dense.blocks import overlap
-from cnn.dense.streaming import places
-from cnn.dense.streaming.errors import StorageError
-from cnn.dense.streaming.image_arrays import open_file
-from cnn.windows import shape_text
+from cnn.images import paths
+from cnn.images.errors import StorageError
+from cnn.images.facts import Choice, Facts
+from cnn.images.files import open_file
+from cnn.windows import overlap, shape_text
 
+NOTHING = Facts()
 CACHE_BYTES = 256 * 2**20  # for decoded chunks or segments, which neighbouring regions need again
 
 
@@ -25,15 +27,17 @@ class Source:
         JAX computes in float32.
       array: the object that is read.
       path: path of the image's file; None: an array.
+      facts: what the file says of the image beside the pixels.
     """
 
-    def __init__(self, array: Any, name: str, path: str | None = None) -> None:
-        """Wraps an object with .shape and .dtype that can be sliced; `open_source` opens files too.
+    def __init__(self, array: Any, name: str, path: str | None = None, facts: Facts = NOTHING) -> None:
+        """Wraps an object with .shape and .dtype that can be sliced; `open_image` opens files too.
 
         Args:
           array: uint8 or floating [H, W] or [H, W, C].
           name: name of the image in messages.
           path: path of the image's file; None if there is no file.
+          facts: what the file says of the image.
 
         Raises:
           StorageError: if rank or dtype are others.
@@ -42,7 +46,7 @@ class Source:
             raise StorageError(f"{name}: a source is a path or has .shape, .dtype and slices; numpy.asarray makes one")
         if type(array).__module__.startswith("tensorstore"):
             array = array.translate_to[(0,) * array.ndim]  # indices of a TensorStore view need not begin at 0
-        self.name, self.array, self.path = name, array, path
+        self.name, self.array, self.path, self.facts = name, array, path, facts
         shape = tuple(int(n) for n in array.shape)
         if len(shape) not in (2, 3):
             raise StorageError(
@@ -97,7 +101,15 @@ class Source:
             ) from error
 
 
-def open_source(what: Any, channels: int | None = None, cache_bytes: int = CACHE_BYTES) -> Source:
+def open_image(
+    what: Any,
+    *,
+    net_channels: int | None = None,
+    page: int | None = None,
+    level: int | None = None,
+    select: Mapping[str, int] | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> Source:
     """Opens an image of any size for reading region by region.
 
     Args:
@@ -105,9 +117,12 @@ def open_source(what: Any, channels: int | None = None, cache_bytes: int = CACHE
         sliced (memory maps, TensorStore, h5py, zarr); or a path: `.npy` (memory-mapped); the directory of a zarr array,
         version 2 or 3, whose axes may have names in any order; `.tif` or `.tiff` (memory-mapped if it is not
         compressed, else decoded tile by tile or strip by strip); or any other picture that Pillow reads, which is
-        decoded whole, upright and in 8 bits (`cnn.data.image_files.decode`).
-      channels: number of channels that the net takes, at least 1; pictures of bytes are read as grey or RGB. None: the
-        number that the image has.
+        decoded whole, upright and in 8 bits (`cnn.images.pictures.decode`).
+      net_channels: number of channels that the net takes, at least 1; pictures of bytes are read as grey or
+        RGB. None: the number that the image has.
+      page: which page of the file, counted from 0; None: its only one.
+      level: which level of its pyramid; None: 0, the largest.
+      select: entries along other axes, e.g. {"t": 0, "z": 3}.
       cache_bytes: largest memory for decoded chunks of a zarr array or segments of a TIFF, bytes.
 
     Returns:
@@ -120,14 +135,15 @@ def open_source(what: Any, channels: int | None = None, cache_bytes: int = CACHE
     if isinstance(what, Source):
         source = what
     elif isinstance(what, (str, os.PathLike)):
-        path = places.resolve(what)
-        source = Source(open_file(path, channels, cache_bytes), path, path)
+        path = paths.resolve(what)
+        array, facts = open_file(path, net_channels, cache_bytes, Choice(page, level, select))
+        source = Source(array, path, path, facts)
     else:
         source = Source(what, f"array of type {type(what).__name__}")
-    if channels is not None and source.shape[2] != channels:
+    if net_channels is not None and source.shape[2] != net_channels:
         raise StorageError(
-            f"{source.name}: {shape_text(source.shape)} has {source.shape[2]} channels, the net takes {channels}; "
-            f"{_channels_hint(source, channels)}"
+            f"{source.name}: {shape_text(source.shape)} has {source.shape[2]} channels, the net takes {net_channels}; "
+            f"{_channels_hint(source, net_channels)}"
         )
     return source
 

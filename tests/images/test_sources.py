@@ -8,9 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cnn.data import image_files
-from cnn.dense.streaming.errors import StorageError
-from cnn.dense.streaming.source import open_source
+from cnn.images import pictures
+from cnn.images.errors import DataError, StorageError
+from cnn.images.source import open_image
 from tests.made import make_zarr
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (75, 61, 3), np.uint8)
@@ -60,32 +60,32 @@ class Sliceable:
 )
 @pytest.mark.parametrize("wrap", [np.array, np.asfortranarray, Sliceable, jnp.asarray], ids=lambda w: w.__name__)
 def test_arrays(array, wrap):
-    source = open_source(wrap(array))
+    source = open_image(wrap(array))
     assert source.dtype == array.dtype
     assert_reads(source, array)
 
 
 def test_double_and_foreign_byte_order_become_what_jax_has():
-    assert_reads(open_source(FLOATS.astype(np.float64)), FLOATS)
-    assert open_source(FLOATS.astype(np.float64)).dtype == np.float32
-    assert_reads(open_source(FLOATS.astype(">f4")), FLOATS)
-    assert open_source(FLOATS.astype(">f4")).read(0, 2, 0, 2).dtype == np.dtype("=f4")
+    assert_reads(open_image(FLOATS.astype(np.float64)), FLOATS)
+    assert open_image(FLOATS.astype(np.float64)).dtype == np.float32
+    assert_reads(open_image(FLOATS.astype(">f4")), FLOATS)
+    assert open_image(FLOATS.astype(">f4")).read(0, 2, 0, 2).dtype == np.dtype("=f4")
 
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr(tmp_path, version):
     store = make_zarr(tmp_path / "a.zarr", PIXELS, version)
-    assert_reads(open_source(store, 3), PIXELS)
-    assert_reads(open_source(tmp_path / "a.zarr", 3), PIXELS)
-    assert_reads(open_source(f"{tmp_path}/a.zarr/", cache_bytes=0), PIXELS)
-    assert_reads(open_source(store[10:50, 7:40]), PIXELS[10:50, 7:40])  # a view whose own coordinates begin at (10, 7)
+    assert_reads(open_image(store, net_channels=3), PIXELS)
+    assert_reads(open_image(tmp_path / "a.zarr", net_channels=3), PIXELS)
+    assert_reads(open_image(f"{tmp_path}/a.zarr/", cache_bytes=0), PIXELS)
+    assert_reads(open_image(store[10:50, 7:40]), PIXELS[10:50, 7:40])  # a view whose own coordinates begin at (10, 7)
 
 
 def test_npy(tmp_path):
     for i, array in enumerate((PIXELS, GREY, np.asfortranarray(FLOATS), FLOATS.astype(">f8"))):
         path = str(tmp_path / f"{i}.npy")
         np.save(path, array)
-        assert_reads(open_source(path), array.astype(np.float32) if array.dtype == ">f8" else array)
+        assert_reads(open_image(path), array.astype(np.float32) if array.dtype == ">f8" else array)
 
 
 TIFFS = {
@@ -105,7 +105,7 @@ def test_tiff(tmp_path, name, array):
     if array.dtype != np.uint8 and "predictor" in options:
         options = options | {"predictor": False}
     tifffile.imwrite(tmp_path / "a.tif", array, **options)
-    source = open_source(tmp_path / "a.tif")
+    source = open_image(tmp_path / "a.tif")
     assert source.dtype == array.dtype
     assert_reads(source, array)
 
@@ -116,19 +116,19 @@ def test_tiff(tmp_path, name, array):
 def test_tiff_in_planes(tmp_path, options):
     planes = np.ascontiguousarray(np.moveaxis(PIXELS, 2, 0))
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", **options)
-    assert_reads(open_source(tmp_path / "a.tif", 3), PIXELS)
+    assert_reads(open_image(tmp_path / "a.tif", net_channels=3), PIXELS)
 
 
 def test_tiff_pyramid_is_its_largest_level(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(PIXELS, photometric="rgb", tile=(16, 16), subifds=1, compression="zlib")
         file.write(PIXELS[::2, ::2], photometric="rgb", tile=(16, 16), subfiletype=1, compression="zlib")
-    assert_reads(open_source(tmp_path / "a.tif"), PIXELS)
+    assert_reads(open_image(tmp_path / "a.tif"), PIXELS)
 
 
 def test_compressed_tiff_is_decoded_in_parts_and_keeps_few(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", tile=(16, 16), compression="zlib")
-    source = open_source(tmp_path / "a.tif", cache_bytes=2 * 16 * 16 * 3)
+    source = open_image(tmp_path / "a.tif", cache_bytes=2 * 16 * 16 * 3)
     segments, decoded = source.array, []
     decode = segments._decode
     segments._decode = lambda data, index, **options: decoded.append(index) or decode(data, index, **options)
@@ -153,7 +153,7 @@ def test_a_tile_of_a_sparse_tiff_is_its_nodata_value(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", holes(), **options)
     expected = PIXELS.copy()
     expected[16:32, 32:48] = 0
-    assert_reads(open_source(tmp_path / "a.tif"), expected)
+    assert_reads(open_image(tmp_path / "a.tif"), expected)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -163,19 +163,19 @@ def test_pictures(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # a guard that would refuse it
     for channels in (1, 3, None):
         expected = np.asarray(images_decode(path, channels or 3))
-        assert_reads(open_source(path, channels), expected)
+        assert_reads(open_image(path, net_channels=channels), expected)
     assert Image.MAX_IMAGE_PIXELS == 100
     Image.fromarray(GREY).save(path)
-    assert open_source(path).shape == (75, 61, 1)
-    monkeypatch.setattr(image_files, "MAX_BYTES", 1000)
+    assert open_image(path).shape == (75, 61, 1)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
     with pytest.raises(StorageError, match=r"75x61x3 .*limit.*zarr or a tiled TIFF"):
-        open_source(path, 3)
+        open_image(path, net_channels=3)
 
 
 def images_decode(path, channels):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-        return image_files.decode(path, channels)
+        return pictures.decode(path, channels)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -188,9 +188,9 @@ def test_an_orientation_is_one_picture_for_all_readers(tmp_path, compression, st
     for orientation, upright in turned.items():
         options = dict(photometric="rgb" if stored.ndim == 3 else "minisblack", compression=compression)
         tifffile.imwrite(path, stored, extratags=[(274, "H", 1, orientation, True)], rowsperstrip=16, **options)
-        assert_reads(open_source(path), upright)
-        assert np.array_equal(image_files.decode(path, 3 if stored.ndim == 3 else 1), upright)
-        assert image_files.picture_size(path) == upright.shape[:2]
+        assert_reads(open_image(path), upright)
+        assert np.array_equal(pictures.decode(path, 3 if stored.ndim == 3 else 1), upright)
+        assert pictures.picture_size(path) == upright.shape[:2]
 
 
 WHOLE = {
@@ -210,8 +210,8 @@ def test_a_tiff_that_is_not_read_in_parts_is_read_as_every_command_reads_it(tmp_
     stored, options, expected = WHOLE[name]
     tifffile.imwrite(tmp_path / "a.tif", stored, compression="zlib", **options)
     channels = 3 if expected.ndim == 3 else 1
-    assert_reads(open_source(tmp_path / "a.tif", channels), expected)
-    assert np.array_equal(image_files.decode(tmp_path / "a.tif", channels), expected)
+    assert_reads(open_image(tmp_path / "a.tif", net_channels=channels), expected)
+    assert np.array_equal(pictures.decode(tmp_path / "a.tif", channels), expected)
 
 
 @pytest.mark.parametrize("tile", [None, (16, 16)])
@@ -220,8 +220,8 @@ def test_a_tiff_of_bytes_is_grey_or_rgb_as_the_net_takes_it(tmp_path, tile):
     options = dict(tile=tile, compression="zlib" if tile else None)
     tifffile.imwrite(tmp_path / "rgb.TIF", PIXELS, photometric="rgb", **options)
     tifffile.imwrite(tmp_path / "grey.tif", GREY, photometric="minisblack", **options)
-    assert_reads(open_source(tmp_path / "rgb.TIF", 1), np.asarray(Image.fromarray(PIXELS).convert("L")))
-    assert_reads(open_source(tmp_path / "grey.tif", 3), np.dstack([GREY] * 3))
+    assert_reads(open_image(tmp_path / "rgb.TIF", net_channels=1), np.asarray(Image.fromarray(PIXELS).convert("L")))
+    assert_reads(open_image(tmp_path / "grey.tif", net_channels=3), np.dstack([GREY] * 3))
 
 
 def test_the_image_of_a_tiff_with_other_pictures_beside_it(tmp_path):
@@ -235,28 +235,28 @@ def test_the_image_of_a_tiff_with_other_pictures_beside_it(tmp_path):
 
     for pages in ([(small, 1), (PIXELS, 0)], [(PIXELS, 0), (small, 1), (GREY > 99, 4)]):
         write(*pages)  # known as reduced, and as a mask
-        assert_reads(open_source(path), PIXELS)
-        assert np.array_equal(image_files.decode(path, 3), PIXELS)
-        assert image_files.picture_size(path) == (75, 61)
+        assert_reads(open_image(path), PIXELS)
+        assert np.array_equal(pictures.decode(path, 3), PIXELS)
+        assert pictures.picture_size(path) == (75, 61)
     write((small, 0), (PIXELS, 0))
     with pytest.raises(StorageError, match=r"2 pictures \(20x20x3, 75x61x3\); write the one that is meant"):
-        open_source(path)
-    with pytest.raises(image_files.DataError, match=r"2 pictures \(20x20x3, 75x61x3\); write the one"):
-        image_files.decode(path, 3)
+        open_image(path)
+    with pytest.raises(DataError, match=r"2 pictures \(20x20x3, 75x61x3\); write the one"):
+        pictures.decode(path, 3)
 
 
 def test_a_zarr_with_named_axes_in_any_order(tmp_path):
     first = np.ascontiguousarray(np.moveaxis(PIXELS, 2, 0))
     make_zarr(tmp_path / "a.zarr", first, chunk=(3, 16, 20), names=["c", "y", "x"])
-    assert_reads(open_source(tmp_path / "a.zarr", 3), PIXELS)
+    assert_reads(open_image(tmp_path / "a.zarr", net_channels=3), PIXELS)
     make_zarr(tmp_path / "b.zarr", first[None, :, None], chunk=(1, 1, 1, 16, 20), names=["t", "c", "z", "y", "x"])
-    assert_reads(open_source(tmp_path / "b.zarr", 3), PIXELS)
+    assert_reads(open_image(tmp_path / "b.zarr", net_channels=3), PIXELS)
     make_zarr(tmp_path / "c.zarr", PIXELS, names=["t", "y", "x"])
     with pytest.raises(StorageError, match=r"75x61x3 with axes t, y, x is 75 images along t"):
-        open_source(tmp_path / "c.zarr")
+        open_image(tmp_path / "c.zarr")
     make_zarr(tmp_path / "d.zarr", first, chunk=(3, 16, 20))
     with pytest.raises(StorageError, match=r"channels seem to be first: save numpy.moveaxis\(array, 0, -1\)"):
-        open_source(tmp_path / "d.zarr", 3)
+        open_image(tmp_path / "d.zarr", net_channels=3)
 
 
 @pytest.mark.parametrize("tile", [(16, 16), None])
@@ -268,7 +268,7 @@ def test_a_damaged_part_is_named(tmp_path, tile):
         damaged = bytearray(path.read_bytes())
         damaged[page.dataoffsets[2] + 8 : page.dataoffsets[2] + 40] = b"\xff" * 32
     path.write_bytes(damaged)
-    source = open_source(path)
+    source = open_image(path)
     source.read(0, 16, 0, 16)
     where = r"tile 2 \(rows 0 to 16, columns 32 to 48\)" if tile else r"strip 2 \(rows 32 to 48, columns 0 to 61\)"
     with pytest.raises(StorageError, match=rf"a\.tif: page 0, {where} is damaged"):
@@ -277,13 +277,13 @@ def test_a_damaged_part_is_named(tmp_path, tile):
     (tmp_path / "a.zarr" / "c" / "1" / "0" / "0").write_bytes(b"xx")
     assert store.shape == PIXELS.shape
     with pytest.raises(StorageError, match=r"a\.zarr: rows 0 to 75, columns 0 to 61 cannot be read: .*c/1/0/0"):
-        open_source(tmp_path / "a.zarr").read(0, 75, 0, 61)
+        open_image(tmp_path / "a.zarr").read(0, 75, 0, 61)
 
 
 def test_errors_of_sources(tmp_path):
     def check(what, message, channels=None):
         with pytest.raises(StorageError, match=message):
-            open_source(what, channels)
+            open_image(what, net_channels=channels)
 
     def path(name):
         return str(tmp_path / name)
@@ -315,7 +315,7 @@ def test_errors_of_sources(tmp_path):
     )
     tifffile.imwrite(path("one.tif"), PIXELS, photometric="rgb", compression="zlib", rowsperstrip=75)
     with pytest.raises(StorageError, match=r"in parts of 75x61 .*write it anew with tiles"):
-        open_source(path("one.tif"), cache_bytes=1000)
+        open_image(path("one.tif"), cache_bytes=1000)
     png = path("five.png")
     Image.fromarray(PIXELS).save(png)
     check(png, "1 or 3 channels, the net takes 5", 5)
@@ -327,12 +327,12 @@ def test_a_codec_that_is_missing_is_named(tmp_path, coding, name, caplog):
     """Pictures of bytes are read whole, as `predict` reads them, which a line says; others are refused."""
     path = tmp_path / "a.tif"
     Image.fromarray(PIXELS).save(path, compression=coding)
-    source = open_source(path, 3)
-    np.testing.assert_array_equal(source.read(0, 75, 0, 61), image_files.decode(str(path), 3))
+    source = open_image(path, net_channels=3)
+    np.testing.assert_array_equal(source.read(0, 75, 0, 61), pictures.decode(str(path), 3))
     assert "a.tif: read as a whole picture" in caplog.text and "pip install imagecodecs" in caplog.text
     with pytest.raises(StorageError, match=f"compressed with {name}.*pip install imagecodecs"):
-        open_source(path, 5)
+        open_image(path, net_channels=5)
     if coding == "tiff_lzw":
         Image.fromarray(PIXELS[..., 0].astype(np.float32)).save(path, compression=coding)
         with pytest.raises(StorageError, match="compressed with LZW.*pip install imagecodecs"):
-            open_source(path)
+            open_image(path)

@@ -1,0 +1,32 @@
+"""Paths of images and maps."""
+
+import os
+from typing import Any
+
+METADATA = ("zarr.json", ".zarray", ".zgroup")  # of a zarr array or group: version 3, and two of version 2
+
+
+def resolve(where: Any) -> str:
+    """A path as the user's shell might have left it: with `~`, or a slash at its end.
+
+    Args:
+      where: a path.
+
+    Returns:
+      The path without both.
+    """
+    path = os.path.expanduser(os.fspath(where))
+    return path.rstrip(os.sep) or path
+
+
+def zarr_metadata(path: str) -> str | None:
+    """The metadata file of a zarr array or group.
+
+    Args:
+      path: path of a directory.
+
+    Returns:
+      Path of its `zarr.json` (version 3), `.zarray` or `.zgroup` (version 2); None if it is not a zarr array or group.
+    """
+    names = (os.path.join(path, name) for name in METADATA)
+    return next((name for name in names if os.path.isfile(name)), None)

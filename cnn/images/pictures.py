@@ -1,0 +1,225 @@
+"""Pictures that Pillow decodes as a whole: any mode, size and orientation -> 8-bit grey or RGB, upright."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnn.images import tiff_pages
+from cnn.images.errors import DataError, StorageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MODES = {1: "L", 3: "RGB"}  # channels -> Pillow's name
+MAX_BYTES = 8 * 2**30  # a set, or one picture, larger than this is not read into memory
+_WIDTH, _LENGTH = 256, 257  # numbers of TIFF's tags
+# EXIF's orientation -> the name of Pillow's operation that sets the picture upright.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_LOCK = threading.Lock()
+_readers, _guard = 0, 0  # threads that have lifted Pillow's limit, and what it was
+
+
+def decode(file: str | os.PathLike[str] | IO[bytes], channels: int) -> Image.Image:
+    """Reads one picture upright, as 8-bit grey or RGB; every command and every reader reads pictures by this.
+
+    The EXIF orientation is applied. Transparent pixels are laid over white, as a viewer shows them; 16-bit
+    grey is scaled to 8 bits; palette, CMYK and other modes are converted.
+
+    Args:
+      file: path, or an open binary file.
+      channels: 1 for grey, 3 for RGB.
+
+    Returns:
+      A loaded Pillow image of mode "L" or "RGB".
+
+    Raises:
+      DataError: not a picture that Pillow can read, several pictures in one file, values that have no 8-bit meaning, or
+        more than MAX_BYTES of pixels.
+    """
+    from PIL import Image
+
+    with _opened(file) as opened:
+        image: Image.Image = opened
+        width, height = opened.size
+        size = height * width * channels
+        if size > MAX_BYTES:  # before EXIF's orientation is asked for: a PNG is decoded for that
+            raise DataError(
+                f"{height}x{width}x{channels} is {size / 2**30:.1f} GiB when decoded, the limit {MAX_BYTES / 2**30:g} "
+                "GiB, and it cannot be decoded in parts; convert it to a zarr or a tiled TIFF, and run the net over "
+                "that from file to file: experiments.dense_eval with --image and --output=MAP.zarr"
+            )
+        image.load()
+        turn = _TURNS.get(_orientation(image))  # after loading: Pillow turns a TIFF by itself, and takes the tag away
+        if turn:
+            # By the tag alone: ImageOps.exif_transpose writes all EXIF fields anew, and fails where one is invalid.
+            image = image.transpose(Image.Transpose[turn])
+        if image.mode.startswith("I") or image.mode == "F":
+            image = _to_eight_bits(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
+@contextlib.contextmanager
+def _opened(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[Image.Image]:
+    """A picture's file, at the page that is meant; every error that comes of it, later too, names the file.
+
+    Raises:
+      DataError: not a picture that Pillow can read, or one of several.
+    """
+    from PIL import Image
+
+    named = isinstance(file, str | os.PathLike)
+    try:
+        # Not by its path: Pillow maps some uncompressed TIFFs into memory then, and scrambles those that lie on a side.
+        with (
+            _any_size(),
+            open(file, "rb") if named else contextlib.nullcontext(file) as stream,
+            Image.open(stream) as image,
+        ):
+            _choose_page(image, stream)
+            yield image
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise DataError(f"cannot read {os.fspath(file) if named else 'it'} as an image: {error}") from error
+
+
+@contextlib.contextmanager
+def _any_size() -> Iterator[None]:
+    """Lifts Pillow's limit of some 179 million pixels, which protects servers from hostile uploads.
+
+    Users name their own files here, which may be large; what is decoded is compared with MAX_BYTES instead. The limit
+    is a global variable: the first of several threads lifts it, the last puts it back.
+    """
+    from PIL import Image
+
+    global _readers, _guard
+    with _LOCK:
+        if not _readers:
+            _guard = Image.MAX_IMAGE_PIXELS
+        _readers += 1
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _readers -= 1
+            if not _readers:
+                Image.MAX_IMAGE_PIXELS = _guard
+
+
+def _choose_page(image: Image.Image, stream: IO[bytes]) -> None:
+    """Turns to the page that is meant. Small pictures beside a photograph (format MPO) are previews and left out."""
+    if not getattr(image, "is_animated", False):  # which is Pillow's word for several of any kind
+        return
+    if image.format == "TIFF":
+        import tifffile  # Pillow fails where it turns to a page that it does not read, such as a mask
+
+        stream.seek(0)
+        with tifffile.TiffFile(stream) as file:
+            page = tiff_pages.meant(file).keyframe.index
+        image.seek(page)
+    elif image.format in ("GIF", "PNG", "WEBP"):
+        raise ValueError("it holds several pictures, one after the other; save the one that is meant")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1, upright, also where the EXIF data are damaged."""
+    from PIL import ExifTags
+
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # as many kinds as in `_opened`; viewers show such a picture as it lies
+        return 1
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an opened picture once it is turned."""
+    width, height = image.size
+    if image.format == "TIFF":  # whose size Pillow gives as it lies or turned, as its version has it
+        tags: Any = image
+        width, height = (int(tags.tag_v2[tag]) for tag in (_WIDTH, _LENGTH))
+    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(
+            f"mode {image.mode!r} with values {values.min()} to {values.max()}: only 8-bit and unsigned "
+            "16-bit pixels have a known range; save it as one of these"
+        )
+    return Image.fromarray(np.round(values / 257.0).astype(np.uint8))  # 65535 / 257 = 255
+
+
+def is_grey(file: str | os.PathLike[str] | IO[bytes]) -> bool:
+    """Whether a picture has no colours, from the file's header alone.
+
+    Args:
+      file: path, or an open binary file.
+
+    Returns:
+      Whether it is stored with one channel, or one and transparency.
+
+    Raises:
+      DataError: not a picture that Pillow can read.
+    """
+    with _opened(file) as image:
+        return len(image.getbands()) <= 2 and image.mode != "P"
+
+
+def picture_size(file: str | os.PathLike[str] | IO[bytes]) -> tuple[int, int]:
+    """The size that `decode` will give a picture, from the file's header alone.
+
+    Args:
+      file: path, or an open binary file.
+
+    Returns:
+      (height, width), pixels, upright.
+
+    Raises:
+      DataError: not a picture that Pillow can read.
+    """
+    with _opened(file) as image:
+        return _upright_size(image)
+
+
+def open_picture(path: str, channels: int | None) -> Any:
+    """Decodes a picture, upright and in 8 bits, as `decode` does for every command.
+
+    Args:
+      path: path of a file that Pillow reads.
+      channels: 1 for grey, 3 for RGB; None: 1 for a grey picture, 3 for others.
+
+    Returns:
+      uint8 [H, W] or [H, W, 3].
+
+    Raises:
+      StorageError: if the file is no picture, is too large to be decoded, or the net takes other channels.
+    """
+    if channels is None:
+        channels = 1 if is_grey(path) else 3
+    if channels not in MODES:
+        raise StorageError(
+            f"{path}: a picture is read as 1 or 3 channels, the net takes {channels}; pass an array, or save it as .npy"
+        )
+    try:
+        return np.asarray(decode(path, channels))
+    except DataError as error:
+        raise StorageError(f"{path}: cannot be read as a picture: {error.__cause__ or error}") from error
