@@ -13,6 +13,7 @@ from cnn.exchange.preprocessing import LARGEST_SIDE, Preprocessing
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, PReLU, Scale, flatten_permutation
 from cnn.nets import Net
 from cnn.nets.outputs import class_count
+from cnn.runs.checkpoint import usual_order
 from cnn.windows import GeometryError
 
 MOST_LAYERS = 2000
@@ -90,7 +91,7 @@ def classifier(
         raise ExchangeError(f"{path}: has {len(steps)} layers; a net has from 1 to {MOST_LAYERS}")
     image_shape = (*known.image_size, channels)
     mean, std, notes = _constants(known, channels, path, [*known.notes, *notes])
-    order = known.channels or {1: "grey", 3: "rgb"}.get(channels, "")
+    order = known.channels or usual_order(channels)
     if order in CHANNEL_COUNTS and CHANNEL_COUNTS[order] != channels:
         raise ExchangeError(
             f"{path}: channels {order!r} needs {CHANNEL_COUNTS[order]} of them, the net takes {channels}"

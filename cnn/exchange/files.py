@@ -38,6 +38,9 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     ),
 )
 
+# A field of a net that is no word in a sentence: at the beginning of a line, with a brace or a value behind it.
+_FIELD = re.compile(r"^\s*(layers?\s*:?\s*\{|(name|input)\s*:\s*[\"']|input_(shape|dim)\s*[:{])", re.MULTILINE)
+
 # Of protocols 2 to 5; of the text protocol: an object, or a list or dict.
 _PICKLES = (rb"\x80[\x02-\x05][\x95\x8a}\]()cX\x8c]", rb"\(?c[A-Za-z_.]+\n[A-Za-z_]+\n", rb"\((dp|lp|l?p)\d\n")
 
@@ -183,7 +186,8 @@ def _text(path: str, head: bytes, size: int) -> str | None:
         return "json"
     if re.search(r"<\s*(!doctype|html|\?xml)", text[:200], re.IGNORECASE):
         raise ExchangeError(f"{path} is a web page, not what it should have been; fetch the file itself")
-    if re.search(r"^\s*(layers?\s*:?\s*\{|name\s*:|input\s*:|input_shape|input_dim|#)", text, re.MULTILINE):
+    said = re.sub(r"#[^\n]*", "", text).strip()  # without comments, of which a text in Markdown has only some
+    if _FIELD.search(said) or (not said and size > HEAD_BYTES):  # a licence may be longer than what was read
         return "prototxt"
     raise ExchangeError(f"{path} is a text and neither a Caffe .prototxt nor JSON; {READ}")
 

@@ -216,6 +216,18 @@ class Run(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def usual_order(channels: int) -> str:
+    """The order of an image's channels where nothing says another.
+
+    Args:
+      channels: number of channels.
+
+    Returns:
+      "grey" for one, "rgb" for three, "" for other numbers.
+    """
+    return {1: "grey", 3: "rgb"}.get(channels, "")
+
+
 def load_run(workdir: str, *, net: str | None = None, data: str | None = None, which: str = "last") -> Run:
     """Loads a trained net from its workdir.
 
@@ -274,7 +286,7 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None, w
         workdir,
         found[0],
         (border[0], border[1]) if border else None,
-        facts.get("channel_order", {1: "grey", 3: "rgb"}.get(channels, "")),
+        facts.get("channel_order", usual_order(channels)),
         tuple(facts.get("notes", ())),
     )
 

@@ -63,6 +63,7 @@ def test_kinds_by_their_first_bytes(tmp_path, caffe_net):
         ("caffemodel", caffe_net),
         ("prototxt", b'# a net\nname: "x"\nlayer { name: "a" }'),
         ("prototxt", b'\nlayers {\n  name: "a" }'),
+        ("prototxt", b"# a licence\n" * 500 + b'layer { name: "a" }'),
         ("json", b' {"class_name": "Sequential"}'),
     ):
         path.write_bytes(content)
@@ -94,6 +95,7 @@ REFUSED = [
     (b"\x1f\x8b\x08\0rest", "gunzip"),
     (b"<!DOCTYPE html><html>", "web page"),
     (b"just some words\n", "is a text"),
+    (b"# A net\n\nname: what it is called\n\n# Layers\n", "is a text"),
     (b"\x1c\0\0\0TFL3\0\0\0\0", "TFLite"),
     (b"ML\xefR\0\0", "MLIR"),
     (bytes(range(255, 100, -1)), "unknown kind"),

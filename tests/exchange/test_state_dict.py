@@ -114,6 +114,10 @@ def test_layers_that_torch_has_not(tmp_path, layers, says):
     run = small_run(*layers)
     with pytest.raises(ExchangeError, match=says):
         state_dict.write(tmp_path / "net.safetensors", run)
+    run = small_run(Conv(3, 3), Flatten(), Dense(4))
+    run.variables["params"]["conv1"]["kernel"] = np.full_like(run.variables["params"]["conv1"]["kernel"], np.nan)
+    with pytest.raises(ExchangeError, match="params.conv1.kernel holds .* no finite float32 numbers"):
+        state_dict.write(tmp_path / "net.safetensors", run)
     assert not os.listdir(tmp_path)
 
 

@@ -17,6 +17,7 @@ from cnn.exchange.onnx_in.layers import LAYOUT, build
 from cnn.exchange.onnx_in.node import short
 from cnn.layers import Scale
 from cnn.nets.outputs import ACTIVATIONS, class_count
+from cnn.runs.checkpoint import usual_order
 from cnn.windows import GeometryError, as_pair
 
 LARGEST_FRACTION = 1.5  # of the full range: a constant above it counts pixels from 0 to 255
@@ -81,7 +82,7 @@ def read(
         raise file.error(str(error)) from None
     names = _class_names(file, class_count(last.output_shape[-1]))
     channels = reading.images.shape[2]
-    order = {1: "grey", 3: "rgb"}.get(channels, "")
+    order = usual_order(channels)
     if made.head:
         made.notes.append(f"{made.head} at the end was taken off: scores are logits, their activation is {activation}.")
     elif said is None:

@@ -15,7 +15,7 @@ from cnn.exchange.preprocessing import Preprocessing
 from cnn.exchange.torch_weights import file as safetensors_file
 from cnn.exchange.torch_weights import torch as safetensors_torch
 from cnn.exchange.torch_weights.names import Module, fits, matched, modules, unlike
-from cnn.exchange.written import whole_file
+from cnn.exchange.written import check_run, whole_file
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, PReLU, Scale
 from cnn.nets import Net
 from cnn.windows import GeometryError, as_pair
@@ -276,10 +276,12 @@ def write(path: str | os.PathLike[str], run: Any) -> str:
       the mean and standard deviation in the file's metadata.
 
     Raises:
-      ExchangeError: naming the layer, if PyTorch has none that does the same; or if the file cannot be written.
+      ExchangeError: naming the layer, if PyTorch has none that does the same; if a weight is no finite number; or if
+        the file cannot be written.
     """
     path = os.path.expanduser(os.fspath(path))
     text, tensors = safetensors_torch.sequential(run.net, run.variables, run.image_shape, os.path.basename(path))
+    check_run(run, path)
     said = {
         "image_size": list(run.image_shape[:2]),
         "mean": np.atleast_1d(np.asarray(run.mean, np.float64)).tolist(),
