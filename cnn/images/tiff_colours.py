@@ -1,7 +1,7 @@
 """Intensities from the stored values of a TIFF: palettes, CMYK, inverted grey, few bits, transparency.
 
-The judge of bytes is `cnn.images.pictures.decode`, by which all commands read pictures: whatever is read here in parts has
-the same values there. Values of 16 bits follow the same formulas at their own range.
+The judge of bytes is `cnn.images.pictures.decode`, by which all commands read pictures: whatever is read here in parts
+has the same values there. Values of 16 bits follow the same formulas at their own range.
 """
 
 from collections.abc import Callable, Mapping
@@ -88,12 +88,13 @@ def as_channels(page: Any, pages: int, samples: slice | None) -> Meaning:
     """
     part = samples or slice(0, page.samplesperpixel)
     spread = _spread(page) if page.dtype.kind in "bu" else None
-    convert: Convert = lambda pixels: pixels[..., part] if spread is None else spread(pixels[..., part])  # noqa: E731
-    everything = part == slice(0, page.samplesperpixel) and spread is None
+
+    def convert(pixels: np.ndarray) -> np.ndarray:
+        chosen = pixels if samples is None else pixels[..., samples]
+        return chosen if spread is None else spread(chosen)
+
     channels = (part.stop - part.start) * pages
-    return Meaning(
-        None if everything else convert, channels, _byte_at_least(page.dtype), None, spread is None, False, {}
-    )
+    return Meaning(convert, channels, _byte_at_least(page.dtype), None, _bits(page) >= 8, False, {})
 
 
 def _linear(page: Any, wanted: int | None) -> Meaning:
@@ -116,13 +117,13 @@ def _linear(page: Any, wanted: int | None) -> Meaning:
         return Meaning(None, samples, dtype, holds, True, False, {"alpha": "read as a channel"})
     others = [i for i in range(samples) if i != alpha]
     picture = len(others) == (3 if rgb else 1)
-    if not picture or dtype not in (np.uint8, np.uint16):
+    if not picture or dtype.kind != "u" or dtype.itemsize > 2:
         chosen = {"alpha": "left out; says which pixels hold something"}
         return Meaning(lambda pixels: pixels[..., others], len(others), dtype, holds, True, picture, chosen)
     associated = kinds[alpha] == _ASSOCIATED
     return Meaning(
         lambda pixels: over_white(pixels[..., others], pixels[..., alpha, None], associated),
-        *(len(others), dtype, holds, False, True, {"alpha": "laid over white"}),
+        *(len(others), page.dtype, holds, False, True, {"alpha": "laid over white"}),
     )
 
 

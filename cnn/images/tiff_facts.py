@@ -78,9 +78,8 @@ def _labels(file: Any, layout: Layout) -> tuple[str, ...]:
         numbers = [number - layout.series[0].index for number in firsts]
     if not labels or max(numbers) >= len(labels):
         return ()
-    return tuple(
-        re.sub(r"^(\w:\d+/\d+\s*)+(-\s*)?", "", str(labels[number]).split("\n")[0]).strip() for number in numbers
-    )
+    planes = [str(labels[number]).split("\n")[0] for number in numbers]
+    return tuple(re.sub(r"^(\w:\d+/\d+\s*)+(-\s*)?", "", label).strip() for label in planes)
 
 
 def _band_descriptions(page: Any, count: int) -> tuple[str, ...]:
@@ -96,8 +95,8 @@ def spacing(file: Any, layout: Layout, where: Georeference | None, base: Any) ->
     """The size of a pixel of the largest level as it is stored, and which of the file's entries says it.
 
     A georeference comes first, then OME-XML, ImageJ's unit, Aperio's and Philips's metadata, and last TIFF's resolution
-    in inches or centimetres. Such a resolution is believed if a pixel is smaller than 20 micrometres: coarser ones (72 to
-    1,200 dpi) are what programs write for screens and printers.
+    in inches or centimetres. Such a resolution is believed if a pixel is smaller than 20 micrometres: coarser ones (72
+    to 1,200 dpi) are what programs write for screens and printers.
 
     Args:
       file: the opened `tifffile.TiffFile`.

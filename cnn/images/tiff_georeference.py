@@ -49,9 +49,9 @@ def geokeys(page: Any) -> dict[int, int]:
       Number of the key -> value; empty: it is no GeoTIFF.
     """
     tag = page.tags.get(DIRECTORY)
-    values = () if tag is None or not isinstance(tag.value, tuple) else tag.value
-    entries = [values[i : i + 4] for i in range(4, len(values) - 3, 4)]
-    return {key: value for key, place, _, value in entries if place == 0}
+    values: tuple[int, ...] = () if tag is None or not isinstance(tag.value, tuple) else tag.value
+    entries = [values[i : i + 4] for i in range(4, len(values) - 3, 4)]  # key, place of its value, count, value
+    return {entry[0]: entry[3] for entry in entries if entry[1] == 0}
 
 
 def _transform(tags: Mapping[int, Any]) -> tuple[float, float, float, float, float, float] | None:
@@ -59,7 +59,7 @@ def _transform(tags: Mapping[int, Any]) -> tuple[float, float, float, float, flo
     scale = tags[SCALE].value if SCALE in tags else ()
     ties = tags[TIEPOINTS].value if TIEPOINTS in tags else ()
     if len(scale) >= 2 and len(ties) >= 6 and scale[0] and scale[1]:
-        column, row, _, x, y, _ = ties[:6]
+        column, row, x, y = (float(ties[i]) for i in (0, 1, 3, 4))
         a, e = float(scale[0]), -abs(float(scale[1]))  # as GDAL, which takes no negative height
         return a, 0.0, x - column * a, 0.0, e, y - row * e
     matrix = tags[MATRIX].value if MATRIX in tags else ()
@@ -134,7 +134,7 @@ def ground_spacing(where: Georeference, page: Any) -> Spacing | None:
 
 
 def _in_metres(number: int) -> bool:
-    """Whether an EPSG number is one of the systems in wide use that are in metres: UTM (WGS 84, ETRS89), Web Mercator."""
+    """Whether an EPSG number is a system in wide use that is in metres: UTM (WGS 84, ETRS89), Web Mercator."""
     return number in (3857, 3035) or 32601 <= number <= 32760 or 25828 <= number <= 25838
 
 

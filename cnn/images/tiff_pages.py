@@ -110,7 +110,7 @@ def layout(file: Any, choice: Choice) -> Layout:
 
 
 def mask_page(file: Any, found: Layout) -> Any:
-    """The page that says which pixels of an image hold something, as GDAL writes it: marked as a mask, of the same size.
+    """The page that says which pixels of an image hold something, as GDAL writes it: a mask of the same size.
 
     Args:
       file: the opened `tifffile.TiffFile`.

@@ -135,8 +135,8 @@ class Segments:
         segment = math.prod(self._size) * self.shape[2] // self._planes * self.dtype.itemsize
         if segment > cache.limit:
             raise StorageError(
-                f"{self._path}: compressed in parts of {shape_text(self._size)} pixels, {segment / 2**20:.0f} MiB each, "
-                f"and {cache.limit / 2**20:.0f} MiB may be kept; write it anew with tiles, or give it more memory"
+                f"{self._path}: compressed in parts of {shape_text(self._size)} pixels, {segment / 2**20:.0f} MiB "
+                f"each, and {cache.limit / 2**20:.0f} MiB may be kept; write it anew with tiles, or give it more memory"
             )
         try:
             self._decode(None, 0, **self._options)
@@ -206,8 +206,8 @@ class Segments:
         corner = [cell * size for cell, size in zip(divmod(place, self._grid[1]), self._size, strict=True)]
         ends = [min(first + size, n) for first, size, n in zip(corner, self._size, self.shape, strict=False)]
         return (
-            f"{self._path}: page {self._page}, {self._what} {index} (rows {corner[0]} to {ends[0]}, columns {corner[1]} "
-            f"to {ends[1]}) is damaged: {error}; take an undamaged copy of the file"
+            f"{self._path}: page {self._page}, {self._what} {index} (rows {corner[0]} to {ends[0]}, columns "
+            f"{corner[1]} to {ends[1]}) is damaged: {error}; take an undamaged copy of the file"
         )
 
 
