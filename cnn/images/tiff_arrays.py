@@ -51,6 +51,7 @@ def open_tiff(path: str, channels: int | None, cache_bytes: int, choice: Choice 
     """
     import tifffile
 
+    logging.getLogger("tifffile").addFilter(_not_of_nodata)
     with tifffile.TiffFile(path) as file:
         try:
             found = layout(file, choice)
@@ -149,7 +150,7 @@ def _stored(path: str, found: Layout, cache: Cache) -> Any:
     """The stored values of the pages that are meant, [H, W, samples]."""
     page = found.series.keyframe
     if found.planes is None:
-        arrays = [stored_page(one, cache) for one in found.pages]
+        arrays = [stored_page(one, cache, tiff_facts.fill_value(page)) for one in found.pages]
     else:
         offset = found.series.dataoffset
         if offset is None:
@@ -159,6 +160,11 @@ def _stored(path: str, found: Layout, cache: Cache) -> Any:
             )
         arrays = [mapped_plane(found.pages[0], offset + number * page.nbytes) for number in found.planes]
     return arrays[0] if len(arrays) == 1 else Gathered(arrays)
+
+
+def _not_of_nodata(record: logging.LogRecord) -> bool:
+    """Keeps tifffile from warning of no-data values that it does not cast, such as -3.4e38 of float32."""
+    return "GDAL_NODATA" not in record.getMessage()
 
 
 def _valid(file: Any, found: Layout, stored: Any, rule: Meaning, cache: Cache) -> Any:
@@ -191,7 +197,7 @@ def _facts(file: Any, path: str, found: Layout) -> Facts:
     pixel = None
     if spacing is not None:
         pixel, chosen["spacing"] = spacing
-        pixel = pixel._replace(y=pixel.y * largest[0] / size[0], x=pixel.x * largest[1] / size[1])
+        pixel = pixel._replace(y=pixel.y * (largest[0] / size[0]), x=pixel.x * (largest[1] / size[1]))
         pixel = pixel._replace(y=pixel.x, x=pixel.y) if turn >= 5 else pixel
     if 8 < max(np.atleast_1d(page.bitspersample)) < 16:
         chosen["bits"] = int(max(np.atleast_1d(page.bitspersample)))

@@ -4,6 +4,8 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from cnn.images.facts import Georeference, Spacing
 from cnn.images.ome_xml import MICROMETRES, OmeImage, ome_images
 from cnn.images.tiff_georeference import ground_spacing
@@ -29,6 +31,24 @@ def nodata(page: Any) -> float | None:
         return None if tag is None else float(str(tag.value).strip("\0 ").replace(",", "."))
     except ValueError:
         return None
+
+
+def fill_value(page: Any) -> float:
+    """The value of pixels whose tile or strip is not stored: no-data where the dtype has it, else 0, as in GDAL.
+
+    Args:
+      page: a `tifffile.TiffPage`.
+
+    Returns:
+      The value.
+    """
+    value, dtype = nodata(page), page.dtype
+    if value is None or dtype is None or dtype.kind not in "iuf":
+        return 0
+    if dtype.kind == "f":
+        return value
+    limits = np.iinfo(dtype)
+    return int(value) if limits.min <= value <= limits.max and value == int(value) else 0
 
 
 def channel_names(file: Any, layout: Layout) -> tuple[str, ...] | None:

@@ -49,7 +49,7 @@ def geokeys(page: Any) -> dict[int, int]:
       Number of the key -> value; empty: it is no GeoTIFF.
     """
     tag = page.tags.get(DIRECTORY)
-    values: tuple[int, ...] = () if tag is None or not isinstance(tag.value, tuple) else tag.value
+    values: list[int] = [] if tag is None or not isinstance(tag.value, tuple) else list(tag.value)
     entries = [values[i : i + 4] for i in range(4, len(values) - 3, 4)]  # key, place of its value, count, value
     return {entry[0]: entry[3] for entry in entries if entry[1] == 0}
 

@@ -53,12 +53,13 @@ class Cache:
                 self._bytes -= self._parts.popitem(last=False)[1].nbytes
 
 
-def stored_page(page: Any, cache: Cache) -> Any:
+def stored_page(page: Any, cache: Cache, fill: float = 0) -> Any:
     """The values of one page as they are stored.
 
     Args:
       page: a `tifffile.TiffPage` or `TiffFrame`; its file may be closed afterwards.
       cache: where decoded parts are kept.
+      fill: the value of pixels whose part is not stored.
 
     Returns:
       An array-like object [H, W, samples], sliced as [rows, columns].
@@ -72,7 +73,7 @@ def stored_page(page: Any, cache: Cache) -> Any:
     if keyframe.dtype is None or keyframe.dtype.kind not in "buif":
         what = keyframe.dtype or f"SampleFormat {keyframe.sampleformat}, {keyframe.bitspersample} bits"
         raise StorageError(f"{_path(page)}: page {page.index}: {what} is not an intensity; save real numbers")
-    return Segments(page, cache)
+    return Segments(page, cache, fill)
 
 
 def mapped_plane(page: Any, offset: int) -> Any:
@@ -109,12 +110,13 @@ class Segments:
       dtype: dtype of the values.
     """
 
-    def __init__(self, page: Any, cache: Cache) -> None:
+    def __init__(self, page: Any, cache: Cache, fill: float = 0) -> None:
         """Takes from a page what is needed to decode its parts, and decodes the first.
 
         Args:
           page: a `tifffile.TiffPage` or `TiffFrame`.
           cache: where decoded parts are kept.
+          fill: the value of pixels whose part is not stored.
 
         Raises:
           StorageError: if one part is larger than the cache.
@@ -123,7 +125,9 @@ class Segments:
         keyframe = page.keyframe
         self.shape, self.dtype = (keyframe.imagelength, keyframe.imagewidth, keyframe.samplesperpixel), keyframe.dtype
         self._path, self._page, self._cache = _path(page), page.index, cache
-        self._decode, self._nodata = keyframe.decode, keyframe.nodata
+        self._decode, self._fill = keyframe.decode, fill
+        if keyframe.compression in JPEG and keyframe.shaped[0] > 1:
+            self._decode = self._jpeg_plane
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         jpeg = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
         self._options = jpeg if keyframe.compression in JPEG else {}
@@ -189,16 +193,29 @@ class Segments:
             return kept
         data = None
         try:
-            if self._counts[index]:  # a segment of no bytes is not stored: all its pixels have the file's nodata value
+            if self._counts[index]:  # a part of no bytes is not stored: all its pixels have the fill value
                 with open(self._path, "rb") as file:
                     file.seek(self._offsets[index])
                     data = file.read(self._counts[index])
             segment, _, shape = self._decode(data, index, **self._options)
         except Exception as error:  # codecs raise zlib.error, LZMAError, RuntimeError, kinds of their own, ...
             raise StorageError(self._damage(index, error)) from error
-        segment = np.full(shape, self._nodata, self.dtype)[0] if segment is None else segment[0]
+        segment = np.full(shape, self._fill, self.dtype)[0] if segment is None else segment[0]
         self._cache.put(key, segment)
         return segment
+
+    def _jpeg_plane(self, data: bytes | None, index: int, jpegtables: Any = None, jpegheader: Any = None) -> Any:
+        """A part of one plane of several, which tifffile takes for all colours at once."""
+        rows = self._size[0]
+        if self._what == "strip":
+            rows = min(rows, self.shape[0] - index % self._grid[0] * rows)
+        shape = (1, rows, self._size[1], 1)
+        if data is None:
+            return None, None, shape
+        import imagecodecs  # pyright: ignore[reportMissingImports]
+
+        pixels = imagecodecs.jpeg_decode(data, tables=jpegtables, header=jpegheader)
+        return pixels.reshape(1, *pixels.shape[:2], 1), None, shape
 
     def _damage(self, index: int, error: Exception) -> str:
         """What is damaged, and where it lies in the picture as it is stored."""
