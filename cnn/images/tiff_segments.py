@@ -68,11 +68,11 @@ def stored_page(page: Any, cache: Cache, fill: float = 0) -> Any:
       StorageError: if the page is cut off, is stored in too large parts, or cannot be decoded.
     """
     keyframe = page.keyframe
-    if page.is_memmappable and all(page.databytecounts):
-        return mapped_plane(page, page.dataoffsets[0])
     if keyframe.dtype is None or keyframe.dtype.kind not in "buif":
         what = keyframe.dtype or f"SampleFormat {keyframe.sampleformat}, {keyframe.bitspersample} bits"
         raise StorageError(f"{_path(page)}: page {page.index}: {what} is not an intensity; save real numbers")
+    if page.is_memmappable and all(page.databytecounts):
+        return mapped_plane(page, page.dataoffsets[0])
     return Segments(page, cache, fill)
 
 
