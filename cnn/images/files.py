@@ -42,7 +42,7 @@ def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice 
         if suffix == ".npy":
             return Mapped(np.lib.format.open_memmap(path, mode="r")), Facts()
         if suffix in (".tif", ".tiff"):
-            return open_tiff(path, channels, cache_bytes), Facts()
+            return open_tiff(path, channels, cache_bytes, choice)
         return open_picture(path, channels), Facts()
     except StorageError:
         raise

@@ -1,90 +1,229 @@
-"""TIFF files as arrays that can be sliced: memory-mapped if they are not compressed, else decoded in parts.
+"""TIFF files as arrays that can be sliced, and what they say of their image.
 
 tifffile is imported where it is used, because it takes longer to import than this package.
 """
 
 import logging
-import math
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 
-from cnn.images import pictures, tiff_pages
+from cnn.images import pictures, tiff_facts
 from cnn.images.errors import StorageError
+from cnn.images.facts import Choice, Facts
 from cnn.images.pictures import open_picture
-from cnn.images.views import Coloured, Mapped, Turned
-from cnn.windows import overlap, shape_text
+from cnn.images.tiff_colours import Meaning, as_channels, meaning
+from cnn.images.tiff_georeference import georeference, placed
+from cnn.images.tiff_pages import Layout, layout, mask_page
+from cnn.images.tiff_segments import Cache, Gathered, UndecodableError, mapped_plane, stored_page
+from cnn.images.views import Coloured, Turned
 
-COLOURS = ("MINISBLACK", "RGB")  # photometric interpretations whose stored values are intensities
-JPEG = (6, 7, 33007, 34892)  # TIFF compressions of the JPEG family
-CODECS = "without it tifffile reads no compression, deflate, LZMA and PackBits, not LZW, JPEG, JPEG 2000 or WebP"
 LOG = logging.getLogger(__name__)
+ANY = Choice()
 _ORIENTATION = 274  # number of TIFF's tag
 
 
-def open_tiff(path: str, channels: int | None, cache_bytes: int) -> Any:
-    """Opens the one image of a TIFF; of an image pyramid its largest level.
+def open_tiff(path: str, channels: int | None, cache_bytes: int, choice: Choice = ANY) -> tuple[Any, Facts]:
+    """Opens the image of a TIFF that is meant, region by region.
 
-    Grey and RGB images of bytes are read as grey or RGB, whichever is asked for, with the values that
-    `cnn.images.pictures.decode` gives; floating values, and other numbers of channels, as they are stored. All others
-    (16-bit values, palettes, CMYK, inverted grey, transparency), and bytes in a compression that only `imagecodecs`
-    decodes in parts (LZW, JPEG) where that package is not installed, are decoded as a whole by that function.
+    Values are those that are stored, of any dtype, with these exceptions, which are those of
+    `cnn.images.pictures.decode`: palettes and CMYK become RGB, grey whose white is 0 is inverted, grey of 1, 2 or 4
+    bits is spread over a byte, and grey or RGB of 8 or 16 bits with transparency is laid over white. Grey and RGB
+    pictures of 8 or 16 bits are read as the other of the two if `channels` says so; where `channels` is the number of
+    stored samples, transparency is one of them. Pages or axes that OME-TIFF and ImageJ name as channels are gathered.
+
+    What tifffile does not decode (YCbCr without JPEG, Lab; a compression without a codec) is decoded as a whole by
+    `decode` where it is a picture of bytes.
 
     Args:
       path: path of the file.
       channels: number of channels that are wanted; None: those of the file.
-      cache_bytes: largest memory for decoded segments, bytes.
+      cache_bytes: largest memory for decoded tiles or strips, bytes.
+      choice: page, level and entries along other axes.
 
     Returns:
-      An array-like object with .shape and .dtype, upright, which can be sliced as [rows, columns].
+      (an array-like object with .shape and .dtype, upright, which can be sliced as [rows, columns]; what the file says
+      of it).
 
     Raises:
-      StorageError: if the file holds several images, or its compression or its values cannot be read.
+      StorageError: if the file holds several images and none is chosen, there is no such page, level or entry, or its
+        compression or its values cannot be read.
     """
     import tifffile
 
+    logging.getLogger("tifffile").addFilter(_not_of_nodata)
     with tifffile.TiffFile(path) as file:
         try:
-            page = tiff_pages.meant(file).keyframe
+            found = layout(file, choice)
         except ValueError as error:
             raise StorageError(f"{path}: {error}") from error
-        colour = getattr(page.photometric, "name", str(page.photometric))
-        known = colour in COLOURS or (colour == "YCBCR" and page.compression in JPEG)  # is decoded to RGB
-        samples, floating = page.samplesperpixel, page.dtype is not None and page.dtype.kind == "f"
-        converted = channels not in (None, samples)
-        if not floating and (not known or page.dtype != np.uint8 or converted and samples not in (1, 3)):
-            return _whole(path, channels, f"{samples} channels of {page.dtype}, {colour}")
-        if page.is_memmappable and page.dtype is not None:
-            dtype = np.dtype(file.byteorder + page.dtype.char)
-            array = np.memmap(path, dtype, "r", page.dataoffsets[0], page.shaped)
-            stored = array[0, 0] if page.shaped[0] == 1 else array[:, 0, :, :, 0].transpose(1, 2, 0)
-            opened: Any = Mapped(array, stored)
-        else:
-            try:
-                opened = _Segments(path, page, cache_bytes)
-            except _UndecodableError as error:
-                if floating or channels not in (None, *pictures.MODES):
-                    raise
-                return _whole_instead(path, channels, error)
-        turn = page.tags.get(_ORIENTATION)
-        opened = Turned(opened, turn.value) if turn is not None and 1 < turn.value <= 8 else opened
-        return Coloured(opened, channels) if converted and not floating and channels in pictures.MODES else opened
+        page = found.series.keyframe
+        nodata = tiff_facts.nodata(page)
+        cache = Cache(cache_bytes)
+        several = found.gathered or found.samples is not None
+        rule = as_channels(page, len(found.pages), found.samples) if several else meaning(page, channels, nodata)
+        if rule is None:
+            return _whole(path, channels, choice, page), _facts(file, path, found)
+        try:
+            stored = _stored(path, found, cache)
+        except UndecodableError as error:
+            if page.dtype != np.uint8 or choice != ANY or channels not in (None, *pictures.MODES):
+                raise
+            return _whole_instead(path, channels, error), _facts(file, path, found)
+        array, turn = Converted(stored, rule), _orientation(page)
+        valid = _valid(file, found, stored, rule, cache)
+        facts = _facts(file, path, found)._replace(
+            nodata=nodata if rule.kept else None, valid=None if valid is None else _turned(valid, turn)
+        )
+        facts = facts._replace(chosen={**facts.chosen, **rule.chosen})
+    array = _turned(array, turn)
+    recoloured = rule.picture and channels in pictures.MODES and channels != rule.channels
+    return (Coloured(array, channels) if recoloured and channels and array.dtype.kind == "u" else array), facts
 
 
-def _whole(path: str, channels: int | None, stored: str) -> Any:
+class Converted:
+    """Stored values read as intensities.
+
+    Attributes:
+      shape: (height, width, channels), pixels.
+      dtype: dtype of the intensities.
+    """
+
+    def __init__(self, stored: Any, rule: Meaning) -> None:
+        """Wraps the stored values.
+
+        Args:
+          stored: [H, W, samples]; can be sliced as [rows, columns].
+          rule: how they become intensities.
+        """
+        self._stored, self._convert = stored, rule.convert
+        self.shape, self.dtype = (*stored.shape[:2], rule.channels), rule.dtype
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        """The intensities of a region [rows, columns]."""
+        pixels = np.asarray(self._stored[region])
+        pixels = pixels if self._convert is None else self._convert(pixels)
+        return pixels.astype(self.dtype, copy=False)
+
+
+class Holds:
+    """Which pixels hold something.
+
+    Attributes:
+      shape: (height, width), pixels.
+      dtype: bool.
+    """
+
+    def __init__(self, stored: Any, holds: Any) -> None:
+        """Wraps the values that say it.
+
+        Args:
+          stored: [H, W, samples]; can be sliced as [rows, columns].
+          holds: values [h, w, samples] -> bool [h, w].
+        """
+        self._stored, self._holds = stored, holds
+        self.shape, self.dtype = stored.shape[:2], np.dtype(bool)
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        """Bool [h, w] of a region [rows, columns]."""
+        return self._holds(np.asarray(self._stored[region]))
+
+
+class Both:
+    """Pixels that hold something by two accounts.
+
+    Attributes:
+      shape: (height, width), pixels.
+      dtype: bool.
+    """
+
+    def __init__(self, one: Any, other: Any) -> None:
+        """Wraps two arrays bool [H, W] that can be sliced as [rows, columns]."""
+        self._one, self._other, self.shape, self.dtype = one, other, one.shape, np.dtype(bool)
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        """Bool [h, w] of a region [rows, columns]."""
+        return self._one[region] & self._other[region]
+
+
+def _stored(path: str, found: Layout, cache: Cache) -> Any:
+    """The stored values of the pages that are meant, [H, W, samples]."""
+    page = found.series.keyframe
+    if found.planes is None:
+        arrays = [stored_page(one, cache, tiff_facts.fill_value(page)) for one in found.pages]
+    else:
+        offset = found.series.dataoffset
+        if offset is None:
+            raise StorageError(
+                f"{path}: {len(found.series)} pages do not hold its {'x'.join(map(str, found.series.shape))} values; "
+                "take a complete copy of the file"
+            )
+        arrays = [mapped_plane(found.pages[0], offset + number * page.nbytes) for number in found.planes]
+    return arrays[0] if len(arrays) == 1 else Gathered(arrays)
+
+
+def _not_of_nodata(record: logging.LogRecord) -> bool:
+    """Keeps tifffile from warning of no-data values that it does not cast, such as -3.4e38 of float32."""
+    return "GDAL_NODATA" not in record.getMessage()
+
+
+def _valid(file: Any, found: Layout, stored: Any, rule: Meaning, cache: Cache) -> Any:
+    """Which pixels hold something, as transparency and a page of mask say; None: all."""
+    accounts = [] if rule.holds is None else [Holds(stored, rule.holds)]
+    mask = mask_page(file, found)
+    if mask is not None:
+        accounts.append(Holds(stored_page(mask, cache), lambda pixels: pixels[..., 0] != 0))
+    return Both(*accounts) if len(accounts) == 2 else accounts[0] if accounts else None
+
+
+def _orientation(page: Any) -> int:
+    """EXIF's orientation, 1 to 8."""
+    tag = page.tags.get(_ORIENTATION)
+    return int(tag.value) if tag is not None and isinstance(tag.value, int) and 1 < tag.value <= 8 else 1
+
+
+def _turned(array: Any, orientation: int) -> Any:
+    return array if orientation == 1 else Turned(array, orientation)
+
+
+def _facts(file: Any, path: str, found: Layout) -> Facts:
+    """What the file says, for the picture as it is read: upright, at its level."""
+    page = found.series.keyframe
+    base = found.base
+    turn, size, largest = _orientation(base), found.sizes[found.level], found.sizes[0]
+    where = georeference(base, path)
+    spacing = tiff_facts.spacing(file, found, where, base)
+    chosen = dict(found.chosen)
+    pixel = None
+    if spacing is not None:
+        pixel, chosen["spacing"] = spacing
+        pixel = pixel._replace(y=pixel.y * (largest[0] / size[0]), x=pixel.x * (largest[1] / size[1]))
+        pixel = pixel._replace(y=pixel.x, x=pixel.y) if turn >= 5 else pixel
+    if 8 < max(np.atleast_1d(page.bitspersample)) < 16:
+        chosen["bits"] = int(max(np.atleast_1d(page.bitspersample)))
+    return Facts(
+        channel_names=tiff_facts.channel_names(file, found),
+        spacing=pixel,
+        georeference=None if where is None else placed(where, largest, size, turn),
+        levels=tuple((x, y) if turn >= 5 else (y, x) for y, x in found.sizes) if len(found.sizes) > 1 else (),
+        chosen=chosen,
+    )
+
+
+def _whole(path: str, channels: int | None, choice: Choice, page: Any) -> Any:
     """A TIFF that is not read in parts."""
+    colour = getattr(page.photometric, "name", page.photometric)
+    coding = getattr(page.compression, "name", page.compression)
+    what = f"{page.samplesperpixel} channels of {page.dtype}, {colour}, compression {coding}"
+    if choice != ANY:
+        raise StorageError(f"{path}: page {page.index} ({what}) is not read in parts; save it as grey or RGB")
     try:
         return open_picture(path, channels)
     except StorageError as error:
-        raise StorageError(f"{error} ({stored}); save it as grey or RGB, uint8, or with floating values") from error
+        raise StorageError(f"{error} ({what}); save it as grey or RGB, uint8, or with floating values") from error
 
 
-class _UndecodableError(StorageError):
-    """A compression that tifffile does not decode, because there is no codec for it."""
-
-
-def _whole_instead(path: str, channels: int | None, error: _UndecodableError) -> Any:
+def _whole_instead(path: str, channels: int | None, error: UndecodableError) -> Any:
     """A TIFF of bytes whose parts cannot be decoded: read as `--mode=predict` reads it, which a line says."""
     try:
         picture = open_picture(path, channels)
@@ -96,82 +235,3 @@ def _whole_instead(path: str, channels: int | None, error: _UndecodableError) ->
         *(path, picture.nbytes / 2**20),
     )
     return picture
-
-
-class _Segments:
-    """A compressed TIFF page; its segments (tiles or strips) are decoded when read, and the latest are kept."""
-
-    def __init__(self, path: str, page: Any, cache_bytes: int) -> None:
-        self.shape, self.dtype = (page.imagelength, page.imagewidth, page.samplesperpixel), page.dtype
-        self._path, self._decode, self._nodata, self._page = path, page.decode, page.nodata, page.index
-        self._offsets, self._counts = page.dataoffsets, page.databytecounts
-        jpeg = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
-        self._options = jpeg if page.compression in JPEG else {}
-        self._size = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-        self._size = (min(self._size[0], self.shape[0]), self._size[1])
-        self._grid = tuple(-(-n // s) for n, s in zip(self.shape[:2], self._size, strict=True))
-        self._planes = page.shaped[0]
-        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
-        segment = math.prod(self._size) * self.shape[2] // self._planes * self.dtype.itemsize
-        if segment > cache_bytes:
-            raise StorageError(
-                f"{path}: compressed in parts of {shape_text(self._size)} pixels, {segment / 2**20:.0f} MiB each, and "
-                f"{cache_bytes / 2**20:.0f} MiB may be kept; write it anew with tiles, or give it more memory"
-            )
-        self._kept = cache_bytes // max(1, segment)
-        try:
-            self._decode(None, 0, **self._options)
-            self._segment(0)
-        except StorageError:
-            raise
-        except Exception as error:  # KeyError, ModuleNotFoundError, AttributeError, ValueError, ...
-            coding = f"{getattr(page.compression, 'name', page.compression)}, predictor {page.predictor}"
-            raise _UndecodableError(
-                f"{path}: compressed with {coding}, which does not decode: {error}. Other codecs come with "
-                f"`python -m pip install imagecodecs`; {CODECS}"
-            ) from error
-
-    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
-        (y0, y1), (x0, x1) = ((part.start, part.stop) for part in region)
-        height, width = self._size
-        depth = self.shape[2] // self._planes
-        out = np.empty((y1 - y0, x1 - x0, self.shape[2]), self.dtype)
-        for plane in range(self._planes):
-            for i in range(y0 // height, -(-y1 // height)):
-                for j in range(x0 // width, -(-x1 // width)):
-                    # The part of the region that lies in this segment, as slices of the region and of the segment.
-                    rows, down = overlap(i * height - y0, height, y1 - y0)
-                    columns, across = overlap(j * width - x0, width, x1 - x0)
-                    segment = self._segment((plane * self._grid[0] + i) * self._grid[1] + j)
-                    out[rows, columns, plane * depth : (plane + 1) * depth] = segment[down, across]
-        return out
-
-    def _segment(self, index: int) -> np.ndarray:
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        data = None
-        if self._counts[index]:  # a segment of no bytes is not stored: all its pixels have the file's nodata value
-            with open(self._path, "rb") as file:
-                file.seek(self._offsets[index])
-                data = file.read(self._counts[index])
-        try:
-            segment, _, shape = self._decode(data, index, **self._options)
-        except Exception as error:  # codecs raise zlib.error, LZMAError, RuntimeError, kinds of their own, ...
-            raise StorageError(self._damage(index, error)) from error
-        segment = np.full(shape, self._nodata, self.dtype) if segment is None else segment
-        self._cache[index] = segment[0]
-        while len(self._cache) > self._kept:
-            self._cache.popitem(last=False)
-        return self._cache[index]
-
-    def _damage(self, index: int, error: Exception) -> str:
-        """What is damaged, and where it lies in the picture as it is stored."""
-        place = index % (self._grid[0] * self._grid[1])
-        corner = [cell * size for cell, size in zip(divmod(place, self._grid[1]), self._size, strict=True)]
-        ends = [min(first + size, n) for first, size, n in zip(corner, self._size, self.shape, strict=False)]
-        what = "tile" if self._size[1] < self.shape[1] else "strip"
-        return (
-            f"{self._path}: page {self._page}, {what} {index} (rows {corner[0]} to {ends[0]}, columns {corner[1]} to "
-            f"{ends[1]}) is damaged: {error}; take an undamaged copy of the file"
-        )

@@ -80,21 +80,21 @@ class Turned:
 
 
 class Coloured:
-    """A picture of bytes, grey or RGB, read as the other of the two; the values are those of Pillow.
+    """A grey or RGB picture of 8 or 16 bits, read as the other of the two; the values are those of Pillow.
 
     Attributes:
       shape: (height, width, channels), pixels.
-      dtype: uint8.
+      dtype: uint8 or uint16.
     """
 
     def __init__(self, array: Any, channels: int) -> None:
         """Wraps an array.
 
         Args:
-          array: uint8 [H, W], [H, W, 1] or [H, W, 3]; can be sliced as [rows, columns].
+          array: uint8 or uint16 [H, W], [H, W, 1] or [H, W, 3]; can be sliced as [rows, columns].
           channels: 1 or 3.
         """
-        self._array, self.dtype = array, np.dtype(np.uint8)
+        self._array, self.dtype = array, np.dtype(array.dtype)
         self.shape = (*array.shape[:2], channels)
 
     def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
@@ -103,4 +103,4 @@ class Coloured:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         if self.shape[2] == 3:
             return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-        return ((pixels.astype(np.uint32) @ _LUMA + 0x8000) >> 16).astype(np.uint8)[..., None]
+        return ((pixels.astype(np.uint32) @ _LUMA + 0x8000) >> 16).astype(self.dtype)[..., None]

@@ -126,22 +126,6 @@ def test_tiff_pyramid_is_its_largest_level(tmp_path):
     assert_reads(open_image(tmp_path / "a.tif"), PIXELS)
 
 
-def test_compressed_tiff_is_decoded_in_parts_and_keeps_few(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", tile=(16, 16), compression="zlib")
-    source = open_image(tmp_path / "a.tif", cache_bytes=2 * 16 * 16 * 3)
-    segments, decoded = source.array, []
-    decode = segments._decode
-    segments._decode = lambda data, index, **options: decoded.append(index) or decode(data, index, **options)
-    source.read(20, 30, 33, 40)
-    assert decoded == [4 * 1 + 2]  # of 5 x 4 tiles the one that holds it
-    source.read(17, 31, 32, 47)
-    assert decoded == [6]  # kept
-    source.read(0, 75, 0, 61)
-    assert len(segments._cache) == 2
-    source.read(20, 30, 33, 40)
-    assert decoded.count(6) == 3  # was let go for later ones
-
-
 def test_a_tile_of_a_sparse_tiff_is_its_nodata_value(tmp_path):
     def holes():
         for i in range(20):
@@ -193,10 +177,8 @@ def test_an_orientation_is_one_picture_for_all_readers(tmp_path, compression, st
         assert pictures.picture_size(path) == upright.shape[:2]
 
 
-WHOLE = {
+SHOWN = {
     "inverted": (GREY, dict(photometric="miniswhite"), 255 - GREY),
-    "16 bits": (GREY.astype(np.uint16) * 257, dict(photometric="minisblack"), GREY),
-    "16-bit colours": (PIXELS.astype(np.uint16) * 256, dict(photometric="rgb"), PIXELS),
     "transparent": (
         np.dstack([PIXELS, np.zeros_like(GREY)]),
         dict(photometric="rgb", extrasamples=["unassalpha"]),
@@ -205,9 +187,9 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_tiff_that_is_not_read_in_parts_is_read_as_every_command_reads_it(tmp_path, name):
-    stored, options, expected = WHOLE[name]
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_tiff_that_is_not_stored_as_shown_is_read_as_every_command_reads_it(tmp_path, name):
+    stored, options, expected = SHOWN[name]
     tifffile.imwrite(tmp_path / "a.tif", stored, compression="zlib", **options)
     channels = 3 if expected.ndim == 3 else 1
     assert_reads(open_image(tmp_path / "a.tif", net_channels=channels), expected)
@@ -306,7 +288,7 @@ def test_errors_of_sources(tmp_path):
     tifffile.imwrite(path("stack.tif"), np.stack([PIXELS, PIXELS]), photometric="rgb")
     check(path("stack.tif"), r"2 pages, together 2x75x61x3 .*one page")
     tifffile.imwrite(path("five.tif"), np.dstack([PIXELS, PIXELS])[..., :5], photometric="minisblack", planarconfig=1)
-    check(path("five.tif"), "cannot be read as a picture.*5 channels of uint8, MINISBLACK.*save it as grey or RGB", 3)
+    check(path("five.tif"), r"five\.tif: 75x61x5 has 5 channels, the net takes 3", 3)
     np.save(path("wide.npy"), PIXELS.astype(np.uint16))
     check(path("wide.npy"), r"dtype uint16 must be uint8 or floating.*array / 65535.*and save that")
     np.save(path("rgb.npy"), PIXELS)
