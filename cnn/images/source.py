@@ -137,7 +137,7 @@ def open_image(
     elif isinstance(what, (str, os.PathLike)):
         path = paths.resolve(what)
         array, facts = open_file(path, net_channels, cache_bytes, Choice(page, level, select))
-        source = Source(array, path, path, facts)
+        source = Source(array, path, paths.inside_of(path)[0], facts)
     else:
         source = Source(what, f"array of type {type(what).__name__}")
     if net_channels is not None and source.shape[2] != net_channels:
