@@ -1,9 +1,9 @@
 """Images at another resolution, computed region by region: antialiased, and alike however an image is cut into regions.
 
 The kernel is Pillow's bicubic one (Keys 1981, a = -0.5), as wide as the reduction. Each pixel is the sum of its taps in
-order, in float64, so that it is the same to the bit in whichever region it is computed. Bytes are computed as Pillow does
-it, with weights that are multiples of 2**-22 and rounded after each direction, and equal its pixels: rows are resampled
-first, then columns, as in all of its versions but for some pictures that become much lower, in the latest.
+order, in float64, so that it is the same to the bit in whichever region it is computed. Bytes are computed as Pillow
+does it, with weights that are multiples of 2**-22 and rounded after each direction, and equal its pixels. The width
+changes before the height; Pillow 13 does it the other way round for some pictures that become much lower.
 """
 
 import math
