@@ -59,6 +59,8 @@ class Facts(NamedTuple):
       georeference: where it lies on the Earth; None: unknown.
       levels: (height, width) of each level of the pyramid, the largest first; (): there is no pyramid.
       chosen: what of the file was read, e.g. {"page": 0, "level": 1}, where there was a choice.
+      origin: (y, x) of the centre of the first pixel, in the unit of `spacing` (OME-Zarr's translation); None: 0.
+      files: paths of files beside the image's own that its pixels are read from, such as those that a .vrt names.
     """
 
     channel_names: tuple[str, ...] | None = None
@@ -68,3 +70,5 @@ class Facts(NamedTuple):
     georeference: Georeference | None = None
     levels: tuple[tuple[int, int], ...] = ()
     chosen: Mapping[str, Any] = {}
+    origin: tuple[float, float] | None = None
+    files: tuple[str, ...] = ()

@@ -30,3 +30,18 @@ def zarr_metadata(path: str) -> str | None:
     """
     names = (os.path.join(path, name) for name in METADATA)
     return next((name for name in names if os.path.isfile(name)), None)
+
+
+def inside_of(path: str) -> tuple[str, str]:
+    """The two parts of "FILE::NAME", which names a dataset in a file of several.
+
+    Args:
+      path: a path; one that exists as it stands is a file's, whatever is in it.
+
+    Returns:
+      (path of the file, name in it; "" where there is none).
+    """
+    if "::" not in path or os.path.exists(path):
+        return path, ""
+    file, _, name = path.partition("::")
+    return file, name

@@ -1,5 +1,6 @@
 """Images that are read region by region."""
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.images import paths
+from cnn.images import choices, paths, resampled
 from cnn.images.errors import StorageError
 from cnn.images.facts import Choice, Facts
 from cnn.images.files import open_file
@@ -108,21 +109,27 @@ def open_image(
     page: int | None = None,
     level: int | None = None,
     select: Mapping[str, int] | None = None,
+    scale: float | None = None,
+    spacing: float | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> Source:
     """Opens an image of any size for reading region by region.
 
     Args:
       what: an array, uint8 or floating [H, W] or [H, W, C], or any other object with .shape and .dtype that can be
-        sliced (memory maps, TensorStore, h5py, zarr); or a path: `.npy` (memory-mapped); the directory of a zarr array,
-        version 2 or 3, whose axes may have names in any order; `.tif` or `.tiff` (memory-mapped if it is not
-        compressed, else decoded tile by tile or strip by strip); or any other picture that Pillow reads, which is
-        decoded whole, upright and in 8 bits (`cnn.images.pictures.decode`).
+        sliced (memory maps, TensorStore, h5py, zarr, dask); or a path: `.npy` (memory-mapped); a zarr array or an
+        OME-Zarr, version 2 or 3, a directory or a zip file, whose axes may have names in any order; an HDF5 file,
+        "FILE::DATASET"; `.tif` or `.tiff` (memory-mapped if it is not compressed, else decoded tile by tile or strip by
+        strip); a whole slide (OpenSlide); a raster that GDAL reads (`cnn.images.rasters`); or any other picture that
+        Pillow reads, which is decoded whole, upright and in 8 bits (`cnn.images.pictures.decode`).
       net_channels: number of channels that the net takes, at least 1; pictures of bytes are read as grey or
         RGB. None: the number that the image has.
       page: which page of the file, counted from 0; None: its only one.
       level: which level of its pyramid; None: 0, the largest.
       select: entries along other axes, e.g. {"t": 0, "z": 3}.
+      scale: resampled pixels for each pixel of the image, e.g. 0.5 (`cnn.images.resampled`), of the level that is
+        chosen; without a choice of the largest, read from the smallest level that is at least as fine.
+      spacing: size of a resampled pixel, in micrometres, metres or degrees, as the file has it (`Facts.spacing`).
       cache_bytes: largest memory for decoded chunks of a zarr array or segments of a TIFF, bytes.
 
     Returns:
@@ -132,12 +139,21 @@ def open_image(
       StorageError: if the file is missing or malformed, or rank, dtype or number of channels do not fit; says what to
         do.
     """
+    if scale is not None or spacing is not None:
+        kept = functools.partial(
+            open_image, what, net_channels=net_channels, page=page, select=select, cache_bytes=cache_bytes
+        )
+        is_file = isinstance(what, (str, os.PathLike))
+        source, array, facts = resampled.at_resolution(lambda n: kept(level=n), level, scale, spacing, is_file)
+        return Source(source.array if array is None else array, source.name, source.path, facts)
+    if not isinstance(what, (str, os.PathLike)):
+        choices.only(f"array of type {type(what).__name__}", "an array", Choice(page, level, select))
     if isinstance(what, Source):
         source = what
     elif isinstance(what, (str, os.PathLike)):
         path = paths.resolve(what)
         array, facts = open_file(path, net_channels, cache_bytes, Choice(page, level, select))
-        source = Source(array, path, path, facts)
+        source = Source(array, path, paths.inside_of(path)[0], facts)
     else:
         source = Source(what, f"array of type {type(what).__name__}")
     if net_channels is not None and source.shape[2] != net_channels:

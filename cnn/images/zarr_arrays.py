@@ -1,68 +1,87 @@
-"""Zarr arrays of versions 2 and 3 as images, with their axes in any order.
+"""Zarr arrays of versions 2 and 3, read chunk by chunk.
 
 TensorStore is imported where it is used, because it takes longer to import than this package.
 """
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnn.images.axes import arrange
 from cnn.images.errors import StorageError
-from cnn.images.paths import zarr_metadata
-from cnn.windows import shape_text
-
-ROWS, COLUMNS = ("y", "height", "row", "rows"), ("x", "width", "column", "columns")  # names of an array's axes
-CHANNELS = ("c", "channel", "channels", "class", "band", "bands", "rgb")
+from cnn.images.zarr_nodes import Node
 
 
-def open_zarr(path: str, cache_bytes: int) -> Any:
-    """Opens a zarr array.
+def open_array(node: Node, cache_bytes: int) -> Any:
+    """Opens a zarr array with its axes as they are stored.
 
     Args:
-      path: path of its directory.
+      node: the array.
       cache_bytes: largest memory for decoded chunks, bytes.
 
     Returns:
-      A TensorStore [H, W] or [H, W, C].
+      A TensorStore.
 
     Raises:
-      StorageError: if it is no array, or holds several images.
+      StorageError: if its metadata name a compression or a dtype that TensorStore does not read.
     """
     import tensorstore
 
-    metadata = zarr_metadata(path)
-    if metadata is None:
-        raise StorageError(f"{path}: a directory without zarr.json or .zarray is not a zarr array")
-    with open(metadata) as file:
-        if metadata.endswith(".zgroup") or json.load(file).get("node_type") == "group":
-            inside = sorted(e.name for e in os.scandir(path) if e.is_dir() and zarr_metadata(e.path))
-            raise StorageError(f"{path}: a zarr group; name one of its arrays: {', '.join(inside) or 'it has none'}")
     spec = {
-        "driver": "zarr3" if metadata.endswith("zarr.json") else "zarr",
-        "kvstore": {"driver": "file", "path": path},
+        "driver": "zarr3" if node.version == 3 else "zarr",
+        "kvstore": node.store.spec(node.path),
         "context": {"cache_pool": {"total_bytes_limit": cache_bytes}},
         "recheck_cached_data": "open",  # an image does not change while it is read
     }
-    array = tensorstore.open(spec, read=True).result()
-    labels = array.domain.labels
-    return _axes_last(path, array, labels) if any(labels) else array
+    try:
+        return tensorstore.open(spec, read=True).result()
+    except Exception as error:  # ValueError, NotImplementedError, ...
+        said = str(error).split(" [tensorstore_spec=")[0]
+        raise StorageError(
+            f"{node.name}: cannot be opened: {said}; TensorStore reads blosc, zstd, gzip, zlib and bz2 without "
+            "filters: write the array anew with one of them"
+        ) from error
 
 
-def _axes_last(path: str, array: Any, labels: Sequence[str]) -> Any:
-    """An array whose axes have names, as [H, W] or [H, W, C]; others, such as time, may have one entry each."""
-    found = {axis: [i for i, label in enumerate(labels) if label.lower() in names] for axis, names in
-             (("rows", ROWS), ("columns", COLUMNS), ("channels", CHANNELS))}  # fmt: skip
-    if not all(len(places) == 1 for places in (found["rows"], found["columns"])) or len(found["channels"]) > 1:
-        return array  # names that say nothing here; the order of the axes counts
-    order = [place for places in found.values() for place in places]
-    others = [i for i in range(array.rank) if i not in order]
-    for i in others:
-        if array.shape[i] != 1:
-            raise StorageError(
-                f"{path}: {shape_text(array.shape)} with axes {', '.join(labels)} is {array.shape[i]} images along "
-                f"{labels[i] or i}; an image is [H, W] or [H, W, C]; write the one that is meant as an array of its own"
-            )
-    return array[tuple(0 if i in others else slice(None) for i in range(array.rank))].transpose(
-        [i - sum(other < i for other in others) for i in order]
-    )
+def open_zarr_array(node: Node, cache_bytes: int, select: Mapping[str, int] | None) -> tuple[Any, dict[str, int]]:
+    """Opens a zarr array as an image.
+
+    Args:
+      node: the array.
+      cache_bytes: largest memory for decoded chunks, bytes.
+      select: the entry along axes beside rows, columns and channels.
+
+    Returns:
+      (an array-like [H, W] or [H, W, C]; the entries along other axes, name -> index).
+
+    Raises:
+      StorageError: if it cannot be read, or is several images.
+    """
+    array = open_array(node, cache_bytes)
+    return arrange(node.name, array, axis_names(node, array.rank), select)
+
+
+def axis_names(node: Node, rank: int) -> Sequence[str | None] | None:
+    """The names of an array's axes: zarr 3's "dimension_names", or xarray's "_ARRAY_DIMENSIONS" of version 2.
+
+    Args:
+      node: the array.
+      rank: its number of axes.
+
+    Returns:
+      A name for each axis, None where one has none; None: there are no names.
+    """
+    names = node.metadata.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
+    return names if isinstance(names, list) and len(names) == rank else None
+
+
+def nodata(node: Node) -> float | None:
+    """The value of pixels that hold nothing: the attribute "_FillValue", as xarray and netCDF write it.
+
+    Args:
+      node: the array.
+
+    Returns:
+      The value; None: there is none, or it is no number.
+    """
+    value = node.attributes.get("_FillValue")
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
