@@ -15,6 +15,11 @@ from cnn.images.zarr_arrays import open_zarr
 ANY = Choice()
 
 
+def is_array(path: str) -> bool:
+    """Whether a file holds an array, which is read as it is, and no picture, which is read as grey or RGB."""
+    return os.path.isdir(path) or not os.path.isfile(path) or path.lower().endswith((".npy", ".h5", ".hdf5"))
+
+
 def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice = ANY) -> tuple[Any, Facts]:
     """Opens an image file.
 
