@@ -43,11 +43,11 @@ def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resizes one image (Pillow's bicubic, antialiased), each channel by itself.
 
     Args:
-      image: uint8 [H, W, C], any number of channels.
+      image: uint8 [H, W, C], any number of channels, or float32 fractions.
       size: (height, width), pixels; the aspect ratio becomes theirs.
 
     Returns:
-      uint8 [height, width, C]; the very array if it has that size already.
+      [height, width, C] of the same dtype; the very array if it has that size already.
     """
     from PIL import Image
 
@@ -57,7 +57,8 @@ def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
         np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
         for plane in np.moveaxis(image, -1, 0)
     ]
-    return np.stack(planes, axis=-1)
+    resized = np.stack(planes, axis=-1)
+    return resized if image.dtype == np.uint8 else np.clip(resized, 0, 1)  # as bytes are cut where it overshoots
 
 
 def fit(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

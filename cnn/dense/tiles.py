@@ -298,8 +298,8 @@ def run_tile(
     Args:
       tiling: the tiles, from `plan_tiles`; for a tile at the border its `like`.
       variables: the classifier's variables, on the same device.
-      pixels: the tile's input, [*tiling.extent, C]: floating and normalised; or, with `mean` and `std`, integers of 8 or
-        16 bits, or floating as `cnn.data.normalise` takes it.
+      pixels: the tile's input, [*tiling.extent, C]: floating and normalised; or, with `mean` and `std`, integers of 8
+        or 16 bits, or floating as `cnn.data.normalise` takes it.
       corner: position (y, x) of the tile's input in the image, pixels (`Tile.corner`).
       mean, std: mean and standard deviation of the training images, [C], as fractions of the range of pixel values;
         None if the pixels are normalised.

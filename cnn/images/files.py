@@ -20,6 +20,11 @@ def is_array(path: str) -> bool:
     return os.path.isdir(path) or not os.path.isfile(path) or path.lower().endswith((".npy", ".h5", ".hdf5"))
 
 
+def is_picture(path: str) -> bool:
+    """Whether a file is in a format that web pages show, which Pillow decodes as a whole."""
+    return path.lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm"))
+
+
 def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice = ANY) -> tuple[Any, Facts]:
     """Opens an image file.
 

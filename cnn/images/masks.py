@@ -92,4 +92,4 @@ def holds_data(pixels: np.ndarray, nodata: float) -> np.ndarray:
         return np.ones(pixels.shape[:2], bool)  # which no pixel has
     else:
         found = pixels == pixels.dtype.type(int(nodata))
-    return ~found.all(axis=2)
+    return np.logical_not(found.all(axis=2))

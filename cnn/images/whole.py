@@ -7,6 +7,7 @@ import numpy as np
 
 from cnn.images import pictures, ranges
 from cnn.images.errors import DataError
+from cnn.images.files import is_picture
 from cnn.images.source import Source, open_image
 from cnn.windows import shape_text
 
@@ -76,8 +77,26 @@ def _read(what: Any, channels: int | None, chosen: Any, value_range: Any) -> tup
     size = int(np.prod(source.shape)) * source.dtype.itemsize
     if size > pictures.MAX_BYTES:
         raise DataError(
-            f"{source.name}: {shape_text(source.shape)} is {size / 2**30:.1f} GiB, the limit of what is read as a whole "
-            f"{pictures.MAX_BYTES / 2**30:g} GiB; run the net over it from file to file: experiments.dense_eval with "
-            "--image and --output=MAP.zarr"
+            f"{source.name}: {shape_text(source.shape)} is {size / 2**30:.1f} GiB, the limit of what is read as a "
+            f"whole {pictures.MAX_BYTES / 2**30:g} GiB; run the net over it from file to file: "
+            "experiments.dense_eval with --image and --output=MAP.zarr"
         )
     return source, source.read(0, height, 0, width)
+
+
+def size(path: str) -> tuple[int, int]:
+    """The size of an image, from its file's header alone where the format says it there.
+
+    Args:
+      path: path of any file that `cnn.images.source.open_image` opens.
+
+    Returns:
+      (height, width), pixels, upright.
+
+    Raises:
+      DataError: if it cannot be read.
+    """
+    if is_picture(path):
+        return pictures.picture_size(path)
+    height, width, _ = open_image(path).shape
+    return height, width

@@ -5,6 +5,7 @@ others are those of a stream without skipping, to the bit. What counts are the p
 (`cnn.dense.boxes`), as far as they lie in the image.
 """
 
+import logging
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ KINDS = ("nodata", "constant")
 WINDOWS = ("any", "all")
 BESIDE = 3  # bytes a pixel of a tile that its flags take while they are counted
 BAND = 2**22  # pixels whose flags are summed at once
+LOG = logging.getLogger(__name__)
 
 Spans = tuple[np.ndarray, np.ndarray]  # first pixel and end of what the scores along one axis see
 
@@ -72,7 +74,7 @@ class Skipping(NamedTuple):
         corner = int(rows[0][0]), int(columns[0][0])
         extent = int(rows[1][-1]) - corner[0], int(columns[1][-1]) - corner[1]
         shift = corner[0] - tile.corner[0], corner[1] - tile.corner[1]
-        inside = all(0 <= s and s + n <= m for s, n, m in zip(shift, extent, pixels.shape, strict=False))
+        inside = all(s >= 0 and s + n <= m for s, n, m in zip(shift, extent, pixels.shape, strict=False))
         if inside:
             part = (slice(shift[0], shift[0] + extent[0]), slice(shift[1], shift[1] + extent[1]))
             pixels, valid = pixels[part], None if valid is None else valid[part]
@@ -111,6 +113,12 @@ def plan(source: Source, tiling: Tiling, skip: str | None, skip_windows: str) ->
         raise ValueError(f"stream: skip_windows (={skip_windows!r}) must be one of {', '.join(WINDOWS)}")
     if skip is None and source.mask is None:
         return None
+    if skip == "nodata" and source.valid(0, 0, 0, 0) is None:
+        LOG.warning(
+            "%s: it says of no pixel that it holds nothing, so that skip='nodata' leaves none out; say which do: "
+            "open_image(nodata=VALUE) or open_image(mask=FILE)",
+            source.name,
+        )
     grid = with_sight(tiling.prepared, tiling.image_shape, tiling.grid, tiling.context)
     spans = []
     for axis in range(2):
