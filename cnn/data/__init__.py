@@ -7,7 +7,7 @@ pictures in `image_files`, augmentation in `augment`.
 
 from cnn.data.class_order import in_order
 from cnn.data.dataset import IMPORTED, IN_MEMORY, Dataset, batch_indices, batches, from_arrays, is_own, load, subset
-from cnn.data.image_files import load_images
+from cnn.data.image_files import load_image, load_images
 from cnn.data.normalising import normalise
 from cnn.data.readers import Split
 from cnn.images.errors import DataError
@@ -24,6 +24,7 @@ __all__ = [
     "in_order",
     "is_own",
     "load",
+    "load_image",
     "load_images",
     "normalise",
     "subset",

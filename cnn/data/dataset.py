@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,8 @@ def load(
     validation_fraction: float = 0.1,
     image_size: int | None = None,
     train_examples: int | None = None,
+    value_range: Sequence[float] | None = None,
+    channels: Sequence[int | str] | None = None,
 ) -> Dataset:
     """Reads a data set into memory.
 
@@ -83,6 +86,11 @@ def load(
         None keeps a set's own size, and is 32 for digits and fake.
       train_examples: number of training examples to keep once validation is held out, each class in proportion, the
         same for every run, fewer among more; None keeps all. mean and std are those of the examples kept.
+      value_range: (low, high): the values of a folder's pictures that count as 0 and as 255, such as (0, 4095); None or
+        () for those of a picture's dtype. Of other sets, whose pixels are bytes already, it says from which values
+        they were scaled: it changes nothing here, and a run keeps it for the images that its net is used on.
+      channels: numbers or names of the channels of a folder's pictures that are read, in order; None or () for RGB. Of
+        other sets it says what their channels are, likewise.
 
     Returns:
       The data set.
@@ -92,7 +100,8 @@ def load(
     """
     dir = os.path.expanduser(dir) if isinstance(dir, str) else dir
     given = {"validation_fraction": validation_fraction, "train_examples": train_examples, "image_size": image_size}
-    fields.check({"name": name, "dir": dir, **given})
+    of_pixels: Any = {"value_range": value_range or None, "channels": channels or None}
+    fields.check({"name": name, "dir": dir, **given, **of_pixels})
     if name == IN_MEMORY:
         raise DataError(
             "the run was trained on a data set that was given in Python, not loaded by its config; evaluate it on a "
@@ -105,7 +114,7 @@ def load(
     elif name == "fake":
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
-        parts = readers.folder(dir, validation_fraction, image_size)
+        parts = readers.folder(dir, validation_fraction, image_size, **of_pixels)
     elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
     elif own_code.is_reference(name):

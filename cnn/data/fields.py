@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnn.images.errors import DataError
-from cnn.runtime.ranges import MOST, Range, number, text, whole
+from cnn.runtime.ranges import MOST, Range, each, number, text, whole
 
 RANGES = (
     Range("data.name", text(1), "the name of a set"),
@@ -18,6 +18,20 @@ RANGES = (
         "data.train_examples", whole(1), f"a whole number from 1 to {MOST:,}, fewer than there are", may_be_absent=True
     ),
     Range("data.image_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}", may_be_absent=True),
+    Range(
+        "data.value_range",
+        lambda value: (
+            each(number(lambda one: True))(value) and (len(value) == 0 or len(value) == 2 and value[0] < value[1])
+        ),
+        "two numbers (low, high), the lower first, such as (0, 4095), or () for the range of the pixels' dtype",
+        may_be_absent=True,
+    ),
+    Range(
+        "data.channels",
+        each(lambda one: text(1)(one) or whole(0)(one)),
+        "numbers from 0 or names of channels, such as (2, 1, 0), or () for all",
+        may_be_absent=True,
+    ),
 )
 
 

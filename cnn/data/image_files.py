@@ -1,4 +1,4 @@
-"""Pictures in files as arrays of one shape: read upright (`cnn.images.pictures`), resized and cut."""
+"""Pictures in files as arrays of one shape: read upright (`cnn.images.whole`), resized and cut."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnn.images import pictures
+from cnn.images import pictures, whole
 from cnn.images.errors import DataError
-from cnn.images.pictures import MODES, decode
+from cnn.images.pictures import MODES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,11 +43,11 @@ def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resizes one image (Pillow's bicubic, antialiased), each channel by itself.
 
     Args:
-      image: uint8 [H, W, C], any number of channels.
+      image: uint8 [H, W, C], any number of channels, or float32 fractions.
       size: (height, width), pixels; the aspect ratio becomes theirs.
 
     Returns:
-      uint8 [height, width, C]; the very array if it has that size already.
+      [height, width, C] of the same dtype; the very array if it has that size already.
     """
     from PIL import Image
 
@@ -57,16 +57,52 @@ def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
         np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
         for plane in np.moveaxis(image, -1, 0)
     ]
-    return np.stack(planes, axis=-1)
+    resized = np.stack(planes, axis=-1)
+    return resized if image.dtype == np.uint8 else np.clip(resized, 0, 1)  # as bytes are cut where it overshoots
 
 
-def load_images(paths: Sequence[str], image_size: int | tuple[int, int], channels: int) -> np.ndarray:
-    """Reads pictures as a net wants them: shortest side resized (antialiased), then the centre cut out.
+def fit(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes an image until it just covers a size, and cuts out the centre, as `resize_and_crop` does.
 
     Args:
-      paths: files that Pillow can read; grey, RGB(A), palette, CMYK, 16-bit, with any EXIF orientation.
+      pixels: uint8 [H, W, C], or floating fractions [H, W, C].
+      height: rows wanted.
+      width: columns wanted.
+
+    Returns:
+      [height, width, C]: uint8, or float32 from 0 to 1; each channel is resized by itself.
+    """
+    from PIL import Image
+
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    floating = pixels.dtype != np.uint8
+    if not floating and pixels.shape[2] == 3:
+        return np.asarray(resize_and_crop(Image.fromarray(pixels), height, width))
+    planes = [
+        np.ascontiguousarray(plane) for plane in np.moveaxis(pixels.astype(np.float32) if floating else pixels, -1, 0)
+    ]
+    fitted = np.stack([np.asarray(resize_and_crop(Image.fromarray(x), height, width)) for x in planes], axis=-1)
+    return np.clip(fitted, 0, 1) if floating else fitted  # as bytes are cut where resizing overshoots
+
+
+def load_images(
+    paths: Sequence[str],
+    image_size: int | tuple[int, int],
+    channels: int,
+    *,
+    chosen: Sequence[int | str] | None = None,
+    value_range: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Reads pictures as training wants them: 8 bits, shortest side resized (antialiased), then the centre cut out.
+
+    Args:
+      paths: files of any format that `cnn.images.source.open_image` opens; grey, RGB(A), palette, CMYK, with any EXIF
+        orientation. Values of more than 8 bits are scaled by their range to 8 bits before they are resized.
       image_size: pixels, one number for a square or (height, width).
-      channels: 1 for grey, 3 for RGB.
+      channels: 1 for grey, 3 for RGB; with `chosen`, their number.
+      chosen: numbers or names of the channels that are read, in order; None: all.
+      value_range: (low, high): the values that count as 0 and as 255; None: those of the dtype.
 
     Returns:
       uint8 [N, height, width, channels].
@@ -75,22 +111,52 @@ def load_images(paths: Sequence[str], image_size: int | tuple[int, int], channel
       DataError: a file that cannot be read (it is named), a size below 1, channels other than 1 or 3, or more
         than `cnn.images.pictures.MAX_BYTES` of pixels.
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if height < 1 or width < 1:
-        raise DataError(f"image_size (={height}x{width}) must be at least 1x1 pixel")
-    if channels not in MODES:
-        raise DataError(f"channels (={channels}) must be 1 (grey) or 3 (RGB)")
+    height, width = _checked(image_size, channels, chosen)
     check_memory(len(paths), (height, width, channels))
     images = np.empty((len(paths), height, width, channels), np.uint8)
 
     def read(i: int) -> None:
-        image = resize_and_crop(decode(os.fspath(paths[i]), channels), height, width)
-        images[i] = np.asarray(image).reshape(height, width, channels)
+        pixels = whole.read_bytes(paths[i], channels, chosen=chosen, value_range=value_range)
+        images[i] = fit(pixels, height, width)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
         for _ in pool.map(read, range(len(paths))):
             pass
     return images
+
+
+def load_image(
+    path: str,
+    image_size: int | tuple[int, int],
+    channels: int,
+    *,
+    chosen: Sequence[int | str] | None = None,
+    value_range: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Reads one picture as a prediction wants it: as `load_images`, but with all bits that it has.
+
+    Args:
+      path: the file.
+      image_size, channels, chosen, value_range: as for `load_images`.
+
+    Returns:
+      [height, width, channels]: uint8 of a picture of bytes of the full range; of others float32 fractions of their
+      range, resized as such.
+
+    Raises:
+      DataError: as `load_images`.
+    """
+    height, width = _checked(image_size, channels, chosen)
+    return fit(whole.read_whole(path, channels, chosen=chosen, value_range=value_range), height, width)
+
+
+def _checked(image_size: int | tuple[int, int], channels: int, chosen: Sequence[int | str] | None) -> tuple[int, int]:
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if height < 1 or width < 1:
+        raise DataError(f"image_size (={height}x{width}) must be at least 1x1 pixel")
+    if chosen is None and channels not in MODES:
+        raise DataError(f"channels (={channels}) must be 1 (grey) or 3 (RGB)")
+    return height, width
 
 
 def check_memory(count: int, shape: tuple[int, int, int]) -> None:

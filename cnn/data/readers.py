@@ -9,7 +9,8 @@ import gzip
 import importlib.util
 import pathlib
 import sys
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -170,16 +171,27 @@ def fake(validation_fraction: float, image_size: int) -> Splits:
     )
 
 
-def folder(root: str, validation_fraction: float, image_size: int | None) -> Splits:
+def folder(
+    root: str,
+    validation_fraction: float,
+    image_size: int | None,
+    *,
+    channels: Sequence[int | str] | None = None,
+    value_range: Sequence[float] | None = None,
+) -> Splits:
     """A folder of pictures of any sizes and modes (`EXTENSIONS`): root/{train,val,test}/<class>/ or root/<class>/.
 
     Args:
       root: the folder; see `folder_listings`.
       validation_fraction: fraction of the training pictures that is held out for validation.
       image_size: pixels; shortest sides are resized to it, then the centre is cut out.
+      channels: numbers or names of the channels that are read, in order; None: RGB.
+      value_range: (low, high): the values that count as 0 and as 255; None: those of a picture's dtype. Pictures of
+        more than 8 bits are scaled by it to 8.
 
     Returns:
-      Splits of uint8 [N, image_size, image_size, 3]; classes are the directories' names, sorted.
+      Splits of uint8 [N, image_size, image_size, 3], or with as many channels as are chosen; classes are the
+      directories' names, sorted.
 
     Raises:
       DataError: a missing directory, size or class, a file that is not a readable image, or too much of it.
@@ -191,8 +203,10 @@ def folder(root: str, validation_fraction: float, image_size: int | None) -> Spl
         )
     listings, classes = folder_listings(root, validation_fraction)
     total = sum(len(listing.paths) for listing in listings.values())
-    check_memory(total, (image_size, image_size, 3))
-    splits = {name: Split(load_images(x.paths, image_size, 3), x.labels) for name, x in listings.items()}
+    count = len(channels) if channels else 3
+    check_memory(total, (image_size, image_size, count))
+    options: Any = {"chosen": channels, "value_range": value_range}
+    splits = {name: Split(load_images(x.paths, image_size, count, **options), x.labels) for name, x in listings.items()}
     return Splits(**splits, class_names=classes)
 
 

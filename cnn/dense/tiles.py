@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import data
-from cnn.dense import blocks, passes
+from cnn.dense import blocks, passes, pixel_tables
 from cnn.dense.backends import BORDER_OUTPUTS, fixed_padding, plan_passes, run_backend
 from cnn.dense.blocks import Cut, Tile
 from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
@@ -30,6 +30,7 @@ from cnn.dense.maps import resolve_context
 from cnn.dense.padded_tiles import border_limits, padded_pass
 from cnn.dense.passes import Placement, Schedule, Variables
 from cnn.dense.prepared import PreparedNet
+from cnn.images.ranges import ValueRange
 from cnn.runtime.byte_sizes import bytes_text
 from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
@@ -290,27 +291,32 @@ def run_tile(
     corner: Pair,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    value_range: ValueRange | None = None,
 ) -> jax.Array:
     """Computes the scores of one tile on the device that holds its pixels; returns before they are ready.
 
     Args:
       tiling: the tiles, from `plan_tiles`; for a tile at the border its `like`.
       variables: the classifier's variables, on the same device.
-      pixels: the tile's input, [*tiling.extent, C]: floating and normalised; or, with `mean` and `std`, uint8 or
-        floating as `cnn.data.normalise` takes it.
+      pixels: the tile's input, [*tiling.extent, C]: floating and normalised; or, with `mean` and `std`, integers of 8
+        or 16 bits, or floating as `cnn.data.normalise` takes it.
       corner: position (y, x) of the tile's input in the image, pixels (`Tile.corner`).
-      mean, std: mean and standard deviation of the training images, [C]; None if the pixels are normalised.
+      mean, std: mean and standard deviation of the training images, [C], as fractions of the range of pixel values;
+        None if the pixels are normalised.
+      value_range: (low, high): the integers that count as 0 and as 1; None: the lowest and highest of their dtype.
 
     Returns:
       Scores [*tiling.outputs, K]. One compilation serves all tiles of a shape, at every place of images of any size.
     """
     table = None
     if mean is not None and std is not None:
-        if pixels.dtype == jnp.uint8 and tiling.backend not in _SEVERAL_RUNS:
-            table = normalised_bytes(tuple(map(float, mean)), tuple(map(float, std)))
-        else:
+        several = tiling.backend in _SEVERAL_RUNS
+        table = pixel_tables.table_for(pixels.dtype, value_range, mean, std, several)
+        if table is None:
             # Not inside the compiled pass: fused with it, the rounding of a value depends on its place in the tile.
             pixels = data.normalise(pixels, mean, std)
+        elif several:
+            pixels, table = pixel_tables.looked_up(table, pixels), None
     if tiling.backend in _SEVERAL_RUNS:
         return run_backend(tiling.prepared, variables, pixels[None], tiling.alone, tiling.backend)[0]
     placement = None
@@ -319,20 +325,6 @@ def run_tile(
             np.add(corner, tiling.before).astype(np.int32), border_limits(tiling.prepared, tiling.image_shape)
         )
     return run_schedule(tiling.prepared, _schedule(tiling), variables, pixels, table, placement)
-
-
-@functools.lru_cache(maxsize=64)
-def normalised_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """`cnn.data.normalise` of each of the 256 byte values; unlike arithmetic, a table rounds every pixel alike.
-
-    Args:
-      mean, std: mean and standard deviation of the training images, C numbers each.
-
-    Returns:
-      float32 [256, C].
-    """
-    values = np.repeat(np.arange(256, dtype=np.uint8)[:, None], len(mean), axis=1)
-    return np.asarray(data.normalise(values, mean, std))
 
 
 @functools.lru_cache(maxsize=64)
@@ -354,9 +346,7 @@ def run_schedule(
 ) -> jax.Array:
     """Scores of one tile [*tiling.outputs, K]; its place and its image's size, if needed, are traced arguments."""
     if table is not None:
-        channels = pixels.shape[2]
-        flat = pixels.astype(jnp.int32) * channels + np.arange(channels, dtype=np.int32)[None, None]
-        pixels = table.reshape(-1).at[flat].get(mode="promise_in_bounds")
+        pixels = pixel_tables.look_up(table, pixels)
     beyond = [max(0, n - m) for n, m in zip(schedule.extent, pixels.shape[:2], strict=True)]
     pixels = jnp.pad(pixels, ((0, beyond[0]), (0, beyond[1]), (0, 0)))
     part = pixels[: schedule.extent[0], : schedule.extent[1]]

@@ -21,6 +21,16 @@ ZIPS = (".zip", ".ozx")  # a zarr in a zip file; .ozx is OME-Zarr's name of it
 JPEG_2000 = (".jp2", ".j2k", ".jpx")  # which Pillow reads too, as a whole
 
 
+def is_array(path: str) -> bool:
+    """Whether a file holds an array, which is read as it is, and no picture, which is read as grey or RGB."""
+    return os.path.isdir(path) or not os.path.isfile(path) or path.lower().endswith((".npy", ".h5", ".hdf5"))
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file is in a format that web pages show, which Pillow decodes as a whole."""
+    return path.lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm"))
+
+
 def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice = ANY) -> tuple[Any, Facts]:
     """Opens an image file.
 

@@ -1,4 +1,8 @@
-"""Pictures that Pillow decodes as a whole: any mode, size and orientation -> 8-bit grey or RGB, upright."""
+"""Pictures that Pillow decodes as a whole: any mode, size and orientation -> grey or RGB, upright.
+
+Pictures of up to 8 bits are read as bytes by `decode`. Those of more, 16-bit grey and colours and floating values, are
+read as they are stored by `open_picture`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn.images import tiff_pages
+from cnn.images import deep_pictures, tiff_pages
 from cnn.images.errors import DataError, StorageError
 
 if TYPE_CHECKING:
@@ -34,10 +38,11 @@ _readers, _guard = 0, 0  # threads that have lifted Pillow's limit, and what it 
 
 
 def decode(file: str | os.PathLike[str] | IO[bytes], channels: int) -> Image.Image:
-    """Reads one picture upright, as 8-bit grey or RGB; every command and every reader reads pictures by this.
+    """Reads one picture upright, as 8-bit grey or RGB.
 
     The EXIF orientation is applied. Transparent pixels are laid over white, as a viewer shows them; 16-bit
-    grey is scaled to 8 bits; palette, CMYK and other modes are converted.
+    grey is scaled to 8 bits; palette, CMYK and other modes are converted. Files are read by
+    `cnn.images.whole.read_whole`, which uses this for pictures of bytes; this is for encoded pictures in memory.
 
     Args:
       file: path, or an open binary file.
@@ -54,14 +59,7 @@ def decode(file: str | os.PathLike[str] | IO[bytes], channels: int) -> Image.Ima
 
     with _opened(file) as opened:
         image: Image.Image = opened
-        width, height = opened.size
-        size = height * width * channels
-        if size > MAX_BYTES:  # before EXIF's orientation is asked for: a PNG is decoded for that
-            raise DataError(
-                f"{height}x{width}x{channels} is {size / 2**30:.1f} GiB when decoded, the limit {MAX_BYTES / 2**30:g} "
-                "GiB, and it cannot be decoded in parts; convert it to a zarr or a tiled TIFF, and run the net over "
-                "that from file to file: experiments.dense_eval with --image and --output=MAP.zarr"
-            )
+        _check_size(opened, channels)
         image.load()
         turn = _TURNS.get(_orientation(image))  # after loading: Pillow turns a TIFF by itself, and takes the tag away
         if turn:
@@ -73,6 +71,18 @@ def decode(file: str | os.PathLike[str] | IO[bytes], channels: int) -> Image.Ima
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
+def _check_size(image: Image.Image, channels: int, itemsize: int = 1) -> None:
+    """Refuses what is too large to be decoded; before EXIF's orientation is asked for: a PNG is decoded for that."""
+    width, height = image.size
+    size = height * width * channels * itemsize
+    if size > MAX_BYTES:
+        raise DataError(
+            f"{height}x{width}x{channels} is {size / 2**30:.1f} GiB when decoded, the limit {MAX_BYTES / 2**30:g} "
+            "GiB, and it cannot be decoded in parts; convert it to a zarr or a tiled TIFF, and run the net over "
+            "that from file to file: experiments.dense_eval with --image and --output=MAP.zarr"
+        )
 
 
 @contextlib.contextmanager
@@ -124,16 +134,15 @@ def _any_size() -> Iterator[None]:
 
 def _choose_page(image: Image.Image, stream: IO[bytes]) -> None:
     """Turns to the page that is meant. Small pictures beside a photograph (format MPO) are previews and left out."""
-    if not getattr(image, "is_animated", False):  # which is Pillow's word for several of any kind
-        return
-    if image.format == "TIFF":
+    if image.format == "TIFF":  # also of one page for Pillow, which does not count them as tifffile does
         import tifffile  # Pillow fails where it turns to a page that it does not read, such as a mask
 
         stream.seek(0)
         with tifffile.TiffFile(stream) as file:
             page = tiff_pages.meant(file).keyframe.index
-        image.seek(page)
-    elif image.format in ("GIF", "PNG", "WEBP"):
+        if page:
+            image.seek(page)
+    elif getattr(image, "is_animated", False) and image.format in ("GIF", "PNG", "WEBP"):
         raise ValueError("it holds several pictures, one after the other; save the one that is meant")
 
 
@@ -181,7 +190,11 @@ def is_grey(file: str | os.PathLike[str] | IO[bytes]) -> bool:
       DataError: not a picture that Pillow can read.
     """
     with _opened(file) as image:
-        return len(image.getbands()) <= 2 and image.mode != "P"
+        return _is_grey(image)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return len(image.getbands()) <= 2 and image.mode != "P"
 
 
 def picture_size(file: str | os.PathLike[str] | IO[bytes]) -> tuple[int, int]:
@@ -201,25 +214,32 @@ def picture_size(file: str | os.PathLike[str] | IO[bytes]) -> tuple[int, int]:
 
 
 def open_picture(path: str, channels: int | None) -> Any:
-    """Decodes a picture, upright and in 8 bits, as `decode` does for every command.
+    """Decodes a picture, upright.
 
     Args:
       path: path of a file that Pillow reads.
       channels: 1 for grey, 3 for RGB; None: 1 for a grey picture, 3 for others.
 
     Returns:
-      uint8 [H, W] or [H, W, 3].
+      [H, W] or [H, W, 3]: uint8, as `decode` gives it; uint16 of a PNG or PGM of 16 bits, whatever its values; floating
+      or int32 of other pictures that hold such. Transparent pixels are laid over white.
 
     Raises:
-      StorageError: if the file is no picture, is too large to be decoded, or the net takes other channels.
+      StorageError: if the file is no picture, is too large to be decoded, needs a package that is missing, or the net
+        takes other channels.
     """
-    if channels is None:
-        channels = 1 if is_grey(path) else 3
-    if channels not in MODES:
+    if channels is not None and channels not in MODES:
         raise StorageError(
-            f"{path}: a picture is read as 1 or 3 channels, the net takes {channels}; pass an array, or save it as .npy"
+            f"{path}: a picture is read as 1 or 3 channels, the net takes {channels}; choose channels of it in order "
+            f"(--channels={','.join('0' for _ in range(channels))}), pass an array, or save it as .npy"
         )
     try:
-        return np.asarray(decode(path, channels))
+        with _opened(path) as image:
+            deep = deep_pictures.is_deep(image, path)
+            if deep:
+                _check_size(image, 3, 4)
+                return deep_pictures.read(image, path, channels, _orientation(image))
+            grey = _is_grey(image)
+        return np.asarray(decode(path, channels or (1 if grey else 3)))
     except DataError as error:
-        raise StorageError(f"{path}: cannot be read as a picture: {error.__cause__ or error}") from error
+        raise StorageError(str(error)) from error

@@ -1,6 +1,7 @@
 """Arrays that are read region by region: from a mapped file, in another orientation, with other channels or axes."""
 
 import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,18 +81,19 @@ class Turned:
 
 
 class Coloured:
-    """A grey or RGB picture of 8 or 16 bits, read as the other of the two; the values are those of Pillow.
+    """A picture of whole numbers, grey or RGB, read as the other of the two; the values of bytes are those of Pillow.
 
     Attributes:
       shape: (height, width, channels), pixels.
-      dtype: uint8 or uint16.
+      dtype: that of the picture.
     """
 
     def __init__(self, array: Any, channels: int) -> None:
         """Wraps an array.
 
         Args:
-          array: uint8 or uint16 [H, W], [H, W, 1] or [H, W, 3]; can be sliced as [rows, columns].
+          array: uint8 or uint16 [H, W], [H, W, 1] or [H, W, 3]; can be sliced as [rows, columns]. To be read as RGB it
+            may have any dtype.
           channels: 1 or 3.
         """
         self._array, self.dtype = array, np.dtype(array.dtype)
@@ -103,4 +105,29 @@ class Coloured:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         if self.shape[2] == 3:
             return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        # The sum stays below 2**32, also of 16 bits.
         return ((pixels.astype(np.uint32) @ _LUMA + 0x8000) >> 16).astype(self.dtype)[..., None]
+
+
+class Chosen:
+    """Some channels of an image, in another order.
+
+    Attributes:
+      shape: (height, width, channels), pixels.
+      dtype: that of the image.
+    """
+
+    def __init__(self, array: Any, channels: Sequence[int]) -> None:
+        """Wraps an array.
+
+        Args:
+          array: [H, W] or [H, W, C]; can be sliced as [rows, columns].
+          channels: numbers of the channels.
+        """
+        self._array, self._channels = array, list(channels)
+        self.shape, self.dtype = (*array.shape[:2], len(self._channels)), array.dtype
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        """The pixels of a region [rows, columns]."""
+        pixels = np.asarray(self._array[region])
+        return pixels.reshape(*pixels.shape[:2], -1)[..., self._channels]

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnn import data
 from cnn.data import readers, tfds
-from cnn.images import pictures
+from cnn.images import pictures, whole
 from cnn.images.errors import DataError
 from cnn.protocols import crops
 from cnn.runs.checkpoint import Run
@@ -32,7 +32,8 @@ class Pictures(NamedTuple):
       name: a description of the set, for reports.
       sizes: (H, W) of each image, pixels.
       labels: index of each image's class among the classes of the run, int64 [N].
-      read: function from an image's index to its pixels, uint8 [H, W, C]; may be called from several threads.
+      read: function from an image's index to its pixels, uint8 [H, W, C], as training keeps them; may be called from
+        several threads.
     """
 
     name: str
@@ -68,7 +69,15 @@ def from_arrays(name: str, array: np.ndarray, labels: np.ndarray) -> Pictures:
     return Pictures(name, [size] * len(array), np.asarray(labels, np.int64), lambda index: array[index])
 
 
-def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, channels: int) -> Pictures:
+def from_files(
+    name: str,
+    files: Sequence[str | bytes],
+    labels: np.ndarray,
+    channels: int,
+    *,
+    chosen: Sequence[int | str] | None = None,
+    value_range: Sequence[float] | None = None,
+) -> Pictures:
     """Makes `Pictures` from files; at first only their headers are read.
 
     Args:
@@ -76,6 +85,8 @@ def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, chan
       files: paths (str) or contents (bytes) of the files.
       labels: class of each image, integer [N].
       channels: 1 to read the files as grey images, 3 as RGB.
+      chosen: numbers or names of the channels of files with paths, in order; None: all.
+      value_range: (low, high): their values that count as 0 and as 255; None: those of the dtype.
 
     Returns:
       The pictures.
@@ -84,16 +95,19 @@ def from_files(name: str, files: Sequence[str | bytes], labels: np.ndarray, chan
       DataError: if a file cannot be read; names it.
     """
 
-    def opened(index: int) -> str | io.BytesIO:
-        file = files[index]
-        return file if isinstance(file, str) else io.BytesIO(file)
-
     def read(index: int) -> np.ndarray:
-        image = np.asarray(pictures.decode(opened(index), channels))
+        file = files[index]
+        if isinstance(file, str):
+            return whole.read_bytes(file, channels, chosen=chosen, value_range=value_range)
+        image = np.asarray(pictures.decode(io.BytesIO(file), channels))
         return image.reshape(*image.shape[:2], channels)
 
+    def size(index: int) -> Pair:
+        file = files[index]
+        return whole.size(file) if isinstance(file, str) else pictures.picture_size(io.BytesIO(file))
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sizes = list(pool.map(lambda index: pictures.picture_size(opened(index)), range(len(files))))
+        sizes = list(pool.map(size, range(len(files))))
     return Pictures(name, sizes, np.asarray(labels, np.int64), read)
 
 
@@ -119,10 +133,11 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
     config: Any = run.config.data
     name: str = source or config.name
     channels = run.image_shape[2]
+    of_pixels: Any = {"chosen": run.channels, "value_range": run.value_range}
     directory = config.dir if name == config.name or config.name not in readers.NAMES else ""
     if name == "folder" and config.name == "folder":
         listings, classes = readers.folder_listings(directory, config.validation_fraction)
-        found = from_files(f"the {split} split of an image folder", *listings[split], channels)
+        found = from_files(f"the {split} split of an image folder", *listings[split], channels, **of_pixels)
     elif name in ("digits", "fake") or data.is_own(name):
         made = data.load(name, validation_fraction=config.validation_fraction, image_size=config.image_size)
         classes, found = made.class_names, from_arrays(f"the {split} split of {name}", *getattr(made, split))
@@ -132,7 +147,7 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
         if os.path.isdir(os.path.join(name, "val")) and "val" not in run.class_names:
             raise DataError(f"data {name!r} holds splits, not classes; give one of them, {os.path.join(name, 'val')!r}")
         classes, listing = readers.list_classes(pathlib.Path(name))
-        found = from_files("a folder of pictures", *listing, channels)
+        found = from_files("a folder of pictures", *listing, channels, **of_pixels)
     elif os.sep in name and not name.split(os.sep)[0].isidentifier() or name == "folder":
         raise DataError(f"data {name!r} is no folder; give the one that holds <class>/*.jpg or png")
     else:

@@ -8,7 +8,8 @@ import numpy as np
 
 from cnn import data, dense, geometry
 from cnn.data.image_files import resize
-from cnn.images.pictures import decode
+from cnn.images import ranges, whole
+from cnn.images.source import CACHE_BYTES
 from cnn.nets import outputs
 from cnn.protocols import crops, methods
 from cnn.protocols.progress import Progress
@@ -38,7 +39,7 @@ def map_picture(
     Args:
       path: path of the PNG to write.
       run: a trained net.
-      image: uint8 [H, W, C], at least as large as the window.
+      image: uint8 [H, W, C], or float32 fractions of its range, at least as large as the window.
       stride: distance between windows, pixels; None: the native stride.
       class_index: whose probability is drawn; None: the class of the largest score of all.
       true_box: where the object is, (y0, x0, y1, x1), if known.
@@ -56,7 +57,7 @@ def map_picture(
     found = dense.score_map(run.net, run.variables, pixels, window, stride, cover=cover)
     score_map_pictures.score_map_picture(
         path,
-        image,
+        _shown(image),
         np.asarray(found.scores)[0],
         found.grid,
         run.class_names,
@@ -122,9 +123,9 @@ def run_image(
         result["scales"] = _best(run, _over_scales(run, path, image, stride, scales, cover))
         best = ", ".join(f"{name} {value:.1%}" for name, value in result["scales"])
         print(f"  over scales {', '.join(map(str, scales))} pixels: {best}", flush=True)
-    _print_remarks(run, image, result["centre_crop"])
+    _print_remarks(run, _shown(image), result["centre_crop"])
     progress.stage("drawing")
-    _draw(stem, run, image, found, stride, _title(run, subject))
+    _draw(stem, run, _shown(image), found, stride, _title(run, subject))
     facts = {
         "image": path,
         "size": image.shape[:2],
@@ -140,10 +141,9 @@ def run_image(
 
 
 def _read(run: Run, path: str) -> np.ndarray:
-    """The picture as uint8 [H, W, C]; raises where it is smaller than the window."""
+    """The picture, uint8 or float32 [H, W, C]; raises where it is smaller than the window."""
     height, width, channels = run.image_shape
-    image = np.asarray(decode(path, channels))
-    image = image.reshape(*image.shape[:2], channels)
+    image = whole.read_whole(path, channels, chosen=run.channels, value_range=run.value_range)
     if image.shape[0] < height or image.shape[1] < width:
         raise ValueError(
             f"{path} is {shape_text(image.shape[:2])} pixels (height x width), smaller than the net's window "
@@ -151,6 +151,11 @@ def _read(run: Run, path: str) -> np.ndarray:
             f"{max(width, image.shape[1])}"
         )
     return image
+
+
+def _shown(image: np.ndarray) -> np.ndarray:
+    """A picture in 8 bits, as it is drawn."""
+    return image if image.dtype == np.uint8 else ranges.eight_bits(image, (0.0, 1.0))
 
 
 def _best(run: Run, values: np.ndarray) -> list[tuple[str, float]]:
@@ -178,8 +183,9 @@ def _over_scales(
 
 def _centre_probabilities(run: Run, path: str) -> np.ndarray:
     """Probabilities [K] of the picture as `cnn.training.predict` sees it: resized to the window, and centre-cropped."""
-    images = data.load_images([path], run.image_shape[:2], run.image_shape[2])
-    scores = evaluate.logits(run.net, run.variables, images, run.mean, run.std)
+    options: Any = {"chosen": run.channels, "value_range": run.value_range}
+    image = data.load_image(path, run.image_shape[:2], run.image_shape[2], **options)
+    scores = evaluate.logits(run.net, run.variables, image[None], run.mean, run.std)
     # The average over a single window: its probabilities.
     return np.asarray(dense.average(scores, "probabilities", run.net.output_activation))[0]
 
@@ -261,10 +267,14 @@ def run_stream(
     if progress is not None:
         progress.stage("planning tiles and compiling the net for one; the bar moves when the first tile is done")
     classes = geometry.table(run.net, run.image_shape)[-1].output_shape[-1]
+    options: Any = {"channels": run.channels, "value_range": run.value_range}
+    opened = dense.open_image(
+        source, net_channels=run.image_shape[2], cache_bytes=min(CACHE_BYTES, memory // 8), **options
+    )
     done = dense.stream(
         run.net,
         run.variables,
-        source,
+        opened,
         sink,
         window=run.image_shape[:2],
         stride=stride,

@@ -215,6 +215,18 @@ class Run(NamedTuple):
     channel_order: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """(low, high): the pixel values that count as 0 and as 1 (`data.value_range`); None: those of the dtype."""
+        found = getattr(getattr(self.config, "data", None), "value_range", None)  # older runs have none
+        return (float(found[0]), float(found[1])) if found else None
+
+    @property
+    def channels(self) -> tuple[int | str, ...] | None:
+        """The channels of an image that are read, in order (`data.channels`); None: all."""
+        found = getattr(getattr(self.config, "data", None), "channels", None)
+        return tuple(found) if found else None
+
 
 def usual_order(channels: int) -> str:
     """The order of an image's channels where nothing says another.

@@ -15,6 +15,8 @@ from cnn.runtime import own_code
 
 # Defaults for fields that were added after some saved runs were made: what those runs did without the field.
 DEFAULTS_FOR_OLD_RUNS = {
+    "data.value_range": [],
+    "data.channels": [],
     "train.initial_run": "",
     "train.frozen": [],
     "train.frozen_until": 1.0,

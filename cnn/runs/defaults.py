@@ -46,6 +46,17 @@ FIELDS = (
     Field("data.validation_fraction", 0.1, "Fraction of the training examples that is held out for validation."),
     Field("data.train_examples", int, "Training examples to keep, each class in proportion; by default all."),
     Field("data.image_size", int, "Height and width that images are resized to, pixels; by default the set's own."),
+    Field(
+        "data.value_range",
+        (),
+        "Pixel values that count as black and white, (low, high), such as (0, 4095); by default those of the dtype. "
+        "Kept with the run, for every image that its net is used on.",
+    ),
+    Field(
+        "data.channels",
+        (),
+        "Numbers or names of the channels that are read, in order, such as (2, 1, 0); by default all. Kept likewise.",
+    ),
     Field("augment.pad", 0, "Training images are padded by this many pixels, then cropped at random to their size."),
     Field("augment.pad_mode", "zero", "zero, reflect or edge."),
     Field("augment.flip", False, "Mirror half of the training images left to right."),

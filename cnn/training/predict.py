@@ -3,13 +3,14 @@
 import glob
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnn import data
 from cnn.data import DataError
 from cnn.data.readers import EXTENSIONS
+from cnn.images import paths
 from cnn.nets import outputs
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run, all_names
@@ -80,8 +81,13 @@ def _files(name: str) -> list[str]:
         return []
     name = os.path.expanduser(name)
     named = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
-    files = [path for one in named for path in (_in_folder(one) if os.path.isdir(one) else [one])]
+    files = [path for one in named for path in (_in_folder(one) if _is_folder(one) else [one])]
     return list(dict.fromkeys(files))  # a pattern with ** fits a folder and what is in it
+
+
+def _is_folder(path: str) -> bool:
+    """Whether a path is a folder of files, and no zarr, which is one image."""
+    return os.path.isdir(path) and paths.zarr_metadata(path) is None
 
 
 def _in_folder(folder: str) -> list[str]:
@@ -94,17 +100,21 @@ def border_brightness(images: np.ndarray) -> np.ndarray:
     """Mean brightness of the outermost pixels of each image.
 
     Args:
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C], or float32 fractions.
 
     Returns:
       float64 [N], in units of the full range: 0 is black, 1 is white.
     """
     edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
-    return np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1).mean(axis=1) / 255
+    mean = np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1).mean(axis=1, dtype=np.float64)
+    return mean / 255 if images.dtype == np.uint8 else mean
 
 
 def predict(run: Run, paths: Sequence[str]) -> list[Prediction]:
     """Classifies pictures: shortest side resized to the net's window, centre-cropped, normalised as in training.
+
+    Pixels are those that a stream reads (`cnn.images.source.open_image`), by the run's range and channels: pictures of
+    more than 8 bits are resized as fractions of the range, which training, on 8 bits, has rounded.
 
     Args:
       run: a trained net (`cnn.runs.checkpoint.load_run`).
@@ -140,31 +150,42 @@ def predict_readable(run: Run, paths: Sequence[str]) -> tuple[list[Prediction], 
     predictions: list[Prediction] = []
     unread: list[DataError] = []
     size = max(1, min(len(paths), run.config.eval.batch_size))
+    options: Any = {"chosen": run.channels, "value_range": run.value_range}
     for indices, count in data.batches(len(paths), size):
         some, images = [], []
         for i in indices[:count]:
             try:
-                images.append(data.load_images([paths[int(i)]], run.image_shape[:2], run.image_shape[2])[0])
+                images.append(data.load_image(paths[int(i)], run.image_shape[:2], run.image_shape[2], **options))
                 some.append(paths[int(i)])
             except DataError as error:
                 unread.append(error)
         if some:
-            predictions += _classify(run, some, np.stack(images), size)
+            predictions += _classify(run, some, images, size)
     return predictions, unread
 
 
-def _classify(run: Run, paths: Sequence[str], images: np.ndarray, size: int) -> list[Prediction]:
-    """Predictions of at most `size` pictures, uint8 [N, H, W, C], by a program that is compiled for that many."""
-    filled = images[np.minimum(np.arange(size), len(images) - 1)]
-    scores = evaluate.logits(run.net, run.variables, filled, run.mean, run.std)
-    probabilities = np.asarray(outputs.probabilities(scores, run.net.output_activation))[: len(images)]
+def _classify(run: Run, paths: Sequence[str], images: Sequence[np.ndarray], size: int) -> list[Prediction]:
+    """Predictions of at most `size` pictures [H, W, C], uint8 or float32, by programs compiled for that many."""
+    probabilities, borders = np.empty((len(images), 0), np.float32), np.empty(len(images))
+    for dtype in (np.uint8, np.float32):  # a program for each: bytes are normalised as in training
+        alike = [i for i, image in enumerate(images) if image.dtype == dtype]
+        if alike:
+            stacked = np.stack([images[i] for i in alike])
+            borders[alike] = border_brightness(stacked)
+            filled = stacked[np.minimum(np.arange(size), len(alike) - 1)]
+            scores = evaluate.logits(run.net, run.variables, filled, run.mean, run.std)
+            rows = np.asarray(outputs.probabilities(scores, run.net.output_activation))[: len(alike)]
+            if not probabilities.size:
+                probabilities = np.empty((len(images), rows.shape[1]), rows.dtype)
+            probabilities[alike] = rows
     names = all_names(run.class_names, probabilities.shape[1])
     predictions = []
-    for path, row, border in zip(paths, probabilities, border_brightness(images).tolist(), strict=True):
+    for path, row, border in zip(paths, probabilities, borders.tolist(), strict=True):
         if np.isnan(row).any():
             raise FloatingPointError(
                 f"{path}: the net's scores are not finite, so that no class is the most probable; its training at "
-                f"step {run.step} had diverged: train again with a lower train.learning_rate"
+                f"step {run.step} had diverged, or the picture has pixels that are NaN: train again with a lower "
+                "train.learning_rate, or leave the picture out"
             )
         best = int(row.argmax())
         predictions.append(Prediction(path, names[best], float(row[best]), row, names, border))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnn import data, dense, nets
-from cnn.dense import tiles
+from cnn.dense import pixel_tables, tiles
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
 from cnn.windows import GeometryError
 from tests.made import random_variables
@@ -84,7 +84,7 @@ def test_bytes_are_normalised_by_a_table_to_the_bit():
     mean, std = (0.485, 0.2), (0.229, 0.31)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 61, 2), np.uint8)
     expected = np.asarray(data.normalise(pixels, mean, std))
-    table = tiles.normalised_bytes(mean, std)
+    table = pixel_tables.normalised_values("uint8", (0.0, 255.0), mean, std)
     for channel in range(2):
         np.testing.assert_array_equal(table[pixels[..., channel], channel], expected[..., channel])
 

@@ -127,11 +127,8 @@ def test_load_images_errors(tmp_path):
     (tmp_path / "no.png").write_bytes(b"this is no picture")
     with pytest.raises(data.DataError, match=r"cannot read .*no\.png as an image"):
         data.load_images([tmp_path / "no.png"], 8, 3)
-    with pytest.raises(data.DataError, match=r"cannot read .*missing\.png .*No such file"):
+    with pytest.raises(data.DataError, match=r"missing\.png: there is no such file"):
         data.load_images([tmp_path / "missing.png"], 8, 3)
-    Image.new("F", (4, 4)).save(tmp_path / "f.tiff")
-    with pytest.raises(data.DataError, match=r"f\.tiff .*mode 'F' with values 0.0 to 0.0"):
-        data.load_images([tmp_path / "f.tiff"], 8, 3)
     with pytest.raises(data.DataError, match=r"channels \(=4\) must be 1 \(grey\) or 3"):
         data.load_images([], 8, 4)
     with pytest.raises(data.DataError, match=r"image_size \(=0x8\)"):

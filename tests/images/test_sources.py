@@ -272,9 +272,9 @@ def test_errors_of_sources(tmp_path):
 
     check(path("none.npy"), "none.npy: there is no such")
     check(PIXELS[None], r"shape \(1, 75, 61, 3\) must be \[H, W\] or \[H, W, C\].*array\[0\]")
-    check(PIXELS.astype(np.uint16), r"dtype uint16 must be uint8 or floating.*array / 65535")
+    check(PIXELS > 9, r"dtype bool must be integer or floating")
     check([[1]], "has .shape, .dtype and slices")
-    check(PIXELS, r"75x61x3 has 3 channels, the net takes 1; pass array\[\.\.\., :1\]", 1)
+    check(PIXELS, r"75x61x3 has 3 channels, the net takes 1; choose 1 of them in order: --channels=0", 1)
     check(GREY, "has 1 channels, the net takes 3; stack", 3)
     check(str(tmp_path), "not a zarr array")
     make_zarr(tmp_path / "group" / "0", PIXELS)
@@ -283,14 +283,13 @@ def test_errors_of_sources(tmp_path):
     (tmp_path / "bad.npy").write_bytes(b"x" * 100)
     (tmp_path / "bad.png").write_bytes(b"x" * 100)
     (tmp_path / "bad.tif").write_bytes(b"x" * 100)
-    for name in ("bad.npy", "bad.png", "bad.tif"):
+    for name in ("bad.npy", "bad.tif"):
         check(path(name), f"{name}: cannot be read")
+    check(path("bad.png"), "cannot read .*bad.png as an image")
     tifffile.imwrite(path("stack.tif"), np.stack([PIXELS, PIXELS]), photometric="rgb")
     check(path("stack.tif"), r"2 pages, together 2x75x61x3 .*one page")
     tifffile.imwrite(path("five.tif"), np.dstack([PIXELS, PIXELS])[..., :5], photometric="minisblack", planarconfig=1)
     check(path("five.tif"), r"five\.tif: 75x61x5 has 5 channels, the net takes 3", 3)
-    np.save(path("wide.npy"), PIXELS.astype(np.uint16))
-    check(path("wide.npy"), r"dtype uint16 must be uint8 or floating.*array / 65535.*and save that")
     np.save(path("rgb.npy"), PIXELS)
     check(
         path("rgb.npy"), "has 3 channels, the net takes 1; arrays are read as they are, pictures .* as grey or RGB", 1

@@ -19,6 +19,11 @@ CASES = {
     "data.validation_fraction": ([0, 0.1, 0.999], [-0.1, 1, 1.5, *NUMBERS]),
     "data.train_examples": ([None, 1, 2**31 - 1], [0, -1, 2**31, 1.5, NAN, "1", True]),
     "data.image_size": ([None, 1, 64], [0, -1, 2**31, 10**30, 1.5, NAN, "1", True]),
+    "data.value_range": (
+        [None, (), [], (0, 4095), [-1.5, 2]],
+        [(0,), (1, 1), (2, 1), (0, NAN), (0, 1, 2), "0,1", ("0", "1"), 3],
+    ),
+    "data.channels": ([None, (), (2, 1, 0), ["DAPI", 0]], [(-1,), (1.5,), ("",), "210", 2]),
     "seed": ([0, 7, 2**32 - 1, np.int64(3)], [-1, 2**32, *WHOLE]),
     "net.num_classes": ([None, 1, 1000, 30_000], [0, -1, 30_001, 2**31, 2.5, "10", NAN, True]),
     "net.output_activation": ([None, "softmax", "sigmoid"], ["Softmax", "", "tanh", 1]),

@@ -13,6 +13,7 @@ import numpy as np
 
 from cnn.dense.blocks import Tile
 from cnn.dense.streaming.sink import Sink
+from cnn.dense.streaming.skipping import Skipping
 from cnn.images.source import Source
 from cnn.windows import Pair
 
@@ -46,22 +47,41 @@ def chain(before: str, tile: int) -> str:
     return hashlib.sha256(f"{before} {tile}".encode()).hexdigest()[:16]
 
 
-def of_pixels(source: Source, tile: Tile, extent: Pair) -> int:
+def of_read(pixels: np.ndarray, valid: np.ndarray | None) -> int:
+    """The checksum of the pixels of a tile and, where it counts, of which of them hold something.
+
+    Args:
+      pixels: the pixels that a tile reads.
+      valid: bool, from `Skipping.valid`; None: all, or there is no skipping.
+
+    Returns:
+      CRC-32.
+    """
+    found = checksum(pixels)
+    return found if valid is None else checksum(valid, found)
+
+
+def of_pixels(source: Source, tile: Tile, extent: Pair, skipping: Skipping | None = None) -> int:
     """The checksum of the pixels of a tile, read anew, in bands.
 
     Args:
       source: the image.
       tile: the tile.
       extent: (height, width) of the pixels that it reads.
+      skipping: how windows are left out; None: none is.
 
     Returns:
-      As `checksum` gives it of the whole tile's pixels.
+      As `of_read` gives it of the whole tile's pixels.
     """
     (y, x), (height, width) = tile.corner, extent
     rows = _band(width * source.shape[2] * source.dtype.itemsize)
+    bands = [(top, min(top + rows, y + height)) for top in range(y, y + height, rows)]
     result = 0
-    for top in range(y, y + height, rows):
-        result = checksum(source.read(top, min(top + rows, y + height), x, x + width), result)
+    for top, bottom in bands:
+        result = checksum(source.read(top, bottom, x, x + width), result)
+    for top, bottom in bands if skipping else ():
+        valid = skipping.valid(source, (top, x), (bottom - top, width)) if skipping else None
+        result = result if valid is None else checksum(valid, result)
     return result
 
 
@@ -87,7 +107,7 @@ def _band(row_bytes: int) -> int:
     return max(1, BAND_BYTES // max(1, row_bytes))
 
 
-def of_first(count: int, tiling: Any, source: Source, sink: Sink) -> tuple[str, str]:
+def of_first(count: int, tiling: Any, source: Source, sink: Sink, skipping: Skipping | None = None) -> tuple[str, str]:
     """The fingerprints of the first tiles of a map, read anew.
 
     Args:
@@ -95,12 +115,13 @@ def of_first(count: int, tiling: Any, source: Source, sink: Sink) -> tuple[str, 
       tiling: the tiles (`cnn.dense.tiles.Tiling`).
       source: the image.
       sink: the map.
+      skipping: how windows are left out; None: none is.
 
     Returns:
       (of the pixels, of the scores).
     """
     read, written = EMPTY, EMPTY
     for _, tile in zip(range(count), tiling.tiles(), strict=False):
-        read = chain(read, of_pixels(source, tile, tiling.like(tile).extent))
+        read = chain(read, of_pixels(source, tile, tiling.like(tile).extent, skipping))
         written = chain(written, of_scores(sink, tile))
     return read, written

@@ -20,11 +20,13 @@ class Budget(NamedTuple):
       bytes: memory for all tiles, bytes.
       devices: the devices that tiles are spread over.
       itemsize: size of one value of the source, bytes.
+      beside: memory for each pixel of one tile beside its values, bytes.
     """
 
     bytes: int
     devices: Sequence[Any]
     itemsize: int
+    beside: int = 0
 
 
 def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
@@ -73,7 +75,8 @@ def stream_bytes(tiling: Tiling, budget: Budget) -> int:
     """
     classes = tiling.prepared.table[-1].output_shape[-1]
     read = math.prod(tiling.extent) * tiling.image_shape[2] * budget.itemsize
-    host = (READ_AHEAD + 1) * read + (PENDING_WRITES + 1) * math.prod(tiling.outputs) * classes * 4
+    read_ahead = (READ_AHEAD + 1) * read + math.prod(tiling.extent) * budget.beside
+    host = read_ahead + (PENDING_WRITES + 1) * math.prod(tiling.outputs) * classes * 4
     device = IN_FLIGHT * tiles.tile_bytes(tiling)
     return host + len(budget.devices) * device if budget.devices[0].platform == "cpu" else max(host, device)
 

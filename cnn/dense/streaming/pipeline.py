@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -20,7 +21,9 @@ from cnn.dense.blocks import Tile
 from cnn.dense.streaming import fingerprints
 from cnn.dense.streaming.journal import write_journal
 from cnn.dense.streaming.sink import Sink
+from cnn.dense.streaming.skipping import Skipping
 from cnn.dense.tiles import Tiling
+from cnn.images import ranges
 from cnn.images.source import Source
 from cnn.windows import Pair, shape_text
 
@@ -28,6 +31,7 @@ READ_AHEAD = 2  # tiles that are read before a device needs them
 IN_FLIGHT = 2  # tiles on each device: one is being computed, one is waiting
 JOURNAL_SECONDS = 5.0  # between two writes of the journal; a killed stream repeats at most this and the tiles in flight
 LOG = logging.getLogger(__name__)
+_NOTHING = np.zeros((0, 0, 0), np.uint8)
 
 
 class Task(NamedTuple):
@@ -42,6 +46,7 @@ class Task(NamedTuple):
       journalled: whether there is a journal, which keeps fingerprints of what tiles read and wrote.
       mean: mean of the training data, C numbers; None if the source is normalised.
       std: standard deviation of the training data, C numbers; None if the source is normalised.
+      skipping: how windows are left out; None: none is.
     """
 
     variables: Sequence[Mapping[str, Any]]
@@ -52,6 +57,7 @@ class Task(NamedTuple):
     journalled: bool
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    skipping: Skipping | None = None
 
 
 class Progress:
@@ -59,10 +65,18 @@ class Progress:
 
     Attributes:
       done: number of tiles whose scores were passed to the sink; they are the first ones of the map.
+      skipped: (windows, tiles) among them that were left out.
     """
 
     def __init__(
-        self, sink: Sink, path: str | None, facts: Mapping[str, Any], done: int, read: str, written: str
+        self,
+        sink: Sink,
+        path: str | None,
+        facts: Mapping[str, Any],
+        done: int,
+        read: str,
+        written: str,
+        skipped: Pair | None = None,
     ) -> None:
         """Continues a journal.
 
@@ -73,20 +87,25 @@ class Progress:
           done: number of tiles that are in the sink already.
           read: fingerprint of their pixels.
           written: fingerprint of their scores.
+          skipped: (windows, tiles) among them that were left out; None: the stream leaves none out.
         """
         self.done, self._saved = done, done
+        self.skipped, self._skips = skipped or (0, 0), skipped is not None
         self._read, self._written = read, written
         self._sink, self._path, self._facts = sink, path, facts
         self._time = time.monotonic()
 
-    def add(self, read: int, written: int) -> None:
+    def add(self, read: int, written: int, skipped: int = 0, alone: bool = False) -> None:
         """Counts a tile whose scores were written.
 
         Args:
           read: checksum of its pixels.
           written: checksum of its scores.
+          skipped: number of its windows that were left out.
+          alone: whether it has no others.
         """
         self.done += 1
+        self.skipped = (self.skipped[0] + skipped, self.skipped[1] + alone)
         self._read = fingerprints.chain(self._read, read)
         self._written = fingerprints.chain(self._written, written)
         if time.monotonic() >= self._time + JOURNAL_SECONDS or self.done == self._facts["tiles"]:
@@ -100,14 +119,17 @@ class Progress:
 
     def _write(self) -> None:
         if self._path:
-            write_journal(self._path, journal_of(self._facts, self.done, self._read, self._written))
+            skipped = self.skipped if self._skips else None
+            write_journal(self._path, journal_of(self._facts, self.done, self._read, self._written, skipped))
         self._saved, self._time = self.done, time.monotonic()
 
 
-def journal_of(facts: Mapping[str, Any], done: int, read: str, written: str) -> dict[str, Any]:
+def journal_of(
+    facts: Mapping[str, Any], done: int, read: str, written: str, skipped: Pair | None = None
+) -> dict[str, Any]:
     """A journal's fields; the arguments are those of `Progress`."""
     counted = {"done": done, "complete": done == facts["tiles"], "read": read, "written": written}
-    return {**facts, **counted}
+    return {**facts, **counted, **({} if skipped is None else {"skipped": list(skipped)})}
 
 
 def run_all(
@@ -194,25 +216,30 @@ def _pieces(counted: Tiling, tiling: Tiling, first: int) -> Iterator[tuple[Tile,
             yield piece, tile if last else None
 
 
-def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int] | None]:
-    """Computes and writes the tiles from `first` on; yields after each piece the tile's checksums, if it is the last.
+class _Read(NamedTuple):
+    """What was read for a piece: its pixels, their checksum if it is a whole tile, and the scores that are left out."""
+
+    pixels: np.ndarray
+    checksum: int | None
+    skipped: np.ndarray | None
+
+
+def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int, int, bool] | None]:
+    """Computes and writes the tiles from `first` on; yields after each piece what `Progress.add` takes, if it is the
+    tile's last.
 
     At any time at most READ_AHEAD regions are being read or wait, and at most IN_FLIGHT pieces are on each device.
     """
     pieces = _pieces(task.counted, tiling, first)
-    reads: deque[tuple[Tile, Tile | None, Future[tuple[np.ndarray, int]]]] = deque()
-    running: deque[tuple[Tile, Tile | None, jax.Array, int]] = deque()
+    reads: deque[tuple[Tile, Tile | None, Future[_Read]]] = deque()
+    running: deque[tuple[Tile, Tile | None, jax.Array | None, _Read]] = deque()
     turns = itertools.cycle(zip(task.devices, task.variables, strict=True))
     whole = task.journalled and tiling.outputs == task.counted.outputs
-
-    def read(corner: Pair, extent: Pair) -> tuple[np.ndarray, int]:
-        (y, x), (height, width) = corner, extent
-        pixels = task.source.read(y, y + height, x, x + width)
-        return pixels, fingerprints.checksum(pixels) if whole else 0
+    skipped = 0  # windows of the tile whose pieces are being written
 
     def submit() -> None:
         for piece, last in itertools.islice(pieces, 1):
-            reads.append((piece, last, reader.submit(read, piece.corner, tiling.like(piece).extent)))
+            reads.append((piece, last, reader.submit(_read, task, piece, tiling.like(piece).extent, whole)))
 
     reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
     try:
@@ -221,19 +248,50 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int] | N
         while reads or running:
             while reads and len(running) < IN_FLIGHT * len(task.devices):
                 piece, last, region = reads.popleft()
-                device, variables = next(turns)
-                pixels, checksum = region.result()
-                pixels = jax.device_put(pixels, device)
+                read, scores = region.result(), None
                 submit()
-                alike = tiling.like(piece)
-                scores = tiles.run_tile(alike, variables, pixels, piece.corner, task.mean, task.std)
-                running.append((piece, last, scores, checksum))
-            piece, last, scores, checksum = running.popleft()
-            block = np.asarray(scores, np.float32)[piece.keep]  # a net in half precision has scores in half precision
+                if read.skipped is None or not read.skipped.all():
+                    device, variables = next(turns)
+                    pixels = jax.device_put(read.pixels, device)
+                    given = (piece.corner, task.mean, task.std, task.source.value_range)
+                    scores = tiles.run_tile(tiling.like(piece), variables, pixels, *given)
+                    del pixels
+                running.append((piece, last, scores, read._replace(pixels=_NOTHING)))
+            piece, last, scores, read = running.popleft()
+            block = _block(tiling, piece, scores, read.skipped)
             task.sink.write(piece.rows.write.start, piece.columns.write.start, block)
-            yield _checksums(task, last, block, checksum if whole else None) if last else None
+            skipped += 0 if read.skipped is None else int(read.skipped.sum())
+            if last is None:
+                yield None
+            else:
+                count = math.prod(part.stop - part.start for part in last.write)
+                yield *_checksums(task, last, block, read.checksum), skipped, skipped == count
+                skipped = 0
     finally:
         reader.shutdown(cancel_futures=True)
+
+
+def _read(task: Task, piece: Tile, extent: Pair, whole: bool) -> _Read:
+    """Reads the pixels of a piece, and sees which of its windows are left out."""
+    (y, x), (height, width) = piece.corner, extent
+    pixels = task.source.read(y, y + height, x, x + width)
+    if task.mean is not None and not task.source.said and jnp.issubdtype(pixels.dtype, jnp.floating):
+        ranges.check_fractions(pixels, task.source.name)
+    valid = task.skipping.valid(task.source, piece.corner, extent, pixels) if task.skipping else None
+    skipped = task.skipping.skipped(task.source, piece, pixels, valid) if task.skipping else None
+    return _Read(pixels, fingerprints.of_read(pixels, valid) if whole else None, skipped)
+
+
+def _block(tiling: Tiling, piece: Tile, scores: jax.Array | None, skipped: np.ndarray | None) -> np.ndarray:
+    """The scores of a piece, float32 [h, w, K]; NaN where they are left out."""
+    if scores is None:
+        size = (part.stop - part.start for part in piece.write)
+        return np.full((*size, tiling.prepared.table[-1].output_shape[-1]), np.nan, np.float32)
+    block = np.asarray(scores, np.float32)[piece.keep]  # a net in half precision has scores in half precision
+    if skipped is not None:
+        block = block.copy()  # what JAX gives cannot be written to
+        block[skipped] = np.nan
+    return block
 
 
 def _checksums(task: Task, tile: Tile, block: np.ndarray, read: int | None) -> tuple[int, int]:
@@ -244,7 +302,8 @@ def _checksums(task: Task, tile: Tile, block: np.ndarray, read: int | None) -> t
         return read, fingerprints.checksum(block)
     task.sink.flush()
     extent = task.counted.like(tile).extent
-    return fingerprints.of_pixels(task.source, tile, extent), fingerprints.of_scores(task.sink, tile)
+    read = fingerprints.of_pixels(task.source, tile, extent, task.skipping)
+    return read, fingerprints.of_scores(task.sink, tile)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -22,14 +22,15 @@ from tqdm import tqdm
 from cnn.dense import tiles
 from cnn.dense.arguments import named
 from cnn.dense.prepared import input_channels, prepare_trained
-from cnn.dense.streaming import fingerprints, places
+from cnn.dense.streaming import fingerprints, places, skipping
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming.memory import ALIGNMENT, Budget, largest_tiles, stream_bytes
 from cnn.dense.streaming.own_maps import ANEW
 from cnn.dense.streaming.pipeline import Progress, Task, journal_of, pixels_done, run_all
 from cnn.dense.streaming.sink import Sink, check_place, open_sink
+from cnn.dense.streaming.skipping import Skipping
 from cnn.dense.tiles import Tiling
-from cnn.images import paths
+from cnn.images import paths, ranges
 from cnn.images.errors import StorageError
 from cnn.images.source import CACHE_BYTES, Source, open_image
 from cnn.nets import Net
@@ -65,6 +66,8 @@ class StreamResult(NamedTuple):
         was measured (`cnn.dense.tiles.equals_whole`); if not, within 1e-5 of the largest score.
       last: first pixel (y, x) of the last windows where these lie flush with the border, off the stride (`cover`); None
         along an axis without.
+      skipped_windows: number of windows of the map, in tiles done before too, that were left out and are NaN.
+      skipped_tiles: number of tiles that have no others, and were not computed.
     """
 
     shape: tuple[int, int, int]
@@ -81,6 +84,8 @@ class StreamResult(NamedTuple):
     megapixels_per_second: float
     to_the_bit: bool
     last: tuple[int | None, int | None] = (None, None)
+    skipped_windows: int = 0
+    skipped_tiles: int = 0
 
 
 @named()
@@ -103,6 +108,9 @@ def stream(
     devices: Sequence[Any] | None = None,
     class_names: Sequence[str] | None = None,
     cover: bool = False,
+    value_range: Sequence[float] | None = None,
+    skip: str | None = None,
+    skip_windows: str = "any",
 ) -> StreamResult:
     """Class scores of every window of an image of any size, written tile by tile.
 
@@ -116,8 +124,9 @@ def stream(
     Args:
       net: a classifier; fully connected layers are converted as needed.
       variables: its variables.
-      source: the image, uint8 or floating [H, W] or [H, W, C]: an array that can be sliced, or the path of a .npy,
-        zarr, TIFF, JPEG, PNG, ... file; see `cnn.images.source.open_image`.
+      source: the image, integer or floating [H, W] or [H, W, C]: an array that can be sliced, or the path of a .npy,
+        zarr, TIFF, JPEG, PNG, ... file; or what `cnn.images.source.open_image` makes of one, which chooses pages,
+        levels, channels, a mask and the no-data value.
       sink: where the map is written, float32 [h, w, K]: the path of a .npy or .zarr file, or a writable array (which
         has no journal).
       window: (height, width) that the net was trained on, pixels.
@@ -137,6 +146,13 @@ def stream(
       devices: the devices that tiles are spread over; None: all local devices.
       class_names: names of the K classes, kept with the map; None: it has none.
       cover: whether more windows lie flush with the bottom and right border (see `score_map`); the map says where.
+      value_range: (low, high): the pixel values that count as 0 and as 1, of which mean and std are fractions; None:
+        those of the source, by default the lowest and highest of an integer dtype.
+      skip: "nodata": windows that see pixels that hold nothing, by the source's no-data value, mask or alpha, are NaN;
+        "constant": windows whose pixels are all one colour; None: neither. What a source's own mask
+        (`open_image(mask=)`) leaves out is NaN whatever is said here. Tiles of such windows alone are not computed.
+      skip_windows: "any": a window is left out where it sees one pixel that does not count; "all": where it sees no
+        other.
 
     Returns:
       A `StreamResult`.
@@ -154,7 +170,7 @@ def stream(
     limit = as_bytes(memory_limit, "memory_limit")
     cache_bytes = min(CACHE_BYTES, limit // 8)
     channels = input_channels(net, variables)
-    image, mean, std = _open_image(source, sink, channels, mean, std, cache_bytes)
+    image, mean, std = _open_image(source, sink, channels, mean, std, cache_bytes, value_range)
     path = journals.journal_path(sink)
     journal = journals.read_journal(path) if path and not overwrite else None
     begun = journal if journal and journal["done"] else None  # without a finished tile a journal binds nobody
@@ -171,25 +187,28 @@ def stream(
         itemsize=image.dtype.itemsize,
         cover=cover,
     )
-    budget = Budget(limit - cache_bytes - _parameter_bytes(variables, devices), devices, image.dtype.itemsize)
+    free = limit - cache_bytes - _parameter_bytes(variables, devices)
+    beside = skipping.BESIDE if skip or image.mask is not None else 0
+    budget = Budget(free, devices, image.dtype.itemsize, beside)
     counted, running = _choose_tiles(plan, budget, backend, tile, begun)
+    skips = skipping.plan(image, counted, skip, skip_windows)
     shape = (*counted.grid.size, prepared.table[-1].output_shape[-1])
     about = _about(image, counted, shape[2], class_names)
     facts = {
-        "computes": {**journals.net_identity(net, variables), **_describe(image, counted, mean, std)},
+        "computes": {**journals.net_identity(net, variables), **_describe(image, counted, mean, std, skips)},
         "map": shape,
         "tiles": math.prod(counted.counts),
         "about": about if begun is None else begun.get("about", about),
     }
     facts["computes"]["platform"] = devices[0].platform
     if begun is not None:
-        target, counter = _continue(sink, image, counted, facts, begun)
+        target, counter = _continue(sink, image, counted, facts, begun, skips)
     else:
-        target, counter = _begin(sink, counted, facts, overwrite or journal is not None)
+        target, counter = _begin(sink, counted, facts, overwrite or journal is not None, skips)
     done, total, shrunk = counter.done, facts["tiles"], 0
     if done < total:
         placed = [jax.device_put(variables, device) for device in devices]
-        task = Task(placed, devices, image, target, counted, path is not None, mean, std)
+        task = Task(placed, devices, image, target, counted, path is not None, mean, std, skips)
         smaller = functools.partial(plan, backend=counted.backend)
         shrunk, running = run_all(task, running, smaller, counter, progress)
     else:
@@ -202,42 +221,55 @@ def stream(
     rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
     asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
     exact = tiles.equals_whole(running, devices[0].platform)
-    return StreamResult(shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact, counted.grid.last)
+    return StreamResult(
+        shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact, counted.grid.last, *counter.skipped
+    )
 
 
 def _open_image(
-    source: Any, sink: Any, channels: int | None, mean: Any, std: Any, cache_bytes: int
+    source: Any, sink: Any, channels: int | None, mean: Any, std: Any, cache_bytes: int, value_range: Any
 ) -> tuple[Source, tuple[float, ...] | None, tuple[float, ...] | None]:
     """The image, and mean and std for each of its channels, if they go together and the image is not the sink."""
     source = without_mask(source, "stream: the source's pixels")
-    image = open_image(source, net_channels=channels or number_of(mean), cache_bytes=cache_bytes)
-    mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=image.dtype == np.uint8)
+    channels = channels or number_of(mean)
+    image = open_image(source, net_channels=channels, value_range=value_range, cache_bytes=cache_bytes)
+    ranged = image.said or image.value_range != ranges.of_dtype(np.float32)
+    mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=ranged)
     if mean is None:
-        check_floating(image.dtype, f"{image.name}: its pixels", "; or give mean and std of the training data")
+        check_floating(image.stored, f"{image.name}: its pixels", "; or give mean and std of the training data")
     places.check_apart(image.path or image.array, sink)
+    if image.mask_path is not None:
+        places.check_apart(image.mask_path, sink)
     return image, mean, std
 
 
-def _begin(sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool) -> tuple[Sink, Progress]:
+def _begin(
+    sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool, skips: Skipping | None
+) -> tuple[Sink, Progress]:
     """Makes the sink, and its journal before it: so the journal never describes an older map, and the map is known."""
     path, shape = journals.journal_path(sink), facts["map"]
     chunk = (*(chunk_of(n) for n in counted.outputs), shape[2])
-    new = path is not None and not os.path.lexists(path)
+    new, skipped = path is not None and not os.path.lexists(path), None if skips is None else (0, 0)
     if path is not None:
         check_place(paths.resolve(sink), shape, np.dtype(np.float32), False, overwrite)
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY))
+        journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
     try:
         target = open_sink(sink, shape, np.float32, chunk, overwrite=overwrite, about=facts["about"])
     except BaseException:
         if path is not None and new:
             os.remove(path)
         raise
-    return target, Progress(target, path, facts, 0, fingerprints.EMPTY, fingerprints.EMPTY)
+    return target, Progress(target, path, facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped)
 
 
 def _continue(
-    sink: Any, image: Source, counted: Tiling, facts: Mapping[str, Any], begun: Mapping[str, Any]
+    sink: Any,
+    image: Source,
+    counted: Tiling,
+    facts: Mapping[str, Any],
+    begun: Mapping[str, Any],
+    skips: Skipping | None,
 ) -> tuple[Sink, Progress]:
     """Opens a sink that was begun, if it and its image are, in all tiles that are done, those of its journal.
 
@@ -248,16 +280,19 @@ def _continue(
     journals.check_same(path, begun["computes"], facts["computes"])
     target = open_sink(sink, facts["map"], np.float32, existing=True)
     done = begun["done"]
-    read, written = fingerprints.of_first(done, counted, image, target)
+    read, written = fingerprints.of_first(done, counted, image, target, skips)
     changed = None
     if written != begun["written"]:
         changed = "is not the map that its journal describes: the scores of its finished tiles have changed"
     elif read != begun["read"]:
-        changed = f"was begun with another image: the pixels of its {done} finished tiles differ from {image.name}"
+        what = "image, or mask" if skips else "image"
+        changed = f"was begun with another {what}: the pixels of its {done} finished tiles differ from {image.name}"
     if changed:
         target.close()
         raise StorageError(f"{target.name} {changed}; name another sink, or {ANEW}")
-    return target, Progress(target, path, facts, done, read, written)
+    return target, Progress(
+        target, path, facts, done, read, written, None if skips is None else tuple(begun["skipped"])
+    )
 
 
 def _choose_tiles(
@@ -287,7 +322,11 @@ def _choose_tiles(
 
 
 def _describe(
-    image: Source, counted: Tiling, mean: Sequence[float] | None, std: Sequence[float] | None
+    image: Source,
+    counted: Tiling,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    skips: Skipping | None,
 ) -> dict[str, Any]:
     """Everything beside the net and the pixels that the bytes of a map depend on, field by field."""
     constants = {"mean": mean, "std": std}
@@ -303,6 +342,8 @@ def _describe(
         },
         "tile": counted.outputs,
         **_last(counted),
+        **({} if image.value_range == ranges.of_dtype(image.dtype) else {"value range": list(image.value_range)}),
+        **skipping.describe(skips, image),
     }
 
 

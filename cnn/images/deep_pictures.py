@@ -1,0 +1,92 @@
+"""Pictures of more than 8 bits in formats that are decoded as a whole: 16-bit grey, 16-bit colours, floating values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnn.images.errors import DataError
+from cnn.images.views import Coloured, Turned
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+EXTRA = "python -m pip install -r requirements-images.txt"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DEPTH, _COLOUR = 24, 25  # places in a PNG file of the bits of a sample, and of the kind of its pixels
+_GREY = 0  # that kind
+
+
+def is_deep(image: Image.Image, path: str) -> bool:
+    """Whether a picture has more than 8 bits a sample.
+
+    Args:
+      image: the opened picture.
+      path: path of its file; Pillow itself says nothing of the colours of a 16-bit PNG.
+
+    Returns:
+      Whether `read` reads it.
+    """
+    return image.mode.startswith("I") or image.mode == "F" or _is_deep_colour(path)
+
+
+def _is_deep_colour(path: str) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(_COLOUR + 1)
+    return head.startswith(_PNG) and len(head) > _COLOUR and head[_DEPTH] == 16 and head[_COLOUR] != _GREY
+
+
+def read(image: Image.Image, path: str, channels: int | None, orientation: int) -> np.ndarray:
+    """The pixels of a picture of more than 8 bits, upright.
+
+    Args:
+      image: the opened picture, at the page that is meant.
+      path: path of its file.
+      channels: 1 for grey, 3 for RGB; None: as it is stored.
+      orientation: EXIF's orientation, 1 to 8.
+
+    Returns:
+      [H, W] or [H, W, 3]: uint16, int32 or float32.
+
+    Raises:
+      DataError: if it needs a package that is missing, or floating colours would have to become grey.
+    """
+    pixels = _colours(path) if _is_deep_colour(path) else _grey(image)
+    pixels = Turned(pixels, orientation)[0 : _sides(pixels, orientation)[0], 0 : _sides(pixels, orientation)[1]]
+    stored = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if channels in (None, stored):
+        return pixels
+    return np.ascontiguousarray(Coloured(pixels, channels or stored)[:, :])  # pyright: ignore[reportArgumentType]
+
+
+def _sides(pixels: np.ndarray, orientation: int) -> tuple[int, int]:
+    height, width = pixels.shape[:2]
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """Grey of 16 bits, whole numbers of 32, or floating values; what is transparent is white."""
+    image.load()
+    pixels: Any = np.asarray(image)
+    if image.mode.startswith("I") and image.format in ("PNG", "PPM"):  # which hold no more than 16 bits
+        pixels = pixels.astype(np.uint16)
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):
+            pixels[pixels == transparent] = np.iinfo(np.uint16).max
+    return pixels if pixels.dtype.isnative else pixels.astype(pixels.dtype.newbyteorder("="))
+
+
+def _colours(path: str) -> np.ndarray:
+    """A PNG of 16-bit colours or 16-bit grey with transparency, laid over white; Pillow keeps 8 bits of it."""
+    try:
+        import imagecodecs
+    except ImportError:
+        raise DataError(f"it is a PNG of 16-bit colours, for which a package is missing: {EXTRA}") from None
+    with open(path, "rb") as file:
+        pixels = np.asarray(imagecodecs.png_decode(file.read()))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.shape[2] in (2, 4):
+        part = pixels[..., -1:].astype(np.float64) / 65535
+        pixels = np.round(pixels[..., :-1] * part + 65535 * (1 - part)).astype(np.uint16)
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
