@@ -19,7 +19,8 @@ from cnn.dense import tiles
 from cnn.dense.blocks import Tile
 from cnn.dense.streaming import fingerprints
 from cnn.dense.streaming.journal import write_journal
-from cnn.dense.streaming.sink import Sink
+from cnn.dense.streaming.sinks.base import Sink
+from cnn.dense.streaming.written import Written
 from cnn.dense.tiles import Tiling
 from cnn.images.source import Source
 from cnn.windows import Pair, shape_text
@@ -42,6 +43,7 @@ class Task(NamedTuple):
       journalled: whether there is a journal, which keeps fingerprints of what tiles read and wrote.
       mean: mean of the training data, C numbers; None if the source is normalised.
       std: standard deviation of the training data, C numbers; None if the source is normalised.
+      written: what of the scores is written into the sink.
     """
 
     variables: Sequence[Mapping[str, Any]]
@@ -52,6 +54,7 @@ class Task(NamedTuple):
     journalled: bool
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    written: Written
 
 
 class Progress:
@@ -98,16 +101,23 @@ class Progress:
             self._sink.flush()
             self._write()
 
-    def _write(self) -> None:
+    def finish(self) -> None:
+        """Lets the sink make what it has beside the tiles, once all are done; then the journal says "complete"."""
+        if self._sink.unfinished:
+            self._sink.finish()
+            self._write(finished=True)
+        self._sink.tidy()
+
+    def _write(self, finished: bool = False) -> None:
         if self._path:
-            write_journal(self._path, journal_of(self._facts, self.done, self._read, self._written))
+            complete = self.done == self._facts["tiles"] and (finished or not self._sink.unfinished)
+            write_journal(self._path, journal_of(self._facts, self.done, self._read, self._written, complete))
         self._saved, self._time = self.done, time.monotonic()
 
 
-def journal_of(facts: Mapping[str, Any], done: int, read: str, written: str) -> dict[str, Any]:
-    """A journal's fields; the arguments are those of `Progress`."""
-    counted = {"done": done, "complete": done == facts["tiles"], "read": read, "written": written}
-    return {**facts, **counted}
+def journal_of(facts: Mapping[str, Any], done: int, read: str, written: str, complete: bool = False) -> dict[str, Any]:
+    """A journal's fields; the arguments are those of `Progress`, and whether the map is finished."""
+    return {**facts, "done": done, "complete": complete, "read": read, "written": written}
 
 
 def run_all(
@@ -145,6 +155,7 @@ def run_all(
                     *(reason, shape_text(tiling.outputs), shape_text(smaller.outputs), progress.done + 1, total),
                 )
                 tiling, shrunk = smaller, shrunk + 1
+        progress.finish()
     except BaseException:
         with suppress(Exception):  # the error that stopped the stream must not be hidden by a second one
             progress.save()
@@ -229,7 +240,8 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int] | N
                 scores = tiles.run_tile(alike, variables, pixels, piece.corner, task.mean, task.std)
                 running.append((piece, last, scores, checksum))
             piece, last, scores, checksum = running.popleft()
-            block = np.asarray(scores, np.float32)[piece.keep]  # a net in half precision has scores in half precision
+            # A net in half precision has scores in half precision.
+            block = task.written.of(np.asarray(scores, np.float32)[piece.keep])
             task.sink.write(piece.rows.write.start, piece.columns.write.start, block)
             yield _checksums(task, last, block, checksum if whole else None) if last else None
     finally:

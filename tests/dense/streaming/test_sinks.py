@@ -123,7 +123,7 @@ def test_errors_of_sinks(tmp_path, monkeypatch):
         check(path, "it exists; name another, or overwrite=True")
         check(path, "40x33x5 of .*float32.*, the map is 4x4x5 of float32", (4, 4, 5), existing=True)
     check(tmp_path / "gone.npy", "was begun and is gone", existing=True)
-    check(tmp_path / "m.csv", r"written as \.npy or \.zarr")
+    check(tmp_path / "m.csv", r"written as \.npy, \.zarr, \.ome\.zarr, \.tif or \.tiff, not as \.csv")
     (tmp_path / "mine.zarr").mkdir()
     check(tmp_path / "mine.zarr", "not known as a map of this program", overwrite=True)
     (tmp_path / "bad.npy").write_bytes(b"x" * 99)
