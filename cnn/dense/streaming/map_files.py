@@ -13,6 +13,7 @@ from cnn.dense.streaming.sinks.base import writing
 
 ANEW = "overwrite=True (--overwrite) begins anew"  # the way out of a map that cannot be continued
 MARK = "score_map"  # the attribute
+AXES = ("y", "x", "class")  # of a .zarr; version 2 has their names among its attributes, as xarray and GDAL expect
 
 
 def journal_path(path: str) -> str:
@@ -114,4 +115,4 @@ def write_attributes(path: str, about: Mapping[str, Any]) -> None:
       about: what they say of it.
     """
     with open(os.path.join(path, ".zattrs"), "w") as file:
-        json.dump(attributes(about), file, indent=2)
+        json.dump({"_ARRAY_DIMENSIONS": list(AXES), **attributes(about)}, file, indent=2)

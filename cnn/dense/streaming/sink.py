@@ -35,7 +35,7 @@ def open_sink(
     chunk: Sequence[int] | None = None,
     existing: bool = False,
     overwrite: bool = False,
-    zarr_format: int = 3,
+    zarr_format: int = 2,
     about: Mapping[str, Any] | None = None,
     complete: bool = False,
 ) -> Sink:
@@ -49,7 +49,7 @@ def open_sink(
         None: at most 256x256.
       existing: whether to continue an existing file instead of making a new one.
       overwrite: whether an existing map may be replaced; what is no map of this program never is.
-      zarr_format: version of the zarr format of a .zarr, 3 or 2.
+      zarr_format: version of the zarr format of a .zarr, 2, which all readers know (GDAL knows 3 from 3.11 on), or 3.
       about: what the map says of itself (`cnn.dense.streaming.about`).
       complete: whether the existing map is finished.
 
@@ -125,7 +125,7 @@ def check_place(
     dtype: np.dtype,
     existing: bool,
     overwrite: bool,
-    zarr_format: int = 3,
+    zarr_format: int = 2,
     about: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuses a place where `open_sink` cannot make or continue a map, before anything is written.

@@ -62,7 +62,7 @@ class Written(NamedTuple):
         if self.kind == "probabilities":
             return self._narrow(probabilities.astype(np.float32))
         top = int(np.iinfo(self.dtype).max)
-        unknown = np.isnan(scores).any(axis=-1)
+        unknown = np.asarray(np.isnan(scores).any(axis=-1))
         # By the scores: probabilities that round to 1 no longer tell which is the largest.
         best = outputs.class_scores(np.where(unknown[:, None], 0, scores)).argmax(axis=-1)
         won = np.take_along_axis(probabilities, best[:, None], axis=-1)[:, 0]

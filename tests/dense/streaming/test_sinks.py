@@ -33,7 +33,7 @@ def load(path):
 @pytest.mark.parametrize("name, version", [("m.npy", 3), ("m.zarr", 3), ("m.zarr", 2)])
 def test_sinks(tmp_path, name, version):
     path = tmp_path / "new" / name
-    write(open_sink(path, MAP.shape, chunk=(16, 12, 5), zarr_format=version))
+    write(open_sink(path, MAP.shape, chunk=(16, 12), zarr_format=version))
     np.testing.assert_array_equal(load(path), MAP)
     sink = open_sink(path, MAP.shape, existing=True)
     sink.write(3, 30, np.zeros((2, 3, 5), np.float32))
@@ -93,7 +93,7 @@ def test_another_name_of_a_replaced_file_keeps_its_contents(tmp_path):
 
 
 def test_a_zarr_is_written_in_whole_chunks(tmp_path):
-    write(open_sink(tmp_path / "m.zarr", MAP.shape, chunk=(16, 12, 5)))
+    write(open_sink(tmp_path / "m.zarr", MAP.shape, chunk=(16, 12), zarr_format=3))
     files = sorted(
         os.path.relpath(os.path.join(d, f), tmp_path / "m.zarr") for d, _, fs in os.walk(tmp_path) for f in fs
     )

@@ -145,7 +145,7 @@ def test_a_map_carries_what_its_scores_are(tmp_path, monkeypatch):
         "source": None,
         "spacing": None,
     }
-    found = json.loads((tmp_path / "m.zarr" / "zarr.json").read_text())["attributes"]["score_map"]
+    found = json.loads((tmp_path / "m.zarr" / ".zattrs").read_text())["score_map"]
     assert {name: found[name] for name in expected} == expected
     assert str(NET) in found["net"] and found["versions"].keys() == {"cnn", "jax", "numpy"}
     assert json.loads(journal_of(tmp_path / "m.zarr").read_text())["about"] == found

@@ -99,6 +99,7 @@ def _translated(crs: str) -> dict[int, tuple[int, int, Any]]:
     """The keys that GDAL writes for a coordinate system, read from a GeoTIFF of one pixel."""
     try:
         import rasterio
+        from rasterio.crs import CRS
     except ImportError as error:
         raise StorageError(
             "a GeoTIFF of this image's coordinate system needs rasterio: python -m pip install -r "
@@ -109,7 +110,7 @@ def _translated(crs: str) -> dict[int, tuple[int, int, Any]]:
     options = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
     transform = rasterio.Affine(1, 0, 0, 0, -1, 0)
     with rasterio.MemoryFile() as memory:
-        with memory.open(**options, crs=rasterio.crs.CRS.from_user_input(crs), transform=transform):
+        with memory.open(**options, crs=CRS.from_user_input(crs), transform=transform):
             pass
         with tifffile.TiffFile(io.BytesIO(memory.read())) as file:
             page: Any = file.pages[0]

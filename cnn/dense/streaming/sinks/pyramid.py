@@ -73,7 +73,8 @@ def build(folder: str, classes: bool) -> np.ndarray:
         if level == 0 and len(level_sizes(size)) > 1:
             continue  # its values are seen while the next level is made
         dtype = np.dtype(before.dtype.numpy_dtype)
-        planes, *chunk = before.chunk_layout.write_chunk.shape
+        planes, *sides = before.chunk_layout.write_chunk.shape
+        chunk = (int(sides[0]), int(sides[1]))
         new = None if level == 0 else create_level(folder, level, (before.shape[0], *size), dtype, chunk, planes)
         pending: deque[Any] = deque()
         for part in _parts(before.shape[0], size, 2 if classes else planes, chunk):

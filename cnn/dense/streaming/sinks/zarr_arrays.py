@@ -133,7 +133,7 @@ class ZarrSink(ArraySink):
         if chunk is None:
             array = open_array(path, write=True)
         else:
-            array = create(path, shape, dtype, chunk, ("y", "x", "class"), version, map_files.attributes(about))
+            array = create(path, shape, dtype, chunk, map_files.AXES, version, map_files.attributes(about))
             if version == 2:  # TensorStore leaves version 2's attributes, a file of their own, alone
                 map_files.write_attributes(path, about)
         super().__init__(array, path, shape, dtype)
