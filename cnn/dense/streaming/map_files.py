@@ -7,6 +7,7 @@ of a zarr, in GDAL's metadata of a TIFF, and for .npy and TIFF in a sidecar, `ma
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from cnn.dense.streaming.sinks.base import writing
@@ -36,6 +37,12 @@ def working_path(path: str) -> str:
     return f"{path}.part.zarr"
 
 
+def all_paths(path: str) -> list[str]:
+    """The paths of everything that a stream writes for a map: the map first, its journal, sidecar and working map."""
+    beside = [sidecar_path(path), working_path(path)] if has_sidecar(path) else []
+    return [path, path + ".part", journal_path(path), *beside]
+
+
 def replace_json(path: str, value: Mapping[str, Any]) -> None:
     """Replaces a JSON file atomically: even after a power failure it holds either the old or the new value.
 
@@ -47,12 +54,17 @@ def replace_json(path: str, value: Mapping[str, Any]) -> None:
       StorageError: if it cannot be written.
     """
     with writing(path):
-        with open(path + ".part", "w") as file:
-            json.dump(value, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".part", path)
+        try:
+            with open(path + ".part", "w") as file:
+                json.dump(value, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(path + ".part", path)
+        except OSError:
+            with suppress(OSError):
+                os.remove(path + ".part")
+            raise
 
 
 def read_sidecar(path: str) -> dict[str, Any] | None:

@@ -77,7 +77,11 @@ def open_sink(
     except ValueError as error:  # raised by NumPy, tifffile and TensorStore for files that they cannot open
         raise StorageError(f"{path}: cannot be opened as a map: {error}; {ANEW}") from error
     if about and map_files.has_sidecar(path) and map_files.read_sidecar(path) != about:
-        map_files.replace_json(map_files.sidecar_path(path), map_files.attributes(about))
+        try:
+            map_files.replace_json(map_files.sidecar_path(path), map_files.attributes(about))
+        except BaseException:
+            sink.close()
+            raise
     return sink
 
 
@@ -98,6 +102,25 @@ def _open(
     if suffix == ".zarr":
         return ZarrSink(path, shape, dtype, None if sides is None else (*sides, shape[2]), zarr_format, about)
     return GeoTiffSink(path, shape, dtype, sides, about, complete)
+
+
+def discard(path: str) -> None:
+    """Removes what `open_sink` has made of a new map.
+
+    Args:
+      path: path of the map.
+    """
+    for made in map_files.all_paths(path):
+        if os.path.isdir(made) and not os.path.islink(made):
+            shutil.rmtree(made)
+        elif os.path.lexists(made):
+            os.remove(made)
+
+
+def exists(path: str) -> bool:
+    """Whether anything is in the place of a map, or of the working map of a TIFF."""
+    tiff = suffix_of(path) in (".tif", ".tiff")
+    return os.path.lexists(path) or (tiff and os.path.lexists(map_files.working_path(path)))
 
 
 def suffix_of(path: str) -> str:
@@ -148,7 +171,7 @@ def check_place(
     if zarr_format not in (2, 3):
         raise StorageError(f"{path}: zarr_format (={zarr_format}) must be 3 or 2")
     _check_kind(path, suffix, shape, about)
-    there = os.path.lexists(path) or (suffix in (".tif", ".tiff") and os.path.lexists(map_files.working_path(path)))
+    there = exists(path)
     if existing:
         if not there:
             raise StorageError(f"{path}: it was begun and is gone; {ANEW}")

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
@@ -24,12 +25,12 @@ from cnn.dense.arguments import named
 from cnn.dense.prepared import input_channels, prepare_trained
 from cnn.dense.streaming import fingerprints, places
 from cnn.dense.streaming import journal as journals
+from cnn.dense.streaming import sink as sinks
 from cnn.dense.streaming import written as writing
 from cnn.dense.streaming.about import describe, last_of
 from cnn.dense.streaming.map_files import ANEW
 from cnn.dense.streaming.memory import Budget, largest_tiles, stream_bytes
 from cnn.dense.streaming.pipeline import Progress, Task, journal_of, pixels_done, run_all
-from cnn.dense.streaming.sink import check_place, chunk_of, open_sink
 from cnn.dense.streaming.sinks.base import Sink
 from cnn.dense.tiles import Tiling
 from cnn.images import paths
@@ -234,17 +235,19 @@ def _open_image(
 def _begin(sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool) -> tuple[Sink, Progress]:
     """Makes the sink, and its journal before it: so the journal never describes an older map, and the map is known."""
     path, (shape, dtype, about) = journals.journal_path(sink), _map_of(facts)
-    new = path is not None and not os.path.lexists(path)
+    new = path is not None and not os.path.lexists(path) and not sinks.exists(paths.resolve(sink))
     if path is not None:
-        check_place(paths.resolve(sink), shape, dtype, False, overwrite, about=about)
+        sinks.check_place(paths.resolve(sink), shape, dtype, False, overwrite, about=about)
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY))
     try:
-        chunk = [chunk_of(n) for n in counted.outputs]
-        target = open_sink(sink, shape, dtype, chunk, overwrite=overwrite, about=about)
+        if path is not None:
+            journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY))
+        chunk = [sinks.chunk_of(n) for n in counted.outputs]
+        target = sinks.open_sink(sink, shape, dtype, chunk, overwrite=overwrite, about=about)
     except BaseException:
         if path is not None and new:
-            os.remove(path)
+            with suppress(OSError):
+                sinks.discard(paths.resolve(sink))
         raise
     return target, Progress(target, path, facts, 0, fingerprints.EMPTY, fingerprints.EMPTY)
 
@@ -265,7 +268,7 @@ def _continue(
     path = str(journals.journal_path(sink))
     journals.check_same(path, {**EARLIER, **begun["computes"]}, facts["computes"])
     shape, dtype, about = _map_of(facts)
-    target = open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
+    target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
     done = begun["done"]
     read, written = fingerprints.of_first(done, counted, image, target)
     changed = None

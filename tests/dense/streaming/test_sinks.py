@@ -74,7 +74,7 @@ def test_only_our_maps_are_replaced(tmp_path):
     np.save(tmp_path / "pixels.npy", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "pixels.npy.progress.json").write_text("{}")
     check(tmp_path / "pixels.npy", "not known as a map of this program")
-    write(open_sink(tmp_path / "m.zarr", MAP.shape))
+    write(open_sink(tmp_path / "m.zarr", MAP.shape, zarr_format=3))
     for name in ("notes.txt", "c/0/notes.txt", "c/old"):
         foreign = tmp_path / "m.zarr" / name
         foreign.write_text("mine")

@@ -101,6 +101,26 @@ class Sink:
         self._array[y : y + block.shape[0], x : x + block.shape[1]] = block
 
 
+class FileSink(Sink):
+    """What sinks of files have in common: once something could not be written, nothing counts as written any more.
+
+    A block may fail after it was passed on, and a second `flush` would no longer know of it.
+    """
+
+    _failed = ""
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._failed:
+            raise StorageError(self._failed)
+        try:
+            with writing(self.name):
+                yield
+        except Exception as error:
+            self._failed = str(error)
+            raise
+
+
 @contextlib.contextmanager
 def writing(name: str) -> Iterator[None]:
     """Errors of the system and of TensorStore while a map is written, as one line that names the map.

@@ -7,11 +7,11 @@ from contextlib import suppress
 
 import numpy as np
 
-from cnn.dense.streaming.sinks.base import Sink, writing
+from cnn.dense.streaming.sinks.base import FileSink
 from cnn.images.errors import StorageError
 
 
-class NpySink(Sink):
+class NpySink(FileSink):
     """A .npy file, written row by row, because the pages of a memory map would count as memory of this process."""
 
     def __init__(self, path: str, shape: Sequence[int], dtype: np.dtype, existing: bool) -> None:
@@ -46,19 +46,19 @@ class NpySink(Sink):
 
     def _put(self, y: int, x: int, block: np.ndarray) -> None:
         row_bytes, pixel_bytes = (math.prod(self.shape[n:]) * self.dtype.itemsize for n in (1, 2))
-        with writing(self.name):
+        with self._writing():
             for i, row in enumerate(np.ascontiguousarray(block)):
                 self._file.seek(self._offset + (y + i) * row_bytes + x * pixel_bytes)
                 self._file.write(row.data)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
-        with writing(self.name):
+        with self._writing():
             self._file.flush()
         mapped = np.memmap(self._file.name, self.dtype, "r", self._offset, self.shape)
         return np.array(mapped[rows, columns])
 
     def flush(self) -> None:
-        with writing(self.name):
+        with self._writing():
             self._file.flush()
             os.fsync(self._file.fileno())
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnn.dense.streaming import map_files
-from cnn.dense.streaming.sinks.base import Sink, writing
+from cnn.dense.streaming.sinks.base import FileSink
 from cnn.images import paths
 
 PENDING_WRITES = 2  # blocks that are being written to a zarr array at a time
@@ -82,7 +82,7 @@ def _where(path: str, version: int) -> dict[str, Any]:
     return {"driver": "zarr3" if version == 3 else "zarr", "kvstore": {"driver": "file", "path": path}}
 
 
-class ArraySink(Sink):
+class ArraySink(FileSink):
     """A map in a TensorStore, whose threads write it and sync the file of each chunk."""
 
     def __init__(self, array: Any, name: str, shape: Sequence[int], dtype: np.dtype) -> None:
@@ -91,18 +91,22 @@ class ArraySink(Sink):
         self._pending: deque[Any] = deque()
 
     def _put(self, y: int, x: int, block: np.ndarray) -> None:
-        with writing(self.name):
+        with self._writing():
             self._pending.append(self._array[y : y + block.shape[0], x : x + block.shape[1]].write(block))
-            while len(self._pending) > PENDING_WRITES:
-                self._pending.popleft().result()
+            self._wait(PENDING_WRITES)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         return np.asarray(self._array[rows, columns].read().result())
 
     def flush(self) -> None:
-        with writing(self.name):
-            while self._pending:
-                self._pending.popleft().result()
+        with self._writing():
+            self._wait(0)
+
+    def _wait(self, most: int) -> None:
+        """Waits until at most so many blocks are being written; one that is waited for in vain stays in the line."""
+        while len(self._pending) > most:
+            self._pending[0].result()
+            self._pending.popleft()
 
 
 class ZarrSink(ArraySink):
