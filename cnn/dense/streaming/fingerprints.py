@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnn.dense.blocks import Tile
-from cnn.dense.streaming.sink import Sink
+from cnn.dense.streaming.sinks.base import Sink
 from cnn.dense.streaming.skipping import Skipping
 from cnn.images.source import Source
 from cnn.windows import Pair

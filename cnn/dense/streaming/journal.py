@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn.dense.streaming import own_maps
-from cnn.dense.streaming.own_maps import ANEW
+from cnn.dense.streaming import map_files
+from cnn.dense.streaming.map_files import ANEW
 from cnn.images import paths
 from cnn.images.errors import StorageError
 from cnn.nets import Net
@@ -27,12 +27,12 @@ def journal_path(where: Any) -> str | None:
     """The path of a sink's journal.
 
     Args:
-      where: the sink: the path of a `.npy` file or a `.zarr` directory, or an array.
+      where: the sink: the path of a map's file or directory, or an array.
 
     Returns:
       `map.zarr.progress.json` for `map.zarr`; None for an array, which has no journal.
     """
-    return own_maps.journal_path(paths.resolve(where)) if isinstance(where, (str, os.PathLike)) else None
+    return map_files.journal_path(paths.resolve(where)) if isinstance(where, (str, os.PathLike)) else None
 
 
 def net_identity(net: Net, variables: Mapping[str, Any]) -> dict[str, str]:
@@ -90,12 +90,7 @@ def write_journal(path: str, journal: Mapping[str, Any]) -> None:
         tiles of the whole map), "done" (how many of them, in order, are in the sink), "complete" (whether all are),
         "read" and "written" (fingerprints of the pixels and scores of these tiles, `cnn.dense.streaming.fingerprints`).
     """
-    with open(path + ".part", "w") as file:
-        json.dump(journal, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".part", path)
+    map_files.replace_json(path, journal)
 
 
 def check_same(path: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 from cnn.dense import tiles
 from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD
-from cnn.dense.streaming.sink import PENDING_WRITES
+from cnn.dense.streaming.sink import ALIGNMENT
+from cnn.dense.streaming.sinks.zarr_arrays import PENDING_WRITES
 from cnn.dense.tiles import Tiling
 from cnn.windows import shape_text
-
-ALIGNMENT = 64  # scores; larger tiles are multiples of it, so that the chunks of a zarr array divide them
 
 
 class Budget(NamedTuple):

@@ -20,8 +20,9 @@ from cnn.dense import tiles
 from cnn.dense.blocks import Tile
 from cnn.dense.streaming import fingerprints
 from cnn.dense.streaming.journal import write_journal
-from cnn.dense.streaming.sink import Sink
+from cnn.dense.streaming.sinks.base import Sink
 from cnn.dense.streaming.skipping import Skipping
+from cnn.dense.streaming.written import Written
 from cnn.dense.tiles import Tiling
 from cnn.images import ranges
 from cnn.images.source import Source
@@ -46,6 +47,7 @@ class Task(NamedTuple):
       journalled: whether there is a journal, which keeps fingerprints of what tiles read and wrote.
       mean: mean of the training data, C numbers; None if the source is normalised.
       std: standard deviation of the training data, C numbers; None if the source is normalised.
+      written: what of the scores is written into the sink.
       skipping: how windows are left out; None: none is.
     """
 
@@ -57,6 +59,7 @@ class Task(NamedTuple):
     journalled: bool
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    written: Written
     skipping: Skipping | None = None
 
 
@@ -117,18 +120,32 @@ class Progress:
             self._sink.flush()
             self._write()
 
-    def _write(self) -> None:
+    def finish(self) -> None:
+        """Lets the sink make what it has beside the tiles, once all are done; then the journal says "complete"."""
+        if self._sink.unfinished:
+            self._sink.finish()
+            self._write(finished=True)
+        self._sink.tidy()
+
+    def _write(self, finished: bool = False) -> None:
         if self._path:
             skipped = self.skipped if self._skips else None
-            write_journal(self._path, journal_of(self._facts, self.done, self._read, self._written, skipped))
+            complete = self.done == self._facts["tiles"] and (finished or not self._sink.unfinished)
+            journal = journal_of(self._facts, self.done, self._read, self._written, skipped, complete)
+            write_journal(self._path, journal)
         self._saved, self._time = self.done, time.monotonic()
 
 
 def journal_of(
-    facts: Mapping[str, Any], done: int, read: str, written: str, skipped: Pair | None = None
+    facts: Mapping[str, Any],
+    done: int,
+    read: str,
+    written: str,
+    skipped: Pair | None = None,
+    complete: bool = False,
 ) -> dict[str, Any]:
-    """A journal's fields; the arguments are those of `Progress`."""
-    counted = {"done": done, "complete": done == facts["tiles"], "read": read, "written": written}
+    """A journal's fields; the arguments are those of `Progress`, and whether the map is finished."""
+    counted = {"done": done, "complete": complete, "read": read, "written": written}
     return {**facts, **counted, **({} if skipped is None else {"skipped": list(skipped)})}
 
 
@@ -167,6 +184,7 @@ def run_all(
                     *(reason, shape_text(tiling.outputs), shape_text(smaller.outputs), progress.done + 1, total),
                 )
                 tiling, shrunk = smaller, shrunk + 1
+        progress.finish()
     except BaseException:
         with suppress(Exception):  # the error that stopped the stream must not be hidden by a second one
             progress.save()
@@ -258,7 +276,7 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int, int
                     del pixels
                 running.append((piece, last, scores, read._replace(pixels=_NOTHING)))
             piece, last, scores, read = running.popleft()
-            block = _block(tiling, piece, scores, read.skipped)
+            block = task.written.of(_block(tiling, piece, scores, read.skipped))
             task.sink.write(piece.rows.write.start, piece.columns.write.start, block)
             skipped += 0 if read.skipped is None else int(read.skipped.sum())
             if last is None:

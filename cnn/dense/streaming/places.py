@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cnn.dense.streaming import map_files
 from cnn.images.errors import StorageError
 from cnn.images.paths import resolve, zarr_metadata
 
@@ -27,7 +28,7 @@ def check_apart(source: Any, sink: Any) -> None:
     if written is None:
         return
     read = _path(source)
-    if read is not None and _related(read, written):
+    if read is not None and any(_related(read, one) for one in map_files.all_paths(written)):
         raise StorageError(
             f"{written}: the map would lie in its source {read}, or in its place, and the source would be lost; name "
             "another sink"

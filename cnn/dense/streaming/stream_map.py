@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +25,13 @@ from cnn.dense.arguments import named
 from cnn.dense.prepared import input_channels, prepare_trained
 from cnn.dense.streaming import fingerprints, places, skipping
 from cnn.dense.streaming import journal as journals
-from cnn.dense.streaming.memory import ALIGNMENT, Budget, largest_tiles, stream_bytes
-from cnn.dense.streaming.own_maps import ANEW
+from cnn.dense.streaming import sink as sinks
+from cnn.dense.streaming import written as writing
+from cnn.dense.streaming.about import describe, last_of
+from cnn.dense.streaming.map_files import ANEW
+from cnn.dense.streaming.memory import Budget, largest_tiles, stream_bytes
 from cnn.dense.streaming.pipeline import Progress, Task, journal_of, pixels_done, run_all
-from cnn.dense.streaming.sink import Sink, check_place, open_sink
+from cnn.dense.streaming.sinks.base import Sink
 from cnn.dense.streaming.skipping import Skipping
 from cnn.dense.tiles import Tiling
 from cnn.images import paths, ranges
@@ -38,8 +42,8 @@ from cnn.nets.arrays_in import check_floating, constants, number_of, without_mas
 from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
 
-LARGEST_CHUNK = 512  # scores; largest size of a zarr array's chunk along an axis
 LOG = logging.getLogger(__name__)
+EARLIER = {"write": "scores", "map dtype": "float32"}  # of journals that do not say it
 
 Variables = Mapping[str, Any]
 
@@ -111,15 +115,17 @@ def stream(
     value_range: Sequence[float] | None = None,
     skip: str | None = None,
     skip_windows: str = "any",
+    write: str = "scores",
+    map_dtype: str = "float32",
 ) -> StreamResult:
     """Class scores of every window of an image of any size, written tile by tile.
 
     A stream into a file may be stopped in any way. Started again with the same arguments, it continues at its first
     missing tile, and the file ends with the same bytes; a finished stream computes nothing. Before that it reads the
     image and the map of all finished tiles again: if a pixel or a score has changed, it is refused. Its journal,
-    `NAME.progress.json`, lies beside the file; a zarr has window, stride, context, offset and class names in its
-    attributes too (`cnn.dense.streaming.own_maps`), a .npy in the journal alone. If memory runs out, the tiles are made
-    smaller, which is logged, and the stream continues.
+    `NAME.progress.json`, lies beside the file. What the scores are (`cnn.dense.streaming.about`) stands in the file,
+    and of a .npy in the sidecar `NAME.json`: `open_map` reads it. If memory runs out, the tiles are made smaller, which
+    is logged, and the stream continues.
 
     Args:
       net: a classifier; fully connected layers are converted as needed.
@@ -127,8 +133,9 @@ def stream(
       source: the image, integer or floating [H, W] or [H, W, C]: an array that can be sliced, or the path of a .npy,
         zarr, TIFF, JPEG, PNG, ... file; or what `cnn.images.source.open_image` makes of one, which chooses pages,
         levels, channels, a mask and the no-data value.
-      sink: where the map is written, float32 [h, w, K]: the path of a .npy or .zarr file, or a writable array (which
-        has no journal).
+      sink: where the map is written, [h, w, K]: a path, whose suffix says the kind, or a writable array (which has no
+        journal). .npy and .zarr are arrays; .ome.zarr (OME-Zarr 0.5) and .tif or .tiff (GeoTIFF) have a pyramid too,
+        and lie on the image in viewers; they hold no windows off the stride (`cover`).
       window: (height, width) that the net was trained on, pixels.
       stride: distance between windows, one number or (vertical, horizontal), pixels; None: the native stride.
       backend: "auto", "crops", "shift", "atrous" or "mpf", see `score_map`.
@@ -153,6 +160,10 @@ def stream(
         (`open_image(mask=)`) leaves out is NaN whatever is said here. Tiles of such windows alone are not computed.
       skip_windows: "any": a window is left out where it sees one pixel that does not count; "all": where it sees no
         other.
+      write: "scores" (logits), "probabilities" by the net's output activation, or "class": the class of the largest
+        score and its probability, [h, w, 2], as fractions of the largest value of uint8, or of uint16 for more than 254
+        classes; a class of that largest value is none.
+      map_dtype: dtype of scores and probabilities, "float32" or "float16".
 
     Returns:
       A `StreamResult`.
@@ -162,8 +173,8 @@ def stream(
         another net, image or option.
       TypeError: if the source is not floating, and mean and std are not given.
       GeometryError: if window, stride and image do not fit the net, or a layer cannot slide.
-      ValueError: if backend or context are unknown, mean, std or memory limit are not such numbers, or there are not K
-        class names.
+      ValueError: if backend, context, write or map_dtype are unknown, mean, std or memory limit are not such numbers,
+        or there are not K class names.
       MemoryError: if no tile stays within the memory limit; or if memory runs out and tiles cannot be made smaller.
     """
     begin = time.monotonic()
@@ -192,10 +203,13 @@ def stream(
     budget = Budget(free, devices, image.dtype.itemsize, beside)
     counted, running = _choose_tiles(plan, budget, backend, tile, begun)
     skips = skipping.plan(image, counted, skip, skip_windows)
-    shape = (*counted.grid.size, prepared.table[-1].output_shape[-1])
-    about = _about(image, counted, shape[2], class_names)
+    written = writing.resolve(write, map_dtype, prepared.table[-1].output_shape[-1], net.output_activation)
+    shape, identity = (*counted.grid.size, written.bands), journals.net_identity(net, variables)
+    about = describe(image, counted, written, class_names, identity, {"mean": mean, "std": std})
+    described = _describe(image, counted, mean, std, skips)
+    computes = {**identity, **described, "write": write, "map dtype": written.dtype.name}
     facts = {
-        "computes": {**journals.net_identity(net, variables), **_describe(image, counted, mean, std, skips)},
+        "computes": computes,
         "map": shape,
         "tiles": math.prod(counted.counts),
         "about": about if begun is None else begun.get("about", about),
@@ -208,10 +222,11 @@ def stream(
     done, total, shrunk = counter.done, facts["tiles"], 0
     if done < total:
         placed = [jax.device_put(variables, device) for device in devices]
-        task = Task(placed, devices, image, target, counted, path is not None, mean, std, skips)
+        task = Task(placed, devices, image, target, counted, path is not None, mean, std, written, skips)
         smaller = functools.partial(plan, backend=counted.backend)
         shrunk, running = run_all(task, running, smaller, counter, progress)
     else:
+        counter.finish()
         target.close()
         message = f"{target.name}: finished already, all {total} tiles are computed; nothing to do"
         LOG.info(message)
@@ -247,20 +262,28 @@ def _begin(
     sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool, skips: Skipping | None
 ) -> tuple[Sink, Progress]:
     """Makes the sink, and its journal before it: so the journal never describes an older map, and the map is known."""
-    path, shape = journals.journal_path(sink), facts["map"]
-    chunk = (*(chunk_of(n) for n in counted.outputs), shape[2])
-    new, skipped = path is not None and not os.path.lexists(path), None if skips is None else (0, 0)
+    path, (shape, dtype, about) = journals.journal_path(sink), _map_of(facts)
+    new = path is not None and not os.path.lexists(path) and not sinks.exists(paths.resolve(sink))
+    skipped = None if skips is None else (0, 0)
     if path is not None:
-        check_place(paths.resolve(sink), shape, np.dtype(np.float32), False, overwrite)
+        sinks.check_place(paths.resolve(sink), shape, dtype, False, overwrite, about=about)
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
     try:
-        target = open_sink(sink, shape, np.float32, chunk, overwrite=overwrite, about=facts["about"])
+        if path is not None:
+            journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
+        chunk = [sinks.chunk_of(n) for n in counted.outputs]
+        target = sinks.open_sink(sink, shape, dtype, chunk, overwrite=overwrite, about=about)
     except BaseException:
         if path is not None and new:
-            os.remove(path)
+            with suppress(OSError):
+                sinks.discard(paths.resolve(sink))
         raise
     return target, Progress(target, path, facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped)
+
+
+def _map_of(facts: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype, Mapping[str, Any]]:
+    """Shape and dtype of the map of a journal, and what it says of itself."""
+    return tuple(facts["map"]), np.dtype(facts["computes"]["map dtype"]), facts["about"]
 
 
 def _continue(
@@ -277,8 +300,9 @@ def _continue(
       StorageError: if net, image, options or map are others.
     """
     path = str(journals.journal_path(sink))
-    journals.check_same(path, begun["computes"], facts["computes"])
-    target = open_sink(sink, facts["map"], np.float32, existing=True)
+    journals.check_same(path, {**EARLIER, **begun["computes"]}, facts["computes"])
+    shape, dtype, about = _map_of(facts)
+    target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
     done = begun["done"]
     read, written = fingerprints.of_first(done, counted, image, target, skips)
     changed = None
@@ -341,45 +365,10 @@ def _describe(
             name: None if value is None else np.asarray(value, np.float64).tolist() for name, value in constants.items()
         },
         "tile": counted.outputs,
-        **_last(counted),
+        **last_of(counted),
         **({} if image.value_range == ranges.of_dtype(image.dtype) else {"value range": list(image.value_range)}),
         **skipping.describe(skips, image),
     }
-
-
-def _about(image: Source, counted: Tiling, classes: int, class_names: Sequence[str] | None) -> dict[str, Any]:
-    """What a map says of itself (`cnn.dense.streaming.own_maps`)."""
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(
-            f"stream: {len(class_names)} class_names, and the net has {classes} classes; give one for each"
-        )
-    return {
-        "image_shape": list(image.shape),
-        "window": list(counted.grid.window),
-        "stride": list(counted.grid.stride),
-        "offset": [0, 0],
-        "context": counted.context,
-        "class_names": None if class_names is None else [str(name) for name in class_names],
-        **_last(counted),
-    }
-
-
-def _last(counted: Tiling) -> dict[str, Any]:
-    """Where the last windows lie, if any lies off the stride: maps that are regular say nothing of it, as ever."""
-    return {} if counted.grid.last == (None, None) else {"last": list(counted.grid.last)}
-
-
-def chunk_of(outputs: int) -> int:
-    """Size of a zarr array's chunk along an axis: a divisor of the tile's size, so that each chunk is written once.
-
-    Args:
-      outputs: number of scores of a tile along the axis.
-
-    Returns:
-      Number of scores, at most `LARGEST_CHUNK`; the tile's size if it has no divisor from `ALIGNMENT` to that.
-    """
-    parts = [n for n in range(min(outputs, LARGEST_CHUNK), ALIGNMENT - 1, -1) if outputs % n == 0]
-    return parts[0] if parts else outputs
 
 
 def _parameter_bytes(variables: Variables, devices: Sequence[Any]) -> int:

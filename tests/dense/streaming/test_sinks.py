@@ -33,7 +33,7 @@ def load(path):
 @pytest.mark.parametrize("name, version", [("m.npy", 3), ("m.zarr", 3), ("m.zarr", 2)])
 def test_sinks(tmp_path, name, version):
     path = tmp_path / "new" / name
-    write(open_sink(path, MAP.shape, chunk=(16, 12, 5), zarr_format=version))
+    write(open_sink(path, MAP.shape, chunk=(16, 12), zarr_format=version))
     np.testing.assert_array_equal(load(path), MAP)
     sink = open_sink(path, MAP.shape, existing=True)
     sink.write(3, 30, np.zeros((2, 3, 5), np.float32))
@@ -74,7 +74,7 @@ def test_only_our_maps_are_replaced(tmp_path):
     np.save(tmp_path / "pixels.npy", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "pixels.npy.progress.json").write_text("{}")
     check(tmp_path / "pixels.npy", "not known as a map of this program")
-    write(open_sink(tmp_path / "m.zarr", MAP.shape))
+    write(open_sink(tmp_path / "m.zarr", MAP.shape, zarr_format=3))
     for name in ("notes.txt", "c/0/notes.txt", "c/old"):
         foreign = tmp_path / "m.zarr" / name
         foreign.write_text("mine")
@@ -93,7 +93,7 @@ def test_another_name_of_a_replaced_file_keeps_its_contents(tmp_path):
 
 
 def test_a_zarr_is_written_in_whole_chunks(tmp_path):
-    write(open_sink(tmp_path / "m.zarr", MAP.shape, chunk=(16, 12, 5)))
+    write(open_sink(tmp_path / "m.zarr", MAP.shape, chunk=(16, 12), zarr_format=3))
     files = sorted(
         os.path.relpath(os.path.join(d, f), tmp_path / "m.zarr") for d, _, fs in os.walk(tmp_path) for f in fs
     )
@@ -123,7 +123,7 @@ def test_errors_of_sinks(tmp_path, monkeypatch):
         check(path, "it exists; name another, or overwrite=True")
         check(path, "40x33x5 of .*float32.*, the map is 4x4x5 of float32", (4, 4, 5), existing=True)
     check(tmp_path / "gone.npy", "was begun and is gone", existing=True)
-    check(tmp_path / "m.csv", r"written as \.npy or \.zarr")
+    check(tmp_path / "m.csv", r"written as \.npy, \.zarr, \.ome\.zarr, \.tif or \.tiff, not as \.csv")
     (tmp_path / "mine.zarr").mkdir()
     check(tmp_path / "mine.zarr", "not known as a map of this program", overwrite=True)
     (tmp_path / "bad.npy").write_bytes(b"x" * 99)

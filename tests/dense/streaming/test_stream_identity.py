@@ -9,7 +9,7 @@ import pytest
 from cnn.dense.streaming.sink import open_sink
 from cnn.images.errors import StorageError
 from cnn.images.files import open_file
-from tests.dense.streaming.small_stream import CONSTANTS, NORMALISED, PIXELS, Watched, contents, journal_of, run
+from tests.dense.streaming.small_stream import CONSTANTS, NET, NORMALISED, PIXELS, Watched, contents, journal_of, run
 from tests.made import make_zarr
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -83,7 +83,7 @@ def test_a_refused_call_leaves_nothing_that_binds_the_next(tmp_path):
         run(tmp_path / "m.npy", PIXELS.copy())
     with pytest.raises(ValueError, match="2 class_names, and the net has 5 classes"):
         run(tmp_path / "m.npy", class_names=["a", "b"])
-    with pytest.raises(StorageError, match=r"written as \.npy or \.zarr"):
+    with pytest.raises(StorageError, match=r"written as \.npy, \.zarr, .* not as \.csv"):
         run(tmp_path / "new" / "m.csv")
     assert not list(tmp_path.iterdir())
 
@@ -136,5 +136,16 @@ def test_a_map_carries_what_its_scores_are(tmp_path, monkeypatch):
         "context": "both",
         "class_names": names,
     }
-    assert json.loads((tmp_path / "m.zarr" / "zarr.json").read_text())["attributes"]["score_map"] == expected
-    assert json.loads(journal_of(tmp_path / "m.zarr").read_text())["about"] == expected
+    expected |= {
+        "written": "scores",
+        "dtype": "float32",
+        "map": [42, 53, 5],
+        "output_activation": "softmax",
+        "mean": list(CONSTANTS["mean"]),
+        "source": None,
+        "spacing": None,
+    }
+    found = json.loads((tmp_path / "m.zarr" / ".zattrs").read_text())["score_map"]
+    assert {name: found[name] for name in expected} == expected
+    assert str(NET) in found["net"] and found["versions"].keys() == {"cnn", "jax", "numpy"}
+    assert json.loads(journal_of(tmp_path / "m.zarr").read_text())["about"] == found

@@ -10,7 +10,7 @@ import pytest
 
 from cnn import dense
 from cnn.dense import tiles
-from cnn.dense.streaming import memory, pipeline, stream_map
+from cnn.dense.streaming import memory, pipeline, sink, stream_map
 from tests.dense.streaming.small_stream import CONSTANTS, LEAST_OUTPUTS, NET, WINDOW, Watched, contents, load, run
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -121,4 +121,4 @@ def test_tiles_fit_the_memory_limit():
         for o, count, size in zip(tiling.outputs, tiling.counts, tiling.grid.size, strict=True):
             assert o < 64 or (o % 64 == 0 and count * o < size + 64 * count)  # whole chunks, little waste
     assert outputs == sorted(set(outputs))
-    assert [stream_map.chunk_of(n) for n in (2048, 1088, 512, 64, 40, 1021)] == [512, 272, 512, 64, 40, 1021]
+    assert [sink.chunk_of(n) for n in (2048, 1088, 512, 64, 40, 1021)] == [512, 272, 512, 64, 40, 1021]
