@@ -1,1 +1,1 @@
-"""Pages with pasted digits at known places: the pages, the crops that a net is trained on, and what detections score."""
+"""Pages with digits at known places, the crops of them that a net is trained on, and what its detections score."""
