@@ -16,7 +16,7 @@ def get_config() -> Any:
     config = default.get_config()
     config.data.name = "experiments.digit_pages.crops:load"
     config.net.name = "experiments.digit_pages.net:wide_lenet"
-    config.train.epochs = 4.0
+    config.train.epochs = 3.0
     config.train.batch_size = 128
     config.train.learning_rate = 0.05
     config.train.label_smoothing = 0.05

@@ -1,9 +1,9 @@
 """Crops of pages of digits, for a net with a class for what is no digit; `load` is the `data.name` of configs/pages.py.
 
 All crops are windows of MNIST's size, cut out of crowded pages (`experiments.digit_pages.pages`) of the training,
-validation or test digits. A window whose centre lies within `HIT` pixels of a digit's is that digit. A window at least
-`MISS` pixels away from every digit along one of the two axes is background: most show a part of a digit, or of two,
-others a stroke or bare paper. What lies between the two is left out.
+validation or test digits. A window at most `HIT` pixels from a digit along each axis is that digit. One at least `MISS`
+pixels from every digit along one of the axes is background: a part of a digit, or of two, a stroke, or bare paper.
+Windows around strokes are many, since a short straight one is nearly a "1". What lies between the two is left out.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ HIT = 3  # pixels; with a stride of 4 pixels, a window lies within 2 of every di
 MISS = 8
 BACKGROUND = "background"
 SIZE, DIGITS, STROKES = 512, 60, 80  # of a page that crops are cut from
-PER_DIGIT, PER_PAGE = 2, 100  # windows of each digit, and of two kinds of a page: near a digit, and (a third) anywhere
+PER_DIGIT, PER_STROKE, PER_PAGE = 2, 2, 60  # windows of each mark, and near digits and anywhere on a page
 
 
 def load(dir: str, validation_fraction: float):
@@ -54,9 +54,10 @@ def cut(images: np.ndarray, labels: np.ndarray, *, seed: int, count: int) -> tup
         page = pages.make(images, labels, seed=seed, number=number, size=SIZE, digits=DIGITS, strokes=STROKES)
         corners = page.boxes[:, :2]
         hits = np.repeat(corners, PER_DIGIT, axis=0) + rng.randint(-HIT, HIT + 1, (PER_DIGIT * DIGITS, 2))
-        anywhere = rng.randint(SIZE - window + 1, size=(PER_PAGE, 2))
+        marks = np.repeat(page.strokes, PER_STROKE, axis=0)
+        around = (marks[:, :2] + marks[:, 2:] - window) // 2 + rng.randint(-MISS, MISS + 1, (len(marks), 2))
         near = corners[rng.randint(DIGITS, size=PER_PAGE)] + rng.randint(-window[0], window[0] + 1, (PER_PAGE, 2))
-        others = np.concatenate([anywhere[: PER_PAGE // 3], near])
+        others = np.concatenate([around, near, rng.randint(SIZE - window + 1, size=(PER_PAGE // 2, 2))])
         away = np.abs(others[:, None] - corners).max(axis=-1).min(axis=-1)
         for places, known in ((hits, np.repeat(page.labels, PER_DIGIT)), (others[away >= MISS], None)):
             inside = ((places >= 0) & (places <= SIZE - window)).all(axis=-1)

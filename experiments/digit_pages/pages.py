@@ -20,12 +20,14 @@ class Page(NamedTuple):
     Attributes:
       image: uint8 [size, size, 1]: dark ink on light paper.
       labels: the class of each digit, int32 [D].
-      boxes: pixel box of each digit (y0, x0, y1, x1), ends exclusive, int32 [D, 4]; no two overlap.
+      boxes: pixel box of each digit (y0, x0, y1, x1), ends exclusive, int32 [D, 4].
+      strokes: those of the distractor strokes, int32 [S, 4]; no two boxes of a page overlap.
     """
 
     image: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray
+    strokes: np.ndarray
 
 
 def make(
@@ -62,7 +64,7 @@ def make(
     light = rng.uniform(*PAPER) + _shade(rng, size)
     noisy = light * (1 - ink) + rng.normal(0, rng.uniform(*NOISE), (size, size)).astype(np.float32)
     image = np.clip(np.round(noisy), 0, 255).astype(np.uint8)[:, :, None]
-    return Page(image, labels[chosen].astype(np.int32), boxes[:digits])
+    return Page(image, labels[chosen].astype(np.int32), boxes[:digits], boxes[digits:])
 
 
 def _place(rng: np.random.RandomState, shape: tuple[int, ...], taken: np.ndarray, size: int) -> tuple[int, ...]:
