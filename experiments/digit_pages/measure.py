@@ -93,7 +93,7 @@ class Pages:
             tile=tile,
             progress=False,
         )
-        return dense.ScoreMap(scores[None], grid.boxes(image.shape), "both", "auto", grid)
+        return dense.ScoreMap(jnp.asarray(scores[None]), grid.boxes(image.shape), "both", "auto", grid)
 
     def _in_memory(self, image: np.ndarray) -> dense.ScoreMap:
         """The map of a page by `dense.score_map`, as a whole."""

@@ -254,7 +254,7 @@ def _most_classes(what: Any, threshold: Any) -> int:
 
 def _index(name: Any, names: Sequence[str], what: str) -> int:
     """The index of a class that is given by name or index."""
-    if isinstance(name, Integral) and not isinstance(name, bool) and 0 <= name < len(names):
+    if isinstance(name, int | np.integer) and not isinstance(name, bool) and 0 <= name < len(names):
         return int(name)
     if isinstance(name, str) and name in names:
         if names.count(name) > 1:

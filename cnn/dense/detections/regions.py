@@ -96,8 +96,9 @@ def _may_reach(scores: np.ndarray, activation: str, thresholds: np.ndarray) -> n
     least = thresholds * np.float32(1 - MARGIN)
     with np.errstate(over="ignore", invalid="ignore"):  # of infinite scores, which get the exact look
         if activation == "sigmoid" and scores.shape[-1] != 1:
-            return (1 / (1 + np.exp(-scores)) >= least).any(axis=-1)
+            return np.any(1 / (1 + np.exp(-scores)) >= least, axis=-1)
         scores = outputs.class_scores(scores)
         top = scores.max(axis=-1, keepdims=True)
         parts = np.exp(scores - top)
-        return (parts >= least * parts.sum(axis=-1, keepdims=True)).any(axis=-1) | np.isinf(top[..., 0])
+        reached = np.any(parts >= least * parts.sum(axis=-1, keepdims=True), axis=-1)
+        return np.asarray(reached | np.isinf(top[..., 0]))

@@ -106,12 +106,10 @@ def _counted(detections: Iterable[Detection], counts: dict[str, int]) -> Iterato
 
 
 def _factors(scale: Any) -> tuple[float, float]:
-    try:
-        values = tuple(float(part) for part in (scale if isinstance(scale, Sequence) else (scale, scale)))
-        fits = len(values) == 2 and all(0 < part < float("inf") for part in values)
-    except (TypeError, ValueError):
-        values, fits = (), False
-    if not fits:
+    values: list[float] = []
+    with suppress(TypeError, ValueError):
+        values = [float(part) for part in (scale if isinstance(scale, Sequence) else (scale, scale))]
+    if len(values) != 2 or not all(0 < part < float("inf") for part in values):
         raise ValueError(f"write_detections: scale (={scale!r}) must be a number above 0, or two")
     return values[0], values[1]
 

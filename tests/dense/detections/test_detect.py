@@ -1,5 +1,7 @@
 """Detections equal those of the definition, whatever the parts in which a map is read."""
 
+import tracemalloc
+
 import hypothesis
 import numpy as np
 import pytest
@@ -69,6 +71,37 @@ def test_a_chain_of_overlaps_is_followed_over_all_parts():
     assert [each.row for each in found] == list(range(2, 400, 4))
     found = list(dense.detect(opened, threshold=0.5, classes=[1], overlap=0.34, tile=7))  # 1/3 is not above it
     assert [each.row for each in found] == list(range(0, 400, 2))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_detections():
+    class Endless(SmallMap):
+        """Made where it is read."""
+
+        def read(self, rows=slice(None), columns=slice(None)):
+            i, j = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)
+            p = np.where((i % 4 == 1) & (j % 4 == 2), 0.6 + 0.1 * np.sin(i * 3 + j), 0.1)
+            return np.stack([1 - p, p], axis=-1).astype(np.float32)
+
+    peaks = []
+    for rows in (1_000, 6_000):
+        opened = Endless(np.broadcast_to(np.float32(0), (rows, 400, 2)), stride=(4, 4))
+        tracemalloc.start()
+        try:
+            found = sum(1 for _ in dense.detect(opened, threshold=0.5, background=0, tile=(100, 400)))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert found == rows * 400 // 16
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_a_higher_threshold_gives_a_part_of_the_detections_of_a_lower_one():
+    opened = SmallMap(np.random.default_rng(2).random((40, 40, 2), np.float32), window=(9, 9))
+    for per_class in (True, False):
+        low, high = (list(dense.detect(opened, threshold=t, per_class=per_class)) for t in (0.2, 0.9))
+        assert high == [each for each in low if each.probability >= np.float32(0.9)]
+        assert 0 < len(high) < len(low)
 
 
 def test_scores_probabilities_and_winners_are_found_alike():
