@@ -37,6 +37,8 @@ NOT_RUN = {
     "-m benchmarks.": "tests/benchmarks runs them with --smoke",
     "-m experiments.seeds": "trains whole configs; tests/experiments",
     "-m experiments.speedrun": "trains for a record",
+    "-m experiments.pages": "reads a prepared TFDS set",
+    "--config=pages": "reads a prepared TFDS set",
     "--config=mnist": "reads a prepared TFDS set",
     "--config=folder": "needs pictures",
     "--config=configs/mnist.py": "reads a prepared TFDS set",

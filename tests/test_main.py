@@ -139,7 +139,7 @@ def test_a_mistake_is_answered_in_a_line(arguments, code, message, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["ablate", "dense_eval", "seeds", "giusti", "speedrun"])
+@pytest.mark.parametrize("module", ["ablate", "dense_eval", "seeds", "giusti", "pages", "speedrun"])
 def test_commands_answer_mistakes_alike(module):
     for argument in ("--nothing=1", "stray"):
         done = run_python("-m", f"experiments.{module}", argument)

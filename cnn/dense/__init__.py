@@ -2,6 +2,8 @@
 
 from cnn.dense.checking import CheckReport, check
 from cnn.dense.cost import Plan, multiply_adds, plan
+from cnn.dense.detections.found import Detection, detect
+from cnn.dense.detections.write import write_detections
 from cnn.dense.grid import Grid, boxes, has_padding, native_stride, plan_grid
 from cnn.dense.many_sizes import score_maps
 from cnn.dense.maps import ScoreMap, average, score_map
@@ -13,6 +15,7 @@ from cnn.images.source import open_image
 
 __all__ = [
     "CheckReport",
+    "Detection",
     "Grid",
     "OpenedMap",
     "Plan",
@@ -24,6 +27,7 @@ __all__ = [
     "boxes",
     "check",
     "class_map",
+    "detect",
     "has_padding",
     "heat_map",
     "multiply_adds",
@@ -36,4 +40,5 @@ __all__ = [
     "score_map",
     "score_maps",
     "stream",
+    "write_detections",
 ]

@@ -1,0 +1,1 @@
+"""Pages with digits at known places, the crops of them that a net is trained on, and what its detections score."""
