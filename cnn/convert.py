@@ -27,9 +27,10 @@ from cnn.layers import (
     Shape,
     WindowLayer,
     flatten_permutation,
+    layers_of,
 )
 from cnn.nets import Net
-from cnn.windows import GeometryError, as_image_shape, shape_text
+from cnn.windows import GeometryError, as_image_shape, check_flag, shape_text
 
 MATRIX_LIMIT_BYTES = 2 * 2**30
 SLIDING_FIELDS = ("stride", "padding", "dilation", "rounding")  # fields that dense evaluation replaces in a layer
@@ -87,6 +88,7 @@ def fc_to_conv(
       GeometryError: if the image shape does not fit the net's trained kernels, or a layer cannot be slid over a larger
         image (locally connected, or parameters for flattened values: batch normalisation, `Scale`, `PReLU`).
     """
+    geometry.parameters(layers_of(net), variables)
     conversion = plan(net, geometry.table(net, image_shape, variables), position_invariant)
     return conversion.net, conversion.variables(variables)
 
@@ -122,6 +124,11 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
     Raises:
       GeometryError: if a layer cannot be slid over a larger image.
     """
+    check_flag(position_invariant, "position_invariant", "convert")
+    if not isinstance(table, geometry.Table):
+        raise TypeError(f"convert.plan: table (={table!r}) must be a cnn.geometry.table of the net")
+    if not hasattr(net, "layers"):
+        raise TypeError(f"convert.plan: net (={net!r}) must be a net, such as cnn.nets.net(layers) makes")
     views = _dense_views(net, table)
     layers: list[Layer] = []
     shape = table.input_shape
@@ -214,6 +221,8 @@ def conv_to_fc(
     """
     if not isinstance(layer, Conv):
         raise TypeError(f"conv_to_fc takes a Conv layer, got {type(layer).__name__}")
+    if not isinstance(layer_variables, Mapping):
+        raise TypeError(f"conv_to_fc: layer_variables (={layer_variables!r}) must be the dict of the layer's variables")
     params = layer_variables.get("params", layer_variables)
     shape = as_image_shape(input_shape)
     named = layer if layer.name else layer.clone(name="conv1")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.export import is_symbolic_dim
 
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, PReLU, Scale, Shape
+from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, PReLU, Scale, Shape, layers_of
 from cnn.windows import GeometryError, Pair, as_image_shape, shape_text
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
@@ -120,7 +120,7 @@ def _pair_text(pair: Pair, between: str) -> str:
 
 def layer_names(layers: Sequence[Layer]) -> list[str]:
     """Names of the layers, which are their keys in the parameter tree."""
-    return [layer.name or f"layers_{i}" for i, layer in enumerate(layers)]
+    return [layer.name or f"layers_{i}" for i, layer in enumerate(layers_of(layers))]
 
 
 def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | None = None) -> Table:
@@ -144,9 +144,9 @@ def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | N
         kernel is larger than its input, groups do not divide, a stride is 0, or a Dense has the wrong size; or if a
         layer does not say whether it mixes pixels (`cnn.layers.Layer`). `VariablesError`: if a layer has no variables,
         or a kernel takes another number of channels.
-      TypeError: if the variables are not a dict.
+      TypeError: if the net is none, or the variables are not a dict.
     """
-    layers = net.layers if hasattr(net, "layers") else tuple(net)
+    layers = layers_of(net)
     shape = as_image_shape(input_shape)
     trained = None if variables is None else parameters(layers, variables)
     try:
@@ -180,7 +180,7 @@ def working_sizes(
       none.
     """
     trained = None if variables is None else parameters(layers, variables)
-    height, width, channels = input_shape
+    height, width, channels = as_image_shape(input_shape)
     sizes = []
     radius = min(SEARCH_RADIUS, SEARCH_LAYERS // (3 * len(layers) or 1))
     for sign in (-1, 1):

@@ -1,5 +1,6 @@
 """Errors of nets that do not fit: they name the layer, the sizes and the way out."""
 
+import inspect
 import re
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn import geometry, nets
+from cnn import convert, geometry, nets
 from cnn.layers import (
     LRN,
     Activation,
@@ -185,3 +186,29 @@ def test_a_layer_says_whether_it_mixes_pixels(layer, message):
 
 def test_layers_of_vectors_need_not_say():
     geometry.table([Flatten(), Undeclared(), Dense(3)], (4, 4, 1))
+
+
+def test_arguments_of_the_wrong_kind_are_refused_by_name():
+    """Whatever is given: an error of this library that shows it, none of Python's own."""
+    net = nets.net([Conv(2, 3), Flatten(), Dense(3)])
+    variables = random_variables(net, (5, 6), 2)
+    right = {
+        "net": net,
+        "layers": net.layers,
+        "variables": variables,
+        "image_shape": (5, 6, 2),
+        "input_shape": (5, 6, 2),
+        "position_invariant": True,
+        "table": geometry.table(net, (5, 6, 2)),
+        "layer": net.layers[0],
+        "layer_variables": variables["params"]["conv1"],
+    }
+    functions = [convert.fc_to_conv, convert.convolutional, convert.plan, convert.conv_to_fc, geometry.table]
+    for function in (*functions, geometry.working_sizes, geometry.parameters, geometry.layer_names):
+        names = inspect.signature(function).parameters
+        for name in names:
+            for wrong in (None, 1.5, -3, "qa_net", ["shift"], object()):
+                if name == "variables" and wrong is None and names[name].default is None:
+                    continue
+                with pytest.raises((TypeError, GeometryError), match=r"cnn\.|must be|variables are|takes a Conv"):
+                    function(**{**{one: right[one] for one in names}, name: wrong})

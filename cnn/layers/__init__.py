@@ -10,7 +10,7 @@ layers also give `window(input_shape)`, from which receptive fields follow (see 
 """
 
 from cnn.layers.activations import ACTIVATIONS, Activation, PReLU
-from cnn.layers.base import Layer, Shape
+from cnn.layers.base import Layer, Shape, layers_of
 from cnn.layers.pointwise import LRN, BatchNorm, Dense, Dropout, Flatten, Scale, flatten_permutation
 from cnn.layers.pools import AvgPool, MaxPool, NMaxPool, Pool, SumPool
 from cnn.layers.sliding import Conv, LocallyConnected, WindowLayer
@@ -36,4 +36,5 @@ __all__ = [
     "SumPool",
     "WindowLayer",
     "flatten_permutation",
+    "layers_of",
 ]

@@ -1,6 +1,7 @@
 """What every layer is: a small Flax module that also knows its own geometry."""
 
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
@@ -51,3 +52,25 @@ class Layer(nn.Module):
     def label(self) -> str:
         """Name and kind of the layer, for error messages."""
         return f"{self.name or 'unnamed'} ({self.kind})"
+
+
+def layers_of(net: Any) -> tuple[Layer, ...]:
+    """The layers of a net, or of a list of layers.
+
+    Args:
+      net: a `cnn.nets.Net`, or layers one after another.
+
+    Returns:
+      The layers.
+
+    Raises:
+      TypeError: if it is neither; says what was given.
+    """
+    layers = getattr(net, "layers", net)
+    if not isinstance(layers, Iterable) or isinstance(layers, str | Mapping):
+        raise TypeError(f"a net (={net!r}) is made by cnn.nets.create(name) or cnn.nets.net(layers); give that")
+    made = tuple(layers)
+    for layer in made:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"a net's layers are those of cnn.layers, not {layer!r} ({type(layer).__name__})")
+    return made

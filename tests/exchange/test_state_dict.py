@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from cnn import nets
+from cnn import geometry, nets
 from cnn.exchange import preprocessing
 from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.exchange.torch_weights import state_dict
@@ -84,7 +84,9 @@ def test_the_six_lines_compute_the_same_in_torch(tmp_path):
     runs = [run]
     for name, shape in others:
         net = nets.create(name)
-        runs.append(Classifier(net, random_variables(net, shape), shape, (0.0,), (1.0,), ("a", "b")))
+        names = tuple(map(str, range(geometry.table(net, shape)[-1].output_shape[-1])))
+        zeros, ones = (0.0,) * shape[2], (1.0,) * shape[2]
+        runs.append(Classifier(net, random_variables(net, shape), shape, zeros, ones, names))
     for index, one in enumerate(runs):
         text = state_dict.write(tmp_path / f"net{index}.safetensors", one)
         scope: dict = {}
