@@ -226,8 +226,8 @@ def _whole(path: str, channels: int | None, choice: Choice, page: Any) -> Any:
         return open_picture(path, channels)
     except DataError as error:
         raise StorageError(
-            f"{path}: cannot be read in parts ({what}) nor as a picture: {error.__cause__ or error}; save it as grey or "
-            "RGB"
+            f"{path}: cannot be read in parts ({what}) nor as a picture: {error.__cause__ or error}; save it as grey or"
+            " RGB"
         ) from error
 
 
