@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from cnn.images import pictures, tiff_facts
-from cnn.images.errors import StorageError
+from cnn.images.errors import DataError, StorageError
 from cnn.images.facts import Choice, Facts
 from cnn.images.pictures import open_picture
 from cnn.images.tiff_colours import Meaning, as_channels, meaning
 from cnn.images.tiff_georeference import georeference, placed
 from cnn.images.tiff_pages import Layout, layout, mask_page
-from cnn.images.tiff_segments import Cache, Gathered, UndecodableError, mapped_plane, stored_page
+from cnn.images.tiff_segments import EXTRA, Cache, Gathered, UndecodableError, mapped_plane, stored_page
 from cnn.images.views import Coloured, Turned
 
 LOG = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def open_tiff(path: str, channels: int | None, cache_bytes: int, choice: Choice 
         try:
             stored = _stored(path, found, cache)
         except UndecodableError as error:
-            if page.dtype != np.uint8 or choice != ANY or channels not in (None, *pictures.MODES):
+            if page.dtype != np.uint8 or not _plain(choice) or channels not in (None, *pictures.MODES):
                 raise
             return _whole_instead(path, channels, error), _facts(file, path, found)
         array, turn = Converted(stored, rule), _orientation(page)
@@ -210,28 +210,35 @@ def _facts(file: Any, path: str, found: Layout) -> Facts:
     )
 
 
+def _plain(choice: Choice) -> bool:
+    """Whether that image is meant which every command takes."""
+    return choice.page is None and not choice.level and not choice.select
+
+
 def _whole(path: str, channels: int | None, choice: Choice, page: Any) -> Any:
     """A TIFF that is not read in parts."""
     colour = getattr(page.photometric, "name", page.photometric)
     coding = getattr(page.compression, "name", page.compression)
     what = f"{page.samplesperpixel} channels of {page.dtype}, {colour}, compression {coding}"
-    if choice != ANY:
+    if not _plain(choice):
         raise StorageError(f"{path}: page {page.index} ({what}) is not read in parts; save it as grey or RGB")
     try:
         return open_picture(path, channels)
-    except StorageError as error:
-        raise StorageError(f"{error} ({what}); save it as grey or RGB, uint8, or with floating values") from error
+    except DataError as error:
+        raise StorageError(
+            f"{path}: cannot be read in parts ({what}) nor as a picture: {error.__cause__ or error}; save it as grey or"
+            " RGB"
+        ) from error
 
 
 def _whole_instead(path: str, channels: int | None, error: UndecodableError) -> Any:
     """A TIFF of bytes whose parts cannot be decoded: read as `--mode=predict` reads it, which a line says."""
     try:
         picture = open_picture(path, channels)
-    except StorageError:
+    except DataError:
         raise error from None
     LOG.warning(
-        "%s: read as a whole picture, %.0f MiB beyond the memory limit; `python -m pip install imagecodecs` lets a "
-        "stream read it in parts",
-        *(path, picture.nbytes / 2**20),
+        "%s: read as a whole picture, %.0f MiB beyond the memory limit; %s lets a stream read it in parts",
+        *(path, picture.nbytes / 2**20, EXTRA),
     )
     return picture

@@ -13,6 +13,7 @@ _PALETTE, _INKS = 320, 332  # numbers of TIFF's tags
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of ExtraSamples
 _LINEAR = ("MINISBLACK", "RGB", "MASK", "LINEAR_RAW", "SEPARATED", "MINISWHITE")  # whose values are intensities
 _DECODED = (6, 7, 33007, 34892, 50001, 34927)  # JPEG's family and WebP, whose YCbCr is decoded to RGB
+_APERIO_YCC = 33003  # Aperio's JPEG 2000 whose colours are YCbCr, whatever the photometric interpretation says
 Convert = Callable[[np.ndarray], np.ndarray]
 
 
@@ -67,6 +68,8 @@ def meaning(page: Any, wanted: int | None, nodata: float | None) -> Meaning | No
             *(page.samplesperpixel, _byte_at_least(dtype), holds, False, page.samplesperpixel == 1),
             {"colours": "inverted, white was 0"},
         )
+    if page.compression == _APERIO_YCC and page.samplesperpixel == 3 and dtype == np.uint8:
+        return Meaning(_from_ycc, 3, dtype, holds, False, True, {"colours": "YCbCr"})
     if colour in _LINEAR or colour == "YCBCR" and page.compression in _DECODED:
         if _bits(page) < 8 and unsigned:
             channels = page.samplesperpixel
@@ -166,6 +169,16 @@ def _from_cmyk(pixels: np.ndarray) -> np.ndarray:
     light = top - pixels[..., 3:4].astype(np.int64)
     ink = pixels[..., :3] * light
     return np.clip(light - (2 * ink + top) // (2 * top), 0, top).astype(pixels.dtype)
+
+
+def _from_ycc(pixels: np.ndarray) -> np.ndarray:
+    """YCbCr of bytes as RGB, in JPEG's integers (ITU-T T.871, section 7; libjpeg's jdcolor.c)."""
+    y, cb, cr = (pixels[..., i].astype(np.int32) for i in range(3))
+    cb, cr, half = cb - 128, cr - 128, 1 << 15
+    red = y + ((91881 * cr + half) >> 16)
+    green = y + ((-22554 * cb - 46802 * cr + half) >> 16)
+    blue = y + ((116130 * cb + half) >> 16)
+    return np.stack([red, green, blue], axis=-1).clip(0, 255).astype(np.uint8)
 
 
 def _bits(page: Any) -> int:

@@ -154,7 +154,9 @@ def _imagej_spacing(file: Any, layout: Layout, base: Any) -> Found:
 
 
 def _aperio_spacing(file: Any, layout: Layout, base: Any) -> Found:
-    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", base.description or "") if file.is_svs else None
+    if not file.is_svs or base.index != 0:  # thumbnails and smaller levels repeat the slide's description
+        return None
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", base.description or "")
     return None if found is None else (float(found[1]), float(found[1]), "Aperio MPP")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from cnn.images.facts import Georeference, Spacing
 
 SCALE, TIEPOINTS, MATRIX, DIRECTORY = 33550, 33922, 34264, 34735  # numbers of tags
-GEOKEYS = (SCALE, TIEPOINTS, MATRIX, DIRECTORY, 34736, 34737)
+SYSTEM = (DIRECTORY, 34736, 34737)  # the coordinate system: keys, and their numbers and texts
 _RASTER, _GEOGRAPHIC, _PROJECTED, _UNITS = 1025, 2048, 3072, 3076  # numbers of keys in the directory
-_POINT, _USER = 2, 32767  # pixel is point; defined by the user
+_AREA, _POINT, _USER = 1, 2, 32767  # pixel is area, pixel is point; defined by the user
 _METRES = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937, 9036: 1000.0}  # EPSG's numbers of units of length
 
 
@@ -25,9 +25,10 @@ def georeference(page: Any, path: str) -> Georeference | None:
         which it is.
 
     Returns:
-      Transform, coordinate system and the tags that say it; None: unknown.
+      Transform of the pixels' corners, coordinate system, and the system's tags, which say that a pixel is an area;
+      None: unknown.
     """
-    tags = {number: page.tags[number] for number in GEOKEYS if number in page.tags}
+    tags = {number: page.tags[number] for number in (SCALE, TIEPOINTS, MATRIX, *SYSTEM) if number in page.tags}
     transform = _transform(tags)
     if transform is None:
         return None
@@ -35,8 +36,22 @@ def georeference(page: Any, path: str) -> Georeference | None:
     if keys.get(_RASTER) == _POINT:  # the coordinates are those of the pixel's centre
         a, b, c, d, e, f = transform
         transform = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
-    kept = {number: (int(tag.dtype), tag.count, tag.value) for number, tag in tags.items()}
-    return Georeference(transform, _crs(keys, path), kept)
+    return Georeference(transform, _crs(keys, path), _of_corners(tags))
+
+
+def _of_corners(tags: Mapping[int, Any]) -> dict[int, tuple[int, int, Any]] | None:
+    """The tags of a coordinate system, as they are where the transform is that of corners: pixel is area."""
+    kept = {number: (int(tags[number].dtype), tags[number].count, tags[number].value) for number in SYSTEM if
+            number in tags}  # fmt: skip
+    if DIRECTORY not in kept:
+        return None
+    kind, count, values = kept[DIRECTORY]
+    values = list(values)
+    for i in range(4, len(values) - 3, 4):
+        if values[i] == _RASTER:
+            values[i + 3] = _AREA
+    kept[DIRECTORY] = (kind, count, tuple(values))
+    return kept
 
 
 def geokeys(page: Any) -> dict[int, int]:

@@ -72,13 +72,17 @@ def _only(file: Any) -> Any:
     if len(left) != 1:
         sizes = ", ".join("x".join(map(str, one.shape)) for one in file.series[:4])
         more = ", ..." if len(file.series) > 4 else ""
-        firsts = [one[0].index for one in file.series if len(one) and one[0] is not None]
-        pages = ", ".join(str(first) for first in firsts[:4] if isinstance(first, int))
         raise ValueError(
-            f"it holds {len(file.series)} pictures ({sizes}{more}); write the one that is meant as a file of its own, "
-            f"or name its page: --page={pages}{more}"
+            f"it holds {len(file.series)} pictures ({sizes}{more}); write the one that is meant as a file of its own"
         )
     return left[0]
+
+
+def _pages_to_choose(file: Any) -> str:
+    """How one of several pictures is named."""
+    firsts = [one[0].index for one in file.series if len(one) and one[0] is not None]
+    pages = [f"--page={first}" for first in firsts if isinstance(first, int)]
+    return f", or choose it by {', '.join(pages[:4])}{', ...' if len(pages) > 4 else ''}" if len(pages) > 1 else ""
 
 
 def layout(file: Any, choice: Choice) -> Layout:
@@ -94,7 +98,10 @@ def layout(file: Any, choice: Choice) -> Layout:
     Raises:
       ValueError: if there is no such page, level or entry, or several images are left; says what there is.
     """
-    series = _only(file) if choice.page is None else _of_page(file, choice.page)
+    try:
+        series = _only(file) if choice.page is None else _of_page(file, choice.page)
+    except ValueError as error:
+        raise ValueError(f"{error}{_pages_to_choose(file) if choice.page is None else ''}") from error
     levels = _levels(file, series)
     level = 0 if choice.level is None else choice.level
     sizes = tuple((one.keyframe.imagelength, one.keyframe.imagewidth) for one in levels)

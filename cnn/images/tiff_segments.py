@@ -16,7 +16,7 @@ from cnn.windows import overlap, shape_text
 
 JPEG = (6, 7, 33007, 34892)  # TIFF compressions of the JPEG family
 CODECS = "without it tifffile reads no compression, deflate, LZMA and PackBits, not LZW, JPEG, JPEG 2000 or WebP"
-EXTRA = "`python -m pip install imagecodecs` (requirements-images.txt)"
+EXTRA = "`python -m pip install -r requirements-images.txt`"  # that holds imagecodecs
 WORKERS = min(4, os.cpu_count() or 1)  # parts that are decoded at a time; they are independent of each other
 
 
@@ -198,6 +198,9 @@ class Segments:
                     file.seek(self._offsets[index])
                     data = file.read(self._counts[index])
             segment, _, shape = self._decode(data, index, **self._options)
+            (top, bottom), (left, right) = self._corners(index)
+            if segment is not None and (segment.shape[1] < bottom - top or segment.shape[2] < right - left):
+                raise ValueError(f"it decodes to {segment.shape[1]}x{segment.shape[2]} pixels")
         except Exception as error:  # codecs raise zlib.error, LZMAError, RuntimeError, kinds of their own, ...
             raise StorageError(self._damage(index, error)) from error
         segment = np.full(shape, self._fill, self.dtype)[0] if segment is None else segment[0]
@@ -217,14 +220,18 @@ class Segments:
         pixels = imagecodecs.jpeg_decode(data, tables=jpegtables, header=jpegheader)
         return pixels.reshape(1, *pixels.shape[:2], 1), None, shape
 
+    def _corners(self, index: int) -> list[tuple[int, int]]:
+        """Where a part lies: its first and last rows, and columns, ends exclusive."""
+        cells = divmod(index % (self._grid[0] * self._grid[1]), self._grid[1])
+        parts = zip(cells, self._size, self.shape[:2], strict=True)
+        return [(cell * size, min(cell * size + size, n)) for cell, size, n in parts]
+
     def _damage(self, index: int, error: Exception) -> str:
         """What is damaged, and where it lies in the picture as it is stored."""
-        place = index % (self._grid[0] * self._grid[1])
-        corner = [cell * size for cell, size in zip(divmod(place, self._grid[1]), self._size, strict=True)]
-        ends = [min(first + size, n) for first, size, n in zip(corner, self._size, self.shape, strict=False)]
+        (top, bottom), (left, right) = self._corners(index)
         return (
-            f"{self._path}: page {self._page}, {self._what} {index} (rows {corner[0]} to {ends[0]}, columns "
-            f"{corner[1]} to {ends[1]}) is damaged: {error}; take an undamaged copy of the file"
+            f"{self._path}: page {self._page}, {self._what} {index} (rows {top} to {bottom}, columns "
+            f"{left} to {right}) is damaged: {error}; take an undamaged copy of the file"
         )
 
 

@@ -58,6 +58,16 @@ def assert_lies_as_rasterio_says(path):
                 np.testing.assert_allclose(there, tuple(small.transform)[:6], rtol=1e-12, err_msg=str(factor))
 
 
+def assert_the_system_can_be_copied(folder, where):
+    """A file with these tags, and the transform as it is, lies where the first lay."""
+    a, b, c, d, e, f = where.transform
+    matrix = (34264, "d", 16, (a, b, 0, c, d, e, 0, f, 0, 0, 0, 0, 0, 0, 0, 1), True)
+    tags = [(number, *entry, True) for number, entry in where.geokeys.items()]
+    tifffile.imwrite(folder / "copy.tif", GREY, photometric="minisblack", metadata=None, extratags=[matrix, *tags])
+    with rasterio.open(folder / "copy.tif") as file:
+        assert tuple(file.transform)[:6] == where.transform and file.crs == rasterio.crs.CRS.from_string(where.crs)
+
+
 def test_georeference_of_files_that_gdal_writes(tmp_path):
     slanted = Affine(20.0, 3.0, 500_000.0, 4.0, -25.0, 4_000_000.0)
     for name, transform, crs, options in (
@@ -78,8 +88,9 @@ def test_georeference_of_files_that_gdal_writes(tmp_path):
     kept = facts(tmp_path / "utm.tif").georeference.geokeys
     with tifffile.TiffFile(tmp_path / "utm.tif") as file:
         assert {number: value for number, (_, _, value) in kept.items()} == {
-            number: file.pages[0].tags[number].value for number in (33550, 33922, 34735, 34737)
+            number: file.pages[0].tags[number].value for number in (34735, 34737)
         }
+    assert_the_system_can_be_copied(tmp_path, facts(tmp_path / "slanted point.tif").georeference)
 
 
 def test_georeference_of_real_scenes(tfds_data_dir):
@@ -292,3 +303,15 @@ def test_grey_and_colours_of_16_bits(tmp_path):
     np.testing.assert_array_equal(array[0:40, 0:48], np.dstack([PLANES[0]] * 3))
     tifffile.imwrite(tmp_path / "bands.tif", PLANES, ome=True, metadata={"axes": "CYX"})  # which are no colours
     assert open_tiff(str(tmp_path / "bands.tif"), 1, 2**20)[0].shape == (40, 48, 3)
+
+
+def test_values_that_are_not_read_in_parts(tmp_path):
+    """YCbCr without JPEG is a picture for Pillow alone; where it is no picture, the line says what is stored."""
+    path = tmp_path / "a.tif"
+    colours = np.dstack([GREY, GREY, GREY])
+    tifffile.imwrite(path, colours.astype(np.uint16), photometric="cielab", metadata=None)
+    what = r"\(3 channels of uint16, CIELAB, compression NONE\)"
+    with pytest.raises(StorageError, match=rf"a\.tif: cannot be read in parts {what} nor as a picture: .*; save it as"):
+        facts(path)
+    with pytest.raises(StorageError, match=rf"a\.tif: page 0 {what} is not read in parts; save it as grey or RGB"):
+        facts(path, page=0)
