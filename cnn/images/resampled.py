@@ -269,12 +269,10 @@ def _size(name: str, whole: tuple[int, int], scales: tuple[float, float]) -> tup
 def _scaled(facts: Facts, have: tuple[int, ...], want: tuple[int, int]) -> Facts:
     """What is known of an image after resampling. What holds nothing is in `valid` then: a sum may equal `nodata`."""
     down, across = (old / new for old, new in zip(have, want, strict=False))
-    place, spacing, origin = facts.georeference, facts.spacing, facts.origin
+    place, spacing = facts.georeference, facts.spacing
     if place is not None:
         a, b, c, d, e, f = place.transform
         place = place._replace(transform=(a * across, b * down, c, d * across, e * down, f))
     if spacing is not None:
-        y, x = origin or (0.0, 0.0)
-        origin = (y + (down - 1) / 2 * spacing.y, x + (across - 1) / 2 * spacing.x)
         spacing = spacing._replace(y=spacing.y * down, x=spacing.x * across)
-    return facts._replace(spacing=spacing, georeference=place, nodata=None, origin=origin)
+    return facts._replace(spacing=spacing, georeference=place, nodata=None, levels=facts.levels or (tuple(have[:2]),))
