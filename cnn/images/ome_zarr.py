@@ -45,7 +45,13 @@ def open_zarr(path: str, inside: str, cache_bytes: int, choice: Choice) -> tuple
     names = [str(image.get("name") or f"image {i}") for i, image in enumerate(images)]
     number = choices.one_of(node.name, "page", choice.page, names, "images")
     page |= {"page": number} if len(images) > 1 else {}
-    return _open_image(node, images[number], cache_bytes, choice, page)
+    try:
+        return _open_image(node, images[number], cache_bytes, choice, page)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise StorageError(
+            f"{node.name}: what it says of its image is not OME-Zarr's ({type(error).__name__}: {error}); take an "
+            "undamaged copy, or name one of its arrays"
+        ) from error
 
 
 def _of_series(group: Node, choice: Choice) -> tuple[Node, dict[str, int]]:

@@ -156,15 +156,22 @@ class Resampled:
     def _block(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         down, top, bottom = _sums(self._rows, y0, y1)
         across, left, right = _sums(self._columns, x0, x1)
-        pixels = np.asarray(self._source.read(top, bottom, left, right))
-        if across is not None:
-            turned = np.ascontiguousarray(pixels.transpose(1, 0, 2), np.float64)
-            sums = self._rounded(across @ turned.reshape(right - left, -1))
-            pixels = sums.reshape(x1 - x0, bottom - top, self._channels).transpose(1, 0, 2)
+        strip = max(1, BLOCK_VALUES // ((right - left) * self._channels))  # rows that are read at once
+        parts = [self._strip(y, min(y + strip, bottom), left, right, across) for y in range(top, bottom, strip)]
+        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if down is not None:
             flat = np.ascontiguousarray(pixels, np.float64).reshape(bottom - top, -1)
             pixels = self._rounded(down @ flat).reshape(y1 - y0, x1 - x0, self._channels)
         return self._stored(pixels)
+
+    def _strip(self, top: int, bottom: int, left: int, right: int, across: Any) -> np.ndarray:
+        """Rows of the image at the width that is wanted."""
+        pixels = np.asarray(self._source.read(top, bottom, left, right))
+        if across is None:
+            return pixels
+        turned = np.ascontiguousarray(pixels.transpose(1, 0, 2), np.float64)
+        sums = self._rounded(across @ turned.reshape(right - left, -1))
+        return sums.reshape(-1, bottom - top, self._channels).transpose(1, 0, 2)
 
     def _rounded(self, sums: np.ndarray) -> np.ndarray:
         """Sums along one direction; of bytes, bytes, as Pillow rounds them. Sums of bytes are exact in float64."""

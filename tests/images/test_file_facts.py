@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -143,6 +144,23 @@ def test_arrays_of_other_libraries(tmp_path):
             source = open_image(array)
             assert source.shape == RGB.shape
             np.testing.assert_array_equal(source.read(3, 20, 1, 43), RGB[3:20, 1:43])
+
+
+def test_several_threads_read_the_same(tmp_path):
+    bytes_of = {
+        "hdf5": hdf(tmp_path, np.tile(RGB, (4, 4, 1)), chunks=(16, 16, 3), compression="gzip"),
+        "raster": raster(tmp_path, "a.img", np.tile(RGB, (4, 4, 1)), "HFA")[0],
+        "slide": slide(tmp_path)[0],
+    }
+    for path in bytes_of.values():
+        for scale in (None, 0.7):
+            source = open_image(path, scale=scale)
+            whole = source.read(0, 100, 0, 100)
+            places = [(y, x) for y in range(0, 90, 30) for x in range(0, 90, 15)]
+            with ThreadPoolExecutor(4) as pool:
+                parts = pool.map(source.read, *zip(*[(y, y + 9, x, x + 8) for y, x in places], strict=True))
+                for (y, x), found in zip(places, parts, strict=True):
+                    np.testing.assert_array_equal(found, whole[y : y + 9, x : x + 8])
 
 
 @pytest.mark.parametrize("what", [RGB, open_image(RGB)], ids=["array", "source"])

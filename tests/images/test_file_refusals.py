@@ -74,6 +74,37 @@ def damaged(path, name, text):
     return path
 
 
+def damaged_hdf5(folder):
+    """Whose first chunk does not have its checksum."""
+    path = hdf(folder, RGB, chunks=(16, 16, 3), fletcher32=True)
+    with h5py.File(path) as file:
+        offset = file["deep/image"].id.get_chunk_info(0).byte_offset
+    return flipped(path, offset)
+
+
+def damaged_zip(folder):
+    path = written.zipped(folder, "a.zarr.zip", array=STACK.astype(np.uint8))
+    return flipped(path, path.read_bytes().index(b"0/c/0/0/0/0/0") + len("0/c/0/0/0/0/0"))
+
+
+def damaged_slide(folder):
+    path = slide(folder)[0]
+    return flipped(path, path.read_bytes().index(b"x\x9c") + 20)
+
+
+def damaged_raster(folder):
+    path = raster(folder, "a.jp2", np.tile(RGB, (9, 9, 1)), "JP2OpenJPEG")[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    return path
+
+
+def flipped(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 24] = bytes(255 - byte for byte in data[offset : offset + 24])
+    path.write_bytes(data)
+    return path
+
+
 def npy(array):
     file = io.BytesIO()
     np.save(file, array)
@@ -81,6 +112,7 @@ def npy(array):
 
 
 REFUSED = {}
+NO_OME = '{"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"multiscales": [{"axes": []}]}}}'
 
 
 def refused(name, make, message, **choice):
@@ -97,7 +129,7 @@ refused("page of a slide", lambda f: slide(f)[0], "page .=1. .*a whole slide", p
 refused("page of a raster", lambda f: raster(f, "a.img", DEEP, "HFA")[0], "page .=1. .*a raster", page=1)
 refused("level of npy", lambda f: write(f, "a.npy", npy(RGB)), "level .=2. .*a .npy file", level=2)
 refused("several t and z", lambda f: ome(f, "0.5"),
-        "2 images along t and 3 images along z; choose one with select=.'t': 0, 'z': 0. .--select=t=0,z=0.")  # fmt: skip
+        "2 images along t and 3 images along z; choose one with select=.'t': 0, 'z': 0. .--select=t=0,z=0")  # fmt: skip
 refused("no such axis", lambda f: ome(f, "0.4"), "no axis 'q' to select along; its axes are t=2, c=3, z=3, y=37, x=43",
         select={"q": 0})  # fmt: skip
 refused("no such entry", lambda f: ome(f, "0.4"), r"select of z \(=3\) must be 0 to 2", select={"t": 0, "z": 3})
@@ -122,6 +154,9 @@ refused("filters", lambda f: array(f, DEEP, zarr_format=2, filters=[numcodecs.De
         "filters are not supported; TensorStore reads blosc")  # fmt: skip
 refused("damaged metadata", lambda f: damaged(array(f), "zarr.json", "{"), "its zarr.json is damaged")
 refused("damaged ome", lambda f: damaged(ome(f, "0.5"), "1/zarr.json", "[]"), "1: its zarr.json is damaged")
+refused(
+    "no ome", lambda f: damaged(ome(f, "0.5"), "zarr.json", NO_OME), "is not OME-Zarr's .KeyError: 'datasets'.; take"
+)
 refused("other zip", lambda f: zip_of(f, ["a.txt", "b/c"]), "other.zip: a zip file without zarr.json")
 refused("no zip", lambda f: write(f, "a.zip", b"PK"), "a.zip: cannot be read")
 refused("not in zip", lambda f: f"{written.zipped(f, 'a.zip')}::9", "there is no 9 in it; it holds 0, 1")
@@ -140,6 +175,17 @@ refused("complex", lambda f: raster(f, "a.img", FLOATS[..., 0].astype(np.complex
         "values of complex64 are no intensities")  # fmt: skip
 refused("nothing at all", lambda f: write(f, "a.what", b"x" * 99), "a.what: cannot be read")
 refused("not there", lambda f: f"{f}/no.h5::/x", "no.h5: there is no such file")
+
+
+@pytest.mark.parametrize(
+    "make, choice",
+    [(damaged_hdf5, {}), (damaged_zip, {"select": {"t": 0, "z": 0}}), (damaged_slide, {}), (damaged_raster, {})],
+)
+def test_damaged_parts(tmp_path, make, choice):
+    path = make(tmp_path)
+    with pytest.raises(StorageError, match=r"rows 0 to 9, columns 0 to 20 cannot be read: ") as error:
+        open_image(path, **choice).read(0, 9, 0, 20)
+    assert path.name in str(error.value) and "undamaged copy" in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,11 +1,14 @@
 """Files of many formats for tests, written by other libraries than the project's own, and what each holds."""
 
 import json
+import warnings
 import zipfile
+from typing import Any
 
 import h5py
 import numpy as np
 import rasterio
+import scipy.io
 import tifffile
 import zarr
 from PIL import Image
@@ -19,7 +22,7 @@ STACK = np.stack([np.stack([FIRST + 100 * z + 1000 * t for z in range(3)], 1) fo
 CHOSEN = np.moveaxis(STACK[1, :, 2], 0, -1)  # of it at t = 1, z = 2
 
 
-def zarr_array(folder, array, **options):
+def zarr_array(folder, array, **options: Any):
     """A zarr array that zarr-python writes and reads."""
     made = zarr.create_array(
         folder / "a.zarr", shape=array.shape, dtype=array.dtype, **({"chunks": (16,) * array.ndim} | options)
@@ -47,9 +50,10 @@ def ome(folder, version, array=STACK, axes="tczyx", name="a.ome.zarr"):
         moved = [0.0] * (part.ndim - 2) + [2.0, 3000.0]
         transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": moved}]
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
-    units = {"y": {"unit": "micrometer"}, "x": {"unit": "nanometer"}}
-    kinds = {"t": "time", "c": "channel"}
-    named = [{"name": axis, "type": kinds.get(axis, "space"), **units.get(axis, {})} for axis in axes]
+    kinds, units = {"t": "time", "c": "channel"}, {"y": "micrometer", "x": "nanometer"}
+    named = [{"name": axis, "type": kinds.get(axis, "space")} for axis in axes]
+    for entry in named:
+        entry.update({"unit": units[entry["name"]]} if entry["name"] in units else {})
     image = {"version": version, "axes": named, "datasets": datasets}
     labels = ["DAPI", "GFP", "Cy5"] if "c" in axes else []
     said = {"multiscales": [image], "omero": {"channels": [{"label": label} for label in labels]}}
@@ -62,7 +66,8 @@ def several(folder):
     """An OME-Zarr of two images; the second is the first one's second level."""
     path = ome(folder, "0.4", STACK[0], "czyx")
     group = zarr.open_group(path)
-    image = group.attrs["multiscales"][0]
+    image: Any = group.attrs["multiscales"]
+    image = image[0]
     group.attrs["multiscales"] = [image, {**image, "name": "small", "datasets": image["datasets"][1:]}]
     return path, np.moveaxis(STACK[0, :, 1, ::2, ::2], 0, -1)
 
@@ -75,9 +80,9 @@ def raw2zarr(folder):
     return folder / "a.zarr", np.moveaxis(STACK[1, :, 0], 0, -1)
 
 
-def zipped(folder, name, deflated=False, top=""):
+def zipped(folder, name, deflated=False, top="", array=STACK):
     """An OME-Zarr in a zip file, at its root or in a folder."""
-    path = ome(folder, "0.5")
+    path = ome(folder, "0.5", array)
     with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as file:
         for one in sorted(path.rglob("*")):
             if one.is_file():
@@ -112,6 +117,18 @@ def raster(folder, name, array, driver, nodata=None, level=None, crs=None, **opt
         file.write(bands)
     with rasterio.open(folder / name, **({} if level is None else {"overview_level": level - 1})) as file:
         return folder / name, np.moveaxis(file.read(), 0, -1)
+
+
+def netcdf(folder):
+    """A netCDF 3 of two variables, which is no HDF5, and the first of them; GDAL turns it north up."""
+    with scipy.io.netcdf_file(folder / "a.nc", "w") as file:
+        for name, size in (("y", 37), ("x", 43)):
+            file.createDimension(name, size)
+            file.createVariable(name, "f8", (name,))[:] = np.arange(size)
+        for name in ("heat", "rain"):
+            file.createVariable(name, "i2", ("y", "x"))[:] = WIDE[..., 0] % 999
+    with warnings.catch_warnings(action="ignore"), rasterio.open(f"netcdf:{folder / 'a.nc'}:heat") as file:
+        return f"{folder / 'a.nc'}::heat", file.read(1)
 
 
 def mosaic(folder, bands=(1, 2, 3), meaning=("Red", "Green", "Blue")):
