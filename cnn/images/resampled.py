@@ -6,6 +6,7 @@ does it, with weights that are multiples of 2**-22 and rounded after each direct
 changes before the height; Pillow 13 does it the other way round for some pictures that become much lower.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -102,6 +103,7 @@ class Resampled:
       shape: (height, width, channels), pixels.
       dtype: dtype of the image; whole numbers are rounded, and kept in the dtype's range.
       valid: which pixels hold something: bool [H, W], can be sliced as [rows, columns]; None: all do.
+      mask: the same by the caller's mask alone; None: there is none.
     """
 
     def __init__(self, source: Any, size: tuple[int, int], empty: float | None = None) -> None:
@@ -125,6 +127,8 @@ class Resampled:
             for have, want in zip(source.shape[:2], size, strict=True)
         )
         self.valid = Computed(size, np.bool_, self._valid) if self._may_lack() else None
+        masked = getattr(source, "mask", None) is not None
+        self.mask = Computed(size, np.bool_, functools.partial(self._valid, only_mask=True)) if masked else None
 
     def _may_lack(self) -> bool:
         """Whether there may be pixels that hold nothing."""
@@ -187,7 +191,7 @@ class Resampled:
             pixels = np.clip(np.rint(pixels), limits.min, limits.max)
         return np.array(pixels, self.dtype)
 
-    def _valid(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+    def _valid(self, y0: int, y1: int, x0: int, x1: int, **options: bool) -> np.ndarray:
         """bool [h, w]: which pixels of a region weigh only pixels that hold something."""
         out = np.empty((y1 - y0, x1 - x0), np.bool_)
         for top, bottom, left, right in self._blocks(y0, y1, x0, x1):
@@ -197,7 +201,7 @@ class Resampled:
             across, before, behind = (
                 (None, left, right) if self._columns is None else self._columns.matrix(left, right, mask=True)
             )
-            found = self._source.valid(above, below, before, behind)
+            found = self._source.valid(above, below, before, behind, **options)
             lacks = np.zeros((below - above, behind - before)) if found is None else np.array(~found, np.float64)
             lacks = lacks if across is None else (across @ lacks.T).T
             lacks = lacks if down is None else down @ lacks

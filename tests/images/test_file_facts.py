@@ -113,6 +113,13 @@ def test_a_slide_of_an_uneven_level_is_the_same_in_all_regions(tmp_path, monkeyp
         np.testing.assert_array_equal(array[y0:y1, x0:x1], whole[y0:y1, x0:x1])
 
 
+def test_a_slide_is_the_same_without_openslide(tmp_path, monkeypatch):
+    path, large = slide(tmp_path)
+    with_it = open_image(path).read(0, large.shape[0], 0, large.shape[1])
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    np.testing.assert_array_equal(open_image(path).read(0, large.shape[0], 0, large.shape[1]), with_it)
+
+
 def test_real_slides(tfds_data_dir):
     folder = tfds_data_dir.parent / "rasters"
     if not folder.is_dir():
@@ -165,7 +172,7 @@ def test_several_threads_read_the_same(tmp_path):
 
 @pytest.mark.parametrize("what", [RGB, open_image(RGB)], ids=["array", "source"])
 def test_options_of_files_are_refused_for_arrays(what):
-    with pytest.raises(StorageError, match="level .=1."):
+    with pytest.raises(StorageError, match="level"):
         open_image(what, level=1)
 
 
