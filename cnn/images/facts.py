@@ -57,9 +57,11 @@ class Facts(NamedTuple):
       valid: which pixels hold something, as a mask page or an alpha channel says: bool [H, W], can be sliced as
         [rows, columns]; None: all, or `nodata` says so.
       georeference: where it lies on the Earth; None: unknown.
-      levels: (height, width) of each level of the pyramid, the largest first; (): there is no pyramid.
+      levels: (height, width) of each level of the pyramid, the largest first; of a resampled image, at least that
+        of the image as its file has it; (): the image is all there is.
       chosen: what of the file was read, e.g. {"page": 0, "level": 1}, where there was a choice.
-      origin: (y, x) of the centre of the first pixel, in the unit of `spacing` (OME-Zarr's translation); None: 0.
+      origin: (y, x) of the centre of the first pixel of the largest level, in the unit of `spacing`, as OME-Zarr's
+        translation says; None: 0.
       files: paths of files beside the image's own that its pixels are read from, such as those that a .vrt names.
     """
 

@@ -22,8 +22,18 @@ JPEG_2000 = (".jp2", ".j2k", ".jpx")  # which Pillow reads too, as a whole
 
 
 def is_array(path: str) -> bool:
-    """Whether a file holds an array, which is read as it is, and no picture, which is read as grey or RGB."""
-    return os.path.isdir(path) or not os.path.isfile(path) or path.lower().endswith((".npy", ".h5", ".hdf5"))
+    """Whether a file holds an array, which is read as it is, and no picture, which is read as grey or RGB.
+
+    Args:
+      path: its path; of a dataset in a file of several too.
+
+    Returns:
+      Whether it is a .npy file, a zarr or an HDF5 file, or there is no such file.
+    """
+    file, inside = inside_of(path)
+    if inside or not os.path.isfile(file):
+        return True
+    return os.path.splitext(file)[1].lower() in (".npy", *ZIPS) or _starts_with(file, hdf5.SIGNATURE)
 
 
 def is_picture(path: str) -> bool:

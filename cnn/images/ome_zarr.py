@@ -45,7 +45,13 @@ def open_zarr(path: str, inside: str, cache_bytes: int, choice: Choice) -> tuple
     names = [str(image.get("name") or f"image {i}") for i, image in enumerate(images)]
     number = choices.one_of(node.name, "page", choice.page, names, "images")
     page |= {"page": number} if len(images) > 1 else {}
-    return _open_image(node, images[number], cache_bytes, choice, page)
+    try:
+        return _open_image(node, images[number], cache_bytes, choice, page)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise StorageError(
+            f"{node.name}: what it says of its image is not OME-Zarr's ({type(error).__name__}: {error}); take an "
+            "undamaged copy, or name one of its arrays"
+        ) from error
 
 
 def _of_series(group: Node, choice: Choice) -> tuple[Node, dict[str, int]]:
@@ -85,7 +91,8 @@ def _open_image(
     entries = [f"{height}x{width}" for height, width in sizes] or [str(level.path) for level in levels]
     number = choices.one_of(group.name, "level", choice.level or 0, entries, "levels")
     array, selected = arrange(group.name, open_array(levels[number], cache_bytes), axes, choice.select)
-    scale, moved = _place(image, image["datasets"][number], len(axes))
+    scale, _ = _place(image, image["datasets"][number], len(axes))
+    _, moved = _place(image, image["datasets"][0], len(axes))
     spacing = origin = None
     if row is not None and column is not None and scale is not None:
         spacing = units.spacing(scale[row], scale[column], axis_units[row], axis_units[column])
@@ -136,7 +143,7 @@ def _place(image: Mapping[str, Any], dataset: Mapping[str, Any], rank: int) -> t
 def _origin(
     spacing: Spacing | None, moved: Sequence[float], axes: tuple[int, int], names: tuple[str | None, str | None]
 ) -> tuple[float, float] | None:
-    """Where the centre of the first pixel lies, in the unit of the spacing; None: at 0."""
+    """Where the centre of the largest level's first pixel lies, in the unit of the spacing; None: at 0."""
     place = [moved[axis] for axis in axes]
     if spacing is None or not any(place):
         return None

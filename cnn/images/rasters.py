@@ -115,6 +115,8 @@ def _spacing(transform: Sequence[float] | None, crs: Any) -> Spacing | None:
     if transform is None or not crs:
         return None
     a, b, _, d, e, _ = transform
+    if not crs.is_geographic and not crs.is_projected:  # of a plan or a ship: its unit is not known
+        return None
     factor, unit = (1.0, "degree") if crs.is_geographic else (crs.linear_units_factor[1], "metre")
     return units.spacing(math.hypot(b, e) * factor, math.hypot(a, d) * factor, unit)
 

@@ -6,6 +6,7 @@ does it, with weights that are multiples of 2**-22 and rounded after each direct
 changes before the height; Pillow 13 does it the other way round for some pictures that become much lower.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from cnn.images.facts import Facts
 from cnn.windows import shape_text
 
 SUPPORT = 2.0  # pixels that the kernel reaches to each side where nothing is reduced
-UNIT = 1 << 22  # the weights of bytes are multiples of 1 / UNIT
+BITS = 22  # the weights of bytes are multiples of 2**-BITS; their sums have less than 32 bits
 BLOCK_VALUES = 2**21  # values that are read and computed at once
 
 
@@ -36,7 +37,7 @@ class Taps:
         Args:
           size: number of pixels along the axis.
           wanted: number of resampled pixels.
-          whole: whether weights are rounded to multiples of 1 / `UNIT`.
+          whole: whether weights are rounded to multiples of 2**-`BITS`, and given in that unit.
         """
         ratio = size / wanted
         reach = max(ratio, 1.0)
@@ -50,7 +51,7 @@ class Taps:
         for column in weights.T:  # in order, as Pillow adds them
             total += column
         weights /= total[:, None]
-        self._weights = np.trunc(weights * UNIT + np.copysign(0.5, weights)) / UNIT if whole else weights
+        self._weights = (weights * (1 << BITS) + np.copysign(0.5, weights)).astype(np.int32) if whole else weights
         self._trim(steps)
 
     def _trim(self, steps: np.ndarray) -> None:
@@ -71,7 +72,7 @@ class Taps:
           mask: whether each weight that is not 0 counts as 1.
 
         Returns:
-          (float64 [end - first, b - a], a, b): it is multiplied with pixels a to b of the axis.
+          (int32 or float64 [end - first, b - a], a, b): it is multiplied with pixels a to b of the axis.
         """
         import scipy.sparse
 
@@ -102,6 +103,7 @@ class Resampled:
       shape: (height, width, channels), pixels.
       dtype: dtype of the image; whole numbers are rounded, and kept in the dtype's range.
       valid: which pixels hold something: bool [H, W], can be sliced as [rows, columns]; None: all do.
+      mask: the same by the caller's mask alone; None: there is none.
     """
 
     def __init__(self, source: Any, size: tuple[int, int], empty: float | None = None) -> None:
@@ -117,6 +119,7 @@ class Resampled:
         self.shape: tuple[int, int, int] = (*size, self._channels)
         self.dtype = np.dtype(source.dtype)
         self._bytes = self.dtype == np.uint8
+        self._sums = np.dtype(np.int32 if self._bytes else np.float64)
         if empty is None:
             empty = 0 if self.dtype.kind in "ui" else math.nan
         self._empty = empty
@@ -125,6 +128,8 @@ class Resampled:
             for have, want in zip(source.shape[:2], size, strict=True)
         )
         self.valid = Computed(size, np.bool_, self._valid) if self._may_lack() else None
+        masked = getattr(source, "mask", None) is not None
+        self.mask = Computed(size, np.bool_, functools.partial(self._valid, only_mask=True)) if masked else None
 
     def _may_lack(self) -> bool:
         """Whether there may be pixels that hold nothing."""
@@ -156,22 +161,32 @@ class Resampled:
     def _block(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         down, top, bottom = _sums(self._rows, y0, y1)
         across, left, right = _sums(self._columns, x0, x1)
-        pixels = np.asarray(self._source.read(top, bottom, left, right))
-        if across is not None:
-            turned = np.ascontiguousarray(pixels.transpose(1, 0, 2), np.float64)
-            sums = self._rounded(across @ turned.reshape(right - left, -1))
-            pixels = sums.reshape(x1 - x0, bottom - top, self._channels).transpose(1, 0, 2)
+        strip = max(1, BLOCK_VALUES // ((right - left) * self._channels))  # rows that are read at once
+        parts = [self._strip(y, min(y + strip, bottom), left, right, across) for y in range(top, bottom, strip)]
+        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if down is not None:
-            flat = np.ascontiguousarray(pixels, np.float64).reshape(bottom - top, -1)
+            flat = np.ascontiguousarray(pixels, self._sums).reshape(bottom - top, -1)
             pixels = self._rounded(down @ flat).reshape(y1 - y0, x1 - x0, self._channels)
         return self._stored(pixels)
 
+    def _strip(self, top: int, bottom: int, left: int, right: int, across: Any) -> np.ndarray:
+        """Rows of the image at the width that is wanted."""
+        pixels = np.asarray(self._source.read(top, bottom, left, right))
+        if across is None:
+            return pixels
+        turned = np.empty((right - left, self._channels, bottom - top), self._sums)
+        for channel in range(self._channels):  # one by one: several times faster than all channels of a pixel together
+            turned[:, channel] = pixels[..., channel].T
+        sums = self._rounded(across @ turned.reshape(right - left, -1))
+        return sums.reshape(-1, self._channels, bottom - top).transpose(2, 0, 1)
+
     def _rounded(self, sums: np.ndarray) -> np.ndarray:
-        """Sums along one direction; of bytes, bytes, as Pillow rounds them. Sums of bytes are exact in float64."""
+        """Sums along one direction; of bytes, bytes, rounded and clipped as Pillow does it."""
         if not self._bytes:
             return sums
-        sums += 0.5
-        return np.clip(sums, 0, 255.5, out=sums).astype(np.uint8)
+        sums += 1 << (BITS - 1)
+        sums >>= BITS
+        return np.clip(sums, 0, 255, out=sums).astype(np.uint8)
 
     def _stored(self, pixels: np.ndarray) -> np.ndarray:
         """Values in the image's dtype, in an array of their own."""
@@ -180,7 +195,7 @@ class Resampled:
             pixels = np.clip(np.rint(pixels), limits.min, limits.max)
         return np.array(pixels, self.dtype)
 
-    def _valid(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+    def _valid(self, y0: int, y1: int, x0: int, x1: int, **options: bool) -> np.ndarray:
         """bool [h, w]: which pixels of a region weigh only pixels that hold something."""
         out = np.empty((y1 - y0, x1 - x0), np.bool_)
         for top, bottom, left, right in self._blocks(y0, y1, x0, x1):
@@ -190,7 +205,7 @@ class Resampled:
             across, before, behind = (
                 (None, left, right) if self._columns is None else self._columns.matrix(left, right, mask=True)
             )
-            found = self._source.valid(above, below, before, behind)
+            found = self._source.valid(above, below, before, behind, **options)
             lacks = np.zeros((below - above, behind - before)) if found is None else np.array(~found, np.float64)
             lacks = lacks if across is None else (across @ lacks.T).T
             lacks = lacks if down is None else down @ lacks
@@ -269,12 +284,10 @@ def _size(name: str, whole: tuple[int, int], scales: tuple[float, float]) -> tup
 def _scaled(facts: Facts, have: tuple[int, ...], want: tuple[int, int]) -> Facts:
     """What is known of an image after resampling. What holds nothing is in `valid` then: a sum may equal `nodata`."""
     down, across = (old / new for old, new in zip(have, want, strict=False))
-    place, spacing, origin = facts.georeference, facts.spacing, facts.origin
+    place, spacing = facts.georeference, facts.spacing
     if place is not None:
         a, b, c, d, e, f = place.transform
         place = place._replace(transform=(a * across, b * down, c, d * across, e * down, f))
     if spacing is not None:
-        y, x = origin or (0.0, 0.0)
-        origin = (y + (down - 1) / 2 * spacing.y, x + (across - 1) / 2 * spacing.x)
         spacing = spacing._replace(y=spacing.y * down, x=spacing.x * across)
-    return facts._replace(spacing=spacing, georeference=place, nodata=None, origin=origin)
+    return facts._replace(spacing=spacing, georeference=place, nodata=None, levels=facts.levels or (tuple(have[:2]),))

@@ -5,6 +5,7 @@ Colour profiles are not applied.
 """
 
 import math
+import os
 import threading
 from typing import Any
 
@@ -70,6 +71,7 @@ def open_slide(path: str, channels: int | None, cache_bytes: int, choice: Choice
         valid=Computed(sizes[number], np.bool_, level.scanned),
         levels=sizes if len(sizes) > 1 else (),
         chosen={"level": number} if len(sizes) > 1 else {},
+        files=tuple(filter(os.path.isdir, [os.path.splitext(path)[0]])) if path.lower().endswith(".mrxs") else (),
     )
     return (Coloured(colours, 1) if channels == 1 else colours), facts
 
