@@ -7,7 +7,7 @@ import numpy as np
 
 from cnn.images.errors import StorageError
 from cnn.images.facts import Choice, Facts
-from cnn.images.pictures import open_picture
+from cnn.images.pictures import open_picture, transparency
 from cnn.images.tiff_arrays import open_tiff
 from cnn.images.views import Mapped
 from cnn.images.zarr_arrays import open_zarr
@@ -53,7 +53,7 @@ def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice 
             return Mapped(np.lib.format.open_memmap(path, mode="r")), Facts()
         if suffix in (".tif", ".tiff"):
             return open_tiff(path, channels, cache_bytes), Facts()
-        return open_picture(path, channels), Facts()
+        return open_picture(path, channels), Facts(valid=transparency(path))
     except StorageError:
         raise
     except Exception as error:  # the libraries raise many kinds: ValueError, struct.error, zlib.error, KeyError, ...

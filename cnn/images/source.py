@@ -83,6 +83,11 @@ class Source:
         self.mask: masks.Mask | None = None
         self.mask_path: str | None = None
 
+    @property
+    def beside(self) -> int:
+        """Memory that reading a region takes for each pixel beside the region itself, bytes."""
+        return self.shape[2] * self.stored.itemsize if self.stored != self.dtype or self._scaled else 0
+
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Reads a region; where it reaches outside the image, it is zero.
 

@@ -90,3 +90,17 @@ def test_the_files_own_mask_and_the_callers_count_together():
     assert_valid(source, holds & given)
     assert_valid(source, given, only_mask=True)
     assert_valid(open_image(source, nodata=99), own & given)
+
+
+def test_what_is_transparent_holds_nothing(tmp_path):
+    """Where a picture is transparent it is white, and holds nothing."""
+    alpha = RNG.integers(0, 3, (50, 41), np.uint8) * 100
+    colours = RNG.integers(0, 256, (50, 41, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(np.dstack([colours, alpha]))).save(tmp_path / "a.png", exif=exif)
+    source = open_image(tmp_path / "a.png", net_channels=3)
+    assert_valid(source, alpha != 0)
+    assert (source.read(0, 50, 0, 41)[alpha == 0] == 255).all()
+    Image.fromarray(colours).save(tmp_path / "b.png")
+    assert open_image(tmp_path / "b.png").valid(0, 9, 0, 9) is None

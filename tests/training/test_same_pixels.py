@@ -25,6 +25,11 @@ def write_png(path, pixels):
     path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
 
 
+def write_ppm(path, largest=65535):
+    pixels = COLOURS if largest == 65535 else COLOURS >> 4
+    path.write_bytes(b"P6 # a comment\n%d %d\n%d\n" % (SIZE[1], SIZE[0], largest) + pixels.astype(">u2").tobytes())
+
+
 def write_turned(path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -72,6 +77,8 @@ FILES = {
     "clear16.png": (lambda path: write_clear(path, 16), fractions(CLEAR), {}),
     "turned.png": (write_turned, BYTES / 255, {}),
     "grey16.pgm": (lambda path: Image.fromarray(GREY).save(path), fractions(np.dstack([GREY] * 3)), {}),
+    "rgb16.ppm": (write_ppm, fractions(COLOURS), {}),
+    "rgb12.ppm": (lambda path: write_ppm(path, 4095), fractions(np.round((COLOURS >> 4) * (65535 / 4095))), {}),
     "grey16.tif": (lambda path: tifffile.imwrite(path, GREY), fractions(np.dstack([GREY] * 3)), {}),
     "signed.npy": (lambda path: np.save(path, SIGNED), fractions(SIGNED, *RANGE), {"range": RANGE}),
     "wide.npy": (lambda path: np.save(path, COLOURS.astype(np.uint32) << 16), fractions(COLOURS, 0, 65536), {}),

@@ -188,7 +188,7 @@ def stream(
         cover=cover,
     )
     free = limit - cache_bytes - _parameter_bytes(variables, devices)
-    beside = skipping.BESIDE if skip or image.mask is not None else 0
+    beside = image.beside + (skipping.BESIDE if skip or image.mask is not None else 0)
     budget = Budget(free, devices, image.dtype.itemsize, beside)
     counted, running = _choose_tiles(plan, budget, backend, tile, begun)
     skips = skipping.plan(image, counted, skip, skip_windows)
