@@ -185,6 +185,6 @@ def test_a_score_picture_of_16_bits(tmp_path, net):
     sink = np.zeros((*result["windows"], 3), np.float32)
     source = dense.open_image(tmp_path / "a.png", channels=run.channels)
     dense.stream(*net, source, sink, window=SIZE, mean=MEAN, std=STD, progress=False)
-    mean = np.asarray(dense.average(sink, "probabilities"))
+    mean = np.asarray(dense.average(sink[None], "probabilities"))[0]
     for name, value in result["probabilities"]:
         assert abs(mean[run.class_names.index(name)] - value) <= 1e-5
