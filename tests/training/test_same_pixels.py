@@ -67,10 +67,10 @@ def fractions(pixels, low=0.0, high=65535.0):
 
 # Name of the file -> how it is written, what is seen of it (as fractions; None: it is refused), and what is said of it.
 FILES = {
+    "rgb16.png": (lambda path: write_png(path, COLOURS), fractions(COLOURS), {}),
     "rgb.png": (lambda path: Image.fromarray(BYTES).save(path), BYTES / 255, {}),
     "grey.png": (lambda path: Image.fromarray(BYTES[..., 0]).save(path), np.dstack([BYTES[..., 0]] * 3) / 255, {}),
     "grey16.png": (lambda path: Image.fromarray(GREY).save(path), fractions(np.dstack([GREY] * 3)), {}),
-    "rgb16.png": (lambda path: write_png(path, COLOURS), fractions(COLOURS), {}),
     "12 bits.png": (lambda path: write_png(path, COLOURS >> 4), fractions(COLOURS >> 4, 0, 4095), {"range": (0, 4095)}),
     "bgr.png": (lambda path: write_png(path, COLOURS), fractions(COLOURS[..., ::-1]), {"channels": (2, 1, 0)}),
     "clear.png": (lambda path: write_clear(path, 8), (CLEAR >> 8) / 255, {}),
@@ -145,6 +145,7 @@ def test_every_reader_sees_the_same_pixels_or_refuses_alike(tmp_path, net, name)
     np.testing.assert_allclose(predicted, streamed, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_of_both_depths_are_predicted_together(tmp_path, net):
     run = make_run(net, {})
     run.config.eval.batch_size = 4
