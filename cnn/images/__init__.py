@@ -1,7 +1,8 @@
 """Images of any size in files of any kind: read region by region, in bounded memory, the same pixels for every command.
 
 `open_image` opens a file or an array as a `Source`. Formats are in `files` (which format a file is), `tiff_arrays`,
-`zarr_arrays` and `pictures`; `facts` has what a file says of its image beside the pixels.
+`zarr_arrays` and `pictures`; `facts` has what a file says of its image beside the pixels; `ranges`, `channels` and
+`masks` what a pixel means, and which count; `whole` reads what fits into memory.
 """
 
 from cnn.images.errors import DataError, StorageError

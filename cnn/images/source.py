@@ -222,7 +222,7 @@ def open_image(
     elif isinstance(what, (str, os.PathLike)):
         path = paths.resolve(what)
         array, facts = open_file(path, taken, cache_bytes, choice)
-        if taken == 3 and not is_array(path) and array.dtype.kind == "u" and (*array.shape, 1)[2:3] == (1,):
+        if taken == 3 and not is_array(path) and _is_grey(array, path):
             array = Coloured(array, 3)
         source = Source(array, path, path, facts, value_range)
     else:
@@ -234,6 +234,10 @@ def open_image(
             f"{_channels_hint(source, net_channels)}"
         )
     return source
+
+
+def _is_grey(array: Any, path: str) -> bool:
+    return numpy_dtype(array, path).kind == "u" and (*array.shape, 1)[2] == 1
 
 
 def _changed(

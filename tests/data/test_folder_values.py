@@ -91,3 +91,13 @@ def test_channels_are_chosen_in_order(folder):
         data.load("folder", dir=str(folder), image_size=8)
     with pytest.raises(DataError, match=r"0.tif: there is no channel 5; it has 5 channels, 0 to 4"):
         data.load("folder", dir=str(folder), image_size=8, channels=(0, 5))
+
+
+def test_a_range_is_of_pictures_or_arrays(tmp_path):
+    for name in ("digits", "fake", "mnist"):
+        with pytest.raises(DataError, match=rf"data.value_range and data.channels: .*data.name='{name}' are bytes"):
+            data.load(name, value_range=(0, 4095), channels=(0,))
+    images, labels = RNG.integers(0, 256, (20, 8, 8, 1), np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    loaded = data.load(str(tmp_path / "a.npz"), value_range=(0, 4095), channels=(3,))
+    assert kept(loaded) == sorted(2 * [image.tobytes() for image in images])

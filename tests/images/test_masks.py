@@ -34,6 +34,16 @@ def test_a_mask_is_an_array_or_any_file(tmp_path):
     assert open_image(PIXELS).valid(0, 5, 0, 5) is None
 
 
+def test_a_damaged_mask_is_named(tmp_path):
+    make_zarr(tmp_path / "m.zarr", np.ones((50, 41, 1), np.uint8), chunk=(16, 20, 1))
+    source = open_image(PIXELS, mask=tmp_path / "m.zarr")
+    (tmp_path / "m.zarr" / "c" / "1" / "0" / "0").write_bytes(b"x")
+    with pytest.raises(
+        StorageError, match=r"m\.zarr: rows 0 to 50, columns 0 to 41 cannot be read: .*copy of the mask"
+    ):
+        source.valid(0, 50, 0, 41)
+
+
 @pytest.mark.parametrize("factor", [2, 4, 0.5, 1 / 3])
 @pytest.mark.parametrize("rounded", [np.floor, np.ceil])
 def test_a_mask_of_another_level_is_its_nearest_pixel(factor, rounded):
