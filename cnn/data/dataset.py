@@ -87,10 +87,11 @@ def load(
       train_examples: number of training examples to keep once validation is held out, each class in proportion, the
         same for every run, fewer among more; None keeps all. mean and std are those of the examples kept.
       value_range: (low, high): the values of a folder's pictures that count as 0 and as 255, such as (0, 4095); None or
-        () for those of a picture's dtype. Of other sets, whose pixels are bytes already, it says from which values
-        they were scaled: it changes nothing here, and a run keeps it for the images that its net is used on.
+        () for those of a picture's dtype. Of arrays of the user's own, whose pixels are bytes already, it says from
+        which values they were scaled: it changes nothing here, and a run keeps it for the images that its net is used
+        on.
       channels: numbers or names of the channels of a folder's pictures that are read, in order; None or () for RGB. Of
-        other sets it says what their channels are, likewise.
+        arrays of the user's own it says which channels of an image theirs are, likewise.
 
     Returns:
       The data set.
@@ -109,6 +110,12 @@ def load(
         )
     if name == IMPORTED:
         raise DataError("the net was imported, and its data are not known here; name some: --config.data.name=mnist")
+    said = " and ".join(f"data.{field}" for field, value in of_pixels.items() if value)
+    if said and name != "folder" and not is_own(name):
+        raise DataError(
+            f"{said}: for pictures in a folder, and for arrays of your own; the pixels of data.name={name!r} are bytes "
+            "of the full range, in all channels; leave it out"
+        )
     if name == "digits":
         parts = readers.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "fake":

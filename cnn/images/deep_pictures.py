@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 EXTRA = "python -m pip install -r requirements-images.txt"
+_PPM = re.compile(rb"P6(?:\s+(?:#[^\n]*\n)?)+(\d+)\s+(\d+)\s+(\d+)\s")  # width, height, and the largest value
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _COLOUR = 24, 25  # places in a PNG file of the bits of a sample, and of the kind of its pixels
 _GREY = 0  # that kind
+_HEAD = 1024  # bytes of a file in which this stands
 
 
 def is_deep(image: Image.Image, path: str) -> bool:
@@ -23,7 +26,7 @@ def is_deep(image: Image.Image, path: str) -> bool:
 
     Args:
       image: the opened picture.
-      path: path of its file; Pillow itself says nothing of the colours of a 16-bit PNG.
+      path: path of its file; Pillow itself says nothing of the 16 bits of the colours of a PNG or PPM.
 
     Returns:
       Whether `read` reads it.
@@ -33,7 +36,10 @@ def is_deep(image: Image.Image, path: str) -> bool:
 
 def _is_deep_colour(path: str) -> bool:
     with open(path, "rb") as file:
-        head = file.read(_COLOUR + 1)
+        head = file.read(_HEAD)
+    if head.startswith(b"P6"):
+        found = _PPM.match(head)
+        return found is not None and int(found[3]) > 255
     return head.startswith(_PNG) and len(head) > _COLOUR and head[_DEPTH] == 16 and head[_COLOUR] != _GREY
 
 
@@ -78,15 +84,27 @@ def _grey(image: Image.Image) -> np.ndarray:
 
 
 def _colours(path: str) -> np.ndarray:
-    """A PNG of 16-bit colours or 16-bit grey with transparency, laid over white; Pillow keeps 8 bits of it."""
+    """A PNG of 16-bit colours, or of grey with transparency, laid over white, or a PPM; Pillow keeps 8 bits of it."""
+    with open(path, "rb") as file:
+        content = file.read()
+    if content.startswith(b"P6"):
+        return _portable(content)
     try:
         import imagecodecs
     except ImportError:
         raise DataError(f"it is a PNG of 16-bit colours, for which a package is missing: {EXTRA}") from None
-    with open(path, "rb") as file:
-        pixels = np.asarray(imagecodecs.png_decode(file.read()))
+    pixels = np.asarray(imagecodecs.png_decode(content))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.shape[2] in (2, 4):
         part = pixels[..., -1:].astype(np.float64) / 65535
         pixels = np.round(pixels[..., :-1] * part + 65535 * (1 - part)).astype(np.uint16)
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def _portable(content: bytes) -> np.ndarray:
+    """A PPM of more than 8 bits: its largest value becomes 65535, as Pillow has it for grey."""
+    found = _PPM.match(content)
+    assert found is not None
+    width, height, largest = (int(number) for number in found.groups())
+    values = np.frombuffer(content, ">u2", width * height * 3, found.end()).reshape(height, width, 3)
+    return values.astype(np.uint16) if largest == 65535 else np.round(values * (65535 / largest)).astype(np.uint16)

@@ -11,7 +11,7 @@ from cnn.images.axes import arrange
 from cnn.images.errors import DataError, StorageError
 from cnn.images.facts import Choice, Facts
 from cnn.images.paths import inside_of
-from cnn.images.pictures import is_grey, open_picture
+from cnn.images.pictures import is_grey, open_picture, transparency
 from cnn.images.tiff_arrays import open_tiff
 from cnn.images.views import Mapped
 
@@ -138,7 +138,7 @@ def _open_other(file: str, channels: int | None, cache_bytes: int, choice: Choic
         with contextlib.suppress(StorageError):  # Pillow's error is raised below
             return rasters.open_raster(file, "", channels, cache_bytes, choice)
     choices.only(file, "a picture", choice)
-    return open_picture(file, channels), Facts()
+    return open_picture(file, channels), Facts(valid=transparency(file))
 
 
 def _is_picture(file: str) -> bool:

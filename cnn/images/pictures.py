@@ -16,6 +16,7 @@ import numpy as np
 
 from cnn.images import deep_pictures, tiff_pages
 from cnn.images.errors import DataError, StorageError
+from cnn.images.views import Turned
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -243,3 +244,31 @@ def open_picture(path: str, channels: int | None) -> Any:
         return np.asarray(decode(path, channels or (1 if grey else 3)))
     except DataError as error:
         raise StorageError(str(error)) from error
+
+
+def transparency(path: str) -> Any:
+    """Which pixels of a picture are not wholly transparent.
+
+    Args:
+      path: path of a file that Pillow reads.
+
+    Returns:
+      bool [H, W], upright, decoded when it is first sliced as [rows, columns]; None: the picture has no transparency.
+    """
+    with _opened(path) as image:
+        return _Opaque(path, _upright_size(image)) if image.has_transparency_data else None
+
+
+class _Opaque:
+    """Which pixels of a picture are not wholly transparent; decoded when first asked for."""
+
+    def __init__(self, path: str, shape: tuple[int, int]) -> None:
+        self.shape, self.dtype = shape, np.dtype(bool)
+        self._path, self._array = path, None
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        if self._array is None:
+            with _opened(self._path) as image:
+                alpha = np.asarray(image.convert("RGBA").getchannel("A")) != 0
+                self._array = Turned(alpha, _orientation(image))[0 : self.shape[0], 0 : self.shape[1]]
+        return self._array[region]

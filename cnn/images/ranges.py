@@ -1,6 +1,6 @@
 """The range of pixel values: what counts as 0 and what as 1, one meaning for training, predicting and streaming."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from cnn.images.errors import StorageError
 
 ValueRange = tuple[float, float]
 SMALL = ("uint8", "int8", "uint16", "int16")  # dtypes of few values, of which tables can be made
+PART = 2**18  # values that are computed with in float64 at once
 _OF_FRACTIONS = (0.0, 1.0)
 
 
@@ -70,8 +71,11 @@ def fractions(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:
       float32 of the same shape; NaN stays NaN.
     """
     low, high = value_range
-    scaled = (pixels.astype(np.float64) - low) / (high - low)
-    return np.clip(scaled, 0, 1, out=scaled).astype(np.float32)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+
+    return _each(scaled, pixels, np.float32)
 
 
 def eight_bits(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:
@@ -87,8 +91,27 @@ def eight_bits(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:
     if pixels.dtype == np.uint8 and value_range == of_dtype(np.uint8):
         return pixels
     low, high = value_range
-    scaled = (pixels.astype(np.float64) - low) * (255 / (high - low))
-    return np.nan_to_num(np.clip(np.round(scaled), 0, 255)).astype(np.uint8)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        return np.nan_to_num(np.clip(np.round((values.astype(np.float64) - low) * (255 / (high - low))), 0, 255))
+
+    return _each(scaled, pixels, np.uint8)
+
+
+def _each(function: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, dtype: Any) -> np.ndarray:
+    """A function of each value: by a table where that is shorter, else in parts that take little memory."""
+    result = np.empty(pixels.shape, dtype)
+    if pixels.dtype.name in SMALL and pixels.size > 2**16:
+        limits = np.iinfo(pixels.dtype)
+        table = function(np.arange(limits.min, limits.max + 1)).astype(dtype)
+        table = np.roll(table, limits.min)  # so that negative values, counted from the end, find theirs
+        for i, row in enumerate(pixels):  # an index takes 8 bytes
+            result[i] = table[row]
+        return result
+    rows = max(1, PART // max(1, pixels[:1].size))
+    for start in range(0, len(pixels), rows):
+        result[start : start + rows] = function(pixels[start : start + rows])
+    return result
 
 
 def check_fractions(pixels: np.ndarray, name: str) -> None:

@@ -84,6 +84,11 @@ class Source:
         self.mask: masks.Mask | None = None
         self.mask_path: str | None = None
 
+    @property
+    def beside(self) -> int:
+        """Memory that reading a region takes for each pixel beside the region itself, bytes."""
+        return self.shape[2] * self.stored.itemsize if self.stored != self.dtype or self._scaled else 0
+
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Reads a region; where it reaches outside the image, it is zero.
 
@@ -255,10 +260,13 @@ def _opened(
         return Source(what, f"array of type {type(what).__name__}", None, NOTHING, value_range)
     path = paths.resolve(what)
     array, facts = open_file(path, net_channels, cache_bytes, choice)
-    grey = array.dtype.kind == "u" and (*array.shape, 1)[2:3] == (1,)
-    if net_channels == 3 and grey and not is_array(path):
+    if net_channels == 3 and _is_grey(array, path) and not is_array(path):
         array = Coloured(array, 3)
     return Source(array, path, paths.inside_of(path)[0], facts, value_range)
+
+
+def _is_grey(array: Any, path: str) -> bool:
+    return numpy_dtype(array, path).kind == "u" and (*array.shape, 1)[2] == 1
 
 
 def _changed(

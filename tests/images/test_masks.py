@@ -34,6 +34,16 @@ def test_a_mask_is_an_array_or_any_file(tmp_path):
     assert open_image(PIXELS).valid(0, 5, 0, 5) is None
 
 
+def test_a_damaged_mask_is_named(tmp_path):
+    make_zarr(tmp_path / "m.zarr", np.ones((50, 41, 1), np.uint8), chunk=(16, 20, 1))
+    source = open_image(PIXELS, mask=tmp_path / "m.zarr")
+    (tmp_path / "m.zarr" / "c" / "1" / "0" / "0").write_bytes(b"x")
+    with pytest.raises(
+        StorageError, match=r"m\.zarr: rows 0 to 50, columns 0 to 41 cannot be read: .*copy of the mask"
+    ):
+        source.valid(0, 50, 0, 41)
+
+
 @pytest.mark.parametrize("factor", [2, 4, 0.5, 1 / 3])
 @pytest.mark.parametrize("rounded", [np.floor, np.ceil])
 def test_a_mask_of_another_level_is_its_nearest_pixel(factor, rounded):
@@ -90,3 +100,17 @@ def test_the_files_own_mask_and_the_callers_count_together():
     assert_valid(source, holds & given)
     assert_valid(source, given, only_mask=True)
     assert_valid(open_image(source, nodata=99), own & given)
+
+
+def test_what_is_transparent_holds_nothing(tmp_path):
+    """Where a picture is transparent it is white, and holds nothing."""
+    alpha = RNG.integers(0, 3, (50, 41), np.uint8) * 100
+    colours = RNG.integers(0, 256, (50, 41, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(np.dstack([colours, alpha]))).save(tmp_path / "a.png", exif=exif)
+    source = open_image(tmp_path / "a.png", net_channels=3)
+    assert_valid(source, alpha != 0)
+    assert (source.read(0, 50, 0, 41)[alpha == 0] == 255).all()
+    Image.fromarray(colours).save(tmp_path / "b.png")
+    assert open_image(tmp_path / "b.png").valid(0, 9, 0, 9) is None

@@ -101,3 +101,14 @@ def test_ranges_that_are_none_are_refused():
             data.load("digits", value_range=wrong)
     with pytest.raises(DataError, match=r"data.channels \(=\(-1,\)\) must be numbers from 0 or names"):
         data.load("digits", channels=(-1,))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int16", "float32", "int32"])
+def test_large_images_are_scaled_like_small_ones(dtype):
+    """By a table or in parts, pixel by pixel as in float64."""
+    pixels = pixels_of(dtype, (270, 250, 3)) if dtype == "float32" else pixels_of(dtype, (270, 250, 3)) // 2
+    low, high = -90.0 if dtype[0] != "u" else 100.0, 100.0 if dtype == "int8" else 29000.0
+    expected = np.clip((pixels.astype(np.float64) - low) / (high - low), 0, 1)
+    np.testing.assert_array_equal(ranges.fractions(pixels, (low, high)), expected.astype(np.float32))
+    found = ranges.eight_bits(pixels, (low, high))
+    assert found.dtype == np.uint8 and np.abs(found - expected * 255).max() <= 0.5 + 1e-9

@@ -25,6 +25,11 @@ def write_png(path, pixels):
     path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
 
 
+def write_ppm(path, largest=65535):
+    pixels = COLOURS if largest == 65535 else COLOURS >> 4
+    path.write_bytes(b"P6 # a comment\n%d %d\n%d\n" % (SIZE[1], SIZE[0], largest) + pixels.astype(">u2").tobytes())
+
+
 def write_turned(path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -62,16 +67,18 @@ def fractions(pixels, low=0.0, high=65535.0):
 
 # Name of the file -> how it is written, what is seen of it (as fractions; None: it is refused), and what is said of it.
 FILES = {
+    "rgb16.png": (lambda path: write_png(path, COLOURS), fractions(COLOURS), {}),
     "rgb.png": (lambda path: Image.fromarray(BYTES).save(path), BYTES / 255, {}),
     "grey.png": (lambda path: Image.fromarray(BYTES[..., 0]).save(path), np.dstack([BYTES[..., 0]] * 3) / 255, {}),
     "grey16.png": (lambda path: Image.fromarray(GREY).save(path), fractions(np.dstack([GREY] * 3)), {}),
-    "rgb16.png": (lambda path: write_png(path, COLOURS), fractions(COLOURS), {}),
     "12 bits.png": (lambda path: write_png(path, COLOURS >> 4), fractions(COLOURS >> 4, 0, 4095), {"range": (0, 4095)}),
     "bgr.png": (lambda path: write_png(path, COLOURS), fractions(COLOURS[..., ::-1]), {"channels": (2, 1, 0)}),
     "clear.png": (lambda path: write_clear(path, 8), (CLEAR >> 8) / 255, {}),
     "clear16.png": (lambda path: write_clear(path, 16), fractions(CLEAR), {}),
     "turned.png": (write_turned, BYTES / 255, {}),
     "grey16.pgm": (lambda path: Image.fromarray(GREY).save(path), fractions(np.dstack([GREY] * 3)), {}),
+    "rgb16.ppm": (write_ppm, fractions(COLOURS), {}),
+    "rgb12.ppm": (lambda path: write_ppm(path, 4095), fractions(np.round((COLOURS >> 4) * (65535 / 4095))), {}),
     "grey16.tif": (lambda path: tifffile.imwrite(path, GREY), fractions(np.dstack([GREY] * 3)), {}),
     "signed.npy": (lambda path: np.save(path, SIGNED), fractions(SIGNED, *RANGE), {"range": RANGE}),
     "wide.npy": (lambda path: np.save(path, COLOURS.astype(np.uint32) << 16), fractions(COLOURS, 0, 65536), {}),
@@ -138,6 +145,7 @@ def test_every_reader_sees_the_same_pixels_or_refuses_alike(tmp_path, net, name)
     np.testing.assert_allclose(predicted, streamed, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_of_both_depths_are_predicted_together(tmp_path, net):
     run = make_run(net, {})
     run.config.eval.batch_size = 4
@@ -178,6 +186,6 @@ def test_a_score_picture_of_16_bits(tmp_path, net):
     sink = np.zeros((*result["windows"], 3), np.float32)
     source = dense.open_image(tmp_path / "a.png", channels=run.channels)
     dense.stream(*net, source, sink, window=SIZE, mean=MEAN, std=STD, progress=False)
-    mean = np.asarray(dense.average(sink, "probabilities"))
+    mean = np.asarray(dense.average(sink[None], "probabilities"))[0]
     for name, value in result["probabilities"]:
         assert abs(mean[run.class_names.index(name)] - value) <= 1e-5

@@ -19,7 +19,7 @@ from cnn.windows import Pair
 
 KINDS = ("nodata", "constant")
 WINDOWS = ("any", "all")
-BESIDE = 3  # bytes a pixel of a tile that its flags take while they are counted
+BESIDE = 6  # bytes a pixel of a tile that its flags take while they are counted
 BAND = 2**22  # pixels whose flags are summed at once
 LOG = logging.getLogger(__name__)
 

@@ -64,8 +64,8 @@ class StreamResult(NamedTuple):
       tiles_done_before: number of tiles that were in the sink when the stream began.
       shrunk: number of times that memory ran out and the tiles were made smaller.
       seconds: duration of the stream, seconds.
-      megapixels_per_second: pixels of the image for which this stream computed scores, divided by its duration; 0 if
-        there were none.
+      megapixels_per_second: pixels of the image for which this stream computed scores, or left them out, divided by its
+        duration; 0 if there were none.
       to_the_bit: whether the map equals, to the bit, that of `score_map(..., position_invariant=True)`, as far as it
         was measured (`cnn.dense.tiles.equals_whole`); if not, within 1e-5 of the largest score.
       last: first pixel (y, x) of the last windows where these lie flush with the border, off the stride (`cover`); None
@@ -199,7 +199,7 @@ def stream(
         cover=cover,
     )
     free = limit - cache_bytes - _parameter_bytes(variables, devices)
-    beside = skipping.BESIDE if skip or image.mask is not None else 0
+    beside = image.beside + (skipping.BESIDE if skip or image.mask is not None else 0)
     budget = Budget(free, devices, image.dtype.itemsize, beside)
     counted, running = _choose_tiles(plan, budget, backend, tile, begun)
     skips = skipping.plan(image, counted, skip, skip_windows)

@@ -96,14 +96,14 @@ def test_tiles_of_nothing_else_are_not_computed(monkeypatch):
     sink = np.zeros((42, 53, 5), np.float32)
     mask = np.zeros(SCENE.shape[:2])
     mask[50:52, 3] = 1
-    result = run(sink, dense.open_image(SCENE, mask=mask), skip_windows="all", tile=8, **CONSTANTS)
+    result = run(sink, dense.open_image(SCENE, mask=mask), skip_windows="all", **CONSTANTS)
     expected = left_out(seen(NET), mask != 0, "all")
     np.testing.assert_array_equal(np.isnan(sink).all(axis=2), expected)
-    blocks = [expected[y : y + 8, x : x + 8].all() for y in range(0, 42, 8) for x in range(0, 53, 8)]
-    assert result.skipped_tiles == sum(blocks) and len(ran) == len(blocks) - sum(blocks) == 2
+    blocks = [expected[y : y + 16, x : x + 16].all() for y in range(0, 42, 16) for x in range(0, 53, 16)]
+    assert result.skipped_tiles == sum(blocks) and len(ran) == len(blocks) - sum(blocks) == 1
     ran.clear()
-    result = run(sink, dense.open_image(SCENE, mask=np.zeros((49, 60))), tile=8, **CONSTANTS)  # of a lower level
-    assert not ran and np.isnan(sink).all() and result.skipped_tiles == result.tiles == 42
+    result = run(sink, dense.open_image(SCENE, mask=np.zeros((49, 60))), **CONSTANTS)  # of a lower level
+    assert not ran and np.isnan(sink).all() and result.skipped_tiles == result.tiles == 12
 
 
 def test_a_stopped_stream_that_skips_ends_in_the_same_bytes(tmp_path, monkeypatch):
@@ -160,8 +160,9 @@ def test_a_stopped_stream_that_skips_ends_in_the_same_bytes(tmp_path, monkeypatc
     assert run(stopped, opened(), **options)[-2:] == result[-2:]
 
 
-def test_floating_pixels_and_what_is_refused(tmp_path, caplog):
-    """NaN is as NaN where all are; a mask is no sink; words that mean nothing here."""
+@pytest.mark.slow
+def test_floating_pixels_of_one_colour(caplog):
+    """NaN is as NaN where all are."""
     pixels = np.zeros((40, 40, 3), np.float32)
     pixels[:20] = np.nan
     pixels[:, 36:] = RNG.random((40, 4, 3))
@@ -176,6 +177,11 @@ def test_floating_pixels_and_what_is_refused(tmp_path, caplog):
         run(sink, pixels, skip="nodata").skipped_windows == 0
         and "says of no pixel that it holds nothing" in caplog.text
     )
+
+
+def test_what_is_refused(tmp_path):
+    """A mask is no sink; words that mean nothing here."""
+    pixels, sink = np.zeros((40, 40, 3), np.float32), np.zeros((13, 13, 5), np.float32)
     np.save(tmp_path / "mask.npy", np.ones((40, 40), np.float32))
     with pytest.raises(StorageError, match=r"mask.npy: the map would lie in its source"):
         run(tmp_path / "mask.npy", dense.open_image(pixels, mask=tmp_path / "mask.npy"), overwrite=True)
