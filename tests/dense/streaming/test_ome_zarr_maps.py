@@ -129,16 +129,3 @@ def test_many_classes_share_chunks(tmp_path):
     assert group["0"].metadata.codecs[0].to_dict()["name"] == "bytes"  # no sharding, which GDAL does not read
     np.testing.assert_array_equal(np.moveaxis(group["0"][:], 0, -1), values)
     np.testing.assert_allclose(np.moveaxis(group["1"][:], 0, -1), halved(values), rtol=1e-6, atol=1e-7)
-
-
-def test_in_napari(tmp_path):
-    """The reader that napari takes: the layer's world coordinates of a score are those of its window's centre."""
-    reader = pytest.importorskip("napari_ome_zarr", reason="napari-ome-zarr is not installed")
-    said = write_map(tmp_path / "m.ome.zarr", scores(75, 50), spacing=SPACING)
-    ((data, options, kind),) = reader.napari_get_reader(str(tmp_path / "m.ome.zarr"))(str(tmp_path / "m.ome.zarr"))
-    assert kind == "image" and [one.shape[1:] for one in data] == [(75, 50), (38, 25), (19, 13)]
-    layer = pytest.importorskip("napari.layers").Image(
-        [one[0] for one in data], scale=options["scale"], affine=options.get("affine"), multiscale=True
-    )
-    y, x = centre(said, 7, 9)
-    np.testing.assert_allclose(layer.data_to_world((7, 9)), [(y - 0.5) * 0.25, (x - 0.5) * 0.5])
