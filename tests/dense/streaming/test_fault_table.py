@@ -22,6 +22,7 @@ from cnn.dense.streaming.sinks import pyramid
 from cnn.images.errors import StorageError
 from cnn.windows import GeometryError
 from tests.dense.streaming.small_stream import CONSTANTS, PIXELS, run
+from tests.helpers import PROGRAMS, run_python
 from tests.made import make_zarr
 
 IMAGE = PIXELS[:50, :46]  # 18 x 16 scores, 9 tiles
@@ -345,3 +346,11 @@ def test_a_refused_call_leaves_no_files(tmp_path, sink):
         with pytest.raises(StorageError, match=r"maps are written as \.npy, \.zarr, \.ome\.zarr, \.tif or \.tiff, not"):
             dense_run(where.with_name(name), IMAGE)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sink, count", zip(FILES, (1, 1, 3, 3), strict=True))
+def test_killed_at_any_moment_ends_in_the_same_bytes(tmp_path, sink, count):
+    process = run_python(PROGRAMS / "kill_streams.py", tmp_path, sink, 3, count)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("killed at event") == count
