@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+import rasterio
 import scipy.special
 import tifffile
+import zarr
 
 from cnn import dense
 from cnn.dense.streaming.sink import open_sink
@@ -122,6 +124,16 @@ def test_maps_of_earlier_versions(tmp_path):
     os.remove(tmp_path / "m.npy.progress.json")
     with pytest.raises(StorageError, match=r"there is no .*m\.npy\.json, nor a journal"):
         dense.open_map(tmp_path / "m.npy")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_zarr_is_read_by_other_libraries(tmp_path):
+    """By zarr-python, and by GDAL, which takes the last two of three axes for rows and columns."""
+    values = scores(30, 20)
+    write_map(tmp_path / "m.zarr", values)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "m.zarr", mode="r")[:], values)
+    with rasterio.open(f'ZARR:"{tmp_path}/m.zarr"') as read:
+        np.testing.assert_array_equal(read.read(), values)
 
 
 def test_a_map_is_opened_by_whichever_name_it_lies_under(tmp_path):
