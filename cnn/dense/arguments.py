@@ -6,6 +6,7 @@ an error of Python's own: a net given by its name, a list of backends, a text wh
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -66,6 +67,7 @@ IMAGES = Kind(
     "several images [H, W, C]",
 )
 BACKEND = Kind(lambda value: value in ("crops", "shift", "atrous", "mpf"), "one of crops, shift, atrous, mpf")
+PATH = Kind(lambda value: isinstance(value, str | os.PathLike), "the path of a file")
 CONTEXT = Kind(lambda value: value in ("crop", "image", "both"), "one of crop, image, both")
 
 # Arguments that have the same name in several functions are of the same kind in all of them.

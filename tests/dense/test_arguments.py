@@ -57,6 +57,7 @@ FREE = {
     "channels": (None,),
     "tolerance": (1.5,),
     "source": ("qa_net",),  # a file that is not there, which is named
+    "path": ("qa_net",),
 }
 NO_LINE = {"sink", "devices"}  # a sink may be any object that can be written to; devices are JAX's
 

@@ -14,6 +14,8 @@ from cnn.images.facts import Georeference
 from cnn.images.source import Source
 from cnn.nets import outputs
 
+SAME_RATIO = 0.1  # sizes of levels are rounded to whole pixels
+
 
 def describe(
     image: Source,
@@ -47,7 +49,6 @@ def describe(
     if class_names is not None and len(class_names) not in (scores, outputs.class_count(scores)):
         raise ValueError(f"stream: {len(class_names)} class_names, and the net has {scores} classes; give one for each")
     facts = image.facts
-    largest = facts.levels[0] if facts.levels else image.shape[:2]
     return {
         "image_shape": list(image.shape),
         "window": list(counted.grid.window),
@@ -66,7 +67,7 @@ def describe(
         "channel_names": None if facts.channel_names is None else list(facts.channel_names),
         "spacing": None if facts.spacing is None else dict(facts.spacing._asdict()),
         "georeference": None if facts.georeference is None else _georeference(facts.georeference),
-        "reduced": [whole / part for whole, part in zip(largest, image.shape, strict=False)],
+        "reduced": _reduced(image),
         "versions": {"cnn": cnn.__version__, "jax": jax.__version__, "numpy": np.__version__},
     }
 
@@ -74,6 +75,15 @@ def describe(
 def last_of(counted: Tiling) -> dict[str, Any]:
     """Where the last windows lie, if any lies off the stride: maps that are regular say nothing of it."""
     return {} if counted.grid.last == (None, None) else {"last": list(counted.grid.last)}
+
+
+def _reduced(image: Source) -> list[float]:
+    """How many pixels of the largest level of the file a pixel of the image is high and wide."""
+    if not image.facts.levels:
+        return [1.0, 1.0]
+    ratios = [whole / part for whole, part in zip(image.facts.levels[0], image.shape, strict=False)]
+    alike = abs(ratios[0] / ratios[1] - 1) < SAME_RATIO  # not so of one that is read turned by a right angle
+    return ratios if alike else [1.0, 1.0]
 
 
 def _georeference(reference: Georeference) -> dict[str, Any]:

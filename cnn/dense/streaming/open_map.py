@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cnn.dense.arguments import PATH, YES_OR_NO, named
 from cnn.dense.streaming import map_files
 from cnn.dense.streaming.about import georeference_of
 from cnn.dense.streaming.map_files import MARK
@@ -150,6 +151,7 @@ class OpenedMap:
         return y, x, y + self.window[0], x + self.window[1]
 
 
+@named(path=PATH, unfinished=YES_OR_NO)
 def open_map(path: str | os.PathLike[str], *, unfinished: bool = False) -> OpenedMap:
     """Opens a score map that `stream` wrote.
 

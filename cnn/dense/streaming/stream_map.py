@@ -43,7 +43,8 @@ from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_pair, shape_text
 
 LOG = logging.getLogger(__name__)
-EARLIER = {"write": "scores", "map dtype": "float32"}  # of journals that do not say it
+EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
+SAID_LATER = ("output activation",)
 
 Variables = Mapping[str, Any]
 
@@ -206,8 +207,7 @@ def stream(
     written = writing.resolve(write, map_dtype, prepared.table[-1].output_shape[-1], net.output_activation)
     shape, identity = (*counted.grid.size, written.bands), journals.net_identity(net, variables)
     about = describe(image, counted, written, class_names, identity, {"mean": mean, "std": std})
-    described = _describe(image, counted, mean, std, skips)
-    computes = {**identity, **described, "write": write, "map dtype": written.dtype.name}
+    computes = {**identity, **_describe(image, counted, mean, std, skips), **_written(written)}
     facts = {
         "computes": computes,
         "map": shape,
@@ -300,7 +300,8 @@ def _continue(
       StorageError: if net, image, options or map are others.
     """
     path = str(journals.journal_path(sink))
-    journals.check_same(path, {**EARLIER, **begun["computes"]}, facts["computes"])
+    said = {name: facts["computes"][name] for name in SAID_LATER} | EARLIER  # of journals that do not say it
+    journals.check_same(path, {**said, **begun["computes"]}, facts["computes"])
     shape, dtype, about = _map_of(facts)
     target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
     done = begun["done"]
@@ -368,6 +369,14 @@ def _describe(
         **last_of(counted),
         **({} if image.value_range == ranges.of_dtype(image.dtype) else {"value range": list(image.value_range)}),
         **skipping.describe(skips, image),
+    }
+
+
+def _written(written: writing.Written) -> dict[str, Any]:
+    return {
+        "write": written.kind,
+        "map dtype": written.dtype.name,
+        "output activation": written.output_activation,
     }
 
 

@@ -58,7 +58,8 @@ class Written(NamedTuple):
         """The values of windows, [n, bands] from [n, K]."""
         if self.kind == "scores":
             return self._narrow(scores)
-        probabilities = np.exp(outputs.log_probabilities(scores, self.output_activation))
+        with np.errstate(invalid="ignore"):  # of scores that are NaN, which stay NaN
+            probabilities = np.exp(outputs.log_probabilities(scores, self.output_activation))
         if self.kind == "probabilities":
             return self._narrow(probabilities.astype(np.float32))
         top = int(np.iinfo(self.dtype).max)

@@ -22,6 +22,7 @@ from cnn.dense.streaming.sinks import pyramid
 from cnn.images.errors import StorageError
 from cnn.windows import GeometryError
 from tests.dense.streaming.small_stream import CONSTANTS, PIXELS, run
+from tests.helpers import PROGRAMS, run_python
 from tests.made import make_zarr
 
 IMAGE = PIXELS[:50, :46]  # 18 x 16 scores, 9 tiles
@@ -320,6 +321,26 @@ def test_a_pixel_that_is_nan_is_in_no_score_but_those_that_see_it(tmp_path, sour
         assert not read[sees, 1].any() and read[~sees, 1].all()
 
 
+@pytest.mark.parametrize("sink", FILES)
+def test_a_map_that_was_damaged_is_not_continued(tmp_path, sink, expected):
+    """Truncated, or changed in a score: told in a line, and computed anew where that is asked for."""
+    where = make_sink(tmp_path, sink)
+    dense_run(where, IMAGE)
+    file = {"m.zarr": where / "1.1.0", "m.ome.zarr": where / "0/c/1/1/1"}.get(sink, where)
+    whole, place = file.read_bytes(), -40
+    if sink == "m.tif":
+        with tifffile.TiffFile(file) as tiff:
+            place = tiff.pages[0].dataoffsets[4] + 30
+    for damaged in (whole[: len(whole) // 2], whole[:place] + b"\x01" * 20 + whole[place:][20:]):
+        file.write_bytes(damaged)
+        with pytest.raises(StorageError, match=f"{sink}.* overwrite=True") as caught:
+            dense_run(where, IMAGE)
+        assert "\n" not in str(caught.value)
+    file.write_bytes(whole)
+    dense_run(where, IMAGE, overwrite=True)
+    np.testing.assert_array_equal(values(where), expected)
+
+
 REFUSED = [
     ({"write": "logits"}, ValueError, "write .='logits'. must be one of scores, probabilities, class"),
     ({"map_dtype": "int8"}, ValueError, "map_dtype .='int8'. must be one of float32, float16"),
@@ -345,3 +366,11 @@ def test_a_refused_call_leaves_no_files(tmp_path, sink):
         with pytest.raises(StorageError, match=r"maps are written as \.npy, \.zarr, \.ome\.zarr, \.tif or \.tiff, not"):
             dense_run(where.with_name(name), IMAGE)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sink, count", list(zip(FILES, (1, 1, 3, 3), strict=True)))
+def test_killed_at_any_moment_ends_in_the_same_bytes(tmp_path, sink, count):
+    process = run_python(PROGRAMS / "kill_streams.py", tmp_path, sink, 3, count)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("killed at event") == count

@@ -109,6 +109,13 @@ class FileSink(Sink):
 
     _failed = ""
 
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        with reading(self.name, rows, columns):
+            return self._get(rows, columns)
+
+    def _get(self, rows: slice, columns: slice) -> np.ndarray:
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         if self._failed:

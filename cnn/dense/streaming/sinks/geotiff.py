@@ -63,8 +63,8 @@ class GeoTiffSink(ArraySink):
             raise StorageError(f"{self._working}: its level 0 has {array.rank} axes, a map has c, y and x")
         super().__init__(array.transpose([1, 2, 0]), path, shape, dtype)
 
-    def read(self, rows: slice, columns: slice) -> np.ndarray:
-        return np.asarray(self._array[rows, columns]) if not self.unfinished else super().read(rows, columns)
+    def _get(self, rows: slice, columns: slice) -> np.ndarray:
+        return super()._get(rows, columns) if self.unfinished else self._array[rows, columns]
 
     def finish(self) -> None:
         with writing(self.name):

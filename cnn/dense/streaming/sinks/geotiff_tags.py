@@ -33,12 +33,17 @@ def metadata_tag(about: Mapping[str, Any], bands: int) -> Tag:
       An extra tag as tifffile takes it.
     """
     names = "".join(
-        f'  <Item name="DESCRIPTION" sample="{k}" role="description">{escape(map_files.band_name(about, k))}</Item>\n'
+        f'  <Item name="DESCRIPTION" sample="{k}" role="description">{_twice(map_files.band_name(about, k))}</Item>\n'
         for k in range(bands)
     )
-    own = f"  <Item name={quoteattr(map_files.MARK)}>{escape(json.dumps(dict(about)))}</Item>\n"
+    own = f"  <Item name={quoteattr(map_files.MARK)}>{_twice(json.dumps(dict(about)))}</Item>\n"
     text = f"<GDALMetadata>\n{names}{own}</GDALMetadata>\n"
     return GDAL_METADATA, _ASCII, None, text.encode(), True
+
+
+def _twice(text: str) -> str:
+    """A text as XML holds it, escaped twice, because GDAL takes it back twice."""
+    return escape(escape(text))
 
 
 def no_data_tag() -> Tag:
@@ -78,7 +83,9 @@ def _key_tags(reference: Mapping[str, Any]) -> list[Tag]:
     keys = {int(number): value for number, value in (reference.get("geokeys") or {}).items()}
     if KEYS not in keys:
         keys = _translated(reference["crs"]) if reference.get("crs") else {}
-    values = list(keys[KEYS][2]) if KEYS in keys else [1, 1, 0, 0]
+    if KEYS not in keys:
+        return []
+    values = list(keys[KEYS][2])
     entries = [values[i : i + 4] for i in range(4, len(values), 4) if values[i] != _RASTER_TYPE]
     entries = sorted([*entries, [_RASTER_TYPE, 0, 1, 1]])  # the transform is one of corners, whatever the source's was
     directory = [*values[:3], len(entries), *(number for entry in entries for number in entry)]
@@ -108,7 +115,7 @@ def _translated(crs: str) -> dict[int, tuple[int, int, Any]]:
     import tifffile
 
     options = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
-    transform = rasterio.Affine(1, 0, 0, 0, -1, 0)
+    transform = rasterio.Affine(2, 0, 0, 0, -2, 0)
     with rasterio.MemoryFile() as memory:
         with memory.open(**options, crs=CRS.from_user_input(crs), transform=transform):
             pass

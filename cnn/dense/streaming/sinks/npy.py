@@ -51,7 +51,7 @@ class NpySink(FileSink):
                 self._file.seek(self._offset + (y + i) * row_bytes + x * pixel_bytes)
                 self._file.write(row.data)
 
-    def read(self, rows: slice, columns: slice) -> np.ndarray:
+    def _get(self, rows: slice, columns: slice) -> np.ndarray:
         with self._writing():
             self._file.flush()
         mapped = np.memmap(self._file.name, self.dtype, "r", self._offset, self.shape)

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import unescape
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def _about(page: Any) -> Mapping[str, Any]:
         try:
             for item in ElementTree.fromstring(str(tag.value)):
                 if item.get("name") == MARK:
-                    return json.loads(item.text or "")
+                    return json.loads(unescape(item.text or ""))  # `geotiff_tags` escapes it twice
         except ElementTree.ParseError:
             pass
     raise ValueError(f"its tag GDAL_METADATA has no item {MARK}")

@@ -95,7 +95,7 @@ class ArraySink(FileSink):
             self._pending.append(self._array[y : y + block.shape[0], x : x + block.shape[1]].write(block))
             self._wait(PENDING_WRITES)
 
-    def read(self, rows: slice, columns: slice) -> np.ndarray:
+    def _get(self, rows: slice, columns: slice) -> np.ndarray:
         return np.asarray(self._array[rows, columns].read().result())
 
     def flush(self) -> None:
