@@ -17,8 +17,7 @@ from cnn.nets.outputs import class_count
 from cnn.windows import Pair, as_pair
 
 MOST_VALUES = 2**22  # values of a map that are read at a time: 16 MiB, and some copies of them
-MOST_WINDOWS = 2**20  # windows of one band of rows
-LEAST_ROWS = 16  # of a part of a map, so that its border is small beside it
+LEAST, MOST_ROWS = 16, 256  # of a part of a map: its border is small beside it, and chunks are read few times
 
 
 class Detection(NamedTuple):
@@ -204,10 +203,10 @@ def _corners(what: Map) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _part(what: Map, reach: Pair) -> Pair:
-    """Rows and columns of a part: whole rows where these are not too long."""
-    height, width, classes = what.shape
-    rows = max(LEAST_ROWS, reach[0], min(height, MOST_VALUES // (width * classes), MOST_WINDOWS // width))
-    return rows, max(LEAST_ROWS, reach[1], min(width, MOST_VALUES // (rows * classes)))
+    """Rows and columns of a part: nearly square where there are many classes, else wider."""
+    classes = what.shape[2]
+    rows = max(LEAST, reach[0], min(MOST_ROWS, math.isqrt(MOST_VALUES // classes)))
+    return rows, max(LEAST, reach[1], MOST_VALUES // (rows * classes))
 
 
 def _thresholds(what: Any, threshold: Any, background: Any, classes: Any) -> np.ndarray:
