@@ -3,12 +3,12 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from cnn.dense.arguments import named
+from cnn.dense.arguments import SEVERAL_OR_NONE, YES_OR_NO, named
 from cnn.dense.detections.peaks import local_maxima
 from cnn.dense.detections.regions import NONE, points
 from cnn.dense.detections.suppression import Suppression
@@ -98,7 +98,7 @@ def as_map(what: Any, function: str) -> Map:
     if all(hasattr(what, name) for name in ("shape", "window", "read", "corners")):
         return what
     raise TypeError(
-        f"{function}: the map is a {type(what).__name__}; give what dense.open_map(path) or dense.score_map(...) "
+        f"{function}: opened_map is a {type(what).__name__}; give what dense.open_map(path) or dense.score_map(...) "
         "returned"
     )
 
@@ -120,7 +120,7 @@ def class_names_of(what: Any) -> tuple[str, ...] | None:
     return None if count is None else tuple(str(k) for k in range(count))
 
 
-@named(threshold=None, background=None, classes=None)
+@named(per_class=YES_OR_NO, classes=SEVERAL_OR_NONE)
 def detect(
     opened_map: Any,
     *,
@@ -232,8 +232,6 @@ def _thresholds(what: Any, threshold: Any, background: Any, classes: Any) -> np.
         limits = np.asarray([_probability(v, f"threshold of {n!r}") for v, n in zip(values, names, strict=True)])
         limits = limits.astype(np.float32)
     if classes is not None:
-        if isinstance(classes, str | Integral):
-            raise ValueError(f"detect: classes (={classes!r}) must be a list of names or indices")
         wanted = [_index(name, names, "classes") for name in classes]
         limits[~np.isin(np.arange(len(names)), wanted)] = np.nan
     if background is not None:
