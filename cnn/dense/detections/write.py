@@ -108,10 +108,8 @@ def _counted(detections: Iterable[Detection], counts: dict[str, int]) -> Iterato
     """The detections, each counted when it passes."""
     for found in detections:
         if not isinstance(found, Detection):
-            shown = f"{found!r}"[:80]
-            raise TypeError(
-                f"write_detections: detections hold {shown}, which is none; give what dense.detect returned"
-            )
+            shown = " ".join(repr(found).split())[:80]
+            raise TypeError(f"write_detections: detections hold {shown}, not a Detection; give what dense.detect found")
         counts[found.class_name] = counts.get(found.class_name, 0) + 1
         yield found
 
