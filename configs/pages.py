@@ -2,7 +2,7 @@
 
     python main.py --config=configs/pages.py --workdir=runs/pages
 
-It takes about 4 minutes on two cores. Expect test accuracy 98.5 % on crops of pages made of MNIST's test digits.
+It takes about 4 minutes on two cores. Expect test accuracy 99.3 % on crops of pages made of MNIST's test digits.
 Prepare MNIST first: see docs/training.md.
 """
 

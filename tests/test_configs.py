@@ -21,7 +21,7 @@ DATA = {
     "cifar10": ((32, 32, 3), 10, 45000),
     "folder": ((64, 64, 3), 10, 900),
     "fake": ((16, 16, 3), 10, 576),
-    "experiments.digit_pages.crops:load": ((28, 28, 1), 11, 311908),
+    "experiments.digit_pages.crops:load": ((28, 28, 1), 11, 311968),
 }
 
 

@@ -112,11 +112,13 @@ def results(pages: Sequence[Counts], class_names: Sequence[str]) -> dict[str, An
         "right": int(rows[:, 0].sum()),
     }
     for name, column in (("precision", 1), ("recall", 2)):
-        low, high = np.percentile(sums[:, 0] / sums[:, column], [2.5, 97.5])
-        found[name] = {"value": rows[:, 0].sum() / rows[:, column].sum(), "low": float(low), "high": float(high)}
+        low, high = np.percentile(sums[:, 0] / np.maximum(sums[:, column], 1), [2.5, 97.5])
+        value = rows[:, 0].sum() / max(rows[:, column].sum(), 1)
+        found[name] = {"value": float(value), "low": float(low), "high": float(high)}
     found["wrong"] = {kind: int((kinds == kind).sum()) for kind in (OTHER_CLASS, NOTHING, TWICE)}
     found["pages_without_a_mistake"] = int(((rows[:, 0] == rows[:, 1]) & (rows[:, 0] == rows[:, 2])).sum())
-    found["centre_distance"] = {"mean": float(np.nanmean(distances)), "largest": float(np.nanmax(distances))}
+    known = distances[kinds == RIGHT]
+    found["centre_distance"] = {"mean": float(known.mean()), "largest": float(known.max())} if len(known) else None
     found["classes"] = [_class(pages, k, name) for k, name in enumerate(class_names)]
     return found
 

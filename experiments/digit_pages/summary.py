@@ -39,7 +39,7 @@ def text(nets: Sequence[dict[str, Any]]) -> str:
         [each["name"], *(f"{each[name]:,}" for name in ("digits", "detections", "right")), *_fractions(each)]
         for each in first["classes"]
     ]
-    distance = first["centre_distance"]
+    distance = first["centre_distance"] or {"mean": float("nan"), "largest": float("nan")}
     packages = ", ".join(f"{name} {version}" for name, version in first["packages"].items())
     notes = [
         f"{first['pages']} pages of 2000 x 2000 pixels; stride {first['stride']}, windows of two detections overlap by "

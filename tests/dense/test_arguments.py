@@ -27,6 +27,9 @@ RIGHT = {
     "source": IMAGE,
     "score_map": MAP,
     "progress": False,
+    "opened_map": MAP,
+    "detections": [],
+    "path": "found.csv",
 }
 # What each function takes under a name that stands for something else elsewhere.
 OWN = {
@@ -36,6 +39,7 @@ OWN = {
     "average": {"scores": MAP},
     "heat_map": {"scores": MAP.scores[0]},
     "class_map": {"scores": MAP.scores[0]},
+    "detect": {"threshold": 0.5},
 }
 # Anything without a dtype of its own, and texts that are no names.
 WRONG = (None, 1.5, -3, "qa_net", ["shift"], object(), {"a": 1})
@@ -58,6 +62,10 @@ FREE = {
     "tolerance": (1.5,),
     "source": ("qa_net",),  # a file that is not there, which is named
     "path": ("qa_net",),
+    "threshold": ({"a": 1},),  # the class is named
+    "background": (None,),
+    "classes": (None,),
+    "scale": (1.5,),
 }
 NO_LINE = {"sink", "devices"}  # a sink may be any object that can be written to; devices are JAX's
 

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from cnn.data import Split
 from cnn.dense import Detection
-from experiments.digit_pages import counting, crops, pages, summary
+from cnn.runs.checkpoint import Run
+from configs import smoke
+from experiments.digit_pages import counting, crops, measure, net, pages, summary
+from tests.made import random_variables
 
 RNG = np.random.default_rng(0)
 DIGITS = np.where(RNG.random((30, 28, 28, 1)) < 0.5, 255, 0).astype(np.uint8)
@@ -101,3 +105,19 @@ def test_the_summary_shows_all_nets():
     }
     text = summary.text([net, {**net, "seed": 1}])
     assert "n = 2" in text and "seed 1" in text and "50.00%" in text and "100.00%" in text and "1 of 1" in text
+
+
+@pytest.mark.slow
+def test_a_net_is_measured_on_small_pages(monkeypatch):
+    """One that was never trained: what is found is chance, but the same in parts, in tiles and as a whole."""
+    for name, value in {"SIZE": 150, "DIGITS": 4, "STROKES": 2, "LOWEST": 0.01, "TILE": 8}.items():
+        monkeypatch.setattr(measure, name, value)
+    built = net.wide_lenet(4)
+    names, variables = ("0", "1", "2", crops.BACKGROUND), random_variables(built, (28, 28), 1)
+    run = Run(built, variables, smoke.get_config(), (0.8,), (0.2,), names, (28, 28, 1), "", 0)
+    split = Split(DIGITS, LABELS)
+    options = {"choosing": 2, "count": 2, "compared": 2, "stride": 4, "overlap": 0.1}
+    got = measure.measure(run, split, split, **options)
+    assert got["pages"] == 2 and got["digits"] == 8 and got["detections"] > 0
+    assert set(map(tuple, got["pages_with_the_same_detections"].values())) == {(2, 2)}
+    assert all(seconds > 0 for seconds in got["seconds"].values())

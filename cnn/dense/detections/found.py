@@ -3,12 +3,12 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from cnn.dense.arguments import named
+from cnn.dense.arguments import SEVERAL_OR_NONE, YES_OR_NO, named
 from cnn.dense.detections.peaks import local_maxima
 from cnn.dense.detections.regions import NONE, points
 from cnn.dense.detections.suppression import Suppression
@@ -17,8 +17,7 @@ from cnn.nets.outputs import class_count
 from cnn.windows import Pair, as_pair
 
 MOST_VALUES = 2**22  # values of a map that are read at a time: 16 MiB, and some copies of them
-MOST_WINDOWS = 2**20  # windows of one band of rows
-LEAST_ROWS = 16  # of a part of a map, so that its border is small beside it
+LEAST, MOST_ROWS = 16, 256  # of a part of a map: its border is small beside it, and chunks are read few times
 
 
 class Detection(NamedTuple):
@@ -99,7 +98,7 @@ def as_map(what: Any, function: str) -> Map:
     if all(hasattr(what, name) for name in ("shape", "window", "read", "corners")):
         return what
     raise TypeError(
-        f"{function}: the map is a {type(what).__name__}; give what dense.open_map(path) or dense.score_map(...) "
+        f"{function}: opened_map is a {type(what).__name__}; give what dense.open_map(path) or dense.score_map(...) "
         "returned"
     )
 
@@ -121,7 +120,7 @@ def class_names_of(what: Any) -> tuple[str, ...] | None:
     return None if count is None else tuple(str(k) for k in range(count))
 
 
-@named(threshold=None, background=None, classes=None)
+@named(per_class=YES_OR_NO, classes=SEVERAL_OR_NONE)
 def detect(
     opened_map: Any,
     *,
@@ -204,10 +203,10 @@ def _corners(what: Map) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _part(what: Map, reach: Pair) -> Pair:
-    """Rows and columns of a part: whole rows where these are not too long."""
-    height, width, classes = what.shape
-    rows = max(LEAST_ROWS, reach[0], min(height, MOST_VALUES // (width * classes), MOST_WINDOWS // width))
-    return rows, max(LEAST_ROWS, reach[1], min(width, MOST_VALUES // (rows * classes)))
+    """Rows and columns of a part: nearly square where there are many classes, else wider."""
+    classes = what.shape[2]
+    rows = max(LEAST, reach[0], min(MOST_ROWS, math.isqrt(MOST_VALUES // classes)))
+    return rows, max(LEAST, reach[1], MOST_VALUES // (rows * classes))
 
 
 def _thresholds(what: Any, threshold: Any, background: Any, classes: Any) -> np.ndarray:
@@ -233,8 +232,6 @@ def _thresholds(what: Any, threshold: Any, background: Any, classes: Any) -> np.
         limits = np.asarray([_probability(v, f"threshold of {n!r}") for v, n in zip(values, names, strict=True)])
         limits = limits.astype(np.float32)
     if classes is not None:
-        if isinstance(classes, str | Integral):
-            raise ValueError(f"detect: classes (={classes!r}) must be a list of names or indices")
         wanted = [_index(name, names, "classes") for name in classes]
         limits[~np.isin(np.arange(len(names)), wanted)] = np.nan
     if background is not None:

@@ -31,8 +31,9 @@ def local_maxima(points: Points, size: Pair, reach: Pair, inside: tuple[slice, s
     ]
     offsets.sort(key=lambda at: max(abs(at[0]), abs(at[1])))  # the nearest first: they rule out most
     keys = np.full((size[0] + 2 * reach[0], size[1] + 2 * reach[1]), -np.inf)
-    for wanted in np.unique(points.classes):
-        own = np.flatnonzero(points.classes == wanted)
+    order = np.argsort(points.classes, kind="stable")
+    firsts = np.flatnonzero(np.diff(points.classes[order], prepend=-1))
+    for own in np.split(order, firsts[1:]) if len(order) else ():
         rows, columns = points.rows[own] + reach[0], points.columns[own] + reach[1]
         keys[rows, columns] = points.keys[own]
         alive = np.flatnonzero(_within(points.rows[own], inside[0]) & _within(points.columns[own], inside[1]))

@@ -2,11 +2,11 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from cnn.dense.arguments import named
+from cnn.dense.arguments import TEXT, Kind, named
 from cnn.dense.detections import geojson, tables
 from cnn.dense.detections.found import Detection, as_map, class_names_of
 from cnn.dense.streaming import places
@@ -18,9 +18,14 @@ SUFFIXES = (".csv", ".geojson")
 COORDINATES = ("auto", "pixels", "map")
 OBJECT_TYPES = ("detection", "annotation")
 BATCH = 4096  # detections that are put into words at a time
+PATH = Kind(lambda value: isinstance(value, str | os.PathLike), f"a path that ends in {' or '.join(SUFFIXES)}")
+DETECTIONS = Kind(
+    lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping),
+    "what dense.detect returned",
+)
 
 
-@named()
+@named(path=PATH, detections=DETECTIONS, coordinates=TEXT, object_type=TEXT)
 def write_detections(
     path: str | os.PathLike[str],
     detections: Iterable[Detection],
@@ -57,6 +62,7 @@ def write_detections(
     Raises:
       StorageError: if the suffix is another, another file is there, the place lies in the map, coordinates on the Earth
         are asked for and not known, or the disk is full.
+      TypeError: if an argument is of another kind.
       ValueError: if coordinates, scale or object_type are unknown.
     """
     what, name = as_map(opened_map, "write_detections"), paths.resolve(path)
@@ -101,6 +107,9 @@ def _geojson(
 def _counted(detections: Iterable[Detection], counts: dict[str, int]) -> Iterator[Detection]:
     """The detections, each counted when it passes."""
     for found in detections:
+        if not isinstance(found, Detection):
+            shown = " ".join(repr(found).split())[:80]
+            raise TypeError(f"write_detections: detections hold {shown}, not a Detection; give what dense.detect found")
         counts[found.class_name] = counts.get(found.class_name, 0) + 1
         yield found
 

@@ -122,6 +122,19 @@ def test_coordinate_systems_are_named_as_gdal_names_them(tmp_path, crs, name):
     assert read.get("crs", {"properties": {"name": ""}})["properties"]["name"] == (crs if name is None else name)
 
 
+def test_gdal_reads_what_was_written(tmp_path):
+    pyogrio = pytest.importorskip("pyogrio", reason="reads GeoJSON with GDAL")
+    what = opened(class_names=NAMES, georeference=Georeference((30.5, 0, 5e5, 0, -30.5, 4e6), WKT))
+    found = list(dense.detect(what, threshold=0.5))
+    write(tmp_path / "found.geojson", what)
+    about, _, shapes, columns = pyogrio.raw.read(tmp_path / "found.geojson")
+    fields = dict(zip(about["fields"], columns, strict=True))
+    assert about["crs"] == "EPSG:32618" and list(fields["class"]) == [each.class_name for each in found]
+    np.testing.assert_array_equal(fields["probability"].astype(np.float32), [each.probability for each in found])
+    for each, shape in zip(found, shapely.from_wkb(shapes), strict=True):
+        assert shape.bounds == (5e5 + 30.5 * each.x0, 4e6 - 30.5 * each.y1, 5e5 + 30.5 * each.x1, 4e6 - 30.5 * each.y0)
+
+
 def test_other_files_are_never_written_over(tmp_path):
     what = opened()
     kept = {"notes.csv": "a,b\n1,2\n", "shapes.geojson": '{"type": "FeatureCollection", "features": []}'}
