@@ -87,7 +87,7 @@ class Source:
     @property
     def beside(self) -> int:
         """Memory that reading a region takes for each pixel beside the region itself, bytes."""
-        return self.shape[2] * self.stored.itemsize if self.stored != self.dtype or self._scaled else 0
+        return self.shape[2] * self.stored.itemsize if self.stored != self.dtype or self.scaled else 0
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Reads a region; where it reaches outside the image, it is zero.

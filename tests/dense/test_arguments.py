@@ -62,6 +62,7 @@ FREE = {
     "tolerance": (1.5,),
     "source": ("qa_net",),  # a file that is not there, which is named
     "path": ("qa_net",),
+    "what": ("qa_net",),
     "threshold": ({"a": 1},),  # the class is named
     "background": (None,),
     "classes": (None,),
