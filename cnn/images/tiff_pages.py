@@ -66,21 +66,34 @@ def meant(file: Any) -> Any:
 def _only(file: Any) -> Any:
     """The only series of a file that may be the image."""
     known = _REDUCED | _MASK
-    left = [one for one in file.series if one.name.lower() not in BESIDE and not int(one.keyframe.subfiletype) & known]
-    if len(file.series) == 1:
-        left = list(file.series)
+    pictures = [picture for one in file.series for picture in (one, *_unlike_levels(one))]
+    left = [one for one in pictures if one.name.lower() not in BESIDE and not int(one.keyframe.subfiletype) & known]
+    if len(pictures) == 1:
+        left = pictures
     if len(left) != 1:
-        sizes = ", ".join("x".join(map(str, one.shape)) for one in file.series[:4])
-        more = ", ..." if len(file.series) > 4 else ""
+        sizes = ", ".join("x".join(map(str, one.shape)) for one in pictures[:4])
+        more = ", ..." if len(pictures) > 4 else ""
         raise ValueError(
-            f"it holds {len(file.series)} pictures ({sizes}{more}); write the one that is meant as a file of its own"
+            f"it holds {len(pictures)} pictures ({sizes}{more}); write the one that is meant as a file of its own"
         )
     return left[0]
 
 
+def _unlike_levels(series: Any) -> list[Any]:
+    """What tifffile takes for levels of a pyramid by their size alone: they are not in tiles, nor marked as reduced."""
+    if series.kind not in ("generic", "uniform"):
+        return []
+    return [
+        level
+        for level in series.levels[1:]
+        if not (level.keyframe.is_subifd or level.keyframe.is_tiled or int(level.keyframe.subfiletype) & _REDUCED)
+    ]
+
+
 def _pages_to_choose(file: Any) -> str:
     """How one of several pictures is named."""
-    firsts = [one[0].index for one in file.series if len(one) and one[0] is not None]
+    series = [picture for one in file.series for picture in (one, *_unlike_levels(one))]
+    firsts = [one[0].index for one in series if len(one) and one[0] is not None]
     pages = [f"--page={first}" for first in firsts if isinstance(first, int)]
     return f", or choose it by {', '.join(pages[:4])}{', ...' if len(pages) > 4 else ''}" if len(pages) > 1 else ""
 
@@ -191,7 +204,8 @@ def _stack(series: Any) -> bool:
 
 def _levels(file: Any, series: Any) -> list[Any]:
     """The levels of a series' pyramid, the largest first: as tifffile has them, or pages that are marked as reduced."""
-    levels = list(series.levels)
+    others = [] if isinstance(series, _Alone) else _unlike_levels(series)
+    levels = [level for level in series.levels if level not in others]
     if len(levels) > 1 or isinstance(series, _Alone) or len(series) != 1:
         return levels
     base = series.keyframe

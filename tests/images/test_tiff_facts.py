@@ -255,6 +255,12 @@ def test_what_there_is_to_choose_is_named(tmp_path):
         file.write(GREY, tile=(16, 16), subifds=1)
         file.write(GREY[::2, ::2].copy(), tile=(16, 16), subfiletype=1)
     check(path, r"level 2: the pyramid's levels are 0: 40x48, 1: 20x24 \(--level\)", 2)
+    with tifffile.TiffWriter(path) as file:  # half as large by chance: neither in tiles nor marked as reduced
+        file.write(GREY, metadata=None)
+        file.write(GREY[::2, ::2].copy(), metadata=None)
+    check(path, r"2 pictures \(40x48, 20x24\); write the one .* or choose it by --page=0, --page=1")
+    assert open_tiff(str(path), None, 2**20, Choice(page=1))[0].shape == (20, 24, 1)
+    assert facts(path, page=0).levels == ()
     tifffile.imwrite(path, PLANES.astype(np.complex64), photometric="minisblack", metadata=None)
     check(path, r"page 0: complex64 is not an intensity", page=0)
     whole = tmp_path / "whole.tif"
@@ -303,15 +309,3 @@ def test_grey_and_colours_of_16_bits(tmp_path):
     np.testing.assert_array_equal(array[0:40, 0:48], np.dstack([PLANES[0]] * 3))
     tifffile.imwrite(tmp_path / "bands.tif", PLANES, ome=True, metadata={"axes": "CYX"})  # which are no colours
     assert open_tiff(str(tmp_path / "bands.tif"), 1, 2**20)[0].shape == (40, 48, 3)
-
-
-def test_values_that_are_not_read_in_parts(tmp_path):
-    """YCbCr without JPEG is a picture for Pillow alone; where it is no picture, the line says what is stored."""
-    path = tmp_path / "a.tif"
-    colours = np.dstack([GREY, GREY, GREY])
-    tifffile.imwrite(path, colours.astype(np.uint16), photometric="cielab", metadata=None)
-    what = r"\(3 channels of uint16, CIELAB, compression NONE\)"
-    with pytest.raises(StorageError, match=rf"a\.tif: cannot be read in parts {what} nor as a picture: .*; save it as"):
-        facts(path)
-    with pytest.raises(StorageError, match=rf"a\.tif: page 0 {what} is not read in parts; save it as grey or RGB"):
-        facts(path, page=0)

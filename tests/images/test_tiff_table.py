@@ -14,7 +14,6 @@ from PIL import Image, ImageOps
 
 from cnn.images.errors import StorageError
 from cnn.images.facts import Choice
-from cnn.images.files import open_file
 from cnn.images.tiff_arrays import open_tiff
 
 rasterio = pytest.importorskip("rasterio", reason="python -m pip install -r requirements-images.txt")
@@ -345,41 +344,6 @@ def test_slides_in_jpeg_2000(tmp_path, coding, mct):
     with openslide.OpenSlide(path) as slide:
         expected = np.asarray(slide.read_region((0, 0), 0, (64, 64)).convert("RGB"))
     np.testing.assert_array_equal(array[0:64, 0:64], expected)
-
-
-def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path):
-    """Bytes cut off, overwritten in the pixels, and in the tags; nothing but the error of images comes of it."""
-    rng = np.random.default_rng(5)
-    rows = [LAYOUTS["big-endian tiles"], LAYOUTS["planes"], COMPRESSIONS["JPEG in planes"], COLOURS["palette"],
-            COMPRESSIONS["CCITT, group 4"], AXES["OME, five axes"], AXES["ImageJ, channels"]]  # fmt: skip
-    refused = 0
-    for number, (write, _, *choice) in enumerate(rows):
-        path = tmp_path / f"{number}.tif"
-        write(path)
-        whole = path.read_bytes()
-        for kind in (0, 1, 2) * 4:
-            damaged = bytearray(whole)
-            place = int(rng.integers(8, len(damaged) if kind < 2 else 300))
-            damaged[place : None if kind == 0 else place + 4 * kind] = b"" if kind == 0 else rng.bytes(4 * kind)
-            path.write_bytes(damaged)
-            try:
-                array, said = open_file(str(path), None, 2**20, *choice)
-                if np.prod(array.shape) < 10**6:
-                    array[0 : array.shape[0], 0 : array.shape[1]]
-            except StorageError as error:
-                assert "\n" not in str(error) and f"{number}.tif" in str(error)
-                refused += 1
-    assert refused > 20
-
-
-def test_a_compression_that_nobody_decodes_is_named(tmp_path):
-    path = tmp_path / "a.tif"
-    for array in (GREY, DEEP[..., 0]):
-        tifffile.imwrite(path, array, photometric="minisblack", compression="zlib", metadata=None)
-        with tifffile.TiffFile(path, mode="r+") as file:
-            file.pages[0].tags["Compression"].overwrite(34661)
-        with pytest.raises(StorageError, match=r"a\.tif: page 0 is compressed with JBIG.*no codec for it; write"):
-            open_tiff(str(path), None, 2**20)
 
 
 def test_the_table_is_long():
