@@ -1,8 +1,8 @@
 """Images of any size in files of any kind: read region by region, in bounded memory, the same pixels for every command.
 
 `open_image` opens a file or an array as a `Source`. `files` says which format a file is; formats are in `tiff_arrays`,
-`ome_zarr` and `zarr_arrays`, `hdf5`, `slides`, `rasters` and `pictures`. `facts` has what a file says of its image beside
-the pixels, `axes` makes images of arrays of any number of axes, and `resampled` reads an image at another resolution.
+`ome_zarr` and `zarr_arrays`, `hdf5`, `slides`, `rasters` and `pictures`. `facts` has what a file says beside the
+pixels, `axes` makes images of arrays of any number of axes, and `resampled` reads an image at another resolution.
 """
 
 from cnn.images.errors import DataError, StorageError
