@@ -59,21 +59,25 @@ def open_raster(path: str, inside: str, channels: int | None, cache_bytes: int, 
     sizes = tuple((level.height, level.width) for level in levels)
     number = choices.one_of(name, "level", choice.level or 0, [f"{h}x{w}" for h, w in sizes], "levels")
     bands = _Bands(levels[number], cache_bytes)
-    nodata = set(map(str, whole.nodatavals))
+    array = bands.image(channels)
+    recoloured = (
+        array.dtype == np.uint8 and array.shape[2] in MODES and channels in MODES and channels != array.shape[2]
+    )
+    # Values without data are compared with those that are read: where these are others, the file's mask says it.
+    stored = not recoloured and bands.as_stored(channels) and len(set(map(str, whole.nodatavals))) == 1
+    unknown = whole.nodatavals == (None,) * whole.count
     transform = _transform(whole, sizes[0], sizes[number])
     facts = Facts(
         channel_names=bands.names(channels),
         spacing=_spacing(transform, whole.crs),
-        nodata=whole.nodata if len(nodata) == 1 else None,
-        valid=Computed(sizes[number], np.bool_, bands.holding) if bands.masked or len(nodata) > 1 else None,
+        nodata=whole.nodata if stored else None,
+        valid=Computed(sizes[number], np.bool_, bands.holding) if bands.masked or not (stored or unknown) else None,
         georeference=transform and Georeference(transform, whole.crs.to_string() if whole.crs else None),
         levels=sizes if len(sizes) > 1 else (),
         chosen={"level": number} if len(sizes) > 1 else {},
         files=tuple(file for file in whole.files if os.path.realpath(file) != os.path.realpath(path)),
     )
-    array: Any = bands.image(channels)
-    converted = array.dtype == np.uint8 and array.shape[2] in MODES and channels in MODES
-    return (Coloured(array, channels) if converted and channels != array.shape[2] else array), facts  # type: ignore[arg-type]
+    return (Coloured(array, channels or 3) if recoloured else array), facts
 
 
 def _open(name: str, where: str, **options: Any) -> Any:
@@ -151,6 +155,11 @@ class _Bands:
         over = bool(self._alpha) and self._dtype == np.uint8 and len(self._colours) in MODES
         read = self.over_white if over else self.coloured
         return Computed((*self._size, len(self._colours)), self._dtype, read)
+
+    def as_stored(self, channels: int | None) -> bool:
+        """Whether the image has the values that are stored, and is neither laid over white nor through a palette."""
+        over = bool(self._alpha) and self._dtype == np.uint8 and channels != self._dataset.count
+        return self._palette is None and not over
 
     def names(self, channels: int | None) -> tuple[str, ...] | None:
         """The descriptions of the bands that are read, if each has one."""

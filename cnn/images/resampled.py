@@ -97,7 +97,8 @@ def _bicubic(x: np.ndarray) -> np.ndarray:
 class Resampled:
     """An image of another size; its regions are computed when they are read.
 
-    A pixel is valid if all pixels that it weighs are. One that is not has the value that says so: `empty`.
+    A pixel is valid if all pixels that it weighs are. Where the image has a value for pixels without data, a pixel that
+    weighs such a one has that value; what lies under a mask or is transparent is resampled like all else.
 
     Attributes:
       shape: (height, width, channels), pixels.
@@ -113,15 +114,13 @@ class Resampled:
           source: has .shape [H, W, C], .dtype and .read(y0, y1, x0, x1), as `cnn.images.Source`; and, if pixels may
             hold nothing, .valid(y0, y1, x0, x1), bool [h, w] or None.
           size: (height, width) that is wanted, pixels, each at least 1.
-          empty: value of pixels that hold nothing; None: NaN in floating images, 0 in others.
+          empty: value of pixels without data, which `.valid` knows; None: there is none.
         """
         self._source, self._channels = source, source.shape[2]
         self.shape: tuple[int, int, int] = (*size, self._channels)
         self.dtype = np.dtype(source.dtype)
         self._bytes = self.dtype == np.uint8
         self._sums = np.dtype(np.int32 if self._bytes else np.float64)
-        if empty is None:
-            empty = 0 if self.dtype.kind in "ui" else math.nan
         self._empty = empty
         self._rows, self._columns = (
             None if have == want else Taps(have, want, self._bytes)
@@ -145,8 +144,11 @@ class Resampled:
         out = np.empty((max(y1 - y0, 0), max(x1 - x0, 0), self._channels), self.dtype)
         for top, bottom, left, right in self._blocks(y0, y1, x0, x1):
             block = self._block(top, bottom, left, right)
-            if self.valid is not None:
-                block[~self.valid[top:bottom, left:right]] = self._empty
+            if self.valid is not None and self._empty is not None:
+                lacks = ~self.valid[top:bottom, left:right]
+                if self.mask is not None:
+                    lacks &= self.mask[top:bottom, left:right]
+                block[lacks] = self._empty
             out[top - y0 : bottom - y0, left - x0 : right - x0] = block
         return out
 
@@ -251,8 +253,18 @@ def at_resolution(
     chosen = {**facts.chosen, "scale": tuple(new / old for new, old in zip(size, whole, strict=True))}
     if source.shape[:2] == size:
         return source, None, facts._replace(chosen=chosen)
-    array = Resampled(source, size, facts.nodata)
+    array = Resampled(source, size, _without_data(source))
     return source, array, _scaled(facts, source.shape, size)._replace(valid=array.valid, chosen=chosen)
+
+
+def _without_data(source: Any) -> float | None:
+    """The value of pixels without data, where `read` gives it as it is stored and the dtype has it."""
+    nodata, stored = source.facts.nodata, np.dtype(getattr(source, "stored", source.dtype))
+    if nodata is None or getattr(source, "said", False) or stored.kind != source.dtype.kind:
+        return None  # fractions of the range are read, which no value stands out of
+    if source.dtype.kind in "ui" and not (np.iinfo(source.dtype).min <= nodata <= np.iinfo(source.dtype).max):
+        return None
+    return nodata if source.dtype.kind not in "ui" or float(nodata).is_integer() else None
 
 
 def _scales(source: Any, scale: float | None, spacing: float | None) -> tuple[float, float]:

@@ -91,6 +91,23 @@ def test_what_holds_something_in_a_raster(tmp_path):
     assert facts.nodata is None
 
 
+def test_pixels_without_data_are_known_where_other_values_are_read(tmp_path):
+    """As grey, or through a palette, a value of no data would be a colour like others."""
+    path, _ = raster(tmp_path, "a.img", RGB, "HFA", nodata=int(RGB[0, 0, 0]))
+    with rasterio.open(path) as file:
+        expected = file.dataset_mask() > 0
+    assert facts_of(path).nodata == RGB[0, 0, 0] and facts_of(path).valid is None
+    facts = facts_of(path, channels=1)
+    assert facts.nodata is None
+    np.testing.assert_array_equal(facts.valid[:, :], expected)
+    path, _ = written.palette(tmp_path)
+    with rasterio.open(path, "r+") as file:
+        file.nodata = 3
+    facts = facts_of(path)
+    assert facts.nodata is None
+    np.testing.assert_array_equal(facts.valid[:, :], RGB[..., 0] // 8 != 3)
+
+
 def test_slides(tmp_path):
     path, large = slide(tmp_path)
     array, facts = open_file(str(path), None, 2**20, Choice(level=1))
