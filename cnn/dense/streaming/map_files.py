@@ -39,8 +39,8 @@ def working_path(path: str) -> str:
 
 def all_paths(path: str) -> list[str]:
     """The paths of everything that a stream writes for a map: the map first, its journal, sidecar and working map."""
-    beside = [sidecar_path(path), working_path(path)] if has_sidecar(path) else []
-    return [path, path + ".part", journal_path(path), *beside]
+    beside = [path + ".part", sidecar_path(path), working_path(path)] if has_sidecar(path) else []
+    return [path, journal_path(path), *beside]
 
 
 def replace_json(path: str, value: Mapping[str, Any]) -> None:

@@ -60,9 +60,11 @@ def check_beside(path: str) -> None:
     Raises:
       StorageError: if something else lies in their place; names it.
     """
-    journal = os.path.lexists(map_files.journal_path(path))
-    beside = [path + ".part"] if not journal else []
-    if map_files.has_sidecar(path) and map_files.read_sidecar(path) is None:
+    if not map_files.has_sidecar(path):
+        return
+    begun = os.path.lexists(map_files.journal_path(path))
+    beside = [] if begun else [path + ".part"]
+    if map_files.read_sidecar(path) is None:
         beside.append(map_files.sidecar_path(path))
     there = next((name for name in beside if os.path.lexists(name)), None)
     if there:

@@ -49,7 +49,8 @@ def open_sink(
         None: at most 256x256.
       existing: whether to continue an existing file instead of making a new one.
       overwrite: whether an existing map may be replaced; what is no map of this program never is.
-      zarr_format: version of the zarr format of a .zarr, 2, which all readers know (GDAL knows 3 from 3.11 on), or 3.
+      zarr_format: version of the zarr format of a .zarr, 2, which all readers know, or 3, which GDAL 3.10
+        does not read.
       about: what the map says of itself (`cnn.dense.streaming.about`).
       complete: whether the existing map is finished.
 

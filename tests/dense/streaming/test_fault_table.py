@@ -184,7 +184,7 @@ def test_a_foreign_file_is_never_replaced(tmp_path, sink):
     journal.unlink()
     refused("it exists; name another, or overwrite=True")
     shutil.rmtree(where) if where.is_dir() else where.unlink()
-    for beside in [f"{sink}.part", *([f"{sink}.json"] if sink in ("m.npy", "m.tif") else [])]:
+    for beside in (f"{sink}.part", f"{sink}.json") if sink in ("m.npy", "m.tif") else ():
         (tmp_path / beside).write_text("mine")
         for overwrite in (False, True):
             refused(f"{beside} is no file of a map and would be replaced", overwrite=overwrite)

@@ -124,13 +124,14 @@ def test_other_dtypes(tmp_path, dtype):
     np.testing.assert_array_equal(dense.open_map(tmp_path / "m.tif").read(), values)
 
 
+@pytest.mark.usefixtures("small_tiles")
 def test_a_stream_from_a_scene(tmp_path, rasters):
     """The source's georeference and pixel size come with it, through the working map and a map that is continued."""
     with rasterio.open(rasters / "rgb_lzw.tif") as scene:
         pixels, forth, crs = np.moveaxis(scene.read(), 0, -1)[:98, :121], scene.transform, scene.crs
     facts = Facts(georeference=Georeference(tuple(forth)[:6], crs.to_wkt()))
     for name in ("m.tif", "m.zarr"):
-        run(tmp_path / name, Source(pixels, "scene", facts=facts), tile=64, class_names=list("abcde"), **CONSTANTS)
+        run(tmp_path / name, Source(pixels, "scene", facts=facts), tile=16, class_names=list("abcde"), **CONSTANTS)
     found = dense.open_map(tmp_path / "m.zarr")
     assert found.georeference is not None and found.georeference.crs == crs.to_wkt()
     with rasterio.open(tmp_path / "m.tif") as made:

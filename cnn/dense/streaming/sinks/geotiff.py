@@ -18,6 +18,7 @@ from cnn.windows import Pair
 
 TILE = 256  # scores; sides of the TIFF's tiles
 MOST_BANDS = 65_535  # of a TIFF
+LEVELS = {"f": 1, "u": 6}  # of deflate: scores are nearly noise, which more work does not make smaller
 CLASSIC_BYTES = 2**31  # of values; a TIFF of more is written as BigTIFF
 
 
@@ -120,11 +121,11 @@ def _write(path: str, working: str, about: Mapping[str, Any]) -> None:
                 tile=(TILE, TILE),
                 photometric="minisblack",
                 compression="adobe_deflate",
+                compressionargs={"level": LEVELS[dtype.kind]},
                 subfiletype=1 if level else 0,
                 metadata=None,
                 software="cnn",
                 extratags=missing if level else [*own, *missing],
-                maxworkers=1,
                 buffersize=2**22,
                 **several,
                 **({} if level else geotiff_tags.resolution(about)),
