@@ -51,7 +51,7 @@ def check(value_range: Sequence[float] | None, dtype: Any, name: str) -> ValueRa
     except (TypeError, ValueError):
         low, high = np.nan, np.nan
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise StorageError(f"{name}: the range (={value_range}) must be two numbers, the lower first, such as 0,4095")
+        raise StorageError(f"{name}: value_range (={value_range}) must be two numbers, the lower first, such as 0,4095")
     if jnp.issubdtype(dtype, jnp.integer) and not own[0] <= low < high <= own[1]:
         raise StorageError(
             f"{name}: the range {low:g} to {high:g} is beyond what its {dtype} pixels hold, {own[0]:g} to {own[1]:g}; "

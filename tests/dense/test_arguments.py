@@ -36,6 +36,7 @@ OWN = {
     "score_map": {"images": IMAGE[None]},
     "score_maps": {"images": [IMAGE]},
     "stream": {"sink": np.zeros((*GRID.size, 3), np.float32)},
+    "open_image": {"what": IMAGE},
     "average": {"scores": MAP},
     "heat_map": {"scores": MAP.scores[0]},
     "class_map": {"scores": MAP.scores[0]},
@@ -63,6 +64,8 @@ FREE = {
     "source": ("qa_net",),  # a file that is not there, which is named
     "path": ("qa_net",),
     "what": ("qa_net",),
+    "value_range": (None,),
+    "skip": (None,),
     "threshold": ({"a": 1},),  # the class is named
     "background": (None,),
     "classes": (None,),
