@@ -1,6 +1,5 @@
 """Which pixels of an image hold something: a mask of the user's, the file's own mask, and its no-data value."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,9 +17,7 @@ class Mask:
     Each pixel of the image has the value of the mask's pixel in which its centre lies (nearest neighbour).
     """
 
-    def __init__(
-        self, array: Any, shape: Sequence[int], name: str, image: str, whole: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, array: Any, shape: tuple[int, ...], name: str, image: str) -> None:
         """Lays a mask over an image.
 
         Args:
@@ -29,7 +26,6 @@ class Mask:
           shape: (height, width, ...) of the image, pixels.
           name: name of the mask, for the error.
           image: name of the image, for the error.
-          whole: (height, width, ...) of the image before it was resampled, which a mask may have too.
 
         Raises:
           StorageError: if it has another rank or another shape than the image.
@@ -39,8 +35,7 @@ class Mask:
         self._size = size[:2]
         if len(size) not in (2, 3):
             raise StorageError(f"{name}: a mask is [H, W], not {shape_text(size)}")
-        known = self._size == tuple(whole or ())[:2] or _fits(self._size, self._shape)
-        if 0 in size or not known:
+        if 0 in size or not _fits(self._size, self._shape):
             raise StorageError(
                 f"{name}: the mask is {shape_text(self._size)} pixels, its image {image} {shape_text(self._shape)}; a "
                 "mask has the image's size, or that of another level of its pyramid: one factor along both axes"

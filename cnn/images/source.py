@@ -81,7 +81,7 @@ class Source:
         self.scaled = self.said if floating else dtype.name not in ranges.SMALL
         single = self.scaled or dtype == np.float64
         self.dtype = np.dtype(np.float32) if single else dtype.newbyteorder("=")
-        self.mask: masks.Mask | None = None
+        self.mask: Any = None
         self.mask_path: str | None = None
 
     @property
@@ -226,15 +226,15 @@ def open_image(
 
     def at(level: int | None) -> Source:
         opened = _opened(what, taken, choice._replace(level=level), value_range, cache_bytes)
-        return _changed(opened, channels, value_range, nodata)
+        changed = _changed(opened, channels, value_range, nodata)
+        return changed if mask is None else _masked(changed, mask)
 
     if scale is None and spacing is None:
-        source = whole = at(level)
+        source = at(level)
     else:
         whole, array, facts = resampled.at_resolution(at, level, scale, spacing, _is_path(what))
-        source = whole if array is None else _resampled(whole, array, facts)
-    if mask is not None:
-        source = _masked(source, mask, whole.shape)
+        source = copy.copy(whole) if array is None else _resampled(whole, array)
+        source.facts = facts
     if net_channels is not None and source.shape[2] != net_channels:
         raise StorageError(
             f"{source.name}: {shape_text(source.shape)} has {source.shape[2]} channels, the net takes {net_channels}; "
@@ -289,15 +289,16 @@ def _changed(
     return made
 
 
-def _resampled(source: Source, array: Any, facts: Facts) -> Source:
-    """A source at another resolution. Its valid pixels are known, so that the value of no data says nothing more."""
+def _resampled(source: Source, array: Any) -> Source:
+    """A source at another resolution, whose pixels count as those of the source do."""
     said = source.value_range if source.said and not source.scaled else None  # others are fractions already
-    made = Source(array, source.name, source.path, facts._replace(nodata=None), said)
+    made = Source(array, source.name, source.path, NOTHING, said)
     made.value_range, made.said = source.value_range, source.said
+    made.mask, made.mask_path = array.mask, source.mask_path
     return made
 
 
-def _masked(source: Source, mask: Any, whole: Sequence[int]) -> Source:
+def _masked(source: Source, mask: Any) -> Source:
     """A source of which the pixels of a mask count, as a source of its own."""
     path, name = None, f"mask of type {type(mask).__name__}"
     if _is_path(mask):
@@ -308,7 +309,7 @@ def _masked(source: Source, mask: Any, whole: Sequence[int]) -> Source:
     if not (hasattr(mask, "shape") and hasattr(mask, "dtype") and hasattr(mask, "__getitem__")):
         raise StorageError(f"{name}: a mask is a path or has .shape, .dtype and slices; numpy.asarray makes one")
     made = copy.copy(source)
-    made.mask, made.mask_path = masks.Mask(mask, source.shape, name, source.name, whole), path
+    made.mask, made.mask_path = masks.Mask(mask, source.shape, name, source.name), path
     return made
 
 
