@@ -81,6 +81,8 @@ def _check_flags() -> None:
     image_flags.check()
     if not image_flags.one_or_several():
         shared.check_directory()
+        if shared.SCALES.present and shared.PROTOCOL.value != "grid":
+            raise app.UsageError("--scales is for --protocol=grid; add that, or leave the flag out")
     for protocol, module in (("scenes", scenes), ("grid", grid)):
         given = ", ".join(shared.given(module.FLAGS))
         if given and image_flags.one_or_several():

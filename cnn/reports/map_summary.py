@@ -185,9 +185,11 @@ class _Totals:
 
     def add_scores(self, planes: np.ndarray) -> None:
         """Adds logits [K, h, w] to their averages."""
-        known = ~np.isnan(planes).any(axis=0)
-        if not known.all():
+        if np.isnan(planes.sum()):
+            known = ~np.isnan(planes).any(axis=0)
             planes = np.where(known, planes, 0)
+        else:
+            known = np.True_
         sums = self._sums.setdefault("logits", np.zeros(len(planes)))
         sums += planes.reshape(len(planes), -1).sum(axis=1, dtype=np.float64)
         top = self._sums.setdefault("max", np.full(len(planes), -np.inf))
@@ -195,7 +197,7 @@ class _Totals:
 
     def add(self, place: Slices, planes: np.ndarray) -> np.ndarray:
         """Adds probabilities [K, h, w]; returns them for each pixel of the small maps, without NaN."""
-        known = ~np.isnan(planes).any(axis=0)
+        known = ~np.isnan(planes.sum(axis=0))
         count = int(known.sum())
         self.known += count
         if count < known.size:
@@ -235,7 +237,7 @@ class _Totals:
     def _keep_largest(self, place: Slices, planes: np.ndarray, first: int = 0) -> None:
         """Keeps the cells, as large as a window, that hold the largest probabilities of each class."""
         starts = [np.arange(0, part.stop - part.start, n) for part, n in zip(place, self._cell, strict=True)]
-        tops = np.maximum.reduceat(np.maximum.reduceat(planes, starts[0], axis=1), starts[1], axis=2)
+        tops = small_maps.in_cells(planes, self._cell)
         flat = tops.reshape(len(planes), -1)
         taken = np.argpartition(-flat, min(CANDIDATES, flat.shape[1]) - 1, axis=1)[:, :CANDIDATES]
         rows, columns = np.divmod(taken, tops.shape[2])
@@ -268,8 +270,8 @@ class _Totals:
     def best(self, planes: Any, classes: Sequence[int]) -> list[Window]:
         """The best windows of some classes, the same number of each as far as there are any."""
         of_objects = [k for k in classes if k != self._background]
-        most = max(1, min(8, 16 // max(1, len(of_objects))))
-        return [window for k in of_objects for window in self._best_of(planes, k, most)]
+        most = max(1, min(8, 24 // max(1, len(of_objects))))
+        return [window for k in sorted(of_objects) for window in self._best_of(planes, k, most)]
 
     def _best_of(self, planes: Any, k: int, most: int) -> list[Window]:
         found: list[Window] = []
