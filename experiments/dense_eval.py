@@ -39,7 +39,8 @@ def main() -> None:
             process.keep_memory()
         run = _imported() if weights.WEIGHTS.value else _trained()
         folder = run.workdir or os.path.splitext(os.path.basename(weights.WEIGHTS.value))[0]
-        output = shared.path(shared.OUTPUT) or os.path.join(folder, "grid" if kind is grid else "dense_eval")
+        default = "grid" if kind is grid else "images" if kind is images else "dense_eval"
+        output = shared.path(shared.OUTPUT) or os.path.join(folder, default)
         kind.evaluate(run, output, progress)
 
 

@@ -73,11 +73,12 @@ def run_image(
     """
     progress = progress or Progress(shown=False)
     asked = asked or Asked(streaming=_set(stride=stride, cover=cover), scales=scales)
-    stem = os.path.join(output_dir, os.path.splitext(result_name(path))[0])
-    looked = streamed.look(run, path, f"{stem}_map{MAP_SUFFIX}", asked, progress)
+    sink = map_path(path, output_dir)
+    stem = sink.removesuffix(f"_map{MAP_SUFFIX}")
+    looked = streamed.look(run, path, sink, asked, progress)
     windows = looked.done.shape[:2]
     print(f"{path}: {shape_text(looked.source.shape[:2])} pixels, {shape_text(windows)} windows", flush=True)
-    result = {"picture": f"{stem}_map.png", "windows": windows, **_say(run, path, looked, asked)}
+    result = {"picture": f"{stem}_map.png", "windows": windows, **_say(run, path, looked, asked, beside=True)}
     for line in image_facts.lines(looked, path)[2:]:
         print(line, flush=True)
     progress.stage("drawing")
@@ -87,7 +88,7 @@ def run_image(
     facts |= {"scales": list(asked.scales), "last": looked.done.last, **image_facts.facts(looked)}
     facts |= {"net": own_code.short(run.config.net.name), "steps": run.step}
     logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment()})
-    print(f"  wrote {stem}_map{MAP_SUFFIX}, {stem}_*.png and {run_report.write_dense_page(output_dir)}", flush=True)
+    print(f"  wrote {sink}, {stem}_*.png and {run_report.write_dense_page(output_dir)}", flush=True)
     return result
 
 
@@ -128,16 +129,24 @@ def _set(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, False)}
 
 
+def map_path(path: str, output_dir: str) -> str:
+    """Where the map of an image lies in a directory of results."""
+    return os.path.join(output_dir, f"{os.path.splitext(result_name(path))[0]}_map{MAP_SUFFIX}")
+
+
 def result_name(path: str) -> str:
     """The name of an image in names of results: that of its file, with the place inside of a file of several."""
     file, _, inside = path.partition("::")
     return "_".join(filter(None, [os.path.basename(file.rstrip(os.sep)), inside.strip("/").replace("/", "_")]))
 
 
-def _say(run: Run, path: str, looked: Looked, asked: Asked) -> dict[str, list[tuple[str, float]]]:
-    """Prints the best classes by each average and what is to be said of them; returns these classes."""
+def _say(run: Run, path: str, looked: Looked, asked: Asked, beside: bool = False) -> dict[str, list[tuple[str, float]]]:
+    """Prints the best classes by each average and what is to be said of them; returns these classes.
+
+    With `beside` the classes that a prediction of the whole picture gives are said too.
+    """
     result: dict[str, Any] = {}
-    predicted = _centre_probabilities(run, looked)
+    predicted = _centre_probabilities(run, looked) if beside else None
     if predicted is not None:
         result["centre_crop"] = _best(looked.names, predicted)
     for over, values in streamed.averages(looked).items():

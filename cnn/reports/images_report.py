@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -119,11 +120,11 @@ def run_images(
             rows.append({**image_report.run_map(run, path, sink, _of_one(asked, sink), progress), "map": name})
         except Exception as error:  # of any kind: the others are computed whatever is wrong with this one
             kind = "" if isinstance(error, ValueError | OSError | MemoryError) else f"{type(error).__name__}: "
-            failed.append({"image": path, "error": f"{kind}{error}"})
-            print(f"{path}: failed", flush=True)
+            failed.append({"image": path, "error": kind + str(error).removeprefix(f"{path}: ")})
+            print(f"{path}: failed", file=sys.stderr, flush=True)
     _write(output_dir, rows, failed)
     for one in failed:
-        print(f"error: {one['image']}: {one['error'].removeprefix(one['image'] + ': ')}", flush=True)
+        print(f"error: {one['image']}: {one['error']}", file=sys.stderr, flush=True)
     print(
         f"{len(rows)} of {len(paths)} images; wrote {output_dir}/table.md, result.json and {run_report.NAME}",
         flush=True,

@@ -132,6 +132,8 @@ def open_source(run: Run, path: str, asked: Asked) -> Source:
                 f"--range={given[0]:g},{given[1]:g}: the net was trained on values from {kept[0]:g} to {kept[1]:g}; "
                 "leave the flag out"
             )
+    if getattr(run, "channels", None) is not None:  # those that it was trained on
+        reading.setdefault("channels", run.channels)
     cache = min(CACHE_BYTES, asked.memory // 8)
     source = dense.open_image(path, net_channels=run.image_shape[2], cache_bytes=cache, **reading)
     (height, width), window = source.shape[:2], run.image_shape[:2]
@@ -203,17 +205,21 @@ def look(run: Run, path: str, sink: str, asked: Asked, progress: Progress) -> Lo
     counts, kept = None, []
     if asked.detections:
         progress.stage(f"looking for detections in {shape_text(done.shape[:2])} windows")
-        counts, kept = _detect(opened, asked, background)
+        counts, kept = _detect(opened, source, asked, background)
     return Looked(source, opened, done, summary, known, counts, kept, source.brightness())
 
 
-def _detect(opened: Any, asked: Asked, background: int | None) -> tuple[Mapping[str, int], list[Any]]:
+def _detect(opened: Any, source: Source, asked: Asked, background: int | None) -> tuple[Mapping[str, int], list[Any]]:
     """Writes the detections of a map; returns their counts, and the most probable ones."""
+    where = {}
+    if source.facts.levels and source.facts.levels[0] != source.shape[:2]:
+        # In pixels of the file's largest image, which viewers show.
+        where["scale"] = [whole / n for whole, n in zip(source.facts.levels[0], source.shape, strict=False)]
     options = {"overlap": asked.overlap} if asked.overlap is not None else {}
     options |= {"background": background} if background is not None else {}
     kept: list[tuple[float, int, Any]] = []
     found = dense.detect(opened, threshold=asked.threshold, **options)
-    counts = dense.write_detections(asked.detections, _keep_best(found, kept), opened)
+    counts = dense.write_detections(asked.detections, _keep_best(found, kept), opened, **where)
     return counts, [one for _, _, one in sorted(kept, reverse=True)]
 
 

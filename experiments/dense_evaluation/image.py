@@ -21,7 +21,8 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
 
     path, asked = shared.path(shared.IMAGE), image_flags.asked()
     if image_flags.DRY_RUN.value:
-        print(dry_run.text(run, path, output, asked, progress), flush=True)
+        sink = output if shared.is_map(output) else image_report.map_path(path, output)
+        print(dry_run.text(run, path, sink, asked, progress), flush=True)
     elif shared.is_map(output):
         image_report.run_map(run, path, output, asked, progress)
     else:
