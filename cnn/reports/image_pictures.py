@@ -136,7 +136,7 @@ def _draw_large(path: str, looked: Looked) -> None:
     summary = looked.summary
     objects = [k for k in summary.layers if (summary.winner == k).any()]
     values, table = overview.class_picture(summary.winner, summary.certainty, overview.colours(objects))
-    page = Image.fromarray(looked.source.thumbnail(looked.shown)).convert("RGBA")
+    page = Image.fromarray(looked.source.thumbnail(looked.shown)).convert("RGBA").resize(values.shape[::-1])
     layer = table[values].astype(float)
     layer[..., 3] *= 0.75
     page.alpha_composite(Image.fromarray(layer.round().astype(np.uint8), "RGBA"))

@@ -40,6 +40,8 @@ function showOverview(figure) {
     bar.style.width = `${100 * fraction * zoom}%`;
     view.scrollLeft = middle[0] * ratio - view.clientWidth / 2;
     view.scrollTop = middle[1] * ratio - view.clientHeight / 2;
+    bar.style.marginBottom = `${view.offsetHeight - view.clientHeight}px`; // above a bar for scrolling
+    figure.classList.toggle("zoomed", zoom > 1);
     smaller.disabled = zoom === 1;
     larger.disabled = zoom === LARGEST;
   }
@@ -68,7 +70,12 @@ function markWindow(list, button) {
   mark.setAttribute("y", top);
   mark.setAttribute("width", right - left);
   mark.setAttribute("height", bottom - top);
-  if (pressed) mark.scrollIntoView({ block: "nearest", inline: "nearest" });
+  if (!pressed) return;
+  const view = figure.querySelector(".view");
+  const whole = mark.ownerSVGElement.viewBox.baseVal;
+  view.scrollLeft = ((left + right) / 2 / whole.width) * view.scrollWidth - view.clientWidth / 2;
+  view.scrollTop = ((top + bottom) / 2 / whole.height) * view.scrollHeight - view.clientHeight / 2;
+  view.scrollIntoView({ block: "nearest" });
 }
 
 for (const figure of document.querySelectorAll(".overview")) showOverview(figure);

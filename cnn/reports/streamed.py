@@ -11,7 +11,7 @@ from cnn.images import Source
 from cnn.nets import outputs
 from cnn.protocols import methods
 from cnn.protocols.progress import Progress
-from cnn.reports import figure, overview
+from cnn.reports import figure, overview, thumbnails
 from cnn.reports.map_summary import Summary, summarise
 from cnn.reports.thumbnails import Shown, Watched
 from cnn.runs.checkpoint import Run
@@ -19,6 +19,7 @@ from cnn.windows import shape_text
 
 MEMORY = 2 * 10**9
 CACHE_BYTES = 256 * 2**20  # most that decoded parts of the image may take, as in `cnn.dense.stream`
+SMALL_MAP = 1000  # pixels of the longer side of small maps
 BACKGROUND = "background"  # a class of this name is no object, where nothing else is said
 
 
@@ -201,7 +202,9 @@ def look(run: Run, path: str, sink: str, asked: Asked, progress: Progress) -> Lo
     progress.stage("summing up the map")
     opened = dense.open_map(sink)
     known = class_names(run)
-    summary = summarise(opened, source.small, run.net.output_activation, len(known), background)
+    summary = summarise(
+        opened, thumbnails.fitted(source.shape, SMALL_MAP), run.net.output_activation, len(known), background
+    )
     counts, kept = None, []
     if asked.detections:
         progress.stage(f"looking for detections in {shape_text(done.shape[:2])} windows")

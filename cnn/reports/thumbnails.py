@@ -14,7 +14,7 @@ import numpy as np
 from cnn.images import Source
 from cnn.reports.figure import drawable
 
-LONGEST = 1000  # pixels of a thumbnail's longer side
+LONGEST = 1400  # pixels of a thumbnail's longer side
 SAMPLES = 2  # pixels of the image that are averaged along each axis of a thumbnail's pixel
 BORDER = 2  # samples at the border that a stride may leave out
 BAND_BYTES = 2**25  # of an image that is read for its thumbnail alone, in bands of rows
@@ -55,8 +55,7 @@ class Watched(Source):
         self.__dict__.update(source.__dict__)
         self._source = source
         height, width, channels = source.shape
-        shrunk = min(1.0, longest / max(height, width))
-        self.small = (max(1, round(height * shrunk)), max(1, round(width * shrunk)))
+        self.small = fitted(source.shape, longest)
         counts = [min(n, SAMPLES * small) for n, small in zip((height, width), self.small, strict=True)]
         self._at = [(2 * np.arange(n) + 1) * size // (2 * n) for n, size in zip(counts, source.shape, strict=False)]
         self._values = np.zeros((*counts, channels), source.dtype)
@@ -134,6 +133,20 @@ class Watched(Source):
     def mean(self) -> float:
         """Mean brightness of an 8-bit image, as a fraction of the full range, of the pixels that are kept."""
         return float(self.samples().mean() / 255)
+
+
+def fitted(shape: Sequence[int], longest: int) -> tuple[int, int]:
+    """The size of a small picture of an image, which is never enlarged.
+
+    Args:
+      shape: (height, width, ...) of the image, pixels.
+      longest: pixels of the longer side.
+
+    Returns:
+      (height, width), pixels.
+    """
+    shrunk = min(1.0, longest / max(shape[:2]))
+    return max(1, round(shape[0] * shrunk)), max(1, round(shape[1] * shrunk))
 
 
 def cut_out(source: Source, box: Sequence[int], shown: Shown) -> np.ndarray:
