@@ -77,7 +77,7 @@ def text(run: Run, path: str, output: str, asked: Asked, progress: Progress) -> 
     shape = (*tiling.grid.size, tiling.prepared.table[-1].output_shape[-1])
     count = math.prod(tiling.counts)
     progress.stage("running one tile to know the speed")
-    seconds, measured = _measured(run, source, plan, tiling, asked)
+    seconds, measured = _measured(run, source, plan, tiling)
     costs = dense.plan(
         run.net,
         source.shape,
@@ -94,7 +94,7 @@ def text(run: Run, path: str, output: str, asked: Asked, progress: Progress) -> 
         f"  multiply-adds: {costs[tiling.backend].macs:.3g}; window by window they were {costs['crops'].macs:.3g}",
         f"  memory: {bytes_text(_memory(run, tiling, budget, asked))} of {bytes_text(asked.memory)}",
         f"  time: about {_duration(seconds)}, {math.prod(source.shape[:2]) / 1e6 / seconds:.1f} megapixels/s, from "
-        f"{measured}",
+        f"{measured}{'; less where windows are skipped' if options.get('skip') or asked.reading.get('mask') else ''}",
         "  nothing was written",
     ]
     return "\n".join(lines)
@@ -132,10 +132,16 @@ def _image_line(source: Source, path: str) -> str:
     parts = [f"{path}: {shape_text(source.shape)} pixels of {source.dtype}"]
     if facts.spacing:
         parts.append(f"{facts.spacing.y:.4g} x {facts.spacing.x:.4g} {facts.spacing.unit} each")
-    parts += [f"{name} {value}" for name, value in facts.chosen.items()]
+    parts += [f"{name} {_said(value)}" for name, value in facts.chosen.items()]
     if facts.levels:
         parts.append("levels " + ", ".join(map(shape_text, facts.levels)))
     return "; ".join(parts)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return " x ".join(map(_said, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _map_line(output: str, shape: Sequence[int], options: Mapping[str, Any]) -> str:
@@ -158,7 +164,7 @@ def _map_line(output: str, shape: Sequence[int], options: Mapping[str, Any]) -> 
     return line
 
 
-def _measured(run: Run, source: Source, plan: Callable[..., Tiling], tiling: Tiling, asked: Asked) -> tuple[float, str]:
+def _measured(run: Run, source: Source, plan: Callable[..., Tiling], tiling: Tiling) -> tuple[float, str]:
     """Predicted duration, seconds, and what it follows from: one small tile in the middle of the image."""
     outputs = tuple(min(n, MEASURED) for n in tiling.outputs)
     small = plan(backend=tiling.backend, outputs=outputs)

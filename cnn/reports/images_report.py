@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from cnn.runs import logs
 from cnn.runs.checkpoint import Run
 from cnn.windows import shape_text
 
+TABLE = "One row an image: the class with the largest mean probability over all windows, and that mean."
 TILE = 256  # scores along each axis of a tile, the same for all images, so that they share one program
 # Suffixes of files that a folder is searched for; a pattern finds any.
 SUFFIXES = (
@@ -120,7 +122,7 @@ def run_images(
             rows.append({**image_report.run_map(run, path, sink, _of_one(asked, sink), progress), "map": name})
         except Exception as error:  # of any kind: the others are computed whatever is wrong with this one
             kind = "" if isinstance(error, ValueError | OSError | MemoryError) else f"{type(error).__name__}: "
-            failed.append({"image": path, "error": kind + str(error).removeprefix(f"{path}: ")})
+            failed.append({"image": path, "error": kind + str(error).removeprefix(path).lstrip(": ")})
             print(f"{path}: failed", file=sys.stderr, flush=True)
     _write(output_dir, rows, failed)
     for one in failed:
@@ -158,7 +160,7 @@ def _write(output_dir: str, rows: Sequence[Mapping[str, Any]], failed: Sequence[
         numbers["detections"] = f"{sum(sum(row.get('detections', {}).values()) for row in rows):,}"
     pages = {os.path.basename(row["image"]): row["map"] + image_report.PAGE_SUFFIX for row in rows}
     sections = [
-        Section("Images", [Numbers(numbers), Table(columns, cells, "One row an image.", lead=1)]),
+        Section("Images", [Numbers(numbers), Table(columns, cells, TABLE, lead=1)]),
         Section("Pages", [Links(pages)]),
     ]
     if failed:
@@ -171,20 +173,22 @@ def _write(output_dir: str, rows: Sequence[Mapping[str, Any]], failed: Sequence[
 def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Cell]]]:
     """The table of all images: titles of its columns, and its cells."""
     found = any("detections" in row for row in rows)
-    columns = ["image", "size", "windows", "best classes", "without a score", "seconds", "megapixels/s", "map"]
-    columns = [*columns[:4], *(["detections"] if found else []), *columns[4:]]
+    columns = ["image", "size", "windows", "best class", "its mean", "without a score", "seconds", "MP/s", "map"]
+    columns = [*columns[:5], *(["detections"] if found else []), *columns[5:]]
     cells = []
     for row in rows:
         windows = row["windows"][0] * row["windows"][1]
         over = "probabilities" if "probabilities" in row else "shares"
-        best = ", ".join(f"{name} {value:.1%}" for name, value in row[over][:3])
+        name, value = row[over][0]
+        value = math.nan if value is None else value
         absent = 1 - row["known_windows"] / windows
         count = sum(row.get("detections", {}).values())
         line = [
-            Cell(row["image"]),
+            Cell(os.path.basename(row["image"])),
             Cell(shape_text(row["size"]), row["size"][0] * row["size"][1]),
             Cell(shape_text(row["windows"]), windows),
-            Cell(best),
+            Cell(name),
+            Cell(f"{value:.1%}", value),
             *([Cell(f"{count:,}", count)] if found else []),
             Cell(f"{absent:.1%}", absent),
             Cell(f"{row['seconds']:.1f}", row["seconds"]),

@@ -240,7 +240,10 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
         (["--workdir=x", "--protocol=grid", "--size=40"], "--size is for --protocol=scenes"),
         (["--workdir=x", "--protocol=grid", "--scales=32,x"], "--scales=32,x must be whole numbers of pixels"),
         (["--workdir=x", "--image=a.png", "--flip"], "--flip is for --protocol=grid, not for --image"),
-        (["--workdir=x", "--image=a.png", "--output=o.mha"], "of --image=FILE to a .zarr, .ome.zarr, .npy or .tif; name"),
+        (
+            ["--workdir=x", "--image=a.png", "--output=o.mha"],
+            "of --image=FILE to a .zarr, .ome.zarr, .npy or .tif; name",
+        ),
         (["--workdir=x", "--output=map.zarr/"], "--output=map.zarr: pictures and a page are written to a directory"),
         (["--workdir=x", "--image=a.png", "--output=o.csv"], "with --image=FILE --detections=o.csv, beside the map"),
         (["--workdir=x", "--image=a.png", "--output=./a.png/"], "./a.png: pictures and a page are written to a dir"),

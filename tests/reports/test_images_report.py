@@ -94,7 +94,9 @@ def test_a_dry_run_writes_nothing_and_says_the_sizes_of_what_is_written_then(run
     h, w = done["windows"]
     assert f"map: {h}x{w}x3 scores of float32" in said and f"tiles: {done['tiles']} of {h}x{w} scores" in said
     macs = dense.plan(run.net, (30, 41, 1), 3, window=(8, 8))
-    assert f"multiply-adds: {macs[done['backend']].macs:.3g}; window by window they were {macs['crops'].macs:.3g}" in said
+    assert (
+        f"multiply-adds: {macs[done['backend']].macs:.3g}; window by window they were {macs['crops'].macs:.3g}" in said
+    )
     assert "nothing was written" in said and np.load(sink).nbytes == h * w * 3 * 4
     again = dry_run.text(run, path, sink, Asked(streaming={"stride": 3, "write": "class"}), QUIET)
     assert "it was begun, 1 of 1 tiles are there" in again and f"{h}x{w}x2 class of uint8" in again

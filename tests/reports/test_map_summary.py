@@ -51,7 +51,7 @@ def probabilities(values, activation="softmax"):
 
 
 def largest_on(opened, p, size):
-    """The small map of probabilities [h, w], from the heat map of the whole: the largest value on each of its pixels."""
+    """The small map of probabilities [h, w]: the largest value of the whole heat map on each of its pixels."""
     grid = Grid(opened.window, opened.stride, p.shape, opened.stride)
     heat = dense.heat_map(p, grid, opened.image_shape)
     edges = [np.arange(n + 1) * extent // n for n, extent in zip(size, heat.shape, strict=True)]
