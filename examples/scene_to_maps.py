@@ -1,6 +1,7 @@
 """A scene as a map for viewers and detections for QuPath. Run: python examples/scene_to_maps.py"""
 
 import json
+import pathlib
 
 import numpy as np
 import tifffile
@@ -21,5 +22,5 @@ done = dense.stream(net, variables, image, "scene.ome.zarr", window=(32, 32), **
 scores = dense.open_map("scene.ome.zarr")
 found = dense.detect(scores, threshold=0.4, background="background")
 counts = dense.write_detections("scene.geojson", found, scores)
-features = json.load(open("scene.geojson"))["features"]
+features = json.loads(pathlib.Path("scene.geojson").read_text())["features"]
 print(f"{done.shape} scores; {sum(counts.values())} detections, {len(features)} rectangles: {counts}")
