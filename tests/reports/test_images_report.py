@@ -30,7 +30,7 @@ def _folder(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for i, name in enumerate(("one.png", "two.png")):
-        pixels = np.random.default_rng(i).integers(0, 256, (30, 41 + i), np.uint8)
+        pixels = np.random.default_rng(i).integers(0, 256, (30, 41), np.uint8)
         Image.fromarray(pixels).save(folder / name)
     (folder / "bad.png").write_text("no picture")
     (folder / "notes.txt").write_text("no image")
@@ -74,7 +74,7 @@ def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, t
         assert (out / f"{row['map']}.report.html").exists()
     table = (out / "table.md").read_text()
     assert "30x41" in table and "bad.png" in table and "./one.png.npy.report.html" in (out / "report.html").read_text()
-    Image.fromarray(np.zeros((20, 20), np.uint8)).save(folder / "bad.png")
+    Image.fromarray(np.zeros((30, 41), np.uint8)).save(folder / "bad.png")
     assert images_report.run_images(run, paths, str(out), Asked(), "npy", QUIET) == []
     result = json.loads((out / "result.json").read_text())
     assert [row["tiles_computed"] for row in result["images"]] == [1, 0, 0] and result["failed"] == []
