@@ -4,6 +4,7 @@ The image is streamed into a map, and everything that is said and drawn is made 
 on the way, in bounded memory.
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -175,7 +176,7 @@ def _best(names: Sequence[str], values: np.ndarray) -> list[tuple[str, float]]:
 def _over_scales(run: Run, path: str, looked: Looked, asked: Asked) -> np.ndarray:
     """Probabilities [K]: the mean over scales of the mean over all windows of a scale."""
     source, found = looked.source, []
-    small = source.dtype == np.uint8 and int(np.prod(source.shape)) <= WHOLE_BYTES
+    small = source.dtype == np.uint8 and math.prod(source.shape) <= WHOLE_BYTES
     image = source.read(0, source.shape[0], 0, source.shape[1]) if small else None
     for scale in asked.scales:
         size = crops.scaled_size(source.shape[:2], scale)
@@ -216,7 +217,8 @@ def _centre_probabilities(run: Run, looked: Looked) -> np.ndarray | None:
 
     source, window = looked.source, run.image_shape[:2]
     shrunk = min(n / w for n, w in zip(source.shape, window, strict=False))
-    if shrunk > MOST_SHRUNK or source.dtype != np.uint8 or source.shape[2] not in (1, 3):
+    large = shrunk > MOST_SHRUNK or math.prod(source.shape) > WHOLE_BYTES
+    if large or source.dtype != np.uint8 or source.shape[2] not in (1, 3):
         return None
     whole = source.read(0, source.shape[0], 0, source.shape[1])
     picture = resize_and_crop(Image.fromarray(whole[..., 0] if source.shape[2] == 1 else whole), *window)

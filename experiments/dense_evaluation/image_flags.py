@@ -36,7 +36,7 @@ WRITE = flags.DEFINE_enum(
     "write", "scores", ["scores", "probabilities", "class"], "Image: what its map holds; class: the winning one alone."
 )
 MAP_DTYPE = flags.DEFINE_enum("map_dtype", "float32", ["float32", "float16"], "Image: dtype of its map.")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image: begin anew, and replace an existing map or table.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Image: begin anew, and replace an existing map.")
 DETECTIONS = common.define_path(
     "detections", None, "Image: file of detections, .csv or .geojson. With --images: csv or geojson, beside each map."
 )

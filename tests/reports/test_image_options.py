@@ -85,7 +85,7 @@ def test_an_image_in_several_scales_is_resized_while_it_is_read(run, tmp_path):
     np.save(tmp_path / "a.npy", pixels)
     np.save(tmp_path / "b.npy", pixels.astype(np.uint16) * 257)
     found = [
-        image_report.run_image(run, str(tmp_path / f"{name}.npy"), str(tmp_path / "out"), scales=(20, 30))["scales"]
+        image_report.run_image(run, str(tmp_path / f"{name}.npy"), str(tmp_path / "out"), scales=(20,))["scales"]
         for name in ("a", "b")
     ]
     assert dict(found[0]) == {name: pytest.approx(value, abs=0.01) for name, value in found[1]}
