@@ -208,21 +208,23 @@ def look(run: Run, path: str, sink: str, asked: Asked, progress: Progress) -> Lo
     counts, kept = None, []
     if asked.detections:
         progress.stage(f"looking for detections in {shape_text(done.shape[:2])} windows")
-        counts, kept = _detect(opened, source, asked, background)
+        counts, kept = _detect(opened, source, asked.detections, asked, background)
     return Looked(source, opened, done, summary, known, counts, kept, source.brightness())
 
 
-def _detect(opened: Any, source: Source, asked: Asked, background: int | None) -> tuple[Mapping[str, int], list[Any]]:
+def _detect(
+    opened: Any, source: Source, path: str, asked: Asked, background: int | None
+) -> tuple[Mapping[str, int], list[Any]]:
     """Writes the detections of a map; returns their counts, and the most probable ones."""
-    where = {}
+    where: dict[str, Any] = {}
     if source.facts.levels and source.facts.levels[0] != source.shape[:2]:
         # In pixels of the file's largest image, which viewers show.
         where["scale"] = [whole / n for whole, n in zip(source.facts.levels[0], source.shape, strict=False)]
-    options = {"overlap": asked.overlap} if asked.overlap is not None else {}
+    options: dict[str, Any] = {"overlap": asked.overlap} if asked.overlap is not None else {}
     options |= {"background": background} if background is not None else {}
     kept: list[tuple[float, int, Any]] = []
     found = dense.detect(opened, threshold=asked.threshold, **options)
-    counts = dense.write_detections(asked.detections, _keep_best(found, kept), opened, **where)
+    counts = dense.write_detections(path, _keep_best(found, kept), opened, **where)
     return counts, [one for _, _, one in sorted(kept, reverse=True)]
 
 
