@@ -213,6 +213,23 @@ def test_an_image_from_the_command_line(workdir, tmp_path):
     assert "40x61 pixels, 3x10 windows" in done.stdout and (tmp_path / "one_map.png").exists()
 
 
+@pytest.mark.slow
+def test_several_images_and_a_dry_run_from_the_command_line(workdir, tmp_path):
+    for i, name in enumerate(("a", "b")):
+        Image.fromarray(np.full((40, 61), 60 * i, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "c.png").write_text("no picture")
+    arguments = (f"--workdir={workdir}", f"--images={tmp_path}/*.png", f"--output={tmp_path / 'out'}", "--maps=npy")
+    planned = command(*arguments, "--dry_run")
+    assert planned.returncode == 0 and planned.stdout.count("nothing was written") == 2, planned.stderr
+    assert not (tmp_path / "out").exists()
+    done = command(*arguments)
+    assert done.returncode == 1 and done.stdout.endswith("table.md, result.json and report.html\n"), done.stderr
+    assert done.stderr.count("c.png: ") >= 1 and "Traceback" not in done.stderr
+    maps = [np.load(tmp_path / "out" / f"{name}.png.npy") for name in ("a", "b")]
+    assert all(f"{name}.png" in (tmp_path / "out" / "table.md").read_text() for name in ("a", "b", "c"))
+    assert maps[0].shape == maps[1].shape == (3, 8, 10) and not np.array_equal(*maps)
+
+
 def test_an_image_smaller_than_the_window_is_an_error_with_the_numbers(run, tmp_path):
     Image.new("L", (31, 50)).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match="small.png is 50x31 pixels.*window 32x32; enlarge or pad .* at least 50x32"):
