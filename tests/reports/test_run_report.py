@@ -3,7 +3,6 @@
 import json
 import math
 import pathlib
-import re
 import shutil
 
 import numpy as np
