@@ -3,9 +3,10 @@
 Makes larger scenes from the examples of a split, compares crops with dense evaluation on them, and writes table.md,
 result.json, pictures and report.html to DIR/dense_eval. With `--protocol=grid` it tests the net on whole pictures
 instead, at several scales, by crops, densely and by both, as the VGG paper does, and writes to DIR/grid. With
-`--image=FILE` it evaluates the net densely on a picture of yours. If --output is a map, the picture may have any size
-(.zarr, .npy, .tif, .png, .jpg, ...): `--image=huge.zarr --output=map.zarr --stride=4 --memory=2GB` evaluates it tile by
-tile, and continues an evaluation that was stopped. `--weights=net.onnx --image=photo.jpg` takes a net of another
+`--image=FILE` it evaluates the net densely on an image of yours, of any size and in any format that is read, tile by
+tile, and continues an evaluation that was stopped: into DIR/dense_eval, with pictures and a page, or into a map that
+other programs open: `--image=slide.svs --output=map.ome.zarr --detections=found.geojson`. `--images='slides/*.tif'`
+takes several, and `--dry_run` says what it would do. `--weights=net.onnx --image=photo.jpg` takes a net of another
 framework, and needs no run.
 """
 
@@ -17,7 +18,7 @@ from absl import app
 
 from cnn.commands import program, weights
 from cnn.protocols.progress import Progress
-from experiments.dense_evaluation import grid, picture, scenes, shared, stream
+from experiments.dense_evaluation import grid, image, image_flags, images, scenes, shared
 
 if TYPE_CHECKING:
     from cnn.runs.checkpoint import Run
@@ -34,11 +35,12 @@ def main() -> None:
         from cnn.runtime import compiler, process
 
         compiler.cache_compilations(shared.COMPILATION_CACHE.value)
-        if not stream.asked():  # a stream with freed memory kept would exceed its memory limit
+        if not image_flags.one_or_several():  # a stream with freed memory kept would exceed its memory limit
             process.keep_memory()
         run = _imported() if weights.WEIGHTS.value else _trained()
         folder = run.workdir or os.path.splitext(os.path.basename(weights.WEIGHTS.value))[0]
-        output = shared.path(shared.OUTPUT) or os.path.join(folder, "grid" if kind is grid else "dense_eval")
+        default = "grid" if kind is grid else "images" if kind is images else "dense_eval"
+        output = shared.path(shared.OUTPUT) or os.path.join(folder, default)
         kind.evaluate(run, output, progress)
 
 
@@ -53,39 +55,38 @@ def _imported() -> "Run":
     """The net of --weights, which needs no workdir."""
     from cnn.exchange import workdirs
 
-    found = weights.read({"net.name": shared.NET.value} if shared.NET.value else {})
+    found = weights.read({"net.name": shared.NET.value} if shared.NET.value else {}, image=True)
     print(weights.describe(found), flush=True)
     return workdirs.as_run(found.classifier)
 
 
 def _kind() -> types.ModuleType:
     """The module of the evaluation that the flags ask for."""
-    if shared.IMAGE.value:
-        return stream if stream.asked() else picture
+    if image_flags.one_or_several():
+        return images if image_flags.several() else image
     return grid if shared.PROTOCOL.value == "grid" else scenes
 
 
 def _check_flags() -> None:
     """Raises `absl.app.UsageError` if a flag is missing, or flags contradict each other."""
+    given = [name for name in weights.given() if name != "--channels"]
     if weights.WEIGHTS.value:
-        if shared.WORKDIR.value or not shared.IMAGE.value:
+        if shared.WORKDIR.value or not image_flags.one_or_several():
             raise app.UsageError("--weights=FILE goes with --image=FILE, and without --workdir (main.py --mode=import)")
-    elif weights.given():
-        raise app.UsageError(f"{', '.join(weights.given())}: for --weights=FILE alone")
+    elif given:
+        raise app.UsageError(f"{', '.join(given)}: for --weights=FILE alone")
     elif not shared.WORKDIR.value:
         raise app.UsageError(
             "--workdir=DIR is missing: the directory of a run trained by main.py --workdir=DIR; or --weights=FILE"
         )
-    if shared.IMAGE.value:
-        picture.check()
-    elif shared.COVER.value:
-        raise app.UsageError("--cover is for --image=FILE; leave it out")
-    stream.check()
-    if not stream.asked():
+    image_flags.check()
+    if not image_flags.one_or_several():
         shared.check_directory()
+        if shared.SCALES.present and shared.PROTOCOL.value != "grid":
+            raise app.UsageError("--scales is for --protocol=grid; add that, or leave the flag out")
     for protocol, module in (("scenes", scenes), ("grid", grid)):
         given = ", ".join(shared.given(module.FLAGS))
-        if given and shared.IMAGE.value:
+        if given and image_flags.one_or_several():
             raise app.UsageError(f"{given} is for --protocol={protocol}, not for --image; leave one out")
         if given and shared.PROTOCOL.value != protocol:
             raise app.UsageError(f"{given} is for --protocol={protocol}; add that, or leave the flag out")

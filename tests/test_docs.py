@@ -66,6 +66,9 @@ def trained(tmp_path_factory):
     for name, size in {"a": 32, "b": 40, "page": 80}.items():
         Image.fromarray(rng.integers(0, 256, (size, size), np.uint8)).save(folder / f"{name}.png")
     tifffile.imwrite(folder / "slide.tif", rng.integers(0, 256, (150, 130), np.uint8), tile=(64, 64))
+    (folder / "slides").mkdir()
+    for name in ("a", "b"):
+        shutil.copyfile(folder / "slide.tif", folder / "slides" / f"{name}.tif")
     exchange.save(folder / "net.onnx", checkpoint.load_run(str(folder / "runs" / "digits")))
     (folder / "experiments").symlink_to(ROOT / "experiments")
     for page in pages.PAGES:
@@ -151,7 +154,7 @@ def shorter(command):
     """A command as a quick test runs it: the flags that make its program long are replaced, the others stay."""
     program = command[2] if command[1] == "-m" else command[1]
     flags = () if "--list" in command or any(part.startswith("--mode") for part in command) else QUICK.get(program, ())
-    if any(part.startswith("--image=") for part in command):
+    if any(part.startswith(("--image=", "--images=")) for part in command):
         flags = [flag for flag in flags if not flag.startswith("--scenes")]
     replaced = {flag.partition("=")[0] for flag in flags}
     if program == "experiments.ablate":
@@ -193,6 +196,7 @@ def test_examples(name, tmp_path, monkeypatch, capsys):
         "from_pytorch.py": r"3,[89]\d\d of 4,000 digits on a page of 640x1600 pixels are read right",
         "numpy_dataset.py": r"test accuracy (9\d\.\d|100\.0)% on 120 pictures",
         "own_net.py": r"map \(2, 35, 45, 4\) by \w+; largest difference from crops \d\.\de[-+]0[5-9]|0\.0e\+00",
+        "scene_to_maps.py": r"\(118, 168, 3\) scores; (\d+) detections, \1 rectangles: {'cell': \d+, 'debris': \d+",
         "stream_large_image.py": r"\(1000, 1200, 3\) pixels -> \(243, 293, 3\) scores",
         "train_and_score.py": r"best window \[\d+, \d+, \d+, \d+\]: (\d); the digit is a \1",
     }

@@ -23,8 +23,14 @@ HEAD = flags.DEFINE_string("head", None, "With --weights=NET.onnx: the output th
 IMAGE_SIZE = flags.DEFINE_list("image_size", None, "With --weights: height,width of the net's images, pixels.")
 MEAN = flags.DEFINE_list("mean", None, "With --weights: mean of the images, 0 to 1, for each channel or one for all.")
 STD = flags.DEFINE_list("std", None, "With --weights: standard deviation of the images, in the same units.")
-CHANNELS = flags.DEFINE_enum("channels", None, ["rgb", "bgr", "grey"], "With --weights: the net's order of channels.")
+CHANNELS = flags.DEFINE_list(
+    "channels",
+    None,
+    "With --weights: the net's order of channels, rgb, bgr or grey. Dense evaluation of an image: the channels that "
+    "the net sees, by number from 0 or by name, in its order: 2,1,0.",
+)
 LABELS = shared.define_path("labels", None, "With --weights: a text file with one class name in each line.")
+ORDERS = ("rgb", "bgr", "grey")
 COMPANIONS = (STRUCTURE, MEAN_FILE, PREPROCESS, HEAD, IMAGE_SIZE, MEAN, STD, CHANNELS, LABELS)
 
 
@@ -33,11 +39,24 @@ def given() -> list[str]:
     return [f"--{holder.name}" for holder in COMPANIONS if flags.FLAGS[holder.name].present]
 
 
-def read(overrides: Mapping[str, Any]) -> Any:
+def channel_order() -> str | None:
+    """The order of channels that --channels says of the net of --weights; None: it says nothing of it.
+
+    Raises:
+      absl.app.UsageError: if there is no such order.
+    """
+    order = ",".join(CHANNELS.value or ())
+    if order and order not in ORDERS:
+        raise app.UsageError(f"--channels={order}: the order of the net's channels is one of {', '.join(ORDERS)}")
+    return order or None
+
+
+def read(overrides: Mapping[str, Any], image: bool = False) -> Any:
     """Reads the classifier of --weights.
 
     Args:
       overrides: fields of the config that the command line sets; `net` names the net of weights without a structure.
+      image: whether --channels may be those of an image.
 
     Returns:
       A `cnn.exchange.reading.Found`.
@@ -60,7 +79,7 @@ def read(overrides: Mapping[str, Any]) -> Any:
         image_size=_numbers(IMAGE_SIZE, int),
         mean=_numbers(MEAN, float),
         std=_numbers(STD, float),
-        channels=CHANNELS.value,
+        channels=channel_order() if not image else _order_alone(),
         class_names=_names(),
         output_activation=overrides.get("net.output_activation"),
     )
@@ -73,6 +92,18 @@ def read(overrides: Mapping[str, Any]) -> Any:
         mean_file=MEAN_FILE.value,
         given=given,
     )
+
+
+def _order_alone() -> str | None:
+    """The order of channels, where --channels says that and not which channels an image has."""
+    return channel_order() if image_channels() is None else None
+
+
+def image_channels() -> tuple[int | str, ...] | None:
+    """The channels of an image that --channels names, by number or name; None: it says nothing of these."""
+    if not CHANNELS.value or WEIGHTS.value and ",".join(CHANNELS.value) in ORDERS:
+        return None
+    return tuple(int(name) if name.strip().isdecimal() else name.strip() for name in CHANNELS.value)
 
 
 def _numbers(holder: flags.FlagHolder, kind: type) -> list[Any] | int | None:

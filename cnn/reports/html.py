@@ -13,11 +13,13 @@ import pathlib
 import re
 import struct
 import unicodedata
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn.reports import html_tables
+from cnn.reports import html_tables, overview
 from cnn.reports.html_cells import DASH
+from cnn.reports.overview import Overview
 from cnn.reports.tables import Notes, Table
 
 STYLES = ("page.css", "tables.css", "figures.css")
@@ -77,7 +79,17 @@ class Numbers(NamedTuple):
     values: Mapping[str, str]
 
 
-Item = Table | Notes | Picture | Text | Listing | Facts | Numbers
+class Links(NamedTuple):
+    """Other pages.
+
+    Attributes:
+      pages: name -> path, relative to the page.
+    """
+
+    pages: Mapping[str, str]
+
+
+Item = Table | Notes | Picture | Text | Listing | Facts | Numbers | Links | Overview
 
 
 class Section(NamedTuple):
@@ -141,8 +153,10 @@ def render(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
         items = "".join(_item(item, context) for item in section.items)
         heading = f'<h2 id="{name}-title">{_escape(section.title)}</h2>'
         parts.append(f'<section id="{name}" aria-labelledby="{name}-title">\n{heading}\n{items}</section>\n')
-    style = "\n".join(map(_asset, STYLES)) + "".join(context.rules)
-    script = "\n".join(map(_asset, SCRIPTS))
+    looked_at = any(isinstance(item, Overview) for section in sections for item in section.items)
+    styles, scripts = (STYLES + overview.STYLES, SCRIPTS + overview.SCRIPTS) if looked_at else (STYLES, SCRIPTS)
+    style = "\n".join(map(_asset, styles)) + "".join(context.rules)
+    script = "\n".join(map(_asset, scripts))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         f"base-uri 'none'; form-action 'none'"
@@ -212,8 +226,15 @@ def _item(item: Item, context: _Context) -> str:
             return _pairs("facts", {name: _fact(value) for name, value in values.items()})
         case Numbers(values):
             return _pairs("numbers", values)
+        case Links(pages):
+            return f"<ul>\n{''.join(_link(name, path) for name, path in pages.items())}</ul>\n"
+        case Overview():
+            text, rules = overview.figure(item, context.number("Overview"))
+            context.rules.append(rules)
+            return text
     raise TypeError(
-        f"page: cannot show a {type(item).__name__}; items are Table, Notes, Picture, Text, Listing, Facts, Numbers"
+        f"page: cannot show a {type(item).__name__}; items are Table, Notes, Picture, Text, Listing, Facts, Numbers, "
+        f"Links, Overview"
     )
 
 
@@ -234,6 +255,11 @@ def _picture(picture: Picture, context: _Context) -> str:
         f'<button type="button" class="enlarge" aria-label="Open figure {number} large: {_escape(alt)}">\n{image}\n'
         f"</button>\n<figcaption>{_caption('Figure', number, picture.caption)}</figcaption>\n</figure>\n"
     )
+
+
+def _link(name: str, path: str) -> str:
+    """A link to a file beside the page, whatever letters its name has."""
+    return f'<li><a href="./{_escape(urllib.parse.quote(path))}">{_escape(name)}</a></li>\n'
 
 
 def _dots_per_inch(png: bytes) -> float:

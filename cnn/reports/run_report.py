@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnn import geometry
-from cnn.reports import html, run_pictures, scenes_tables, vgg_tables
+from cnn.reports import html, map_page, run_pictures, scenes_tables, vgg_tables
 from cnn.reports.html import Facts, Listing, Numbers, Picture, Section, Text
 from cnn.reports.html_cells import DASH, Cell
+from cnn.reports.overview import Overview
 from cnn.reports.tables import Column, Table
 from cnn.runs import checkpoint, defaults, logs
 from cnn.runs import config as config_lib
@@ -23,7 +24,7 @@ NAME = "report.html"
 FIRST_CLASSES = 12  # a run of more has the table of its classes behind the confusion picture, not before
 AT_THE_CENTRE = "Each window's value is drawn around the window's centre."
 MAP_PICTURES = {
-    "map": f"The picture, and the probability of the best class at every window. {AT_THE_CENTRE}",
+    "map": f"The picture, and the probability of the best class, or of each large part its class. {AT_THE_CENTRE}",
     "classes": f"The probability of each of the best classes at every window. {AT_THE_CENTRE}",
     "best": "The best window.",
     "pixels": "The class of the window centred on each pixel.",
@@ -65,7 +66,7 @@ def write_run_page(workdir: str) -> str:
     folder = os.path.join(workdir, "dense_eval")
     if os.path.exists(os.path.join(folder, "result.json")):
         sections.append(Section("Dense run", _protocol(folder)[1]))
-    sections += [Section("Config", [_config(config_lib.fields(config))]), _made(result)]
+    sections += [Section("Config", [_config(config_lib.fields(config))]), made(result)]
     path = os.path.join(workdir, NAME)
     shown = [section for section in sections if section.items]
     html.write(path, f"{result['net']} on {result['data']}", shown, subtitle)
@@ -86,21 +87,21 @@ def write_dense_page(output_dir: str) -> str:
     Raises:
       FileNotFoundError: if it holds neither.
     """
-    title, sections, made = "", [], []
+    title, sections, how = "", [], []
     if os.path.exists(os.path.join(output_dir, "result.json")):
         title, items = _protocol(output_dir)
         sections.append(Section("Scenes" if _is_scenes(output_dir) else "Pictures at several scales", items))
-        made.append(_made(_read(output_dir, "result.json")))
+        how.append(made(_read(output_dir, "result.json")))
     maps = sorted(pathlib.Path(output_dir).glob("*_map.json"))
     for path in maps:
         found = _read(output_dir, path.name)
         stem = path.name.removesuffix("_map.json")
         sections.append(Section(stem, _map(output_dir, stem, found)))
-        made.append(_made(found, f"How {stem} was made" if len(maps) > 1 or title else "How it was made"))
+        how.append(made(found, f"How {stem} was made" if len(maps) > 1 or title else "How it was made"))
     if not sections:
         raise FileNotFoundError(f"{output_dir!r} holds no result.json and no NAME_map.json: nothing to report")
     page_path = os.path.join(output_dir, NAME)
-    html.write(page_path, title or "Pictures, run densely", [*sections, *made])
+    html.write(page_path, title or "Pictures, run densely", [*sections, *how])
     folder, name = os.path.split(os.path.abspath(output_dir))
     files = ("result.json", "config.json", "data.json")
     if name == "dense_eval" and all(os.path.exists(os.path.join(folder, file)) for file in files):
@@ -235,22 +236,23 @@ def _protocol(folder: str) -> tuple[str, list[html.Item]]:
 
 
 def _map(folder: str, stem: str, found: Mapping[str, Any]) -> list[html.Item]:
-    """One picture, run densely: its best classes by each average, and its score maps."""
-    rows = [
-        (over, place, name, "NaN" if value is None else f"{value:.2%}" if over == "probabilities" else f"{value:.4f}")
-        for over in ("probabilities", "logits", "max")
-        for place, (name, value) in enumerate(found.get(over, ()), start=1)
-    ]
-    table = Table(("averaging", "place", "class", "score"), rows, "The best classes, averaged over all windows.")
-    facts = {"image": found["image"], "size": shape_text(found["size"]) + " pixels (height x width)"}
-    facts |= {"windows": shape_text(found["windows"]), "stride": found["stride"] or "the net's own"}
+    """One image, run densely: what it looks like, its best classes by each average, and its score maps."""
+    path = os.path.join(folder, f"{stem}_overview.json")
+    shown = Overview(**logs.read_json(path)) if os.path.exists(path) else None
     drawn = [name for name in MAP_PICTURES if name != "pixels" or found["stride"] == 1]
-    pictures = _pictures(folder, {f"{stem}_{name}": MAP_PICTURES[name] for name in drawn})
-    return [Facts(facts), table, *pictures]
+    return [*map_page.items(found, shown), *_pictures(folder, {f"{stem}_{name}": MAP_PICTURES[name] for name in drawn})]
 
 
-def _made(result: Mapping[str, Any], title: str = "How it was made") -> Section:
-    """Command, device, versions and commit."""
+def made(result: Mapping[str, Any], title: str = "How it was made") -> Section:
+    """Command, device, versions and commit.
+
+    Args:
+      result: the results of a run or an evaluation.
+      title: of the section.
+
+    Returns:
+      The section.
+    """
     names = ("device", "commit", "seed", "seconds", "python")
     facts = {name: result[name] for name in names if name in result} | dict(result["packages"])
     if "initial_run" in result:

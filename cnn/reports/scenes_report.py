@@ -11,7 +11,7 @@ from cnn.protocols import on_scenes
 from cnn.protocols import scenes as scenes_lib
 from cnn.protocols.on_scenes import SceneRow
 from cnn.protocols.progress import Progress
-from cnn.reports import image_report, run_pictures, run_report, scenes_tables, tables
+from cnn.reports import image_pictures, run_pictures, run_report, scenes_tables, tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
 from cnn.runtime import own_code
@@ -108,7 +108,7 @@ def run_scenes(
         path = os.path.join(output_dir, f"scene_{i}.png")
         stride = None if strides is None else min(strides)
         label = int(made.labels[i])
-        image_report.map_picture(path, run, made.images[i], stride or 1, label, made.boxes[i], f"scene {i}")
+        image_pictures.map_picture(path, run, made.images[i], stride or 1, label, made.boxes[i], f"scene {i}")
     print(f"wrote {run_report.write_dense_page(output_dir)}", flush=True)
     return result
 

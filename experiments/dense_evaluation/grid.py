@@ -13,20 +13,27 @@ if TYPE_CHECKING:
 DATA = flags.DEFINE_string(
     "data", None, "Grid: a data set or a folder <class>/*.jpg; default: what the run was trained on."
 )
-IMAGES = flags.DEFINE_integer("images", None, "Grid: most pictures to test on, spread over all.", lower_bound=1)
 FLIP = flags.DEFINE_bool("flip", False, "Grid: add rows that average over mirrored pictures too.")
 MULTICROP = flags.DEFINE_integer("multicrop", 5, "Grid: regular crops along each axis.", lower_bound=1)
 AVERAGING = flags.DEFINE_list("averaging", ["probabilities"], "Grid: any of probabilities, logits, max.")
 MAX_SIZES = flags.DEFINE_integer("max_sizes", 100, "Grid: most sizes that a padded net is compiled for.", lower_bound=1)
-FLAGS = (DATA, IMAGES, FLIP, MULTICROP, AVERAGING, MAX_SIZES)
+FLAGS = (DATA, FLIP, MULTICROP, AVERAGING, MAX_SIZES)
 
 
 def check() -> None:
-    """Raises `absl.app.UsageError` if a scale is not a whole number."""
+    """Raises `absl.app.UsageError` if a scale, or the number of pictures of a grid, is not a whole number."""
+    if shared.PROTOCOL.value == "grid" and shared.IMAGES.value and not _count():
+        raise app.UsageError(f"--images={shared.IMAGES.value}: with --protocol=grid a number of pictures, at least 1")
     if not all(scale.isdecimal() for scale in shared.SCALES.value):
         raise app.UsageError(
             f"--scales={','.join(shared.SCALES.value)} must be whole numbers of pixels, such as 256,384,512"
         )
+
+
+def _count() -> int | None:
+    """The number of pictures that --images asks for; None: all."""
+    text = shared.IMAGES.value or ""
+    return int(text) if text.isdecimal() and int(text) else None
 
 
 def evaluate(run: "Run", output: str, progress: "Progress") -> None:
@@ -52,4 +59,4 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
     )
     progress.stage("reading the pictures' sizes")
     tested = labelled_images.load(run, DATA.value, shared.SPLIT.value)
-    vgg_report.run_grid(run, tested, output, options, limit=IMAGES.value, progress=progress)
+    vgg_report.run_grid(run, tested, output, options, limit=_count(), progress=progress)

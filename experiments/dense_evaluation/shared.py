@@ -1,6 +1,7 @@
 """The flags that the four kinds of dense evaluation share."""
 
 import os
+import re
 
 from absl import app, flags
 
@@ -10,11 +11,18 @@ WORKDIR = common.define_workdir("Directory of a trained run (main.py --workdir).
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Directory to write to; default: dense_eval, or grid, in the workdir. For --image also a .zarr or .npy.",
+    "Directory to write to; default: dense_eval, or grid, in the workdir. For --image also the name of a map: .zarr, "
+    ".ome.zarr, .npy or .tif.",
 )
 PROTOCOL = flags.DEFINE_enum("protocol", "scenes", ["scenes", "grid"], "Larger scenes, or whole pictures at scales.")
 IMAGE = flags.DEFINE_string(
-    "image", None, "A picture of your own, at least as large as the net's window; of any size if --output is a map."
+    "image", None, "An image of your own, of any size from that of the net's window on, in any format that is read."
+)
+IMAGES = flags.DEFINE_string(
+    "images",
+    None,
+    "Several images of your own: a pattern ('slides/*.tif'), a list with commas between, or a folder. With "
+    "--protocol=grid a number: most pictures to test on, spread over all.",
 )
 SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "The split that scenes or pictures come from.")
 STRIDE = flags.DEFINE_multi_integer(
@@ -40,24 +48,11 @@ NET = common.define_net()
 COMPILATION_CACHE = common.define_compilation_cache()
 
 
-MAPS = (".zarr", ".npy")  # suffixes of files that a map is written to
-# Suffixes of files that nobody means as the name of a directory.
-FILES = (
-    *MAPS,
-    ".tif",
-    ".tiff",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".gif",
-    ".webp",
-    ".npz",
-    ".h5",
-    ".csv",
-    ".json",
-    ".html",
-)
+MAPS = (".zarr", ".npy", ".tif", ".tiff")  # suffixes of files that a map is written to; .ome.zarr ends in .zarr
+KNOWN = ".zarr, .ome.zarr, .npy or .tif"
+TABLES = (".csv", ".geojson")  # of detections
+# Nobody means a name with a suffix like these as that of a directory: "map.png", "map.mha".
+_SUFFIX = re.compile(r"\.([a-z]{2,7}|[a-z]+[0-9]|7z)$", re.IGNORECASE)
 
 
 def path(holder: flags.FlagHolder) -> str:
@@ -84,10 +79,14 @@ def check_directory() -> None:
     if os.path.isdir(name):
         if any(os.path.exists(os.path.join(name, file)) for file in ("zarr.json", ".zarray", ".zgroup")):
             raise app.UsageError(f"--output={name} is a zarr, in which pictures have no place; name another directory")
-    elif os.path.exists(name) or name.lower().endswith(FILES):
+    elif name.lower().endswith(TABLES):
+        raise app.UsageError(
+            f"--output={name}: detections are written with --image=FILE --detections={name}, beside the map of --output"
+        )
+    elif os.path.exists(name) or _SUFFIX.search(name):
         raise app.UsageError(
             f"--output={name}: pictures and a page are written to a directory, the score map of --image=FILE to a "
-            ".zarr or .npy; name one of these"
+            f"{KNOWN}; name one of these"
         )
 
 

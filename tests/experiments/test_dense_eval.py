@@ -15,6 +15,7 @@ from cnn import data, dense
 from cnn.images.files import open_file
 from cnn.protocols import on_scenes, scenes
 from cnn.reports import image_report, scenes_report
+from cnn.reports.streamed import Asked
 from cnn.runs import checkpoint
 from cnn.training import predict
 from configs import default
@@ -183,7 +184,7 @@ def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
     assert other.returncode == 1 and "overwrite=True (--overwrite)" in other.stderr
     assert sorted(path.name for path in (tmp_path / "map.zarr").iterdir()) == ["c", "zarr.json"]
     wrong = command(f"--workdir={workdir}", "--memory=2GB")
-    assert wrong.returncode == 2 and "--memory is for --image=FILE --output=MAP" in wrong.stderr + wrong.stdout
+    assert wrong.returncode == 2 and "--memory is for --image=FILE or --images" in wrong.stderr + wrong.stdout
 
 
 @pytest.mark.slow
@@ -192,7 +193,7 @@ def test_a_colour_tiff_is_one_picture_with_and_without_a_map(run, tmp_path, caps
     pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     source, target = str(tmp_path / "page, one.TIF"), str(tmp_path / "map.npy")
     tifffile.imwrite(source, pixels, photometric="rgb", compression="zlib", rowsperstrip=16)
-    image_report.run_stream(run, source, target, 10**9, stride=8)
+    image_report.run_map(run, source, target, Asked(streaming={"stride": 8}, memory=10**9))
     drawn = image_report.run_image(run, source, str(tmp_path / "out"), stride=8)
     grey = np.asarray(Image.fromarray(pixels).convert("L"))
     images = data.normalise(grey[None, ..., None], run.mean, run.std)
@@ -210,6 +211,23 @@ def test_an_image_from_the_command_line(workdir, tmp_path):
     done = command(f"--workdir={workdir}", f"--image={tmp_path / 'one.png'}", "--stride=3", f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "40x61 pixels, 3x10 windows" in done.stdout and (tmp_path / "one_map.png").exists()
+
+
+@pytest.mark.slow
+def test_several_images_and_a_dry_run_from_the_command_line(workdir, tmp_path):
+    for i, name in enumerate(("a", "b")):
+        Image.fromarray(np.full((40, 61), 60 * i, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "c.png").write_text("no picture")
+    arguments = (f"--workdir={workdir}", f"--images={tmp_path}/*.png", f"--output={tmp_path / 'out'}", "--maps=npy")
+    planned = command(*arguments, "--dry_run")
+    assert planned.returncode == 0 and planned.stdout.count("nothing was written") == 2, planned.stderr
+    assert not (tmp_path / "out").exists()
+    done = command(*arguments)
+    assert done.returncode == 1 and done.stdout.endswith("table.md, result.json and report.html\n"), done.stderr
+    assert done.stderr.count("c.png: ") >= 1 and "Traceback" not in done.stderr
+    maps = [np.load(tmp_path / "out" / f"{name}.png.npy") for name in ("a", "b")]
+    assert all(f"{name}.png" in (tmp_path / "out" / "table.md").read_text() for name in ("a", "b", "c"))
+    assert maps[0].shape == maps[1].shape == (3, 8, 10) and not np.array_equal(*maps)
 
 
 def test_an_image_smaller_than_the_window_is_an_error_with_the_numbers(run, tmp_path):
@@ -239,12 +257,27 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
         (["--workdir=x", "--protocol=grid", "--size=40"], "--size is for --protocol=scenes"),
         (["--workdir=x", "--protocol=grid", "--scales=32,x"], "--scales=32,x must be whole numbers of pixels"),
         (["--workdir=x", "--image=a.png", "--flip"], "--flip is for --protocol=grid, not for --image"),
-        (["--workdir=x", "--image=a.png", "--output=o.TIF"], "the score map of --image=FILE to a .zarr or .npy; name"),
-        (["--workdir=x", "--output=map.zarr/"], "--output=map.zarr: pictures and a page are written to a directory"),
         (
-            ["--workdir=x", "--image=a.npy", "--output=o"],
-            "--image=a.npy is an array, of which no picture is drawn; its",
+            ["--workdir=x", "--image=a.png", "--output=o.mha"],
+            "of --image=FILE to a .zarr, .ome.zarr, .npy or .tif; name",
         ),
+        (["--workdir=x", "--output=map.zarr/"], "--output=map.zarr: pictures and a page are written to a directory"),
+        (["--workdir=x", "--image=a.png", "--output=o.csv"], "with --image=FILE --detections=o.csv, beside the map"),
+        (["--workdir=x", "--image=a.png", "--output=./a.png/"], "./a.png: pictures and a page are written to a dir"),
+        (["--workdir=x", "--image=a.tif", "--output=./a.tif"], "--output=./a.tif is the image itself, which would be"),
+        (["--workdir=x", "--image=a.png", "--detections=o.txt"], "detections are written as .csv or .geojson"),
+        (["--workdir=x", "--image=a.png", "--threshold=0.3"], "--threshold is for --detections=FILE; add that"),
+        (["--workdir=x", "--image=a.png", "--images=b"], "--image and --images: name one image, or several"),
+        (["--workdir=x", "--images=b", "--output=o.tif"], "each of several images has a map of its own"),
+        (["--workdir=x", "--image=a.png", "--scale=2", "--spacing=1"], "both say how large the image is read"),
+        (["--workdir=x", "--image=a.png", "--spacing=0"], "--spacing=0: must be above 0"),
+        (["--workdir=x", "--image=a.png", "--range=9,4"], "--range=9,4: two numbers, the lower one first"),
+        (["--workdir=x", "--image=a.png", "--select=t"], "--select=t: axis=number, with commas between"),
+        (["--workdir=x", "--image=a.png", "--skip_windows=all"], "--skip_windows is for --skip or --mask"),
+        (["--workdir=x", "--image=a.png", "--write=class", "--map_dtype=float16"], "a map of classes holds whole"),
+        (["--workdir=x", "--image=a.png", "--maps=tif"], "--maps is for --images=...; --output=MAP.tif names"),
+        (["--workdir=x", "--channels=2,1,0"], "--channels is for --image=FILE or --images=...; leave it out"),
+        (["--workdir=x", "--dry_run", "--page=1"], "--page, --dry_run is for --image=FILE or --images"),
     ],
 )
 def test_mistakes_in_flags_say_the_way_out(arguments, message):

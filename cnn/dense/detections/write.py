@@ -76,7 +76,7 @@ def write_detections(
     if coordinates == "map" and where is None:
         raise StorageError(f"{name}: the image of this map has no place on the Earth; coordinates='pixels' needs none")
     where = None if coordinates == "pixels" else where
-    _check_place(name, getattr(what, "path", None))
+    check_place(name, getattr(what, "path", None))
     counts = dict.fromkeys(class_names_of(what) or (), 0)
     counted = _counted(detections, counts)
     if name.lower().endswith(".csv"):
@@ -123,8 +123,16 @@ def _factors(scale: Any) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def _check_place(path: str, map_path: str | None) -> None:
-    """Refuses a place where no file of detections can be, before anything is computed."""
+def check_place(path: str, map_path: str | None) -> None:
+    """Refuses a place where no file of detections can be, before anything is computed.
+
+    Args:
+      path: path of the file.
+      map_path: path of the map; None: it is in no file.
+
+    Raises:
+      StorageError: if the suffix is another, or something else is there, or it lies in the map.
+    """
     if not path.lower().endswith(SUFFIXES):
         raise StorageError(f"{path}: detections are written as {' or '.join(SUFFIXES)}; name such a file")
     if map_path is not None:

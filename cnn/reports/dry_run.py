@@ -1,0 +1,193 @@
+"""What a dense run over images would read, compute and write, and how long it would take, before it is begun."""
+
+import functools
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnn import dense
+from cnn.dense import tiles
+from cnn.dense.prepared import prepare_trained
+from cnn.dense.streaming.journal import journal_path, read_journal
+from cnn.dense.streaming.memory import Budget, largest_tiles, stream_bytes
+from cnn.dense.tiles import Tiling
+from cnn.images import Source
+from cnn.protocols.progress import Progress
+from cnn.reports import streamed
+from cnn.reports.streamed import Asked
+from cnn.runs.checkpoint import Run
+from cnn.runtime.byte_sizes import bytes_text
+from cnn.windows import shape_text
+
+MEASURED = 128  # scores along each axis of the tile that is run to know the speed
+
+
+def texts(run: Run, paths: Sequence[str], sinks: Sequence[str], asked: Asked, progress: Progress) -> str:
+    """`text` for several images; of one that cannot be read, why.
+
+    Args:
+      run: a trained net.
+      paths: the images.
+      sinks: their maps.
+      asked: what is asked of each.
+      progress: says what is being done.
+
+    Returns:
+      Several lines for each image.
+    """
+    found = []
+    for path, sink in zip(paths, sinks, strict=True):
+        try:
+            found.append(text(run, path, sink, asked, progress))
+        except (ValueError, OSError, MemoryError) as error:
+            found.append(f"{path}: {str(error).removeprefix(path + ': ')}")
+    return "\n".join(found)
+
+
+def text(run: Run, path: str, output: str, asked: Asked, progress: Progress) -> str:
+    """Says what a run over one image would do. One small tile is computed to know the speed; nothing is written.
+
+    Args:
+      run: a trained net.
+      path: the image's file.
+      output: the map, or the directory that it would lie in.
+      asked: what is asked.
+      progress: says what is being done.
+
+    Returns:
+      Several lines.
+
+    Raises:
+      ValueError: if the image cannot be read, or window, stride and image do not fit.
+      MemoryError: if no tile stays within the memory limit.
+    """
+    streamed.background_of(run, asked.background)
+    source = streamed.open_source(run, path, asked)
+    options = asked.streaming
+    plan, budget = _plan(run, source, asked)
+    tiling = largest_tiles(plan, budget)
+    if options.get("tile"):
+        tiling = plan(outputs=options["tile"])
+    shape = (*tiling.grid.size, tiling.prepared.table[-1].output_shape[-1])
+    count = math.prod(tiling.counts)
+    progress.stage("running one tile to know the speed")
+    seconds, measured = _measured(run, source, plan, tiling)
+    costs = dense.plan(
+        run.net,
+        source.shape,
+        options.get("stride"),
+        window=run.image_shape[:2],
+        context=options.get("context"),
+        cover=bool(options.get("cover")),
+    )
+    lines = [
+        _image_line(source, path),
+        _map_line(output, shape, options),
+        f"  tiles: {count:,} of {shape_text(tiling.outputs)} scores, {shape_text(tiling.extent)} pixels each "
+        f"({tiling.backend}, context {tiling.context!r})",
+        f"  multiply-adds: {costs[tiling.backend].macs:.3g}; window by window they were {costs['crops'].macs:.3g}",
+        f"  memory: {bytes_text(_memory(run, tiling, budget, asked))} of {bytes_text(asked.memory)}",
+        f"  time: about {_duration(seconds)}, {math.prod(source.shape[:2]) / 1e6 / seconds:.1f} megapixels/s, from "
+        f"{measured}{'; less where windows are skipped' if options.get('skip') or asked.reading.get('mask') else ''}",
+        "  nothing was written",
+    ]
+    return "\n".join(lines)
+
+
+def _plan(run: Run, source: Source, asked: Asked) -> tuple[Callable[..., Tiling], Budget]:
+    """How tiles are planned, and the memory that they may take, as `cnn.dense.stream` does it."""
+    options = asked.streaming
+    prepared = prepare_trained(run.net, run.variables, run.image_shape[:2], source.shape[2], position_invariant=True)
+    plan = functools.partial(
+        tiles.plan_tiles,
+        prepared,
+        source.shape,
+        options.get("stride"),
+        context=options.get("context"),
+        itemsize=source.dtype.itemsize,
+        cover=bool(options.get("cover")),
+    )
+    devices = jax.local_devices()
+    beside = min(streamed.CACHE_BYTES, asked.memory // 8) + _parameters(run, devices)
+    return plan, Budget(asked.memory - beside, devices, source.dtype.itemsize)
+
+
+def _parameters(run: Run, devices: Sequence[Any]) -> int:
+    copies = len(devices) if devices[0].platform == "cpu" else 1
+    return copies * sum(leaf.nbytes for leaf in jax.tree.leaves(run.variables))
+
+
+def _memory(run: Run, tiling: Tiling, budget: Budget, asked: Asked) -> int:
+    return stream_bytes(tiling, budget) + asked.memory - budget.bytes
+
+
+def _image_line(source: Source, path: str) -> str:
+    facts = source.facts
+    parts = [f"{path}: {shape_text(source.shape)} pixels of {source.dtype}"]
+    if facts.spacing:
+        parts.append(f"{facts.spacing.y:.4g} x {facts.spacing.x:.4g} {facts.spacing.unit} each")
+    parts += [f"{name} {_said(value)}" for name, value in facts.chosen.items()]
+    if facts.levels:
+        parts.append("levels " + ", ".join(map(shape_text, facts.levels)))
+    return "; ".join(parts)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return " x ".join(map(_said, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _map_line(output: str, shape: Sequence[int], options: Mapping[str, Any]) -> str:
+    """The map: its shape, its bytes, the room for it, and how much of it is there."""
+    write = options.get("write", "scores")
+    if write == "class":
+        shape, dtype = (*shape[:2], 2), np.dtype(np.uint8 if shape[2] <= 254 else np.uint16)
+    else:
+        dtype = np.dtype(options.get("map_dtype", "float32"))
+    needed = math.prod(shape) * dtype.itemsize
+    folder = os.path.abspath(output)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    line = f"  map: {shape_text(shape)} {write} of {dtype}, {bytes_text(needed)} before compression -> {output}"
+    line += f" ({bytes_text(free)} free" + ("; IT DOES NOT FIT" if needed > free else "") + ")"
+    journal = read_journal(str(journal_path(output))) if os.path.exists(str(journal_path(output))) else None
+    if journal:
+        line += f"; it was begun, {journal['done']:,} of {journal['tiles']:,} tiles are there"
+    return line
+
+
+def _measured(run: Run, source: Source, plan: Callable[..., Tiling], tiling: Tiling) -> tuple[float, str]:
+    """Predicted duration, seconds, and what it follows from: one small tile in the middle of the image."""
+    outputs = tuple(min(n, MEASURED) for n in tiling.outputs)
+    small = plan(backend=tiling.backend, outputs=outputs)
+    found = list(small.tiles())
+    tile = found[len(found) // 2] if math.prod(small.counts) <= 10_000 else found[0]
+    small = small.like(tile)
+    (y, x), (height, width) = tile.corner, small.extent
+    begin = time.perf_counter()
+    pixels = source.read(y, y + height, x, x + width)
+    reading = time.perf_counter() - begin
+    constants = tuple(map(float, run.mean)), tuple(map(float, run.std))
+    jax.block_until_ready(tiles.run_tile(small, run.variables, jax.device_put(pixels), tile.corner, *constants))
+    begin = time.perf_counter()
+    jax.block_until_ready(tiles.run_tile(small, run.variables, jax.device_put(pixels), tile.corner, *constants))
+    computing = time.perf_counter() - begin
+    windows = math.prod(tiling.grid.size) / math.prod(small.outputs)
+    area = math.prod(source.shape[:2]) / (height * width)
+    seconds = max(computing * windows / len(jax.local_devices()), reading * area)
+    said = f"a tile of {shape_text(small.outputs)} scores: {computing:.3g} s, and {reading:.3g} s to read it"
+    return max(seconds, 1e-3), said
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,109 @@
+"""Several images: which are meant, how their maps are named, and that one that fails stops no other."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn import dense, nets
+from cnn.exchange import workdirs
+from cnn.exchange.classifier import Classifier
+from cnn.images import DataError
+from cnn.protocols.progress import Progress
+from cnn.reports import dry_run, image_report, images_report, streamed
+from cnn.reports.images_report import find, map_names
+from cnn.reports.streamed import Asked
+
+QUIET = Progress(shown=False)
+
+
+@pytest.fixture(name="run", scope="module")
+def _run():
+    net = nets.layer_pattern(num_classes=3, blocks=1, fc=0, features=4, padding="valid")
+    variables = nets.init(net, (8, 8, 1))
+    return workdirs.as_run(Classifier(net, variables, (8, 8, 1), (0.5,), (0.25,), ("a", "b", "background")))
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, name in enumerate(("one.png", "two.png")):
+        pixels = np.random.default_rng(i).integers(0, 256, (30, 41), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "bad.png").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_images_are_found_by_pattern_list_and_folder(folder):
+    names = [str(folder / name) for name in ("bad.png", "one.png", "two.png")]
+    np.save(folder / "a,b.npy", np.zeros((9, 9)))
+    assert find(str(folder / "*.png")) == names
+    assert find(f"{names[2]}, {names[1]},{folder}/o*.png") == [names[2], names[1]]
+    assert find(f"{folder}/") == [str(folder / "a,b.npy"), *names]  # what is no image is left out
+    assert find(str(folder / "a,b.npy")) == [str(folder / "a,b.npy")]
+    for text in (f"{folder}/*.jpg", f"{names[0]},{folder}/gone.png", ","):
+        with pytest.raises(DataError, match="--images"):
+            find(text)
+
+
+def test_names_of_maps_never_collide(folder):
+    paths = ["x/a.tif", "y/a.tif", "x/a.png", "x/A.tif", "x/f.h5::/g/d", "x/f.h5::/g/e", "x/s.zarr/"]
+    names = map_names(paths, "zarr")
+    assert len({name.casefold() for name in names}) == len(paths)
+    assert names[2:3] + names[4:] == ["a.png.zarr", "f.h5_g_d.zarr", "f.h5_g_e.zarr", "s.zarr.zarr"]
+    assert map_names(paths, "zarr") == names
+
+
+def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    paths = find(str(folder))
+    failed = images_report.run_images(run, paths, str(out), Asked(), "npy", QUIET)
+    assert [one["image"] for one in failed] == [str(folder / "bad.png")]
+    assert f"error: {folder}/bad.png: cannot" in capsys.readouterr().err
+    result = json.loads((out / "result.json").read_text())
+    assert [row["map"] for row in result["images"]] == ["one.png.npy", "two.png.npy"]
+    for row, path in zip(result["images"], paths[1:], strict=True):
+        pixels = np.asarray(Image.open(path), np.float32)[None, ..., None] / 255
+        expected = dense.score_map(run.net, run.variables, (pixels - 0.5) / 0.25, (8, 8), None)
+        np.testing.assert_allclose(np.load(out / row["map"]), expected.scores[0], atol=1e-4)
+        best = np.asarray(dense.average(expected, "probabilities"))[0]
+        assert dict(row["probabilities"])["a"] == pytest.approx(best[0], abs=1e-5)
+        assert (out / f"{row['map']}.report.html").exists()
+    table = (out / "table.md").read_text()
+    assert "30x41" in table and "bad.png" in table and "./one.png.npy.report.html" in (out / "report.html").read_text()
+    Image.fromarray(np.zeros((30, 41), np.uint8)).save(folder / "bad.png")
+    assert images_report.run_images(run, paths, str(out), Asked(), "npy", QUIET) == []
+    result = json.loads((out / "result.json").read_text())
+    assert [row["tiles_computed"] for row in result["images"]] == [1, 0, 0] and result["failed"] == []
+    with pytest.raises(DataError, match="a folder without images"):
+        find(str(out))  # maps are no images
+    (out / "result.json").write_text('{"test_accuracy": 1}')
+    with pytest.raises(DataError, match="its result.json is that of another evaluation; name another directory"):
+        images_report.run_images(run, paths, str(out), Asked(), "npy", QUIET)
+
+
+def test_a_dry_run_writes_nothing_and_says_the_sizes_of_what_is_written_then(run, folder, tmp_path):
+    path, sink = str(folder / "one.png"), str(tmp_path / "maps" / "one.npy")
+    said = dry_run.texts(run, [str(folder / "bad.png"), path], [sink, sink], Asked(streaming={"stride": 3}), QUIET)
+    assert not (tmp_path / "maps").exists()
+    assert said.startswith(f"{folder}/bad.png: cannot") and "30x41x1 pixels of uint8" in said
+    done = image_report.run_map(run, path, sink, Asked(streaming={"stride": 3}), QUIET)
+    h, w = done["windows"]
+    assert f"map: {h}x{w}x3 scores of float32" in said and f"tiles: {done['tiles']} of {h}x{w} scores" in said
+    macs = dense.plan(run.net, (30, 41, 1), 3, window=(8, 8))
+    assert (
+        f"multiply-adds: {macs[done['backend']].macs:.3g}; window by window they were {macs['crops'].macs:.3g}" in said
+    )
+    assert "nothing was written" in said and np.load(sink).nbytes == h * w * 3 * 4
+    again = dry_run.text(run, path, sink, Asked(streaming={"stride": 3, "write": "class"}), QUIET)
+    assert "it was begun, 1 of 1 tiles are there" in again and f"{h}x{w}x2 class of uint8" in again
+
+
+def test_the_background_is_found_by_name_or_number(run):
+    assert streamed.background_of(run, None) == streamed.background_of(run, "2") == 2
+    assert streamed.background_of(run, "a") == 0
+    with pytest.raises(ValueError, match=r"--background=c: no such class; the net has 3: a, b, background"):
+        streamed.background_of(run, "c")
