@@ -49,7 +49,7 @@ def main() -> None:
     assert geometry.table(run.net, run.image_shape)[-1].output_shape == (10,)
 
     dense.stream(*(run.net, run.variables, image[0], "map.zarr"), window=(32, 32), mean=run.mean, std=run.std, stride=4)
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": os.path.abspath("map.zarr")}}
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": os.path.abspath("map.zarr")}}
     streamed = np.asarray(tensorstore.open(spec).result().read().result())
     np.testing.assert_allclose(streamed, np.asarray(maps.scores)[0], atol=1e-4)
     print("the installed package works")
