@@ -23,7 +23,7 @@ GUIDES = (
     "nets",
     "training",
     "dense",
-    "streaming",
+    "streaming", "images", "maps",
     "exchange",
     "protocols",
     "studies",

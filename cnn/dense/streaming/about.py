@@ -39,8 +39,8 @@ def describe(
       "image_shape" [H, W, C]; "window", "stride" and "offset", the first window's pixel, [y, x], pixels; "last", where
       the last windows lie if any lies off the stride; "context"; "class_names"; "written", "dtype", "map" [h, w, K] and
       "output_activation"; "net" and "variables", which net; "mean" and "std"; "source", the name of the image's file;
-      "channel_names", "spacing" and "georeference" of the image where they are known; "reduced", how many pixels of the
-      file's largest image a pixel of the image is high and wide; "versions".
+      "channel_names", "spacing", "origin" and "georeference" of the image where they are known; its "value_range";
+      "reduced", how many pixels of the file's largest image a pixel of the image is high and wide; "versions".
 
     Raises:
       ValueError: if there is not one name for each class.
@@ -66,6 +66,8 @@ def describe(
         "source": os.path.basename(image.path) if image.path else None,
         "channel_names": None if facts.channel_names is None else list(facts.channel_names),
         "spacing": None if facts.spacing is None else dict(facts.spacing._asdict()),
+        "origin": None if facts.origin is None else [float(x) for x in facts.origin],
+        "value_range": [float(x) for x in image.value_range],
         "georeference": None if facts.georeference is None else _georeference(facts.georeference),
         "reduced": _reduced(image),
         "versions": {"cnn": cnn.__version__, "jax": jax.__version__, "numpy": np.__version__},

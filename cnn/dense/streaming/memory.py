@@ -1,7 +1,8 @@
 """The memory of a stream, and the largest tiles that stay within a limit of it."""
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnn.dense import tiles
@@ -9,7 +10,7 @@ from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD
 from cnn.dense.streaming.sink import ALIGNMENT
 from cnn.dense.streaming.sinks.zarr_arrays import PENDING_WRITES
 from cnn.dense.tiles import Tiling
-from cnn.windows import shape_text
+from cnn.windows import as_pair, shape_text
 
 
 class Budget(NamedTuple):
@@ -78,6 +79,45 @@ def stream_bytes(tiling: Tiling, budget: Budget) -> int:
     host = read_ahead + (PENDING_WRITES + 1) * math.prod(tiling.outputs) * classes * 4
     device = IN_FLIGHT * tiles.tile_bytes(tiling)
     return host + len(budget.devices) * device if budget.devices[0].platform == "cpu" else max(host, device)
+
+
+def choose_tiles(
+    plan: Callable[..., Tiling],
+    budget: Budget,
+    backend: str,
+    tile: int | Sequence[int] | None,
+    journal: Mapping[str, Any] | None,
+) -> tuple[Tiling, Tiling]:
+    """The tiles that the journal counts, and the tiles to begin with: the same, or parts of them if memory is short.
+
+    Tiles that were asked for, or those of a stream that is continued, are computed in parts if the memory limit is
+    below what they need; a stream that is continued keeps its backend too.
+
+    Args:
+      plan: `cnn.dense.tiles.plan_tiles` with all arguments bound except `outputs`, `memory_limit` and `backend`.
+      budget: the memory that the stream may take, and its devices.
+      backend: name of the backend; "auto": the cheapest.
+      tile: scores of a tile, one number or (rows, columns); None: as in the journal, otherwise as many as fit.
+      journal: that of a stream that is continued; None: it begins.
+
+    Returns:
+      (the tiles that are counted, those to begin with).
+
+    Raises:
+      MemoryError: if no tile stays within the budget.
+    """
+    earlier = journal["computes"] if journal else {}
+    backend = earlier.get("backend", backend) if backend == "auto" else backend
+    plan = functools.partial(plan, backend=backend)
+    asked = earlier.get("tile") if tile is None else tile
+    kept = None if asked is None else plan(outputs=as_pair(asked, "tile", "stream"))
+    if kept and tile is not None and stream_bytes(kept, budget) <= budget.bytes:
+        return kept, kept  # as asked for, even where tiles of another shape would be larger
+    fitting = largest_tiles(plan, budget)
+    if kept is None:
+        return fitting, fitting
+    outputs = (min(kept.outputs[0], fitting.outputs[0]), min(kept.outputs[1], fitting.outputs[1]))
+    return kept, kept if outputs == kept.outputs else plan(backend=kept.backend, outputs=outputs)
 
 
 def _even(tiling: Tiling, axis: int) -> int:

@@ -9,11 +9,9 @@ another waits, and scores are written in order.
 import functools
 import logging
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,28 +21,23 @@ from tqdm import tqdm
 from cnn.dense import tiles
 from cnn.dense.arguments import named
 from cnn.dense.prepared import input_channels, prepare_trained
-from cnn.dense.streaming import fingerprints, places, skipping
 from cnn.dense.streaming import journal as journals
-from cnn.dense.streaming import sink as sinks
+from cnn.dense.streaming import places, skipping
 from cnn.dense.streaming import written as writing
 from cnn.dense.streaming.about import describe, last_of
-from cnn.dense.streaming.map_files import ANEW
-from cnn.dense.streaming.memory import Budget, largest_tiles, stream_bytes
-from cnn.dense.streaming.pipeline import Progress, Task, journal_of, pixels_done, run_all
-from cnn.dense.streaming.sinks.base import Sink
+from cnn.dense.streaming.begun import begin, resume
+from cnn.dense.streaming.memory import Budget, choose_tiles
+from cnn.dense.streaming.pipeline import Task, pixels_done, run_all
 from cnn.dense.streaming.skipping import Skipping
 from cnn.dense.tiles import Tiling
-from cnn.images import paths, ranges
-from cnn.images.errors import StorageError
+from cnn.images import ranges
 from cnn.images.source import CACHE_BYTES, Source, open_image
 from cnn.nets import Net
 from cnn.nets.arrays_in import check_floating, constants, number_of, without_mask
 from cnn.runtime.byte_sizes import as_bytes
-from cnn.windows import Pair, as_pair, shape_text
+from cnn.windows import Pair, shape_text
 
 LOG = logging.getLogger(__name__)
-EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
-SAID_LATER = ("output activation",)
 
 Variables = Mapping[str, Any]
 
@@ -178,7 +171,7 @@ def stream(
         or there are not K class names.
       MemoryError: if no tile stays within the memory limit; or if memory runs out and tiles cannot be made smaller.
     """
-    begin = time.monotonic()
+    started = time.monotonic()
     limit = as_bytes(memory_limit, "memory_limit")
     cache_bytes = min(CACHE_BYTES, limit // 8)
     channels = input_channels(net, variables)
@@ -202,7 +195,7 @@ def stream(
     free = limit - cache_bytes - _parameter_bytes(variables, devices)
     beside = image.beside + (skipping.BESIDE if skip or image.mask is not None else 0)
     budget = Budget(free, devices, image.dtype.itemsize, beside)
-    counted, running = _choose_tiles(plan, budget, backend, tile, begun)
+    counted, running = choose_tiles(plan, budget, backend, tile, begun)
     skips = skipping.plan(image, counted, skip, skip_windows)
     written = writing.resolve(write, map_dtype, prepared.table[-1].output_shape[-1], net.output_activation)
     shape, identity = (*counted.grid.size, written.bands), journals.net_identity(net, variables)
@@ -216,9 +209,9 @@ def stream(
     }
     facts["computes"]["platform"] = devices[0].platform
     if begun is not None:
-        target, counter = _continue(sink, image, counted, facts, begun, skips)
+        target, counter = resume(sink, image, counted, facts, begun, skips)
     else:
-        target, counter = _begin(sink, counted, facts, overwrite or journal is not None, skips)
+        target, counter = begin(sink, counted, facts, overwrite or journal is not None, skips)
     done, total, shrunk = counter.done, facts["tiles"], 0
     if done < total:
         placed = [jax.device_put(variables, device) for device in devices]
@@ -232,7 +225,7 @@ def stream(
         LOG.info(message)
         if progress:
             tqdm.write(message, file=sys.stderr)
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - started
     rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
     asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
     exact = tiles.equals_whole(running, devices[0].platform)
@@ -252,98 +245,10 @@ def _open_image(
     mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=ranged)
     if mean is None:
         check_floating(image.stored, f"{image.name}: its pixels", "; or give mean and std of the training data")
-    places.check_apart(image.path or image.array, sink)
-    if image.mask_path is not None:
-        places.check_apart(image.mask_path, sink)
+    for one in (image.path or image.array, image.mask_path, *image.facts.files):
+        if one is not None:
+            places.check_apart(one, sink)
     return image, mean, std
-
-
-def _begin(
-    sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool, skips: Skipping | None
-) -> tuple[Sink, Progress]:
-    """Makes the sink, and its journal before it: so the journal never describes an older map, and the map is known."""
-    path, (shape, dtype, about) = journals.journal_path(sink), _map_of(facts)
-    new = path is not None and not os.path.lexists(path) and not sinks.exists(paths.resolve(sink))
-    skipped = None if skips is None else (0, 0)
-    if path is not None:
-        sinks.check_place(paths.resolve(sink), shape, dtype, False, overwrite, about=about)
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    try:
-        if path is not None:
-            journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
-        chunk = [sinks.chunk_of(n) for n in counted.outputs]
-        target = sinks.open_sink(sink, shape, dtype, chunk, overwrite=overwrite, about=about)
-    except BaseException:
-        if path is not None and new:
-            with suppress(OSError):
-                sinks.discard(paths.resolve(sink))
-        raise
-    return target, Progress(target, path, facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped)
-
-
-def _map_of(facts: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype, Mapping[str, Any]]:
-    """Shape and dtype of the map of a journal, and what it says of itself."""
-    return tuple(facts["map"]), np.dtype(facts["computes"]["map dtype"]), facts["about"]
-
-
-def _continue(
-    sink: Any,
-    image: Source,
-    counted: Tiling,
-    facts: Mapping[str, Any],
-    begun: Mapping[str, Any],
-    skips: Skipping | None,
-) -> tuple[Sink, Progress]:
-    """Opens a sink that was begun, if it and its image are, in all tiles that are done, those of its journal.
-
-    Raises:
-      StorageError: if net, image, options or map are others.
-    """
-    path = str(journals.journal_path(sink))
-    said = {name: facts["computes"][name] for name in SAID_LATER} | EARLIER  # of journals that do not say it
-    journals.check_same(path, {**said, **begun["computes"]}, facts["computes"])
-    shape, dtype, about = _map_of(facts)
-    target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
-    done = begun["done"]
-    read, written = fingerprints.of_first(done, counted, image, target, skips)
-    changed = None
-    if written != begun["written"]:
-        changed = "is not the map that its journal describes: the scores of its finished tiles have changed"
-    elif read != begun["read"]:
-        what = "image, or mask" if skips else "image"
-        changed = f"was begun with another {what}: the pixels of its {done} finished tiles differ from {image.name}"
-    if changed:
-        target.close()
-        raise StorageError(f"{target.name} {changed}; name another sink, or {ANEW}")
-    return target, Progress(
-        target, path, facts, done, read, written, None if skips is None else tuple(begun["skipped"])
-    )
-
-
-def _choose_tiles(
-    plan: Callable[..., Tiling],
-    budget: Budget,
-    backend: str,
-    tile: int | Sequence[int] | None,
-    journal: Mapping[str, Any] | None,
-) -> tuple[Tiling, Tiling]:
-    """The tiles that the journal counts, and the tiles to begin with: the same, or parts of them if memory is short.
-
-    Tiles that were asked for, or those of a stream that is continued, are computed in parts if the memory limit is
-    below what they need; a stream that is continued keeps its backend too.
-    """
-    earlier = journal["computes"] if journal else {}
-    backend = earlier.get("backend", backend) if backend == "auto" else backend
-    plan = functools.partial(plan, backend=backend)
-    asked = earlier.get("tile") if tile is None else tile
-    kept = None if asked is None else plan(outputs=as_pair(asked, "tile", "stream"))
-    if kept and tile is not None and stream_bytes(kept, budget) <= budget.bytes:
-        return kept, kept  # as asked for, even where tiles of another shape would be larger
-    fitting = largest_tiles(plan, budget)
-    if kept is None:
-        return fitting, fitting
-    outputs = (min(kept.outputs[0], fitting.outputs[0]), min(kept.outputs[1], fitting.outputs[1]))
-    return kept, kept if outputs == kept.outputs else plan(backend=kept.backend, outputs=outputs)
 
 
 def _describe(

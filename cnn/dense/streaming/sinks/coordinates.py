@@ -1,7 +1,7 @@
 """Where the scores of a map lie on its image: a score at the centre of its window, in three conventions.
 
 - On the image: corners of pixels at whole numbers, as boxes of windows have them.
-- In an OME-Zarr: the centre of the image's first pixel at 0, in units of the image's pixel size.
+- In an OME-Zarr: the centre of the image's first pixel at its origin, by default 0, in units of the image's pixel size.
 - On the Earth: an affine transform of corners, as GDAL and rasterio have it; what a raster calls a pixel is a score.
 """
 
@@ -51,7 +51,7 @@ def level_scale(about: Mapping[str, Any], axis: int, level: int) -> float:
 
 
 def level_translation(about: Mapping[str, Any], axis: int, level: int) -> float:
-    """Where the first score of a pyramid's level lies, from the centre of the first pixel of the whole image.
+    """Where the first score of a pyramid's level lies, as the image's own pixels do.
 
     Args:
       about: what the map says of itself; its "reduced" says how many pixels of the file's largest image a pixel of the
@@ -65,4 +65,5 @@ def level_translation(about: Mapping[str, Any], axis: int, level: int) -> float:
     reduced = (about.get("reduced") or (1.0, 1.0))[axis]
     # From the image's border: the first cell's edge, and half a cell of this level; less half a pixel of the largest.
     centre = first_edge(about, axis) + about["stride"][axis] * 2**level / 2
-    return pixel_size(about)[axis] * (centre - 0.5 / reduced)
+    origin = (about.get("origin") or (0.0, 0.0))[axis]
+    return pixel_size(about)[axis] * (centre - 0.5 / reduced) + origin

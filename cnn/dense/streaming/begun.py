@@ -1,0 +1,110 @@
+"""A map that a stream begins, or goes on with: sink and journal together, so that neither lies about the other."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from cnn.dense.streaming import fingerprints
+from cnn.dense.streaming import journal as journals
+from cnn.dense.streaming import sink as sinks
+from cnn.dense.streaming.map_files import ANEW
+from cnn.dense.streaming.pipeline import Progress, journal_of
+from cnn.dense.streaming.sinks.base import Sink
+from cnn.dense.streaming.skipping import Skipping
+from cnn.dense.tiles import Tiling
+from cnn.images import paths
+from cnn.images.errors import StorageError
+from cnn.images.source import Source
+
+EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
+SAID_LATER = ("output activation",)
+
+
+def begin(
+    sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool, skips: Skipping | None
+) -> tuple[Sink, Progress]:
+    """Makes the sink, and its journal before it: so the journal never describes an older map, and the map is known.
+
+    Args:
+      sink: path or array of the map.
+      counted: the tiles that the journal counts.
+      facts: the journal's fields.
+      overwrite: whether an existing map may be replaced.
+      skips: how windows are left out; None: none is.
+
+    Returns:
+      (the sink, the progress of the stream).
+
+    Raises:
+      StorageError: if the map cannot be made there.
+    """
+    path, (shape, dtype, about) = journals.journal_path(sink), _map_of(facts)
+    new = path is not None and not os.path.lexists(path) and not sinks.exists(paths.resolve(sink))
+    skipped = None if skips is None else (0, 0)
+    if path is not None:
+        sinks.check_place(paths.resolve(sink), shape, dtype, False, overwrite, about=about)
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    try:
+        if path is not None:
+            journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
+        chunk = [sinks.chunk_of(n) for n in counted.outputs]
+        target = sinks.open_sink(sink, shape, dtype, chunk, overwrite=overwrite, about=about)
+    except BaseException:
+        if path is not None and new:
+            with suppress(OSError):
+                sinks.discard(paths.resolve(sink))
+        raise
+    return target, Progress(target, path, facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped)
+
+
+def _map_of(facts: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype, Mapping[str, Any]]:
+    """Shape and dtype of the map of a journal, and what it says of itself."""
+    return tuple(facts["map"]), np.dtype(facts["computes"]["map dtype"]), facts["about"]
+
+
+def resume(
+    sink: Any,
+    image: Source,
+    counted: Tiling,
+    facts: Mapping[str, Any],
+    begun: Mapping[str, Any],
+    skips: Skipping | None,
+) -> tuple[Sink, Progress]:
+    """Opens a sink that was begun, if it and its image are, in all tiles that are done, those of its journal.
+
+    Args:
+      sink: path of the map.
+      image: the image.
+      counted: the tiles that the journal counts.
+      facts: the journal's fields as they are now.
+      begun: the journal.
+      skips: how windows are left out; None: none is.
+
+    Returns:
+      (the sink, the progress of the stream).
+
+    Raises:
+      StorageError: if net, image, options or map are others.
+    """
+    path = str(journals.journal_path(sink))
+    said = {name: facts["computes"][name] for name in SAID_LATER} | EARLIER  # of journals that do not say it
+    journals.check_same(path, {**said, **begun["computes"]}, facts["computes"])
+    shape, dtype, about = _map_of(facts)
+    target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
+    done = begun["done"]
+    read, written = fingerprints.of_first(done, counted, image, target, skips)
+    changed = None
+    if written != begun["written"]:
+        changed = "is not the map that its journal describes: the scores of its finished tiles have changed"
+    elif read != begun["read"]:
+        what = "image, or mask" if skips else "image"
+        changed = f"was begun with another {what}: the pixels of its {done} finished tiles differ from {image.name}"
+    if changed:
+        target.close()
+        raise StorageError(f"{target.name} {changed}; name another sink, or {ANEW}")
+    return target, Progress(
+        target, path, facts, done, read, written, None if skips is None else tuple(begun["skipped"])
+    )
