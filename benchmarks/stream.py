@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from benchmarks.random_image import MEAN, STD, peak_bytes, random_pixels
 from cnn.commands import program
 from cnn.runtime import byte_sizes
 
@@ -45,34 +45,6 @@ CHILD = flags.DEFINE_enum(
 )
 
 CHUNK = 1024  # pixels along each axis of a chunk of the image
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-
-
-def random_pixels(height: int, width: int, seed: int, y: int, x: int) -> np.ndarray:
-    """A part of an unlimited image: smooth random content plus noise; depends on its place and the seed only.
-
-    Args:
-      height: height of the part, pixels.
-      width: width of the part, pixels.
-      seed: seed of the image.
-      y: index of the part among the rows of parts.
-      x: index of the part among the columns of parts.
-
-    Returns:
-      uint8 [height, width, 3].
-    """
-    rng = np.random.default_rng((seed, y, x))
-    rows, columns = np.linspace(0, 1, height, dtype=np.float32), np.linspace(0, 1, width, dtype=np.float32)
-    waves = rng.uniform(1, 12, (2, 3, 4)).astype(np.float32)
-    phases = rng.uniform(0, 2 * np.pi, (2, 3, 4)).astype(np.float32)
-    amplitudes = rng.uniform(6, 30, (3, 4)).astype(np.float32)
-    vertical = (
-        np.sin(2 * np.pi * waves[0][..., None] * rows + phases[0][..., None]) * amplitudes[..., None]
-    )  # [3, 4, H]
-    horizontal = np.sin(2 * np.pi * waves[1][..., None] * columns + phases[1][..., None])  # [3, 4, W]
-    smooth = np.einsum("cih,ciw->hwc", vertical, horizontal, optimize=True)
-    noise = rng.integers(0, 48, (height, width, 3), np.uint8)
-    return np.clip(smooth + 104 + noise, 0, 255).astype(np.uint8)
 
 
 def random_zarr(path: str, height: int, width: int, seed: int) -> None:
@@ -193,16 +165,6 @@ def compilations() -> Iterator[dict[str, float]]:
         logger.removeHandler(handler)
         for other in others:
             logger.addHandler(other)
-
-
-def peak_bytes() -> int:
-    """Peak resident memory of this process so far.
-
-    Returns:
-      Memory, bytes.
-    """
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 def compare(image: str, target: str, result: dict[str, Any]) -> float:

@@ -20,6 +20,7 @@ from cnn.windows import shape_text
 
 SUPPORT = 2.0  # pixels that the kernel reaches to each side where nothing is reduced
 BITS = 22  # the weights of bytes are multiples of 2**-BITS; their sums have less than 32 bits
+NOTHING = 1e-12  # what rounding leaves of the kernel where it is 0, a whole number of pixels away
 BLOCK_VALUES = 2**21  # values that are read and computed at once
 
 
@@ -51,6 +52,7 @@ class Taps:
         for column in weights.T:  # in order, as Pillow adds them
             total += column
         weights /= total[:, None]
+        weights[np.abs(weights) < NOTHING] = 0.0
         self._weights = (weights * (1 << BITS) + np.copysign(0.5, weights)).astype(np.int32) if whole else weights
         self._trim(steps)
 
