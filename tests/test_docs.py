@@ -29,6 +29,8 @@ QUICK = {
     "experiments.dense_eval": ["--timing_images=2", "--scenes=10"],
     "experiments.giusti": ["--size=100", "--runs=5", "--samples=2"],
 }
+# What the run of the pages is trained with; its own command goes on with it.
+TRAINED = ["--config.train.epochs=2", "--config.eval.scenes=0"]
 # Commands that do not run here, and why.
 NOT_RUN = {
     "-m pip": "CI runs them",
@@ -59,8 +61,7 @@ SLOW = ("train_and_score.py", "numpy_dataset.py", "export_dense.py", "from_pytor
 def trained(tmp_path_factory):
     """A folder as the pages assume it: runs/digits after a few steps, pictures, and the files that blocks show."""
     folder = tmp_path_factory.mktemp("pages")
-    flags = ["--config.train.epochs=2", "--config.eval.scenes=0"]
-    done = run_python(ROOT / "main.py", f"--workdir={folder / 'runs' / 'digits'}", *flags)
+    done = run_python(ROOT / "main.py", f"--workdir={folder / 'runs' / 'digits'}", *TRAINED)
     assert done.returncode == 0, done.stderr
     rng = np.random.default_rng(0)
     for name, size in {"a": 32, "b": 40, "page": 80}.items():
@@ -156,6 +157,8 @@ def shorter(command):
     flags = () if "--list" in command or any(part.startswith("--mode") for part in command) else QUICK.get(program, ())
     if any(part.startswith(("--image=", "--images=")) for part in command):
         flags = [flag for flag in flags if not flag.startswith("--scenes")]
+    if list(command[1:]) == ["main.py"]:
+        flags = TRAINED
     replaced = {flag.partition("=")[0] for flag in flags}
     if program == "experiments.ablate":
         replaced.add("--workdir")  # by default there is one too
