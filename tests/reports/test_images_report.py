@@ -1,6 +1,7 @@
 """Several images: which are meant, how their maps are named, and that one that fails stops no other."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -44,6 +45,10 @@ def test_images_are_found_by_pattern_list_and_folder(folder):
     assert find(f"{names[2]}, {names[1]},{folder}/o*.png") == [names[2], names[1]]
     assert find(f"{folder}/") == [str(folder / "a,b.npy"), *names]  # what is no image is left out
     assert find(str(folder / "a,b.npy")) == [str(folder / "a,b.npy")]
+    assert find(f"{names[1]},{folder}/../in/one.png") == [names[1]]  # one file, named in two ways
+    (folder / "m.tif.part.zarr").mkdir()  # of a map that was stopped
+    (folder / "m.tif.progress.json").touch()
+    assert find(f"{folder}/") == [str(folder / "a,b.npy"), *names]
     for text in (f"{folder}/*.jpg", f"{names[0]},{folder}/gone.png", ","):
         with pytest.raises(DataError, match="--images"):
             find(text)
@@ -87,7 +92,9 @@ def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, t
 
 def test_a_dry_run_writes_nothing_and_says_the_sizes_of_what_is_written_then(run, folder, tmp_path):
     path, sink = str(folder / "one.png"), str(tmp_path / "maps" / "one.npy")
-    said = dry_run.texts(run, [str(folder / "bad.png"), path], [sink, sink], Asked(streaming={"stride": 3}), QUIET)
+    paths, sinks = [str(folder / "bad.png"), path], [f"{sink}.npy", sink]
+    said, refused = dry_run.texts(run, paths, sinks, Asked(streaming={"stride": 3}), QUIET)
+    assert refused == 1
     assert not (tmp_path / "maps").exists()
     assert said.startswith(f"{folder}/bad.png: cannot") and "30x41x1 pixels of uint8" in said
     done = image_report.run_map(run, path, sink, Asked(streaming={"stride": 3}), QUIET)
@@ -98,8 +105,54 @@ def test_a_dry_run_writes_nothing_and_says_the_sizes_of_what_is_written_then(run
         f"multiply-adds: {macs[done['backend']].macs:.3g}; window by window they were {macs['crops'].macs:.3g}" in said
     )
     assert "nothing was written" in said and np.load(sink).nbytes == h * w * 3 * 4
-    again = dry_run.text(run, path, sink, Asked(streaming={"stride": 3, "write": "class"}), QUIET)
-    assert "it was begun, 1 of 1 tiles are there" in again and f"{h}x{w}x2 class of uint8" in again
+    again = dry_run.text(run, path, sink, Asked(streaming={"stride": 3}), QUIET)
+    assert "it was begun, 1 of 1 tiles are there" in again and "0.0% of that for the tiles that are missing" in again
+    anew = dry_run.text(run, path, sink, Asked(streaming={"stride": 3, "write": "class", "overwrite": True}), QUIET)
+    assert "it was begun" not in anew and f"{h}x{w}x2 class of uint8" in anew
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(run, folder, tmp_path):
+    path, sink = str(folder / "one.png"), str(tmp_path / "one.zarr")
+    image_report.run_map(run, path, sink, Asked(), QUIET)
+    np.save(tmp_path / "own.npy", np.zeros(3))
+    asked = [
+        (sink, Asked(streaming={"stride": 3}), "was begun with another stride"),
+        (str(tmp_path / "own.npy"), Asked(), "it exists"),
+        (str(tmp_path / "c.tif"), Asked(streaming={"stride": 4, "cover": True}), "lies off the stride"),
+        (sink, Asked(detections=f"{sink}/found.csv"), "it lies in the map"),
+        (str(tmp_path / "s.npy"), Asked(scales=(20, 7)), "resized to the scale 7 is 7x10 pixels, smaller than"),
+        (str(tmp_path / "m.npy"), Asked(memory=100), "more than memory_limit"),
+    ]
+    before = sorted(tmp_path.rglob("*"))
+    for output, one, match in asked:
+        for function in (dry_run.text, image_report.run_map):
+            with pytest.raises((ValueError, MemoryError), match=match):
+                function(run, path, output, one, QUIET)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_of_several_images_counts_the_tiles_that_they_share(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(images_report, "TILE", 8)
+    path, asked = str(folder / "one.png"), Asked(streaming={"stride": 2})
+    (name,) = map_names([path], "npy")
+    said, refused = dry_run.texts(run, [path], [str(tmp_path / name)], asked, QUIET)
+    images_report.run_images(run, [path], str(tmp_path), asked, "npy", QUIET)
+    (row,) = json.loads((tmp_path / "result.json").read_text())["images"]
+    tile = "x".join(map(str, row["tile"]))
+    assert refused == 0 and row["tiles"] > 1 and f"tiles: {row['tiles']} of {tile} scores" in said
+
+
+def test_a_name_that_is_not_utf_8_stops_no_other(run, folder, tmp_path, capsys):
+    odd = os.path.join(str(folder), os.fsdecode(b"\xff.png"))
+    Image.fromarray(np.zeros((30, 41), np.uint8)).save(odd)
+    out, printed = str(tmp_path / "out"), f"{folder}/\\udcff.png"
+    (failed,) = images_report.run_images(run, [odd, str(folder / "one.png")], out, Asked(), "npy", QUIET)
+    assert failed["image"] == printed and "its name is not UTF-8" in failed["error"]
+    assert "Images, run densely" in (tmp_path / "out" / "report.html").read_text()
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["failed"] == [failed]
+    assert f"error: {printed}: its name" in capsys.readouterr().err
+    with pytest.raises(DataError, match="rename it"):
+        image_report.run_map(run, odd, str(tmp_path / "m.npy"), Asked(), QUIET)
 
 
 def test_the_background_is_found_by_name_or_number(run):
