@@ -74,6 +74,9 @@ def one_or_several() -> bool:
 
 def check() -> None:
     """Raises `absl.app.UsageError` for flags that do not apply, or do not go together."""
+    for holder in (shared.IMAGE, shared.IMAGES):
+        if holder.present and not (holder.value or "").strip():  # as of a variable of the shell that is not set
+            raise app.UsageError(f"--{holder.name}= names no image; name one, or leave the flag out")
     if not one_or_several():
         given = shared.given(FLAGS)
         if weights.image_channels() is not None:

@@ -11,8 +11,8 @@ WORKDIR = common.define_workdir("Directory of a trained run (main.py --workdir).
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Directory to write to; default: dense_eval, or grid, in the workdir. For --image also the name of a map: .zarr, "
-    ".ome.zarr, .npy or .tif.",
+    "Directory to write to; default: dense_eval, for --images images, or grid, in the workdir, or with --weights in a "
+    "folder of the net's name. For --image also the name of a map: .zarr, .ome.zarr, .npy or .tif.",
 )
 PROTOCOL = flags.DEFINE_enum("protocol", "scenes", ["scenes", "grid"], "Larger scenes, or whole pictures at scales.")
 IMAGE = flags.DEFINE_string(

@@ -277,6 +277,8 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
         (["--workdir=x", "--image=a.png", "--write=class", "--map_dtype=float16"], "a map of classes holds whole"),
         (["--workdir=x", "--image=a.png", "--maps=tif"], "--maps is for --images=...; --output=MAP.tif names"),
         (["--workdir=x", "--channels=2,1,0"], "--channels is for --image=FILE or --images=...; leave it out"),
+        (["--workdir=x", "--image="], "--image= names no image; name one, or leave the flag out"),
+        (["--workdir=x", "--images= ", "--protocol=grid"], "--images= names no image; name one, or leave"),
         (["--workdir=x", "--dry_run", "--page=1"], "--page, --dry_run is for --image=FILE or --images"),
     ],
 )
