@@ -1,4 +1,4 @@
-"""Sizes and costs of VGG-16 as a fully convolutional net, without arrays. Run: PYTHONPATH=. python examples/convert_vgg16.py"""
+"""Sizes and costs of VGG-16 as a fully convolutional net, without arrays. Run: python examples/convert_vgg16.py"""
 
 from cnn import convert, dense, geometry, nets
 

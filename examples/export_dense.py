@@ -1,4 +1,4 @@
-"""A net as one ONNX file that maps images of any size at stride 1. Run: PYTHONPATH=. python examples/export_dense.py"""
+"""A net as one ONNX file that maps images of any size at stride 1. Run: python examples/export_dense.py"""
 
 import jax
 import numpy as np

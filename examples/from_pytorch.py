@@ -1,4 +1,4 @@
-"""A patch classifier of PyTorch reads a page of digits in one dense pass. Run: PYTHONPATH=. python examples/from_pytorch.py"""
+"""A patch classifier of PyTorch reads a page of digits in one dense pass. Run: python examples/from_pytorch.py"""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Trains on arrays: a data set in three lines, a run, and its accuracy. Run: PYTHONPATH=. python examples/numpy_dataset.py"""
+"""Trains on arrays: a data set in three lines, a run, and its accuracy. Run: python examples/numpy_dataset.py"""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A net of your own: its table of sizes, and its scores on larger images. Run: PYTHONPATH=. python examples/own_net.py"""
+"""A net of your own: its table of sizes, and its scores on larger images. Run: python examples/own_net.py"""
 
 import jax
 

@@ -1,4 +1,4 @@
-"""A scene as a map for viewers and detections for QuPath. Run: PYTHONPATH=. python examples/scene_to_maps.py"""
+"""A scene as a map for viewers and detections for QuPath. Run: python examples/scene_to_maps.py"""
 
 import json
 import pathlib

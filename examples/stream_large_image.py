@@ -1,4 +1,4 @@
-"""Scores a large image tile by tile, from a file into a file. Run: PYTHONPATH=. python examples/stream_large_image.py"""
+"""Scores a large image tile by tile, from a file into a file. Run: python examples/stream_large_image.py"""
 
 import numpy as np
 import tifffile

@@ -1,4 +1,4 @@
-"""Trains a net on handwritten digits and finds one digit on a larger page. Run: PYTHONPATH=. python examples/train_and_score.py"""
+"""Trains a net on handwritten digits and finds one digit on a larger page. Run: python examples/train_and_score.py"""
 
 import jax.numpy as jnp
 import numpy as np
