@@ -136,7 +136,9 @@ def _set(**options: Any) -> dict[str, Any]:
 
 def map_path(path: str, output_dir: str) -> str:
     """Where the map of an image lies in a directory of results."""
-    return os.path.join(output_dir, f"{os.path.splitext(result_name(path))[0]}_map{MAP_SUFFIX}")
+    file, _, inside = path.partition("::")
+    file = os.path.splitext(file.rstrip(os.sep))[0]
+    return os.path.join(output_dir, f"{result_name(f'{file}::{inside}')}_map{MAP_SUFFIX}")
 
 
 def result_name(path: str) -> str:
@@ -227,7 +229,8 @@ def _streamed_average(run: Run, path: str, looked: Looked, asked: Asked, scale: 
 def _centre_probabilities(run: Run, looked: Looked, asked: Asked) -> np.ndarray | None:
     """Probabilities [K] of the picture as `cnn.training.predict` sees it: resized to the window, and centre-cropped.
 
-    None where the picture is so large that this says nothing, or is read in a way that no prediction reads it.
+    None where the picture is so large that this says nothing, is read in a way that no prediction reads it, or has NaN,
+    which a prediction refuses.
     """
     if asked.reading.keys() - UNSEEN:
         return None
@@ -236,6 +239,8 @@ def _centre_probabilities(run: Run, looked: Looked, asked: Asked) -> np.ndarray 
     if shrunk > MOST_SHRUNK or math.prod(source.shape) * source.dtype.itemsize > WHOLE_BYTES:
         return None
     images = fit(whole.read_whole(source), *window)[None]
+    if np.isnan(images).any():
+        return None
     scores = evaluate.logits(run.net, run.variables, images, run.mean, run.std)
     # The average over a single window: its probabilities.
     return np.asarray(dense.average(scores, "probabilities", run.net.output_activation))[0]

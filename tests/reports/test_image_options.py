@@ -137,5 +137,7 @@ def test_what_a_prediction_says_is_not_said_of_pixels_that_it_never_sees(run, tm
     assert saying in capsys.readouterr().out and "centre_crop" in plain
     path = tmp_path / "a.npy"
     np.save(path, np.full((16, 20), 200, np.uint16))
+    np.save(tmp_path / "nan.npy", np.where(np.eye(16, 20) > 0, np.nan, 0.5).astype(np.float32))
+    assert "centre_crop" not in image_report.run_image(run, str(tmp_path / "nan.npy"), str(tmp_path / "nan"))
     found = image_report.run_image(run, str(path), str(tmp_path / "other"), asked=Asked(reading))
     assert saying not in capsys.readouterr().out and "centre_crop" not in found

@@ -60,6 +60,8 @@ def test_names_of_maps_never_collide(folder):
     assert len({name.casefold() for name in names}) == len(paths)
     assert names[2:3] + names[4:] == ["a.png.zarr", "f.h5_g_d.zarr", "f.h5_g_e.zarr", "s.zarr.zarr"]
     assert map_names(paths, "zarr") == names
+    places = [image_report.map_path(path, "out") for path in ("x/a.ome.tif", *paths[4:])]
+    assert places == [f"out/{name}_map.zarr" for name in ("a.ome", "f_g_d", "f_g_e", "s")]
 
 
 def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, tmp_path, capsys):
