@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn.dense.streaming.journal import journal_path
+from cnn.dense.streaming.journal import journal_path, read_journal
 from cnn.dense.streaming.map_files import working_path
 from cnn.images.errors import DataError
 from cnn.images.paths import printable, zarr_metadata
@@ -51,6 +51,7 @@ def find(text: str) -> list[str]:
         paths = _expand(part)
         if not paths:
             what = "a folder without images" if os.path.isdir(part) else "there is no such file, and none that matches"
+            what += "; for a comma in a name write ?, which fits any character" if "," in text else ""
             raise DataError(f"--images: {part}: {what}")
         for path in paths:
             found.setdefault(os.path.abspath(path), path)
@@ -161,10 +162,14 @@ def of_one(asked: Asked, sink: str) -> Asked:
       sink: its map.
 
     Returns:
-      The same, with a tile that all images share, but that of its map where this was begun; and its own detections.
+      The same, with a tile that all images share, but that of its map where a tile of this is done; and its own
+      detections.
+
+    Raises:
+      StorageError: if what lies beside the map is not its journal.
     """
-    begun = os.path.exists(str(journal_path(sink))) and not asked.streaming.get("overwrite")
-    streaming = {**asked.streaming} if begun else {**asked.streaming, "tile": TILE}
+    begun = None if asked.streaming.get("overwrite") else read_journal(str(journal_path(sink)))
+    streaming = {**asked.streaming} if begun and begun["done"] else {**asked.streaming, "tile": TILE}
     return asked._replace(streaming=streaming, detections=f"{sink}.{asked.detections}" if asked.detections else None)
 
 

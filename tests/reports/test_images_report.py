@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cnn import dense, nets
+from cnn.dense import tiles
 from cnn.exchange import workdirs
 from cnn.exchange.classifier import Classifier
 from cnn.images import DataError
@@ -49,6 +50,9 @@ def test_images_are_found_by_pattern_list_and_folder(folder):
     (folder / "m.tif.part.zarr").mkdir()  # of a map that was stopped
     (folder / "m.tif.progress.json").touch()
     assert find(f"{folder}/") == [str(folder / "a,b.npy"), *names]
+    assert find(f"{folder}/a?b.npy,{names[1]}") == [str(folder / "a,b.npy"), names[1]]
+    with pytest.raises(DataError, match=r"in/a: there is no such file, .*; for a comma in a name write \?"):
+        find(f"{folder}/a,b.npy,{names[1]}")
     for text in (f"{folder}/*.jpg", f"{names[0]},{folder}/gone.png", ","):
         with pytest.raises(DataError, match="--images"):
             find(text)
@@ -142,6 +146,28 @@ def test_a_dry_run_of_several_images_counts_the_tiles_that_they_share(run, folde
     (row,) = json.loads((tmp_path / "result.json").read_text())["images"]
     tile = "x".join(map(str, row["tile"]))
     assert refused == 0 and row["tiles"] > 1 and f"tiles: {row['tiles']} of {tile} scores" in said
+
+
+def test_several_images_that_were_stopped_before_a_tile_was_done_end_in_the_same_bytes(
+    run, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(images_report, "TILE", 8)
+    paths, asked = [str(folder / "one.png")], Asked(streaming={"stride": 2})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    images_report.run_images(run, paths, str(whole), asked, "zarr", QUIET)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiles, "run_tile", stop)
+        with pytest.raises(KeyboardInterrupt):
+            images_report.run_images(run, paths, str(stopped), asked, "zarr", QUIET)
+    assert json.loads((stopped / "one.png.zarr.progress.json").read_text())["done"] == 0
+    images_report.run_images(run, paths, str(stopped), asked, "zarr", QUIET)
+    files = [one.relative_to(whole) for one in sorted(whole.glob("*.zarr/*"))]
+    assert len(files) > 3
+    assert all((stopped / name).read_bytes() == (whole / name).read_bytes() for name in files)
 
 
 def test_a_name_that_is_not_utf_8_stops_no_other(run, folder, tmp_path, capsys):
