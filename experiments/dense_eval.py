@@ -75,6 +75,8 @@ def _check_flags() -> None:
             raise app.UsageError(
                 "--weights=FILE goes with --image=FILE or --images=..., and without --workdir (main.py --mode=import)"
             )
+        if shared.CHECKPOINT.present:
+            raise app.UsageError("--checkpoint is for --workdir=DIR, not for --weights; leave one out")
     elif given:
         raise app.UsageError(f"{', '.join(given)}: for --weights=FILE alone")
     elif not shared.WORKDIR.value:

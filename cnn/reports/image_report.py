@@ -156,14 +156,18 @@ def _say(run: Run, path: str, looked: Looked, asked: Asked, beside: bool = False
     predicted = _centre_probabilities(run, looked, asked) if beside else None
     if predicted is not None:
         result["centre_crop"] = _best(looked.names, predicted)
+    if not looked.summary.known:
+        print("  no window has a score, and no class an average", flush=True)
     for over, values in streamed.averages(looked).items():
         result[over] = _best(looked.names, values)
         form = ".1%" if over == "probabilities" else ".2f"
-        print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
+        if looked.summary.known:
+            print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
     if "probabilities" not in result:
         result["shares"] = _best(looked.names, looked.summary.shares)
         best = ", ".join(f"{name} {value:.1%}" for name, value in result["shares"])
-        print(f"  {'windows:':15}{best}", flush=True)
+        if looked.summary.known:
+            print(f"  {'windows:':15}{best}", flush=True)
     if asked.scales:
         result["scales"] = _best(looked.names, _over_scales(run, path, looked, asked))
         best = ", ".join(f"{name} {value:.1%}" for name, value in result["scales"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnn.dense.streaming.journal import journal_path, read_journal
 from cnn.dense.streaming.map_files import working_path
-from cnn.images.errors import DataError
+from cnn.images.errors import DataError, StorageError
 from cnn.images.paths import printable, zarr_metadata
 from cnn.protocols.progress import Progress
 from cnn.reports import html, image_report, run_report
@@ -112,12 +112,15 @@ def run_images(
       {"image": path, "error": line} of those that failed.
 
     Raises:
-      DataError: if the directory holds results of another kind.
+      DataError: if the directory holds results of another kind, or cannot be made.
     """
     results = os.path.join(output_dir, "result.json")
     if os.path.exists(results) and "images" not in logs.read_json(results):
         raise DataError(f"{output_dir}: its result.json is that of another evaluation; name another directory")
-    os.makedirs(output_dir, exist_ok=True)
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{output_dir}: the directory cannot be made: {error.strerror}; name another") from error
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for i, (path, name) in enumerate(zip(paths, map_names(paths, suffix), strict=True)):
@@ -213,6 +216,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Cell
         over = "probabilities" if "probabilities" in row else "shares"
         name, value = row[over][0]
         value = math.nan if value is None else value
+        name = name if row["known_windows"] else "none: no window has a score"
         absent = 1 - row["known_windows"] / windows
         count = sum(row.get("detections", {}).values())
         line = [

@@ -43,6 +43,7 @@ COVER = flags.DEFINE_bool(
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images in one call to the device.", lower_bound=1)
 TIMING_IMAGES = flags.DEFINE_integer("timing_images", 50, "Images in the batch that is timed.", lower_bound=1)
+OF_PICTURES = (SPLIT, BATCH_SIZE, TIMING_IMAGES)  # of a data set, whose scenes or grids are evaluated
 CHECKPOINT = common.define_checkpoint()
 NET = common.define_net()
 COMPILATION_CACHE = common.define_compilation_cache()

@@ -11,7 +11,7 @@ from cnn import dense, nets
 from cnn.dense import tiles
 from cnn.exchange import workdirs
 from cnn.exchange.classifier import Classifier
-from cnn.images import DataError
+from cnn.images.errors import DataError, StorageError
 from cnn.protocols.progress import Progress
 from cnn.reports import dry_run, image_report, images_report, streamed
 from cnn.reports.images_report import find, map_names
@@ -146,6 +146,23 @@ def test_a_dry_run_of_several_images_counts_the_tiles_that_they_share(run, folde
     (row,) = json.loads((tmp_path / "result.json").read_text())["images"]
     tile = "x".join(map(str, row["tile"]))
     assert refused == 0 and row["tiles"] > 1 and f"tiles: {row['tiles']} of {tile} scores" in said
+
+
+def test_places_where_no_result_can_be_are_named(run, folder, tmp_path):
+    path, within = str(folder / "one.png"), str(folder / "notes.txt" / "out")
+    with pytest.raises(StorageError, match=f"{within}: the directory cannot be made: Not a directory; name another"):
+        images_report.run_images(run, [path], within, Asked(), "npy", QUIET)
+    for function in (image_report.run_map, dry_run.text):
+        with pytest.raises(StorageError, match="notes.txt is a file, not a directory; name another"):
+            function(run, path, f"{within}.zarr", Asked(), QUIET)
+
+
+def test_an_image_of_which_no_window_has_a_score_has_no_best_class(run, folder, tmp_path, capsys):
+    Image.fromarray(np.zeros((30, 41), np.uint8)).save(folder / "mask.png")
+    asked = Asked({"mask": str(folder / "mask.png")})
+    assert images_report.run_images(run, [str(folder / "one.png")], str(tmp_path / "out"), asked, "npy", QUIET) == []
+    assert "no window has a score, and no class an average" in (printed := capsys.readouterr().out)
+    assert "nan" not in printed and "| none: no window has a score |" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_several_images_that_were_stopped_before_a_tile_was_done_end_in_the_same_bytes(

@@ -76,8 +76,8 @@ def read_journal(path: str) -> dict[str, Any] | None:
             journal = json.load(file)
         if not isinstance(journal, dict) or not journal.keys() >= FIELDS:
             raise ValueError(f"it must hold {', '.join(sorted(FIELDS))}")
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # of a place where no map can be, too, which making the map says
     except ValueError as error:
         raise StorageError(f"{path}: not the journal of a stream ({error}); {ANEW}") from error
     return journal
