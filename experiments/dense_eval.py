@@ -72,7 +72,11 @@ def _check_flags() -> None:
     given = [name for name in weights.given() if name != "--channels"]
     if weights.WEIGHTS.value:
         if shared.WORKDIR.value or not image_flags.one_or_several():
-            raise app.UsageError("--weights=FILE goes with --image=FILE, and without --workdir (main.py --mode=import)")
+            raise app.UsageError(
+                "--weights=FILE goes with --image=FILE or --images=..., and without --workdir (main.py --mode=import)"
+            )
+        if shared.CHECKPOINT.present:
+            raise app.UsageError("--checkpoint is for --workdir=DIR, not for --weights; leave one out")
     elif given:
         raise app.UsageError(f"{', '.join(given)}: for --weights=FILE alone")
     elif not shared.WORKDIR.value:

@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from cnn.images.errors import DataError
+
 METADATA = ("zarr.json", ".zarray", ".zgroup")  # of a zarr array or group: version 3, and two of version 2
 
 
@@ -45,3 +47,21 @@ def inside_of(path: str) -> tuple[str, str]:
         return path, ""
     file, _, name = path.partition("::")
     return file, name
+
+
+def printable(text: str) -> str:
+    """A text that any file and terminal can hold: bytes of a file's name that are no UTF-8 are written as \\udcff."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def check_name(path: str) -> None:
+    """Refuses a file whose name is not UTF-8: no map, table or page could name it.
+
+    Args:
+      path: path of the file.
+
+    Raises:
+      DataError: if its name is not UTF-8.
+    """
+    if printable(path) != path:
+        raise DataError(f"{printable(path)}: its name is not UTF-8, which maps and pages name it in; rename it")

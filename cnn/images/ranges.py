@@ -132,5 +132,6 @@ def check_fractions(pixels: np.ndarray, name: str) -> None:
     if low < -1 or high > 2:
         raise StorageError(
             f"{name}: its {pixels.dtype} pixels are {low:g} to {high:g}, and floating pixels count as fractions from 0 "
-            "to 1 where no range is said; say which values are 0 and 1 (--range=LOW,HIGH, value_range=(LOW, HIGH))"
+            "to 1 where no range is said; say which values are 0 and 1 (--range=LOW,HIGH, value_range=(LOW, HIGH), "
+            "or data.value_range of a run)"
         )

@@ -1,25 +1,24 @@
 """What a dense run over images would read, compute and write, and how long it would take, before it is begun."""
 
-import functools
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from cnn import dense
 from cnn.dense import tiles
-from cnn.dense.prepared import prepare_trained
-from cnn.dense.streaming.journal import journal_path, read_journal
-from cnn.dense.streaming.memory import Budget, largest_tiles, stream_bytes
+from cnn.dense.detections.write import check_place
+from cnn.dense.streaming.memory import stream_bytes
+from cnn.dense.streaming.planned import Planned, check_sink, plan_stream
 from cnn.dense.tiles import Tiling
 from cnn.images import Source
 from cnn.protocols.progress import Progress
 from cnn.reports import streamed
+from cnn.reports.images_report import of_one, said_of
 from cnn.reports.streamed import Asked
 from cnn.runs.checkpoint import Run
 from cnn.runtime.byte_sizes import bytes_text
@@ -28,7 +27,7 @@ from cnn.windows import shape_text
 MEASURED = 128  # scores along each axis of the tile that is run to know the speed
 
 
-def texts(run: Run, paths: Sequence[str], sinks: Sequence[str], asked: Asked, progress: Progress) -> str:
+def texts(run: Run, paths: Sequence[str], sinks: Sequence[str], asked: Asked, progress: Progress) -> tuple[str, int]:
     """`text` for several images; of one that cannot be read, why.
 
     Args:
@@ -39,15 +38,16 @@ def texts(run: Run, paths: Sequence[str], sinks: Sequence[str], asked: Asked, pr
       progress: says what is being done.
 
     Returns:
-      Several lines for each image.
+      (several lines for each image, how many would be refused).
     """
-    found = []
+    found, refused = [], 0
     for path, sink in zip(paths, sinks, strict=True):
         try:
-            found.append(text(run, path, sink, asked, progress))
+            found.append(text(run, path, sink, of_one(asked, sink), progress))
         except (ValueError, OSError, MemoryError) as error:
-            found.append(f"{path}: {str(error).removeprefix(path + ': ')}")
-    return "\n".join(found)
+            refused += 1
+            found.append(": ".join(said_of(path, error)))
+    return "\n".join(found), refused
 
 
 def text(run: Run, path: str, output: str, asked: Asked, progress: Progress) -> str:
@@ -64,20 +64,21 @@ def text(run: Run, path: str, output: str, asked: Asked, progress: Progress) -> 
       Several lines.
 
     Raises:
-      ValueError: if the image cannot be read, or window, stride and image do not fit.
+      ValueError: if the image cannot be read, window, stride and image do not fit, or a run would be refused.
       MemoryError: if no tile stays within the memory limit.
     """
     streamed.background_of(run, asked.background)
+    if asked.detections:
+        check_place(os.path.expanduser(asked.detections), output)
     source = streamed.open_source(run, path, asked)
     options = asked.streaming
-    plan, budget = _plan(run, source, asked)
-    tiling = largest_tiles(plan, budget)
-    if options.get("tile"):
-        tiling = plan(outputs=options["tile"])
-    shape = (*tiling.grid.size, tiling.prepared.table[-1].output_shape[-1])
-    count = math.prod(tiling.counts)
+    streamed.scaled_sizes(run, path, source, asked.scales)
+    job = plan_stream(run.net, run.variables, source, output, **streamed.arguments(run, asked))
+    check_sink(job, output, bool(options.get("overwrite")))
+    tiling, count = job.counted, job.facts["tiles"]
+    done = job.begun["done"] if job.begun else 0
     progress.stage("running one tile to know the speed")
-    seconds, measured = _measured(run, source, plan, tiling)
+    seconds, measured = _measured(run, source, job.plan, job.running)
     costs = dense.plan(
         run.net,
         source.shape,
@@ -86,45 +87,21 @@ def text(run: Run, path: str, output: str, asked: Asked, progress: Progress) -> 
         context=options.get("context"),
         cover=bool(options.get("cover")),
     )
+    less = "; less where windows are skipped" if options.get("skip") or asked.reading.get("mask") else ""
+    less += f"; {1 - done / count:.1%} of that for the tiles that are missing" if done else ""
+    memory = stream_bytes(job.running, job.budget) + job.limit - job.budget.bytes
     lines = [
         _image_line(source, path),
-        _map_line(output, shape, options),
+        _map_line(job, output, options.get("write", "scores")),
         f"  tiles: {count:,} of {shape_text(tiling.outputs)} scores, {shape_text(tiling.extent)} pixels each "
         f"({tiling.backend}, context {tiling.context!r})",
         f"  multiply-adds: {costs[tiling.backend].macs:.3g}; window by window they were {costs['crops'].macs:.3g}",
-        f"  memory: {bytes_text(_memory(run, tiling, budget, asked))} of {bytes_text(asked.memory)}",
+        f"  memory: {bytes_text(memory)} of {bytes_text(asked.memory)}",
         f"  time: about {_duration(seconds)}, {math.prod(source.shape[:2]) / 1e6 / seconds:.1f} megapixels/s, from "
-        f"{measured}{'; less where windows are skipped' if options.get('skip') or asked.reading.get('mask') else ''}",
+        f"{measured}{less}",
         "  nothing was written",
     ]
     return "\n".join(lines)
-
-
-def _plan(run: Run, source: Source, asked: Asked) -> tuple[Callable[..., Tiling], Budget]:
-    """How tiles are planned, and the memory that they may take, as `cnn.dense.stream` does it."""
-    options = asked.streaming
-    prepared = prepare_trained(run.net, run.variables, run.image_shape[:2], source.shape[2], position_invariant=True)
-    plan = functools.partial(
-        tiles.plan_tiles,
-        prepared,
-        source.shape,
-        options.get("stride"),
-        context=options.get("context"),
-        itemsize=source.dtype.itemsize,
-        cover=bool(options.get("cover")),
-    )
-    devices = jax.local_devices()
-    beside = min(streamed.CACHE_BYTES, asked.memory // 8) + _parameters(run, devices)
-    return plan, Budget(asked.memory - beside, devices, source.dtype.itemsize)
-
-
-def _parameters(run: Run, devices: Sequence[Any]) -> int:
-    copies = len(devices) if devices[0].platform == "cpu" else 1
-    return copies * sum(leaf.nbytes for leaf in jax.tree.leaves(run.variables))
-
-
-def _memory(run: Run, tiling: Tiling, budget: Budget, asked: Asked) -> int:
-    return stream_bytes(tiling, budget) + asked.memory - budget.bytes
 
 
 def _image_line(source: Source, path: str) -> str:
@@ -144,23 +121,17 @@ def _said(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _map_line(output: str, shape: Sequence[int], options: Mapping[str, Any]) -> str:
+def _map_line(job: Planned, output: str, what: str) -> str:
     """The map: its shape, its bytes, the room for it, and how much of it is there."""
-    write = options.get("write", "scores")
-    if write == "class":
-        shape, dtype = (*shape[:2], 2), np.dtype(np.uint8 if shape[2] <= 254 else np.uint16)
-    else:
-        dtype = np.dtype(options.get("map_dtype", "float32"))
-    needed = math.prod(shape) * dtype.itemsize
+    shape, dtype = job.facts["map"], job.written.dtype
     folder = os.path.abspath(output)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
-    free = shutil.disk_usage(folder).free
-    line = f"  map: {shape_text(shape)} {write} of {dtype}, {bytes_text(needed)} before compression -> {output}"
-    line += f" ({bytes_text(free)} free" + ("; IT DOES NOT FIT" if needed > free else "") + ")"
-    journal = read_journal(str(journal_path(output))) if os.path.exists(str(journal_path(output))) else None
-    if journal:
-        line += f"; it was begun, {journal['done']:,} of {journal['tiles']:,} tiles are there"
+    needed, free = math.prod(shape) * dtype.itemsize, shutil.disk_usage(folder).free
+    line = f"  map: {shape_text(shape)} {what} of {dtype}, {bytes_text(needed)} before compression -> {output}"
+    line += f" ({bytes_text(free)} free)"
+    if job.begun:
+        line += f"; it was begun, {job.begun['done']:,} of {job.begun['tiles']:,} tiles are there"
     return line
 
 

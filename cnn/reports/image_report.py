@@ -15,7 +15,6 @@ import numpy as np
 from cnn import data, dense
 from cnn.data.image_files import fit, resize
 from cnn.images import Source, ranges, whole
-from cnn.protocols import crops
 from cnn.protocols.progress import Progress
 from cnn.reports import figure, html, image_facts, image_pictures, map_page, run_report, streamed
 from cnn.reports.html import Section
@@ -30,7 +29,11 @@ from cnn.windows import shape_text
 TOP = 5  # classes named for a picture
 POLARITY_MARGIN = 0.3  # how much nearer the inverted picture's brightness must be to the training images' own
 WHOLE_BYTES = 2**28  # of an image that is resized to --scales in memory
+BYTES_A_PIXEL = 1000  # of memory that a pass over a whole image takes
 MOST_SHRUNK = 32  # beyond, a picture that is resized to the window shows nothing, and its prediction says nothing
+SIZES = ("scale", "spacing")  # what says how large an image is read
+OF_A_MAP = ("write", "map_dtype", "tile", "overwrite")  # what is asked of a map that is kept
+UNSEEN = {"mask", "nodata"}  # what is asked of an image and changes none of its pixels
 MAP_SUFFIX = ".zarr"  # of maps inside a directory of results
 PAGE_SUFFIX = ".report.html"  # of the page beside a map
 
@@ -133,7 +136,9 @@ def _set(**options: Any) -> dict[str, Any]:
 
 def map_path(path: str, output_dir: str) -> str:
     """Where the map of an image lies in a directory of results."""
-    return os.path.join(output_dir, f"{os.path.splitext(result_name(path))[0]}_map{MAP_SUFFIX}")
+    file, _, inside = path.partition("::")
+    file = os.path.splitext(file.rstrip(os.sep))[0]
+    return os.path.join(output_dir, f"{result_name(f'{file}::{inside}')}_map{MAP_SUFFIX}")
 
 
 def result_name(path: str) -> str:
@@ -148,17 +153,21 @@ def _say(run: Run, path: str, looked: Looked, asked: Asked, beside: bool = False
     With `beside` the classes that a prediction of the whole picture gives are said too.
     """
     result: dict[str, Any] = {}
-    predicted = _centre_probabilities(run, looked) if beside else None
+    predicted = _centre_probabilities(run, looked, asked) if beside else None
     if predicted is not None:
         result["centre_crop"] = _best(looked.names, predicted)
+    if not looked.summary.known:
+        print("  no window has a score, and no class an average", flush=True)
     for over, values in streamed.averages(looked).items():
         result[over] = _best(looked.names, values)
         form = ".1%" if over == "probabilities" else ".2f"
-        print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
+        if looked.summary.known:
+            print(f"  {over + ':':15}{', '.join(f'{name} {value:{form}}' for name, value in result[over])}", flush=True)
     if "probabilities" not in result:
         result["shares"] = _best(looked.names, looked.summary.shares)
         best = ", ".join(f"{name} {value:.1%}" for name, value in result["shares"])
-        print(f"  {'windows:':15}{best}", flush=True)
+        if looked.summary.known:
+            print(f"  {'windows:':15}{best}", flush=True)
     if asked.scales:
         result["scales"] = _best(looked.names, _over_scales(run, path, looked, asked))
         best = ", ".join(f"{name} {value:.1%}" for name, value in result["scales"])
@@ -182,48 +191,60 @@ def _is_plain(source: Source) -> bool:
 def _over_scales(run: Run, path: str, looked: Looked, asked: Asked) -> np.ndarray:
     """Probabilities [K]: the mean over scales of the mean over all windows of a scale."""
     source, found = looked.source, []
-    small = _is_plain(source) and math.prod(source.shape) <= WHOLE_BYTES
-    image = source.read(0, source.shape[0], 0, source.shape[1]) if small else None
-    for scale in asked.scales:
-        size = crops.scaled_size(source.shape[:2], scale)
-        if min(side - least for side, least in zip(size, run.image_shape[:2], strict=True)) < 0:
-            raise ValueError(
-                f"{path} resized to the scale {scale} is {shape_text(size)} pixels, smaller than the net's window "
-                f"{shape_text(run.image_shape[:2])}; take larger scales"
-            )
-        stride, cover = asked.streaming.get("stride"), bool(asked.streaming.get("cover"))
-        if image is not None:
-            pixels = data.normalise(resize(image, size)[None], run.mean, run.std)
-            scored = dense.score_map(run.net, run.variables, pixels, run.image_shape[:2], stride, cover=cover)
-            found.append(np.asarray(dense.average(scored, "probabilities"))[0])
-        else:
+    left_out = asked.streaming.get("skip") or asked.reading.get("mask")
+    most = min(WHOLE_BYTES, asked.memory // BYTES_A_PIXEL)
+    sizes = streamed.scaled_sizes(run, path, source, asked.scales)
+    largest = max(math.prod(size) for size in (*sizes, source.shape[:2])) * source.shape[2]
+    image = None
+    if _is_plain(source) and not left_out and largest <= most:
+        image = source.read(0, source.shape[0], 0, source.shape[1])
+    for scale, size in zip(asked.scales, sizes, strict=True):
+        if image is None:
             found.append(_streamed_average(run, path, looked, asked, scale))
+            continue
+        pixels = data.normalise(resize(image, size)[None], run.mean, run.std)
+        options = {name: asked.streaming.get(name) for name in ("stride", "context")}
+        options["cover"] = bool(asked.streaming.get("cover"))
+        scored = dense.score_map(run.net, run.variables, pixels, run.image_shape[:2], **options)
+        found.append(np.asarray(dense.average(scored, "probabilities", run.net.output_activation))[0])
     return np.mean(found, axis=0)
 
 
 def _streamed_average(run: Run, path: str, looked: Looked, asked: Asked, scale: int) -> np.ndarray:
     """Mean probabilities [K] of an image that is resized while it is read, into a map that is thrown away."""
-    reading = {name: value for name, value in asked.reading.items() if name not in ("scale", "spacing")}
-    factor = float(asked.reading.get("scale", 1)) * scale / min(looked.source.shape[:2])
-    streaming = {name: value for name, value in asked.streaming.items() if name not in ("write", "map_dtype")}
+    reading = {name: value for name, value in asked.reading.items() if name not in SIZES}
+    shape = looked.source.shape
+    if len(reading) < len(asked.reading):  # a factor counts from the image as it is stored
+        stored = streamed.reading_of(run, reading)
+        shape = dense.open_image(path, net_channels=run.image_shape[2], **stored).shape
+    streaming = {name: value for name, value in asked.streaming.items() if name not in OF_A_MAP}
     again = asked._replace(
-        reading={**reading, "scale": factor}, streaming=streaming, detections=None, scales=(), background=None
+        reading={**reading, "scale": scale / min(shape[:2])},
+        streaming=streaming,
+        detections=None,
+        scales=(),
+        background=None,
     )
     with tempfile.TemporaryDirectory(dir=os.path.dirname(looked.opened.path) or ".") as folder:
         found = streamed.look(run, path, os.path.join(folder, "map.zarr"), again, Progress(shown=False))
         return found.summary.averages["probabilities"]
 
 
-def _centre_probabilities(run: Run, looked: Looked) -> np.ndarray | None:
+def _centre_probabilities(run: Run, looked: Looked, asked: Asked) -> np.ndarray | None:
     """Probabilities [K] of the picture as `cnn.training.predict` sees it: resized to the window, and centre-cropped.
 
-    None where the picture is so large that this says nothing.
+    None where the picture is so large that this says nothing, is read in a way that no prediction reads it, or has NaN,
+    which a prediction refuses.
     """
+    if asked.reading.keys() - UNSEEN:
+        return None
     source, window = looked.source, run.image_shape[:2]
     shrunk = min(n / w for n, w in zip(source.shape, window, strict=False))
     if shrunk > MOST_SHRUNK or math.prod(source.shape) * source.dtype.itemsize > WHOLE_BYTES:
         return None
     images = fit(whole.read_whole(source), *window)[None]
+    if np.isnan(images).any():
+        return None
     scores = evaluate.logits(run.net, run.variables, images, run.mean, run.std)
     # The average over a single window: its probabilities.
     return np.asarray(dense.average(scores, "probabilities", run.net.output_activation))[0]

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn.dense.streaming.journal import journal_path
-from cnn.images.errors import DataError
-from cnn.images.paths import zarr_metadata
+from cnn.dense.streaming.journal import journal_path, read_journal
+from cnn.dense.streaming.map_files import working_path
+from cnn.images.errors import DataError, StorageError
+from cnn.images.paths import printable, zarr_metadata
 from cnn.protocols.progress import Progress
 from cnn.reports import html, image_report, run_report
 from cnn.reports.html import Links, Numbers, Section
@@ -24,6 +25,7 @@ from cnn.windows import shape_text
 
 TABLE = "One row an image: the class with the largest mean probability over all windows, and that mean."
 TILE = 256  # scores along each axis of a tile, the same for all images, so that they share one program
+WORKING = working_path("")
 # Suffixes of files that a folder is searched for; a pattern finds any.
 SUFFIXES = (
     *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".ppm", ".pgm", ".npy", ".zarr"),
@@ -44,16 +46,18 @@ def find(text: str) -> list[str]:
       DataError: if a part names nothing.
     """
     parts = [text] if os.path.exists(os.path.expanduser(text)) else text.split(",")
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for part in filter(None, (os.path.expanduser(part.strip()) for part in parts)):
         paths = _expand(part)
         if not paths:
             what = "a folder without images" if os.path.isdir(part) else "there is no such file, and none that matches"
+            what += "; for a comma in a name write ?, which fits any character" if "," in text else ""
             raise DataError(f"--images: {part}: {what}")
-        found |= dict.fromkeys(paths)
+        for path in paths:
+            found.setdefault(os.path.abspath(path), path)
     if not found:
         raise DataError(f"--images={text}: names no images")
-    return list(found)
+    return list(found.values())
 
 
 def _expand(part: str) -> list[str]:
@@ -67,8 +71,9 @@ def _expand(part: str) -> list[str]:
 
 
 def _is_map(path: str) -> bool:
-    """Whether a file is a map, as of an earlier run into the same folder, and not an image."""
-    return os.path.exists(str(journal_path(path.rstrip(os.sep))))
+    """Whether a file is a map, or what a .tif is written from, of an earlier run into the same folder: no image."""
+    path = path.rstrip(os.sep)
+    return any(os.path.exists(str(journal_path(name))) for name in (path, path.removesuffix(WORKING)))
 
 
 def map_names(paths: Sequence[str], suffix: str) -> list[str]:
@@ -107,23 +112,26 @@ def run_images(
       {"image": path, "error": line} of those that failed.
 
     Raises:
-      DataError: if the directory holds results of another kind.
+      DataError: if the directory holds results of another kind, or cannot be made.
     """
     results = os.path.join(output_dir, "result.json")
     if os.path.exists(results) and "images" not in logs.read_json(results):
         raise DataError(f"{output_dir}: its result.json is that of another evaluation; name another directory")
-    os.makedirs(output_dir, exist_ok=True)
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{output_dir}: the directory cannot be made: {error.strerror}; name another") from error
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for i, (path, name) in enumerate(zip(paths, map_names(paths, suffix), strict=True)):
         sink = os.path.join(output_dir, name)
         progress.stage(f"image {i + 1} of {len(paths)}: {path}")
         try:
-            rows.append({**image_report.run_map(run, path, sink, _of_one(asked, sink), progress), "map": name})
+            rows.append({**image_report.run_map(run, path, sink, of_one(asked, sink), progress), "map": name})
         except Exception as error:  # of any kind: the others are computed whatever is wrong with this one
-            kind = "" if isinstance(error, ValueError | OSError | MemoryError) else f"{type(error).__name__}: "
-            failed.append({"image": path, "error": kind + str(error).removeprefix(path).lstrip(": ")})
-            print(f"{path}: failed", file=sys.stderr, flush=True)
+            image, said = said_of(path, error)
+            failed.append({"image": image, "error": said})
+            print(f"{image}: failed", file=sys.stderr, flush=True)
     _write(output_dir, rows, failed)
     for one in failed:
         print(f"error: {one['image']}: {one['error']}", file=sys.stderr, flush=True)
@@ -134,10 +142,37 @@ def run_images(
     return failed
 
 
-def _of_one(asked: Asked, sink: str) -> Asked:
-    """What is asked of one image: a tile that all share, but that of its map where this was begun."""
-    begun = os.path.exists(str(journal_path(sink))) and not asked.streaming.get("overwrite")
-    streaming = {**asked.streaming} if begun else {**asked.streaming, "tile": TILE}
+def said_of(path: str, error: Exception) -> tuple[str, str]:
+    """What is said of an image that fails.
+
+    Args:
+      path: its file.
+      error: why it fails.
+
+    Returns:
+      (its name, the reason without it), as any file and terminal can hold them.
+    """
+    name = printable(path)
+    kind = "" if isinstance(error, ValueError | OSError | MemoryError) else f"{type(error).__name__}: "
+    return name, kind + printable(str(error)).removeprefix(name).lstrip(": ")
+
+
+def of_one(asked: Asked, sink: str) -> Asked:
+    """What is asked of one image of several.
+
+    Args:
+      asked: what is asked of each.
+      sink: its map.
+
+    Returns:
+      The same, with a tile that all images share, but that of its map where a tile of this is done; and its own
+      detections.
+
+    Raises:
+      StorageError: if what lies beside the map is not its journal.
+    """
+    begun = None if asked.streaming.get("overwrite") else read_journal(str(journal_path(sink)))
+    streaming = {**asked.streaming} if begun and begun["done"] else {**asked.streaming, "tile": TILE}
     return asked._replace(streaming=streaming, detections=f"{sink}.{asked.detections}" if asked.detections else None)
 
 
@@ -181,6 +216,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Cell
         over = "probabilities" if "probabilities" in row else "shares"
         name, value = row[over][0]
         value = math.nan if value is None else value
+        name = name if row["known_windows"] else "none: no window has a score"
         absent = 1 - row["known_windows"] / windows
         count = sum(row.get("detections", {}).values())
         line = [

@@ -11,7 +11,9 @@ function showOverview(figure) {
   const outlined = figure.querySelector(".outlined");
   const smaller = figure.querySelector(".out");
   const larger = figure.querySelector(".in");
-  const fraction = bar.getBoundingClientRect().width / view.clientWidth;
+  const frame = bar.parentElement;
+  const fraction = bar.getBoundingClientRect().width / frame.clientWidth; // of the width of the image
+  const [length, unit] = bar.textContent.split(" ");
   let zoom = 1;
 
   function choose() {
@@ -31,13 +33,25 @@ function showOverview(figure) {
     figure.querySelector("output").textContent = `${opacity.value} %`;
   }
 
+  // The image is a little narrower than its frame: by a border, and by a bar for scrolling where there is one. A scale
+  // bar that is too long for the frame is halved, and its label with it.
+  function measure() {
+    const room = frame.clientWidth - 2 * bar.offsetLeft;
+    const whole = fraction * stage.getBoundingClientRect().width;
+    let parts = 1;
+    while (whole > room * parts && parts < 2 ** 10) parts *= 2;
+    bar.style.width = `${(100 * whole) / parts / frame.clientWidth}%`;
+    const shown = (Number(length.replaceAll(",", "")) / parts).toLocaleString("en-US", { maximumSignificantDigits: 6 });
+    bar.firstElementChild.textContent = `${shown} ${unit}`;
+  }
+
   // The middle of the view stays where it is.
   function enlarge(factor) {
     const middle = [view.scrollLeft + view.clientWidth / 2, view.scrollTop + view.clientHeight / 2];
     const ratio = factor / zoom;
     zoom = factor;
     stage.style.width = `${100 * zoom}%`;
-    bar.style.width = `${100 * fraction * zoom}%`;
+    measure();
     view.scrollLeft = middle[0] * ratio - view.clientWidth / 2;
     view.scrollTop = middle[1] * ratio - view.clientHeight / 2;
     bar.style.marginBottom = `${view.offsetHeight - view.clientHeight}px`; // above a bar for scrolling
@@ -53,10 +67,12 @@ function showOverview(figure) {
       figure.querySelector(".outlines").toggleAttribute("hidden", !outlined.checked);
     });
   }
+  addEventListener("resize", measure);
   smaller.addEventListener("click", () => enlarge(zoom / 2));
   larger.addEventListener("click", () => enlarge(zoom * 2));
   choose();
   fade();
+  measure();
 }
 
 function markWindow(list, button) {

@@ -10,8 +10,9 @@ import numpy as np
 from cnn import dense, geometry
 from cnn.dense.detections.write import check_place
 from cnn.images import Source
+from cnn.images.paths import check_name
 from cnn.nets import outputs
-from cnn.protocols import methods
+from cnn.protocols import crops, methods
 from cnn.protocols.progress import Progress
 from cnn.reports import figure, overview, thumbnails
 from cnn.reports.map_summary import Summary, summarise
@@ -125,7 +126,33 @@ def open_source(run: Run, path: str, asked: Asked) -> Source:
     Raises:
       ValueError: if it cannot be read, the net takes other channels, or it is smaller than the window.
     """
-    reading = dict(asked.reading)
+    check_name(path)
+    cache = min(CACHE_BYTES, asked.memory // 8)
+    reading = reading_of(run, asked.reading)
+    source = dense.open_image(path, net_channels=run.image_shape[2], cache_bytes=cache, **reading)
+    (height, width), window = source.shape[:2], run.image_shape[:2]
+    if height < window[0] or width < window[1]:
+        raise ValueError(
+            f"{path} is {height}x{width} pixels (height x width), smaller than the net's window {shape_text(window)}; "
+            f"enlarge or pad it to at least {max(height, window[0])}x{max(width, window[1])}"
+        )
+    return source
+
+
+def reading_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `cnn.dense.open_image`: what is asked, and the range and channels that a run keeps.
+
+    Args:
+      run: a trained net.
+      asked: what is asked (`Asked.reading`).
+
+    Returns:
+      Name -> value.
+
+    Raises:
+      ValueError: if the run was trained on another range.
+    """
+    reading = dict(asked)
     kept = getattr(run, "value_range", None)  # that of the training images
     if kept is not None:
         kept = tuple(float(x) for x in kept)
@@ -137,15 +164,32 @@ def open_source(run: Run, path: str, asked: Asked) -> Source:
             )
     if getattr(run, "channels", None) is not None:  # those that it was trained on
         reading.setdefault("channels", run.channels)
-    cache = min(CACHE_BYTES, asked.memory // 8)
-    source = dense.open_image(path, net_channels=run.image_shape[2], cache_bytes=cache, **reading)
-    (height, width), window = source.shape[:2], run.image_shape[:2]
-    if height < window[0] or width < window[1]:
-        raise ValueError(
-            f"{path} is {height}x{width} pixels (height x width), smaller than the net's window {shape_text(window)}; "
-            f"enlarge or pad it to at least {max(height, window[0])}x{max(width, window[1])}"
-        )
-    return source
+    return reading
+
+
+def scaled_sizes(run: Run, path: str, source: Source, scales: Sequence[int]) -> list[tuple[int, int]]:
+    """The sizes of an image at scales, the lengths of its shortest side.
+
+    Args:
+      run: a trained net.
+      path: the image's file, for the error.
+      source: the image.
+      scales: the scales, pixels.
+
+    Returns:
+      (height, width) for each.
+
+    Raises:
+      ValueError: if the window does not fit into one of them.
+    """
+    sizes = [crops.scaled_size(source.shape[:2], scale) for scale in scales]
+    for scale, size in zip(scales, sizes, strict=True):
+        if any(side < least for side, least in zip(size, run.image_shape, strict=False)):
+            raise ValueError(
+                f"{path} resized to the scale {scale} is {shape_text(size)} pixels, smaller than the net's window "
+                f"{shape_text(run.image_shape[:2])}; take larger scales"
+            )
+    return sizes
 
 
 def stream(run: Run, source: Any, sink: str, asked: Asked, progress: Progress | None = None) -> dense.StreamResult:
@@ -167,18 +211,13 @@ def stream(run: Run, source: Any, sink: str, asked: Asked, progress: Progress | 
     """
     if progress is not None:
         progress.stage("planning tiles and compiling the net for one; the bar moves when the first tile is done")
-    return dense.stream(
-        run.net,
-        run.variables,
-        source,
-        sink,
-        window=run.image_shape[:2],
-        mean=run.mean,
-        std=run.std,
-        memory_limit=asked.memory,
-        class_names=names(run),
-        **asked.streaming,
-    )
+    return dense.stream(run.net, run.variables, source, sink, **arguments(run, asked))
+
+
+def arguments(run: Run, asked: Asked) -> dict[str, Any]:
+    """The arguments by name of `cnn.dense.stream` for a run and what is asked."""
+    constants = {"window": run.image_shape[:2], "mean": run.mean, "std": run.std}
+    return {**constants, "memory_limit": asked.memory, "class_names": names(run), **asked.streaming}
 
 
 def look(run: Run, path: str, sink: str, asked: Asked, progress: Progress) -> Looked:
@@ -202,6 +241,7 @@ def look(run: Run, path: str, sink: str, asked: Asked, progress: Progress) -> Lo
     if asked.detections:
         check_place(os.path.expanduser(asked.detections), sink)
     source = Watched(open_source(run, path, asked))
+    scaled_sizes(run, path, source, asked.scales)  # before anything is computed
     done = stream(run, source, sink, asked, progress)
     progress.stage("summing up the map")
     opened = dense.open_map(sink)

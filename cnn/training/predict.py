@@ -155,7 +155,10 @@ def predict_readable(run: Run, paths: Sequence[str]) -> tuple[list[Prediction], 
         some, images = [], []
         for i in indices[:count]:
             try:
-                images.append(data.load_image(paths[int(i)], run.image_shape[:2], run.image_shape[2], **options))
+                image = data.load_image(paths[int(i)], run.image_shape[:2], run.image_shape[2], **options)
+                if np.isnan(image).any():
+                    raise DataError(f"{paths[int(i)]}: it has pixels that are NaN, whose classes are none")
+                images.append(image)
                 some.append(paths[int(i)])
             except DataError as error:
                 unread.append(error)
@@ -252,7 +255,10 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
     check_output(path)
     if path.lower().endswith(".json"):
         rows = [
-            {"path": p.path, "classes": [{"class": name, "probability": value} for name, value in p.top(top)]}
+            {
+                "path": paths.printable(p.path),
+                "classes": [{"class": name, "probability": value} for name, value in p.top(top)],
+            }
             for p in predictions
         ]
         logs.write_json(path, rows)
@@ -260,7 +266,10 @@ def write_predictions(path: str, predictions: Sequence[Prediction], top: int) ->
     most = max((len(p.top(top)) for p in predictions), default=1)
     numbered = ["" if place == 1 else f"_{place}" for place in range(1, most + 1)]
     header = ["path", *(f"{column}{number}" for number in numbered for column in ("class", "probability"))]
-    rows = [[p.path, *(cell for name, value in p.top(top) for cell in (name, f"{value:.6g}"))] for p in predictions]
+    rows = [
+        [paths.printable(p.path), *(cell for name, value in p.top(top) for cell in (name, f"{value:.6g}"))]
+        for p in predictions
+    ]
     logs.write_csv(path, header, rows)
 
 

@@ -74,6 +74,9 @@ def one_or_several() -> bool:
 
 def check() -> None:
     """Raises `absl.app.UsageError` for flags that do not apply, or do not go together."""
+    for holder in (shared.IMAGE, shared.IMAGES):
+        if holder.present and not (holder.value or "").strip():  # as of a variable of the shell that is not set
+            raise app.UsageError(f"--{holder.name}= names no image; name one, or leave the flag out")
     if not one_or_several():
         given = shared.given(FLAGS)
         if weights.image_channels() is not None:
@@ -83,6 +86,9 @@ def check() -> None:
         return
     if shared.IMAGE.value and shared.IMAGES.value:
         raise app.UsageError("--image and --images: name one image, or several")
+    given = shared.given(shared.OF_PICTURES) + ["--protocol=grid"] * (shared.PROTOCOL.value == "grid")
+    if given:
+        raise app.UsageError(f"{', '.join(given)} is for scenes or grids, not for images of your own; leave one out")
     if len(shared.STRIDE.value or []) > 1:
         raise app.UsageError(f"--image takes one --stride, got {shared.STRIDE.value}")
     if SCALE.value is not None and SPACING.value is not None:
@@ -97,6 +103,8 @@ def check() -> None:
     given = shared.given(OF_DETECTIONS)
     if given and not DETECTIONS.value:
         raise app.UsageError(f"{', '.join(given)} is for --detections=FILE; add that, or leave the flag out")
+    if DETECTIONS.value and not THRESHOLD.value > 0:
+        raise app.UsageError(f"--threshold={THRESHOLD.value:g}: must be above 0, where every window would be found")
     byte_sizes.parse_bytes(MEMORY.value)
     reading()
     _check_files()

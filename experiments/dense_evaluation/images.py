@@ -24,8 +24,9 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
     paths = images_report.find(shared.IMAGES.value or "")
     if image_flags.DRY_RUN.value:
         names = images_report.map_names(paths, image_flags.MAPS.value)
-        print(dry_run.texts(run, paths, [f"{output}/{name}" for name in names], asked, progress), flush=True)
-        return
-    failed = images_report.run_images(run, paths, output, asked, image_flags.MAPS.value, progress)
+        text, failed = dry_run.texts(run, paths, [f"{output}/{name}" for name in names], asked, progress)
+        print(text, flush=True)
+    else:
+        failed = len(images_report.run_images(run, paths, output, asked, image_flags.MAPS.value, progress))
     if failed:
         sys.exit(1)

@@ -11,8 +11,8 @@ WORKDIR = common.define_workdir("Directory of a trained run (main.py --workdir).
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Directory to write to; default: dense_eval, or grid, in the workdir. For --image also the name of a map: .zarr, "
-    ".ome.zarr, .npy or .tif.",
+    "Directory to write to; default: dense_eval, for --images images, or grid, in the workdir, or with --weights in a "
+    "folder of the net's name. For --image also the name of a map: .zarr, .ome.zarr, .npy or .tif.",
 )
 PROTOCOL = flags.DEFINE_enum("protocol", "scenes", ["scenes", "grid"], "Larger scenes, or whole pictures at scales.")
 IMAGE = flags.DEFINE_string(
@@ -43,6 +43,7 @@ COVER = flags.DEFINE_bool(
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images in one call to the device.", lower_bound=1)
 TIMING_IMAGES = flags.DEFINE_integer("timing_images", 50, "Images in the batch that is timed.", lower_bound=1)
+OF_PICTURES = (SPLIT, BATCH_SIZE, TIMING_IMAGES)  # of a data set, whose scenes or grids are evaluated
 CHECKPOINT = common.define_checkpoint()
 NET = common.define_net()
 COMPILATION_CACHE = common.define_compilation_cache()

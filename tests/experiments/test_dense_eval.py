@@ -277,6 +277,12 @@ def test_a_split_without_examples_and_other_data_are_errors(run):
         (["--workdir=x", "--image=a.png", "--write=class", "--map_dtype=float16"], "a map of classes holds whole"),
         (["--workdir=x", "--image=a.png", "--maps=tif"], "--maps is for --images=...; --output=MAP.tif names"),
         (["--workdir=x", "--channels=2,1,0"], "--channels is for --image=FILE or --images=...; leave it out"),
+        (["--workdir=x", "--image=a.png", "--protocol=grid"], "--protocol=grid is for scenes or grids, not for images"),
+        (["--workdir=x", "--images=b", "--split=test", "--batch_size=2"], "--split, --batch_size is for scenes or"),
+        (["--weights=a.onnx", "--image=b", "--checkpoint=best"], "--checkpoint is for --workdir=DIR, not for --weig"),
+        (["--workdir=x", "--image=a", "--detections=b.csv", "--threshold=0"], "--threshold=0: must be above 0"),
+        (["--workdir=x", "--image="], "--image= names no image; name one, or leave the flag out"),
+        (["--workdir=x", "--images= ", "--protocol=grid"], "--images= names no image; name one, or leave"),
         (["--workdir=x", "--dry_run", "--page=1"], "--page, --dry_run is for --image=FILE or --images"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cnn import dense, nets
 from cnn.exchange import workdirs
@@ -89,3 +90,54 @@ def test_an_image_in_several_scales_is_resized_while_it_is_read(run, tmp_path):
         for name in ("a", "b")
     ]
     assert dict(found[0]) == {name: pytest.approx(value, abs=0.01) for name, value in found[1]}
+
+
+def at_scale(run, pixels, size, mask=None):
+    """Mean probabilities over the windows of a picture of bytes that Pillow resized, but of those that see no data."""
+    resized = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC), np.float32)
+    images = (resized[None, ..., None] / 255 - 0.5) / 0.25
+    scores = np.asarray(dense.score_map(run.net, run.variables, images, (8, 8), 1).scores[0], np.float64)
+    expected = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    return expected[:, mask:].mean(axis=(0, 1))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("reading", [{"spacing": 1.0}, {"scale": 0.5}, {}])
+def test_scales_are_lengths_of_the_shortest_side_however_the_image_is_read(run, tmp_path, kind, reading):
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 52), np.uint8)
+    stored = pixels.astype(kind) * kind(np.iinfo(kind).max // 255)
+    half_a_micrometre = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", **half_a_micrometre)
+    asked = Asked(reading, {"stride": 1}, scales=(20,))
+    found = image_report.run_map(run, str(tmp_path / "a.tif"), str(tmp_path / "m.zarr"), asked, QUIET)["scales"]
+    expected = dict(zip(run.class_names, at_scale(run, pixels, (20, 26)), strict=True))
+    assert dict(found) == {name: pytest.approx(value, abs=2e-3) for name, value in expected.items()}
+
+
+def test_what_a_mask_leaves_out_counts_at_no_scale(run, tmp_path):
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 52), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    mask = np.full(pixels.shape, 255, np.uint8)
+    mask[:, :20] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    asked = Asked({"mask": str(tmp_path / "mask.png")}, {"stride": 1}, scales=(40,))
+    done = image_report.run_map(run, str(tmp_path / "a.png"), str(tmp_path / "m.zarr"), asked, QUIET)
+    expected = at_scale(run, pixels, (40, 52), mask=20)
+    for over in ("scales", "probabilities"):
+        assert dict(done[over]) == {
+            name: pytest.approx(value, abs=1e-5) for name, value in zip(run.class_names, expected, strict=True)
+        }
+
+
+@pytest.mark.parametrize("reading", [{"value_range": (0.0, 300.0)}, {"channels": (0,)}, {"scale": 0.75}])
+def test_what_a_prediction_says_is_not_said_of_pixels_that_it_never_sees(run, tmp_path, capsys, reading):
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (16, 20), np.uint8)).save(tmp_path / "a.png")
+    saying = "main.py --mode=predict says"
+    plain = image_report.run_image(run, str(tmp_path / "a.png"), str(tmp_path / "out"))
+    assert saying in capsys.readouterr().out and "centre_crop" in plain
+    path = tmp_path / "a.npy"
+    np.save(path, np.full((16, 20), 200, np.uint16))
+    np.save(tmp_path / "nan.npy", np.where(np.eye(16, 20) > 0, np.nan, 0.5).astype(np.float32))
+    assert "centre_crop" not in image_report.run_image(run, str(tmp_path / "nan.npy"), str(tmp_path / "nan"))
+    found = image_report.run_image(run, str(path), str(tmp_path / "other"), asked=Asked(reading))
+    assert saying not in capsys.readouterr().out and "centre_crop" not in found

@@ -1,15 +1,17 @@
 """Several images: which are meant, how their maps are named, and that one that fails stops no other."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnn import dense, nets
+from cnn.dense import tiles
 from cnn.exchange import workdirs
 from cnn.exchange.classifier import Classifier
-from cnn.images import DataError
+from cnn.images.errors import DataError, StorageError
 from cnn.protocols.progress import Progress
 from cnn.reports import dry_run, image_report, images_report, streamed
 from cnn.reports.images_report import find, map_names
@@ -44,6 +46,13 @@ def test_images_are_found_by_pattern_list_and_folder(folder):
     assert find(f"{names[2]}, {names[1]},{folder}/o*.png") == [names[2], names[1]]
     assert find(f"{folder}/") == [str(folder / "a,b.npy"), *names]  # what is no image is left out
     assert find(str(folder / "a,b.npy")) == [str(folder / "a,b.npy")]
+    assert find(f"{names[1]},{folder}/../in/one.png") == [names[1]]  # one file, named in two ways
+    (folder / "m.tif.part.zarr").mkdir()  # of a map that was stopped
+    (folder / "m.tif.progress.json").touch()
+    assert find(f"{folder}/") == [str(folder / "a,b.npy"), *names]
+    assert find(f"{folder}/a?b.npy,{names[1]}") == [str(folder / "a,b.npy"), names[1]]
+    with pytest.raises(DataError, match=r"in/a: there is no such file, .*; for a comma in a name write \?"):
+        find(f"{folder}/a,b.npy,{names[1]}")
     for text in (f"{folder}/*.jpg", f"{names[0]},{folder}/gone.png", ","):
         with pytest.raises(DataError, match="--images"):
             find(text)
@@ -55,6 +64,8 @@ def test_names_of_maps_never_collide(folder):
     assert len({name.casefold() for name in names}) == len(paths)
     assert names[2:3] + names[4:] == ["a.png.zarr", "f.h5_g_d.zarr", "f.h5_g_e.zarr", "s.zarr.zarr"]
     assert map_names(paths, "zarr") == names
+    places = [image_report.map_path(path, "out") for path in ("x/a.ome.tif", *paths[4:])]
+    assert places == [f"out/{name}_map.zarr" for name in ("a.ome", "f_g_d", "f_g_e", "s")]
 
 
 def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, tmp_path, capsys):
@@ -87,7 +98,9 @@ def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, t
 
 def test_a_dry_run_writes_nothing_and_says_the_sizes_of_what_is_written_then(run, folder, tmp_path):
     path, sink = str(folder / "one.png"), str(tmp_path / "maps" / "one.npy")
-    said = dry_run.texts(run, [str(folder / "bad.png"), path], [sink, sink], Asked(streaming={"stride": 3}), QUIET)
+    paths, sinks = [str(folder / "bad.png"), path], [f"{sink}.npy", sink]
+    said, refused = dry_run.texts(run, paths, sinks, Asked(streaming={"stride": 3}), QUIET)
+    assert refused == 1
     assert not (tmp_path / "maps").exists()
     assert said.startswith(f"{folder}/bad.png: cannot") and "30x41x1 pixels of uint8" in said
     done = image_report.run_map(run, path, sink, Asked(streaming={"stride": 3}), QUIET)
@@ -98,8 +111,93 @@ def test_a_dry_run_writes_nothing_and_says_the_sizes_of_what_is_written_then(run
         f"multiply-adds: {macs[done['backend']].macs:.3g}; window by window they were {macs['crops'].macs:.3g}" in said
     )
     assert "nothing was written" in said and np.load(sink).nbytes == h * w * 3 * 4
-    again = dry_run.text(run, path, sink, Asked(streaming={"stride": 3, "write": "class"}), QUIET)
-    assert "it was begun, 1 of 1 tiles are there" in again and f"{h}x{w}x2 class of uint8" in again
+    again = dry_run.text(run, path, sink, Asked(streaming={"stride": 3}), QUIET)
+    assert "it was begun, 1 of 1 tiles are there" in again and "0.0% of that for the tiles that are missing" in again
+    anew = dry_run.text(run, path, sink, Asked(streaming={"stride": 3, "write": "class", "overwrite": True}), QUIET)
+    assert "it was begun" not in anew and f"{h}x{w}x2 class of uint8" in anew
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(run, folder, tmp_path):
+    path, sink = str(folder / "one.png"), str(tmp_path / "one.zarr")
+    image_report.run_map(run, path, sink, Asked(), QUIET)
+    np.save(tmp_path / "own.npy", np.zeros(3))
+    asked = [
+        (sink, Asked(streaming={"stride": 3}), "was begun with another stride"),
+        (str(tmp_path / "own.npy"), Asked(), "it exists"),
+        (str(tmp_path / "c.tif"), Asked(streaming={"stride": 4, "cover": True}), "lies off the stride"),
+        (sink, Asked(detections=f"{sink}/found.csv"), "it lies in the map"),
+        (str(tmp_path / "s.npy"), Asked(scales=(20, 7)), "resized to the scale 7 is 7x10 pixels, smaller than"),
+        (str(tmp_path / "m.npy"), Asked(memory=100), "more than memory_limit"),
+    ]
+    before = sorted(tmp_path.rglob("*"))
+    for output, one, match in asked:
+        for function in (dry_run.text, image_report.run_map):
+            with pytest.raises((ValueError, MemoryError), match=match):
+                function(run, path, output, one, QUIET)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_of_several_images_counts_the_tiles_that_they_share(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(images_report, "TILE", 8)
+    path, asked = str(folder / "one.png"), Asked(streaming={"stride": 2})
+    (name,) = map_names([path], "npy")
+    said, refused = dry_run.texts(run, [path], [str(tmp_path / name)], asked, QUIET)
+    images_report.run_images(run, [path], str(tmp_path), asked, "npy", QUIET)
+    (row,) = json.loads((tmp_path / "result.json").read_text())["images"]
+    tile = "x".join(map(str, row["tile"]))
+    assert refused == 0 and row["tiles"] > 1 and f"tiles: {row['tiles']} of {tile} scores" in said
+
+
+def test_places_where_no_result_can_be_are_named(run, folder, tmp_path):
+    path, within = str(folder / "one.png"), str(folder / "notes.txt" / "out")
+    with pytest.raises(StorageError, match=f"{within}: the directory cannot be made: Not a directory; name another"):
+        images_report.run_images(run, [path], within, Asked(), "npy", QUIET)
+    for function in (image_report.run_map, dry_run.text):
+        with pytest.raises(StorageError, match="notes.txt is a file, not a directory; name another"):
+            function(run, path, f"{within}.zarr", Asked(), QUIET)
+
+
+def test_an_image_of_which_no_window_has_a_score_has_no_best_class(run, folder, tmp_path, capsys):
+    Image.fromarray(np.zeros((30, 41), np.uint8)).save(folder / "mask.png")
+    asked = Asked({"mask": str(folder / "mask.png")})
+    assert images_report.run_images(run, [str(folder / "one.png")], str(tmp_path / "out"), asked, "npy", QUIET) == []
+    assert "no window has a score, and no class an average" in (printed := capsys.readouterr().out)
+    assert "nan" not in printed and "| none: no window has a score |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_several_images_that_were_stopped_before_a_tile_was_done_end_in_the_same_bytes(
+    run, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(images_report, "TILE", 8)
+    paths, asked = [str(folder / "one.png")], Asked(streaming={"stride": 2})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    images_report.run_images(run, paths, str(whole), asked, "zarr", QUIET)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiles, "run_tile", stop)
+        with pytest.raises(KeyboardInterrupt):
+            images_report.run_images(run, paths, str(stopped), asked, "zarr", QUIET)
+    assert json.loads((stopped / "one.png.zarr.progress.json").read_text())["done"] == 0
+    images_report.run_images(run, paths, str(stopped), asked, "zarr", QUIET)
+    files = [one.relative_to(whole) for one in sorted(whole.glob("*.zarr/*"))]
+    assert len(files) > 3
+    assert all((stopped / name).read_bytes() == (whole / name).read_bytes() for name in files)
+
+
+def test_a_name_that_is_not_utf_8_stops_no_other(run, folder, tmp_path, capsys):
+    odd = os.path.join(str(folder), os.fsdecode(b"\xff.png"))
+    Image.fromarray(np.zeros((30, 41), np.uint8)).save(odd)
+    out, printed = str(tmp_path / "out"), f"{folder}/\\udcff.png"
+    (failed,) = images_report.run_images(run, [odd, str(folder / "one.png")], out, Asked(), "npy", QUIET)
+    assert failed["image"] == printed and "its name is not UTF-8" in failed["error"]
+    assert "Images, run densely" in (tmp_path / "out" / "report.html").read_text()
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["failed"] == [failed]
+    assert f"error: {printed}: its name" in capsys.readouterr().err
+    with pytest.raises(DataError, match="rename it"):
+        image_report.run_map(run, odd, str(tmp_path / "m.npy"), Asked(), QUIET)
 
 
 def test_the_background_is_found_by_name_or_number(run):

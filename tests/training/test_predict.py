@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 
 import jax
 import numpy as np
@@ -134,6 +136,25 @@ def test_an_unreadable_picture_does_not_stop_the_others(run, scans):
             np.testing.assert_allclose(one.probabilities, predict.predict(run, [good])[0].probabilities, rtol=1e-5)
     with pytest.raises(DataError, match="notes.txt"):
         predict.predict(small, [good, bad])
+
+
+def test_pixels_that_are_nan_do_not_stop_the_others(run, scans):
+    nan, good = str(scans / "nan.npy"), str(scans / "one.png")
+    np.save(nan, np.where(np.eye(40, 50) > 0, np.nan, 0.5).astype(np.float32))
+    found, (error,) = predict.predict_readable(run, [nan, good])
+    assert [p.path for p in found] == [good] and str(error).startswith(f"{nan}: it has pixels that are NaN")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_name_that_is_not_utf_8_loses_no_table(run, scans, suffix):
+    odd = os.path.join(str(scans), os.fsdecode(b"\xff.png"))
+    shutil.copy(scans / "one.png", odd)
+    path = scans / f"found.{suffix}"
+    predict.write_predictions(str(path), predict.predict(run, [odd, str(scans / "one.png")]), top=1)
+    written = path.read_text(encoding="utf-8")
+    paths = [one["path"] for one in json.loads(written)] if suffix == "json" else list(csv.reader(written.splitlines()))
+    assert len(paths) == (2 if suffix == "json" else 3) and str(scans / "one.png") in written
+    assert ("\\\\udcff.png" if suffix == "json" else "\\udcff.png") in written
 
 
 def test_an_output_beyond_the_classes_of_the_data_is_unnamed(run, scans):

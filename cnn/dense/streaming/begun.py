@@ -19,9 +19,6 @@ from cnn.images import paths
 from cnn.images.errors import StorageError
 from cnn.images.source import Source
 
-EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
-SAID_LATER = ("output activation",)
-
 
 def begin(
     sink: Any, counted: Tiling, facts: Mapping[str, Any], overwrite: bool, skips: Skipping | None
@@ -90,8 +87,7 @@ def resume(
       StorageError: if net, image, options or map are others.
     """
     path = str(journals.journal_path(sink))
-    said = {name: facts["computes"][name] for name in SAID_LATER} | EARLIER  # of journals that do not say it
-    journals.check_same(path, {**said, **begun["computes"]}, facts["computes"])
+    journals.check_continued(path, begun, facts)
     shape, dtype, about = _map_of(facts)
     target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
     done = begun["done"]

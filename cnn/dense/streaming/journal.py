@@ -20,6 +20,8 @@ from cnn.images import paths
 from cnn.images.errors import StorageError
 from cnn.nets import Net
 
+EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
+SAID_LATER = ("output activation",)
 FIELDS = {"computes", "tiles", "done", "complete", "read", "written"}
 
 
@@ -74,8 +76,8 @@ def read_journal(path: str) -> dict[str, Any] | None:
             journal = json.load(file)
         if not isinstance(journal, dict) or not journal.keys() >= FIELDS:
             raise ValueError(f"it must hold {', '.join(sorted(FIELDS))}")
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # of a place where no map can be, too, which making the map says
     except ValueError as error:
         raise StorageError(f"{path}: not the journal of a stream ({error}); {ANEW}") from error
     return journal
@@ -115,3 +117,18 @@ def check_same(path: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) ->
             f"{path.removesuffix('.progress.json')} was begun with another {', '.join(differing)}; name another sink, "
             f"or {ANEW}"
         )
+
+
+def check_continued(path: str, begun: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """`check_same` of journals, of which an earlier one may say less.
+
+    Args:
+      path: path of the journal, for the error message.
+      begun: the journal.
+      facts: its fields as they are now.
+
+    Raises:
+      StorageError: if net, image or an option is another.
+    """
+    said = {name: facts["computes"][name] for name in SAID_LATER} | EARLIER  # of journals that do not say it
+    check_same(path, {**said, **begun["computes"]}, facts["computes"])

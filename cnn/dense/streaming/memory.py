@@ -10,6 +10,7 @@ from cnn.dense.streaming.pipeline import IN_FLIGHT, READ_AHEAD
 from cnn.dense.streaming.sink import ALIGNMENT
 from cnn.dense.streaming.sinks.zarr_arrays import PENDING_WRITES
 from cnn.dense.tiles import Tiling
+from cnn.runtime.byte_sizes import bytes_text
 from cnn.windows import as_pair, shape_text
 
 
@@ -44,8 +45,8 @@ def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
     """
     if budget.bytes <= 0:
         raise MemoryError(
-            f"stream: parameters on {len(budget.devices)} devices and the cache take {-budget.bytes / 2**20:.0f} MiB "
-            "more than memory_limit; give more memory (--memory), or fewer devices"
+            f"stream: parameters on {len(budget.devices)} devices and the cache take {bytes_text(-budget.bytes)} more "
+            "than memory_limit; give more memory (--memory), or fewer devices"
         )
     limit = budget.bytes // IN_FLIGHT
     for _ in range(8):
@@ -56,9 +57,8 @@ def largest_tiles(plan: Callable[..., Tiling], budget: Budget) -> Tiling:
         limit = int(0.98 * limit * budget.bytes / needed)
     else:
         raise MemoryError(
-            f"stream: tiles of {shape_text(tiling.outputs)} scores take {needed / 2**20:.0f} MiB on "
-            f"{len(budget.devices)} devices, {budget.bytes / 2**20:.0f} MiB are left of memory_limit; give more memory "
-            "(--memory)"
+            f"stream: tiles of {shape_text(tiling.outputs)} scores take {bytes_text(needed)} on {len(budget.devices)} "
+            f"devices, {bytes_text(budget.bytes)} are left of memory_limit; give more memory (--memory)"
         )
     return plan(backend=tiling.backend, outputs=tuple(_even(tiling, axis) for axis in range(2)))
 

@@ -8,33 +8,22 @@ another waits, and scores are written in order.
 
 import functools
 import logging
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from cnn.dense import tiles
 from cnn.dense.arguments import named
-from cnn.dense.prepared import input_channels, prepare_trained
 from cnn.dense.streaming import journal as journals
-from cnn.dense.streaming import places, skipping
-from cnn.dense.streaming import written as writing
-from cnn.dense.streaming.about import describe, last_of
+from cnn.dense.streaming import planned
 from cnn.dense.streaming.begun import begin, resume
-from cnn.dense.streaming.memory import Budget, choose_tiles
 from cnn.dense.streaming.pipeline import Task, pixels_done, run_all
-from cnn.dense.streaming.skipping import Skipping
-from cnn.dense.tiles import Tiling
-from cnn.images import ranges
-from cnn.images.source import CACHE_BYTES, Source, open_image
+from cnn.images.source import Source
 from cnn.nets import Net
-from cnn.nets.arrays_in import check_floating, constants, number_of, without_mask
-from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, shape_text
 
 LOG = logging.getLogger(__name__)
@@ -172,51 +161,44 @@ def stream(
       MemoryError: if no tile stays within the memory limit; or if memory runs out and tiles cannot be made smaller.
     """
     started = time.monotonic()
-    limit = as_bytes(memory_limit, "memory_limit")
-    cache_bytes = min(CACHE_BYTES, limit // 8)
-    channels = input_channels(net, variables)
-    image, mean, std = _open_image(source, sink, channels, mean, std, cache_bytes, value_range)
     path = journals.journal_path(sink)
-    journal = journals.read_journal(path) if path and not overwrite else None
-    begun = journal if journal and journal["done"] else None  # without a finished tile a journal binds nobody
-    if progress:
-        tqdm.write(f"{image.name}: {shape_text(image.shape)}; planning tiles", file=sys.stderr)
-    devices = list(devices or jax.local_devices())
-    prepared = prepare_trained(net, variables, window, image.shape[2], position_invariant=True)
-    plan = functools.partial(
-        tiles.plan_tiles,
-        prepared,
-        image.shape,
-        stride,
+    job = planned.plan_stream(
+        net,
+        variables,
+        source,
+        sink,
+        window=window,
+        stride=stride,
+        backend=backend,
         context=context,
-        itemsize=image.dtype.itemsize,
+        mean=mean,
+        std=std,
+        memory_limit=memory_limit,
+        tile=tile,
+        overwrite=overwrite,
+        devices=devices,
+        class_names=class_names,
         cover=cover,
+        value_range=value_range,
+        skip=skip,
+        skip_windows=skip_windows,
+        write=write,
+        map_dtype=map_dtype,
+        opened=_say_planning if progress else None,
     )
-    free = limit - cache_bytes - _parameter_bytes(variables, devices)
-    beside = image.beside + (skipping.BESIDE if skip or image.mask is not None else 0)
-    budget = Budget(free, devices, image.dtype.itemsize, beside)
-    counted, running = choose_tiles(plan, budget, backend, tile, begun)
-    skips = skipping.plan(image, counted, skip, skip_windows)
-    written = writing.resolve(write, map_dtype, prepared.table[-1].output_shape[-1], net.output_activation)
-    shape, identity = (*counted.grid.size, written.bands), journals.net_identity(net, variables)
-    about = describe(image, counted, written, class_names, identity, {"mean": mean, "std": std})
-    computes = {**identity, **_describe(image, counted, mean, std, skips), **_written(written)}
-    facts = {
-        "computes": computes,
-        "map": shape,
-        "tiles": math.prod(counted.counts),
-        "about": about if begun is None else begun.get("about", about),
-    }
-    facts["computes"]["platform"] = devices[0].platform
-    if begun is not None:
-        target, counter = resume(sink, image, counted, facts, begun, skips)
+    image, counted, facts, skips, running = job.image, job.counted, job.facts, job.skips, job.running
+    if job.begun is not None:
+        target, counter = resume(sink, image, counted, facts, job.begun, skips)
     else:
-        target, counter = begin(sink, counted, facts, overwrite or journal is not None, skips)
+        target, counter = begin(sink, counted, facts, overwrite or job.journal is not None, skips)
     done, total, shrunk = counter.done, facts["tiles"], 0
     if done < total:
-        placed = [jax.device_put(variables, device) for device in devices]
-        task = Task(placed, devices, image, target, counted, path is not None, mean, std, written, skips)
-        smaller = functools.partial(plan, backend=counted.backend)
+        placed = [jax.device_put(variables, device) for device in job.budget.devices]
+        constants = job.mean, job.std
+        task = Task(
+            placed, job.budget.devices, image, target, counted, path is not None, *constants, job.written, skips
+        )
+        smaller = functools.partial(job.plan, backend=counted.backend)
         shrunk, running = run_all(task, running, smaller, counter, progress)
     else:
         counter.finish()
@@ -228,63 +210,21 @@ def stream(
     seconds = time.monotonic() - started
     rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
     asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
-    exact = tiles.equals_whole(running, devices[0].platform)
+    exact = tiles.equals_whole(running, job.budget.devices[0].platform)
     return StreamResult(
-        shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact, counted.grid.last, *counter.skipped
+        facts["map"],
+        image.shape,
+        *asked,
+        total,
+        done,
+        shrunk,
+        seconds,
+        rate,
+        exact,
+        counted.grid.last,
+        *counter.skipped,
     )
 
 
-def _open_image(
-    source: Any, sink: Any, channels: int | None, mean: Any, std: Any, cache_bytes: int, value_range: Any
-) -> tuple[Source, tuple[float, ...] | None, tuple[float, ...] | None]:
-    """The image, and mean and std for each of its channels, if they go together and the image is not the sink."""
-    source = without_mask(source, "stream: the source's pixels")
-    channels = channels or number_of(mean)
-    image = open_image(source, net_channels=channels, value_range=value_range, cache_bytes=cache_bytes)
-    ranged = image.said or image.value_range != ranges.of_dtype(np.float32)
-    mean, std = constants(mean, std, image.shape[2], "stream", of_bytes=ranged)
-    if mean is None:
-        check_floating(image.stored, f"{image.name}: its pixels", "; or give mean and std of the training data")
-    for one in (image.path or image.array, image.mask_path, *image.facts.files):
-        if one is not None:
-            places.check_apart(one, sink)
-    return image, mean, std
-
-
-def _describe(
-    image: Source,
-    counted: Tiling,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    skips: Skipping | None,
-) -> dict[str, Any]:
-    """Everything beside the net and the pixels that the bytes of a map depend on, field by field."""
-    constants = {"mean": mean, "std": std}
-    return {
-        "source shape": list(image.shape),
-        "source dtype": str(image.dtype),
-        "window": counted.grid.window,
-        "stride": counted.grid.stride,
-        "context": counted.context,
-        "backend": counted.backend,
-        **{
-            name: None if value is None else np.asarray(value, np.float64).tolist() for name, value in constants.items()
-        },
-        "tile": counted.outputs,
-        **last_of(counted),
-        **({} if image.value_range == ranges.of_dtype(image.dtype) else {"value range": list(image.value_range)}),
-        **skipping.describe(skips, image),
-    }
-
-
-def _written(written: writing.Written) -> dict[str, Any]:
-    return {
-        "write": written.kind,
-        "map dtype": written.dtype.name,
-        "output activation": written.output_activation,
-    }
-
-
-def _parameter_bytes(variables: Variables, devices: Sequence[Any]) -> int:
-    copies = len(devices) if devices[0].platform == "cpu" else 1
-    return copies * sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+def _say_planning(image: Source) -> None:
+    tqdm.write(f"{image.name}: {shape_text(image.shape)}; planning tiles", file=sys.stderr)
