@@ -21,6 +21,7 @@ from cnn.images.source import Source
 
 EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
 SAID_LATER = ("output activation",)
+PLACES = ("spacing", "origin", "georeference", "reduced")  # of the image, by which a map's scores are placed
 
 
 def begin(
@@ -87,11 +88,13 @@ def resume(
       (the sink, the progress of the stream).
 
     Raises:
-      StorageError: if net, image, options or map are others.
+      StorageError: if net, image, its place, classes' names, options or map are others.
     """
     path = str(journals.journal_path(sink))
     said = {name: facts["computes"][name] for name in SAID_LATER} | EARLIER  # of journals that do not say it
     journals.check_same(path, {**said, **begun["computes"]}, facts["computes"])
+    _check_said(path, begun.get("about") or {}, facts["about"])
+    facts = {**facts, "about": begun.get("about", facts["about"])}  # of the version, too, that began the map
     shape, dtype, about = _map_of(facts)
     target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
     done = begun["done"]
@@ -108,3 +111,19 @@ def resume(
     return target, Progress(
         target, path, facts, done, read, written, None if skips is None else tuple(begun["skipped"])
     )
+
+
+def _check_said(path: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses other names of classes, and an image that has moved or has other pixel sizes: the map would keep them.
+
+    Args:
+      path: path of the journal.
+      earlier: what the map says of itself; what it does not say, as of an earlier version, is not compared.
+      now: what it would say of itself if it was begun now.
+
+    Raises:
+      StorageError: if they differ; names what does.
+    """
+    names = [name for name in PLACES if name in earlier]
+    names += ["class_names"] if now["class_names"] is not None and "class_names" in earlier else []
+    journals.check_same(path, {name: earlier[name] for name in names}, {name: now[name] for name in names})

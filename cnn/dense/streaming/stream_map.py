@@ -25,12 +25,13 @@ from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming import places, skipping
 from cnn.dense.streaming import written as writing
 from cnn.dense.streaming.about import describe, last_of
+from cnn.dense.streaming.alone import alone
 from cnn.dense.streaming.begun import begin, resume
 from cnn.dense.streaming.memory import Budget, choose_tiles
 from cnn.dense.streaming.pipeline import Task, pixels_done, run_all
 from cnn.dense.streaming.skipping import Skipping
 from cnn.dense.tiles import Tiling
-from cnn.images import ranges
+from cnn.images import paths, ranges
 from cnn.images.source import CACHE_BYTES, Source, open_image
 from cnn.nets import Net
 from cnn.nets.arrays_in import check_floating, constants, number_of, without_mask
@@ -163,8 +164,8 @@ def stream(
       A `StreamResult`.
 
     Raises:
-      StorageError: if source or sink cannot be used, the sink is its source, lies in it or holds it, or was begun with
-        another net, image or option.
+      StorageError: if source or sink cannot be used, the sink is its source, lies in it or holds it, is being written
+        by another stream, or was begun with another net, image or option.
       TypeError: if the source is not floating, and mean and std are not given.
       GeometryError: if window, stride and image do not fit the net, or a layer cannot slide.
       ValueError: if backend, context, write or map_dtype are unknown, mean, std or memory limit are not such numbers,
@@ -177,61 +178,62 @@ def stream(
     channels = input_channels(net, variables)
     image, mean, std = _open_image(source, sink, channels, mean, std, cache_bytes, value_range)
     path = journals.journal_path(sink)
-    journal = journals.read_journal(path) if path and not overwrite else None
-    begun = journal if journal and journal["done"] else None  # without a finished tile a journal binds nobody
-    if progress:
-        tqdm.write(f"{image.name}: {shape_text(image.shape)}; planning tiles", file=sys.stderr)
-    devices = list(devices or jax.local_devices())
-    prepared = prepare_trained(net, variables, window, image.shape[2], position_invariant=True)
-    plan = functools.partial(
-        tiles.plan_tiles,
-        prepared,
-        image.shape,
-        stride,
-        context=context,
-        itemsize=image.dtype.itemsize,
-        cover=cover,
-    )
-    free = limit - cache_bytes - _parameter_bytes(variables, devices)
-    beside = image.beside + (skipping.BESIDE if skip or image.mask is not None else 0)
-    budget = Budget(free, devices, image.dtype.itemsize, beside)
-    counted, running = choose_tiles(plan, budget, backend, tile, begun)
-    skips = skipping.plan(image, counted, skip, skip_windows)
-    written = writing.resolve(write, map_dtype, prepared.table[-1].output_shape[-1], net.output_activation)
-    shape, identity = (*counted.grid.size, written.bands), journals.net_identity(net, variables)
-    about = describe(image, counted, written, class_names, identity, {"mean": mean, "std": std})
-    computes = {**identity, **_describe(image, counted, mean, std, skips), **_written(written)}
-    facts = {
-        "computes": computes,
-        "map": shape,
-        "tiles": math.prod(counted.counts),
-        "about": about if begun is None else begun.get("about", about),
-    }
-    facts["computes"]["platform"] = devices[0].platform
-    if begun is not None:
-        target, counter = resume(sink, image, counted, facts, begun, skips)
-    else:
-        target, counter = begin(sink, counted, facts, overwrite or journal is not None, skips)
-    done, total, shrunk = counter.done, facts["tiles"], 0
-    if done < total:
-        placed = [jax.device_put(variables, device) for device in devices]
-        task = Task(placed, devices, image, target, counted, path is not None, mean, std, written, skips)
-        smaller = functools.partial(plan, backend=counted.backend)
-        shrunk, running = run_all(task, running, smaller, counter, progress)
-    else:
-        counter.finish()
-        target.close()
-        message = f"{target.name}: finished already, all {total} tiles are computed; nothing to do"
-        LOG.info(message)
+    with alone(None if path is None else paths.resolve(sink)):
+        journal = journals.read_journal(path) if path and not overwrite else None
+        begun = journal if journal and journal["done"] else None  # without a finished tile a journal binds nobody
         if progress:
-            tqdm.write(message, file=sys.stderr)
-    seconds = time.monotonic() - started
-    rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
-    asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
-    exact = tiles.equals_whole(running, devices[0].platform)
-    return StreamResult(
-        shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact, counted.grid.last, *counter.skipped
-    )
+            tqdm.write(f"{image.name}: {shape_text(image.shape)}; planning tiles", file=sys.stderr)
+        devices = list(devices or jax.local_devices())
+        prepared = prepare_trained(net, variables, window, image.shape[2], position_invariant=True)
+        plan = functools.partial(
+            tiles.plan_tiles,
+            prepared,
+            image.shape,
+            stride,
+            context=context,
+            itemsize=image.dtype.itemsize,
+            cover=cover,
+        )
+        free = limit - cache_bytes - _parameter_bytes(variables, devices)
+        beside = image.beside + (skipping.BESIDE if skip or image.mask is not None else 0)
+        budget = Budget(free, devices, image.dtype.itemsize, beside)
+        counted, running = choose_tiles(plan, budget, backend, tile, begun)
+        skips = skipping.plan(image, counted, skip, skip_windows)
+        written = writing.resolve(write, map_dtype, prepared.table[-1].output_shape[-1], net.output_activation)
+        shape, identity = (*counted.grid.size, written.bands), journals.net_identity(net, variables)
+        about = describe(image, counted, written, class_names, identity, {"mean": mean, "std": std})
+        computes = {**identity, **_describe(image, counted, mean, std, skips), **_written(written)}
+        facts = {
+            "computes": computes,
+            "map": shape,
+            "tiles": math.prod(counted.counts),
+            "about": about,
+        }
+        facts["computes"]["platform"] = devices[0].platform
+        if begun is not None:
+            target, counter = resume(sink, image, counted, facts, begun, skips)
+        else:
+            target, counter = begin(sink, counted, facts, overwrite or journal is not None, skips)
+        done, total, shrunk = counter.done, facts["tiles"], 0
+        if done < total:
+            placed = [jax.device_put(variables, device) for device in devices]
+            task = Task(placed, devices, image, target, counted, path is not None, mean, std, written, skips)
+            smaller = functools.partial(plan, backend=counted.backend)
+            shrunk, running = run_all(task, running, smaller, counter, progress)
+        else:
+            counter.finish()
+            target.close()
+            message = f"{target.name}: finished already, all {total} tiles are computed; nothing to do"
+            LOG.info(message)
+            if progress:
+                tqdm.write(message, file=sys.stderr)
+        seconds = time.monotonic() - started
+        rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
+        asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
+        exact = tiles.equals_whole(running, devices[0].platform)
+        return StreamResult(
+            shape, image.shape, *asked, total, done, shrunk, seconds, rate, exact, counted.grid.last, *counter.skipped
+        )
 
 
 def _open_image(
