@@ -21,6 +21,7 @@ from cnn.images.errors import StorageError
 from cnn.nets import Net
 
 FIELDS = {"computes", "tiles", "done", "complete", "read", "written"}
+KINDS = {"computes": dict, "tiles": int, "done": int, "complete": bool, "read": str, "written": str, "about": dict}
 
 
 def journal_path(where: Any) -> str | None:
@@ -67,15 +68,22 @@ def read_journal(path: str) -> dict[str, Any] | None:
       The journal as `write_journal` wrote it; None if the file does not exist.
 
     Raises:
-      StorageError: if the file is not a journal.
+      StorageError: if the file is not a journal, or cannot be read.
     """
     try:
         with open(path) as file:
             journal = json.load(file)
         if not isinstance(journal, dict) or not journal.keys() >= FIELDS:
             raise ValueError(f"it must hold {', '.join(sorted(FIELDS))}")
-    except FileNotFoundError:
+        for name, kind in KINDS.items():
+            if type(journal.get(name, kind())) is not kind:
+                raise ValueError(f"its {name} is {str(journal[name])[:40]!r}, which no stream wrote")
+        if not 0 <= journal["done"] <= journal["tiles"]:
+            raise ValueError(f"it counts {journal['done']} of {journal['tiles']} tiles")
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}; name another sink") from error
     except ValueError as error:
         raise StorageError(f"{path}: not the journal of a stream ({error}); {ANEW}") from error
     return journal
