@@ -10,7 +10,7 @@ import pytest
 
 from cnn import dense
 from cnn.dense import tiles
-from cnn.dense.streaming import memory, pipeline, sink, stream_map
+from cnn.dense.streaming import memory, pipeline, sink
 from tests.dense.streaming.small_stream import CONSTANTS, LEAST_OUTPUTS, NET, WINDOW, Watched, contents, load, run
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -60,7 +60,7 @@ def test_a_stream_goes_on_with_less_memory(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(tiles, "LEAST_OUTPUTS", LEAST_OUTPUTS)
     sizes = starve(monkeypatch, 10**9, None)
-    monkeypatch.setattr(stream_map, "largest_tiles", lambda plan, budget: plan(outputs=(9, 14)))
+    monkeypatch.setattr(memory, "largest_tiles", lambda plan, budget: plan(outputs=(9, 14)))
     result = run(path, tile=None)
     assert set(sizes) == {(9, 14)} and result.outputs == (21, 27) and result.tiles == 4
     assert contents(path) == contents(whole)
