@@ -47,7 +47,7 @@ def begin(
     skipped = None if skips is None else (0, 0)
     if path is not None:
         sinks.check_place(paths.resolve(sink), shape, dtype, False, overwrite, about=about)
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        sinks.make_folder(paths.resolve(sink))
     try:
         if path is not None:
             journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
