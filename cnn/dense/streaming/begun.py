@@ -43,7 +43,7 @@ def begin(
     skipped = None if skips is None else (0, 0)
     if path is not None:
         sinks.check_place(paths.resolve(sink), shape, dtype, False, overwrite, about=about)
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        sinks.make_folder(paths.resolve(sink))
     try:
         if path is not None:
             journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
@@ -84,10 +84,11 @@ def resume(
       (the sink, the progress of the stream).
 
     Raises:
-      StorageError: if net, image, options or map are others.
+      StorageError: if net, image, its place, classes' names, options or map are others.
     """
     path = str(journals.journal_path(sink))
     journals.check_continued(path, begun, facts)
+    facts = {**facts, "about": begun.get("about", facts["about"])}  # of the version, too, that began the map
     shape, dtype, about = _map_of(facts)
     target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
     done = begun["done"]

@@ -22,7 +22,9 @@ from cnn.nets import Net
 
 EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
 SAID_LATER = ("output activation",)
+PLACES = ("spacing", "origin", "georeference", "reduced")  # of the image, by which a map's scores are placed
 FIELDS = {"computes", "tiles", "done", "complete", "read", "written"}
+KINDS = {"computes": dict, "tiles": int, "done": int, "complete": bool, "read": str, "written": str, "about": dict}
 
 
 def journal_path(where: Any) -> str | None:
@@ -69,15 +71,22 @@ def read_journal(path: str) -> dict[str, Any] | None:
       The journal as `write_journal` wrote it; None if the file does not exist.
 
     Raises:
-      StorageError: if the file is not a journal.
+      StorageError: if the file is not a journal, or cannot be read.
     """
     try:
         with open(path) as file:
             journal = json.load(file)
         if not isinstance(journal, dict) or not journal.keys() >= FIELDS:
             raise ValueError(f"it must hold {', '.join(sorted(FIELDS))}")
+        for name, kind in KINDS.items():
+            if type(journal.get(name, kind())) is not kind:
+                raise ValueError(f"its {name} is {str(journal[name])[:40]!r}, which no stream wrote")
+        if not 0 <= journal["done"] <= journal["tiles"]:
+            raise ValueError(f"it counts {journal['done']} of {journal['tiles']} tiles")
     except (FileNotFoundError, NotADirectoryError):
         return None  # of a place where no map can be, too, which making the map says
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}; name another sink") from error
     except ValueError as error:
         raise StorageError(f"{path}: not the journal of a stream ({error}); {ANEW}") from error
     return journal
@@ -128,7 +137,13 @@ def check_continued(path: str, begun: Mapping[str, Any], facts: Mapping[str, Any
       facts: its fields as they are now.
 
     Raises:
-      StorageError: if net, image or an option is another.
+      StorageError: if net, image, its place, names of classes or an option are others.
     """
     said = {name: facts["computes"][name] for name in SAID_LATER} | EARLIER  # of journals that do not say it
     check_same(path, {**said, **begun["computes"]}, facts["computes"])
+    # Names of classes, and where the image lies, which the map would keep; what an earlier version does not say is not
+    # compared.
+    earlier, now = begun.get("about") or {}, facts["about"]
+    names = [name for name in PLACES if name in earlier]
+    names += ["class_names"] if now["class_names"] is not None and "class_names" in earlier else []
+    check_same(path, {name: earlier[name] for name in names}, {name: now[name] for name in names})

@@ -16,7 +16,7 @@ from cnn.dense.streaming.sinks.base import reading
 from cnn.dense.streaming.sinks.coordinates import map_transform
 from cnn.dense.streaming.sinks.tiff_maps import TiffMap
 from cnn.dense.streaming.sinks.zarr_arrays import open_array
-from cnn.dense.streaming.written import Written
+from cnn.dense.streaming.written import KINDS, Written
 from cnn.images import paths
 from cnn.images.errors import StorageError
 from cnn.images.facts import Spacing
@@ -71,8 +71,12 @@ class OpenedMap:
         self.last = tuple(about.get("last", (None, None)))
         self.image_shape = tuple(about["image_shape"])
         self.class_names = about.get("class_names")
+        if not isinstance(self.class_names, list | tuple | None):
+            raise ValueError(f"its class_names (={self.class_names!r}) are no list")
         self.written: str = about.get("written", "scores")
-        self.output_activation: str = about.get("output_activation", "softmax")
+        if self.written not in KINDS:
+            raise ValueError(f"it holds {self.written!r}, none of {', '.join(KINDS)}")
+        self.output_activation: str = outputs.check_activation(about.get("output_activation", "softmax"), "open_map")
         spacing = about.get("spacing")
         self.spacing = Spacing(**spacing) if spacing else None
         self.georeference = georeference_of(about.get("georeference"))

@@ -25,6 +25,7 @@ from cnn.dense.streaming.skipping import Skipping
 from cnn.dense.streaming.written import Written
 from cnn.dense.tiles import Tiling
 from cnn.images import ranges
+from cnn.images.errors import StorageError
 from cnn.images.source import Source
 from cnn.windows import Pair, shape_text
 
@@ -276,7 +277,10 @@ def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int, int
                     del pixels
                 running.append((piece, last, scores, read._replace(pixels=_NOTHING)))
             piece, last, scores, read = running.popleft()
-            block = task.written.of(_block(tiling, piece, scores, read.skipped))
+            try:
+                block = task.written.of(_block(tiling, piece, scores, read.skipped))
+            except StorageError as error:
+                raise StorageError(f"{task.sink.name}: {error}") from error
             task.sink.write(piece.rows.write.start, piece.columns.write.start, block)
             skipped += 0 if read.skipped is None else int(read.skipped.sum())
             if last is None:

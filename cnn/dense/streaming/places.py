@@ -58,7 +58,7 @@ def _share(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _path(where: Any) -> str | None:
-    """The file or directory behind a path, a memory map or a TensorStore, links resolved; None: none is known."""
+    """The file or directory behind a path or an array of a file, links resolved; None: none is known."""
     if isinstance(where, (str, os.PathLike)):
         return os.path.realpath(resolve(where))
     while isinstance(where, np.ndarray):  # views of a memory map are maps without a name, or plain arrays
@@ -67,7 +67,13 @@ def _path(where: Any) -> str | None:
             return os.path.realpath(filename)
         where = where.base
     url = getattr(getattr(where, "kvstore", None), "url", "")
-    return os.path.realpath(url.removeprefix("file://")) if url.startswith("file://") else None
+    if url.startswith("file://"):
+        return os.path.realpath(url.removeprefix("file://"))
+    filename = getattr(getattr(where, "file", None), "filename", None)  # h5py's
+    root = getattr(getattr(where, "store", None), "root", None) or getattr(getattr(where, "store", None), "path", None)
+    if root is not None and hasattr(where, "chunks"):  # zarr-python's; of an array in a group, the group's with it
+        filename = root
+    return os.path.realpath(filename) if isinstance(filename, (str, os.PathLike)) else None
 
 
 def _related(one: str, other: str) -> bool:

@@ -136,7 +136,7 @@ def plan_stream(
         "computes": computes,
         "map": shape,
         "tiles": math.prod(counted.counts),
-        "about": about if begun is None else begun.get("about", about),
+        "about": about,
     }
     facts["computes"]["platform"] = devices[0].platform
     return Planned(image, mean, std, plan, limit, budget, counted, running, skips, written, facts, journal, begun)

@@ -67,7 +67,7 @@ def open_sink(
         return Sink(where, f"array of type {type(where).__name__}", shape, dtype)
     path = paths.resolve(where)
     check_place(path, shape, dtype, existing, overwrite, zarr_format, about)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    make_folder(path)
     sides = (chunk[0], chunk[1]) if chunk else (min(DEFAULT_CHUNK, shape[0]), min(DEFAULT_CHUNK, shape[1]))
     try:
         sink = _open(path, shape, dtype, None if existing else sides, zarr_format, about, complete)
@@ -76,7 +76,8 @@ def open_sink(
     except OSError as error:
         raise StorageError(f"{path}: cannot be opened as a map: {error}; name another place, or make room") from error
     except ValueError as error:  # raised by NumPy, tifffile and TensorStore for files that they cannot open
-        raise StorageError(f"{path}: cannot be opened as a map: {error}; {ANEW}") from error
+        way = "make room on the disk" if "No space left" in str(error) else ANEW
+        raise StorageError(f"{path}: cannot be opened as a map: {error}; {way}") from error
     if about and map_files.has_sidecar(path) and map_files.read_sidecar(path) != about:
         try:
             map_files.replace_json(map_files.sidecar_path(path), map_files.attributes(about))
@@ -97,12 +98,30 @@ def _open(
 ) -> Sink:
     suffix = suffix_of(path)
     if suffix == ".npy":
-        return NpySink(path, shape, dtype, sides is None)
+        return NpySink(path, shape, dtype, sides is None, complete)
     if suffix == ".ome.zarr":
         return OmeZarrSink(path, shape, dtype, sides, about, complete)
     if suffix == ".zarr":
         return ZarrSink(path, shape, dtype, None if sides is None else (*sides, shape[2]), zarr_format, about)
     return GeoTiffSink(path, shape, dtype, sides, about, complete)
+
+
+def make_folder(path: str) -> None:
+    """Makes the folder of a map.
+
+    Args:
+      path: path of the map.
+
+    Raises:
+      StorageError: if it cannot be made.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: its folder {folder} cannot be made: {error.strerror or error}; name another place"
+        ) from error
 
 
 def discard(path: str) -> None:

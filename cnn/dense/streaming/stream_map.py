@@ -20,8 +20,10 @@ from cnn.dense import tiles
 from cnn.dense.arguments import named
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming import planned
+from cnn.dense.streaming.alone import alone
 from cnn.dense.streaming.begun import begin, resume
 from cnn.dense.streaming.pipeline import Task, pixels_done, run_all
+from cnn.images import paths
 from cnn.images.source import Source
 from cnn.nets import Net
 from cnn.windows import Pair, shape_text
@@ -152,8 +154,8 @@ def stream(
       A `StreamResult`.
 
     Raises:
-      StorageError: if source or sink cannot be used, the sink is its source, lies in it or holds it, or was begun with
-        another net, image or option.
+      StorageError: if source or sink cannot be used, the sink is its source, lies in it or holds it, is being written
+        by another stream, or was begun with another net, image or option.
       TypeError: if the source is not floating, and mean and std are not given.
       GeometryError: if window, stride and image do not fit the net, or a layer cannot slide.
       ValueError: if backend, context, write or map_dtype are unknown, mean, std or memory limit are not such numbers,
@@ -162,7 +164,8 @@ def stream(
     """
     started = time.monotonic()
     path = journals.journal_path(sink)
-    job = planned.plan_stream(
+    plan = functools.partial(
+        planned.plan_stream,
         net,
         variables,
         source,
@@ -184,8 +187,24 @@ def stream(
         skip_windows=skip_windows,
         write=write,
         map_dtype=map_dtype,
-        opened=_say_planning if progress else None,
     )
+    job = plan(opened=_say_planning if progress else None)
+    with alone(None if path is None else paths.resolve(sink)):
+        if path and not overwrite and journals.read_journal(path) != job.journal:
+            job = plan()  # another stream wrote the map while this one was planned
+        return _run(job, variables, sink, path, overwrite, progress, started)
+
+
+def _run(
+    job: planned.Planned,
+    variables: Variables,
+    sink: Any,
+    path: str | None,
+    overwrite: bool,
+    progress: bool,
+    started: float,
+) -> StreamResult:
+    """Computes what is missing of a map that was planned."""
     image, counted, facts, skips, running = job.image, job.counted, job.facts, job.skips, job.running
     if job.begun is not None:
         target, counter = resume(sink, image, counted, facts, job.begun, skips)

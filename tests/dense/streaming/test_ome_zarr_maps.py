@@ -11,6 +11,7 @@ from ome_zarr_models.v05 import Image
 from cnn import dense
 from cnn.dense.streaming.sinks import pyramid
 from tests.dense.streaming.small_maps import centre, halved, scores, write_map
+from tests.dense.streaming.small_stream import CONSTANTS, run
 
 with warnings.catch_warnings():  # ome-zarr warns of classes of its own
     warnings.simplefilter("ignore")
@@ -129,3 +130,18 @@ def test_many_classes_share_chunks(tmp_path):
     assert group["0"].metadata.codecs[0].to_dict()["name"] == "bytes"  # no sharding, which GDAL does not read
     np.testing.assert_array_equal(np.moveaxis(group["0"][:], 0, -1), values)
     np.testing.assert_allclose(np.moveaxis(group["1"][:], 0, -1), halved(values), rtol=1e-6, atol=1e-7)
+
+
+def test_of_a_smaller_image_without_a_pixel_size_the_map_lies_on_the_largest(tmp_path):
+    """Viewers show the file's largest image in pixels: there a score lies at its window's centre."""
+    said = write_map(tmp_path / "m.ome.zarr", scores(20, 24), reduced=[2.0, 4.0])
+    first = json.loads((tmp_path / "m.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]
+    scale, translation = first["datasets"][0]["coordinateTransformations"]
+    for i, j in ((0, 0), (3, 5)):
+        y, x = centre(said, i, j)
+        placed = [t + s * k for t, s, k in zip(translation["translation"][1:], scale["scale"][1:], (i, j), strict=True)]
+        assert placed == [2 * y - 0.5, 4 * x - 0.5]
+    image = dense.open_image(np.zeros((64, 80, 3), np.uint8), scale=0.5)
+    run(tmp_path / "half.ome.zarr", image, tile=8, **CONSTANTS)
+    opened = dense.open_map(tmp_path / "half.ome.zarr")
+    assert opened.image_shape == (32, 40, 3) and opened.about["reduced"] == [2.0, 2.0]

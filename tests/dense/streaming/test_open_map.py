@@ -143,3 +143,17 @@ def test_a_map_is_opened_by_whichever_name_it_lies_under(tmp_path):
         shutil.move(tmp_path / name, tmp_path / "renamed")
         np.testing.assert_array_equal(dense.open_map(f"{tmp_path}/renamed/").read(), values)
         shutil.rmtree(tmp_path / "renamed")
+
+
+@pytest.mark.parametrize(
+    "about, message",
+    [
+        ({"output_activation": "tanh"}, "output_activation .='tanh'. must be one of softmax, sigmoid"),
+        ({"class_names": 3}, "its class_names .=3. are no list"),
+        ({"written": "logits"}, "it holds 'logits', none of scores, probabilities, class"),
+    ],
+)
+def test_a_description_that_means_nothing_is_refused(tmp_path, about, message):
+    write_map(tmp_path / "m.npy", scores(9, 8), **about)
+    with pytest.raises(StorageError, match=f"m.npy: cannot be opened as a map of this program: .*{message}"):
+        dense.open_map(tmp_path / "m.npy")

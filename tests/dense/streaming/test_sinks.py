@@ -1,8 +1,10 @@
 """Sinks hold the bytes that were written, and replace nothing but maps of this program."""
 
+import errno
 import json
 import os
 from collections import namedtuple
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from cnn.dense.streaming import sink as sinks
 from cnn.dense.streaming.sink import open_sink
 from cnn.images.errors import StorageError
 from cnn.images.files import open_file
+from tests.dense.streaming.small_stream import run
 from tests.made import make_zarr
 
 MAP = np.random.default_rng(2).normal(size=(40, 33, 5)).astype(np.float32)
@@ -147,3 +150,40 @@ def test_errors_of_sinks(tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
     check(tmp_path / "file" / "m.npy", "file is a file, not a directory")
+
+
+def test_where_nothing_can_be_written(tmp_path, monkeypatch):
+    """A finished .npy is compared with its image and kept, as other maps are; a folder that cannot be made is named."""
+    path = tmp_path / "m.npy"
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    with closing(open_sink(path, values.shape)) as sink:
+        sink.write(0, 0, values)
+        sink.flush()
+
+    def read_only(function):
+        def call(*args, **options):
+            if any(isinstance(mode, str) and "+" in mode for mode in (*args[1:], *options.values())):
+                raise OSError(errno.EROFS, "Read-only file system")
+            return function(*args, **options)
+
+        return call
+
+    monkeypatch.setattr("cnn.dense.streaming.sinks.npy.open", read_only(open), raising=False)
+    monkeypatch.setattr(np.lib.format, "open_memmap", read_only(np.lib.format.open_memmap))
+    with closing(open_sink(path, values.shape, existing=True, complete=True)) as sink:
+        np.testing.assert_array_equal(sink.read(slice(0, 2), slice(1, 3)), values[:, 1:3])
+    with pytest.raises(StorageError, match="m.npy: cannot be opened as a map: .*Read-only file system"):
+        open_sink(path, values.shape, existing=True)
+
+    make = os.makedirs
+
+    def refuse(folder, *args, **options):
+        if str(folder).endswith("new"):
+            raise OSError(errno.EROFS, "Read-only file system")
+        make(folder, *args, **options)
+
+    monkeypatch.setattr(os, "makedirs", refuse)
+    for name in ("m.npy", "m.zarr", "m.ome.zarr", "m.tif"):
+        with pytest.raises(StorageError, match=rf"{name}: its folder .*/new cannot be made: Read-only file system;"):
+            run(tmp_path / "new" / name, tile=30)
+    assert sorted(os.listdir(tmp_path)) == ["m.npy"]

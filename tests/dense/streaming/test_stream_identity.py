@@ -3,12 +3,17 @@
 import json
 import os
 
+import h5py
 import numpy as np
 import pytest
+import zarr
 
+from cnn.dense import open_map
 from cnn.dense.streaming.sink import open_sink
+from cnn.images import Facts, Georeference, Source, Spacing
 from cnn.images.errors import StorageError
 from cnn.images.files import open_file
+from tests.dense.streaming.small_maps import write_map
 from tests.dense.streaming.small_stream import CONSTANTS, NET, NORMALISED, PIXELS, Watched, contents, journal_of, run
 from tests.made import make_zarr
 
@@ -149,3 +154,63 @@ def test_a_map_carries_what_its_scores_are(tmp_path, monkeypatch):
     assert {name: found[name] for name in expected} == expected
     assert str(NET) in found["net"] and found["versions"].keys() == {"cnn", "jax", "numpy"}
     assert json.loads(journal_of(tmp_path / "m.zarr").read_text())["about"] == found
+
+
+def test_other_names_or_another_place_are_refused(tmp_path):
+    """The map would keep those that it was begun with; a call that gives no names takes those of the map."""
+    path, names = tmp_path / "m.npy", list("abcde")
+    run(path, class_names=names)
+    before = contents(path)
+    with pytest.raises(StorageError, match=r"another class_names \(\['a', .* there, \['v', .* now\).*overwrite=True"):
+        run(path, class_names=list("vwxyz"))
+    run(path)
+    assert contents(path) == before and open_map(path).class_names == names
+    run(tmp_path / "unnamed.npy")
+    with pytest.raises(StorageError, match="another class_names .None there"):
+        run(tmp_path / "unnamed.npy", class_names=names)
+
+    def placed(x, size=0.5):
+        place = Georeference((size, 0.0, x, 0.0, -size, 9.0), "EPSG:32618")
+        facts = Facts(spacing=Spacing(size, size, "metre"), georeference=place)
+        return {"source": Source(PIXELS, "scene", facts=facts), **CONSTANTS}
+
+    run(tmp_path / "placed.tif", **placed(100.0))
+    run(tmp_path / "placed.tif", **placed(100.0))
+    for moved, message in ((placed(5000.0), "georeference"), (placed(100.0, 0.25), "georeference .*spacing")):
+        with pytest.raises(StorageError, match=f"begun with another {message}"):
+            run(tmp_path / "placed.tif", **moved)
+    assert open_map(tmp_path / "placed.tif").transform[2] == 100 + 0.5 * 7
+
+
+@pytest.mark.parametrize("field", ["done", "tiles", "complete", "computes", "read", "written", "about"])
+def test_a_damaged_journal_is_told_in_a_line(tmp_path, field):
+    path = tmp_path / "m.npy"
+    run(path)
+    before = contents(path)
+    journal = json.loads(before["journal"])
+    for value in ("x", None, 1.5, [1], *((-1, 13) if field == "done" else ())):
+        if value != "x" or field not in ("read", "written"):
+            journal_of(path).write_text(json.dumps({**journal, field: value}))
+            with pytest.raises(StorageError, match="m.npy.progress.json: not the journal of a stream .*overwrite=True"):
+                run(path)
+    run(path, overwrite=True)
+    assert contents(path) == before
+    journal_of(path).unlink()
+    journal_of(path).mkdir()
+    with pytest.raises(StorageError, match="m.npy.progress.json: cannot be read: Is a directory; name another"):
+        run(path)
+
+
+def test_a_map_is_not_written_over_the_map_that_it_reads(tmp_path):
+    """By whichever library the array of the source was opened: once it is lost, a map would be of nothing."""
+    values = np.random.default_rng(0).random((98, 121, 3), np.float32)
+    for name, version in (("two.zarr", 2), ("three.zarr", 3)):
+        write_map(tmp_path / name, values) if version == 2 else make_zarr(tmp_path / name, values)
+        with pytest.raises(StorageError, match=f"{name}: the map would lie in its source"):
+            run(tmp_path / name, zarr.open_array(tmp_path / name, mode="r"), overwrite=True)
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / name, mode="r")[:], values)
+    with (
+        h5py.File(tmp_path / "file.npy", "w") as file,
+        pytest.raises(StorageError, match="file.npy: the map would lie in its source"),
+    ):
+        run(tmp_path / "file.npy", file.create_dataset("a", data=values), overwrite=True)

@@ -97,3 +97,8 @@ def test_float16_holds_no_larger_score():
         kind.of(np.array([[[70000, 1]]], np.float32))
     with pytest.raises(ValueError, match="numbers up to 65534 classes, the net has 70000"):
         written.resolve("class", "float32", 70_000, "softmax")
+
+
+def test_a_score_that_does_not_fit_names_the_map(tmp_path):
+    with pytest.raises(StorageError, match=r"m\.npy: a score of .* is larger than float16 holds, 65504; .*'float32'"):
+        run(tmp_path / "m.npy", tile=50, map_dtype="float16", std=1e-6)

@@ -1,7 +1,8 @@
 """Where the scores of a map lie on its image: a score at the centre of its window, in three conventions.
 
 - On the image: corners of pixels at whole numbers, as boxes of windows have them.
-- In an OME-Zarr: the centre of the image's first pixel at its origin, by default 0, in units of the image's pixel size.
+- In an OME-Zarr: the centre of the image's first pixel at its origin, by default 0, in units of the image's pixel size,
+  or, where that is not known, in pixels of the file's largest image, which viewers count in.
 - On the Earth: an affine transform of corners, as GDAL and rasterio have it; what a raster calls a pixel is a score.
 """
 
@@ -40,9 +41,12 @@ def map_transform(about: Mapping[str, Any]) -> Transform:
 
 
 def pixel_size(about: Mapping[str, Any]) -> tuple[float, float]:
-    """Height and width of the image's pixels in its own unit; 1 where they are not known."""
+    """Height and width of the image's pixels in its own unit; where that is not known, in the file's largest pixels."""
     spacing = about.get("spacing")
-    return (float(spacing["y"]), float(spacing["x"])) if spacing else (1.0, 1.0)
+    if spacing:
+        return float(spacing["y"]), float(spacing["x"])
+    down, across = about.get("reduced") or (1.0, 1.0)
+    return float(down), float(across)
 
 
 def level_scale(about: Mapping[str, Any], axis: int, level: int) -> float:

@@ -14,7 +14,7 @@ from cnn.images.errors import StorageError
 class NpySink(FileSink):
     """A .npy file, written row by row, because the pages of a memory map would count as memory of this process."""
 
-    def __init__(self, path: str, shape: Sequence[int], dtype: np.dtype, existing: bool) -> None:
+    def __init__(self, path: str, shape: Sequence[int], dtype: np.dtype, existing: bool, complete: bool) -> None:
         """Opens the file, or makes it.
 
         Args:
@@ -22,6 +22,7 @@ class NpySink(FileSink):
           shape: shape (h, w, K) of the map.
           dtype: dtype of its values.
           existing: whether the file is there already.
+          complete: whether it is finished, and may be where nothing can be written.
 
         Raises:
           StorageError: if it is another map, or lies in Fortran order.
@@ -36,13 +37,13 @@ class NpySink(FileSink):
                 with suppress(OSError):
                     os.remove(path + ".part")
                 raise
-        array = np.lib.format.open_memmap(path, "r+")
+        array = np.lib.format.open_memmap(path, "c" if complete else "r+")
         super().__init__(array, path, shape, dtype)
         if not array.flags.c_contiguous:
             raise StorageError(f"{path}: it lies in Fortran order, a map in C order; name another file")
         self._offset = array.offset
         self._array = None
-        self._file = open(path, "r+b")  # noqa: SIM115  stays open as long as the sink
+        self._file = open(path, "rb" if complete else "r+b")  # noqa: SIM115  stays open as long as the sink
 
     def _put(self, y: int, x: int, block: np.ndarray) -> None:
         row_bytes, pixel_bytes = (math.prod(self.shape[n:]) * self.dtype.itemsize for n in (1, 2))
