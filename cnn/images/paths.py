@@ -32,6 +32,18 @@ def zarr_metadata(path: str) -> str | None:
     return next((name for name in names if os.path.isfile(name)), None)
 
 
+def for_tensorstore(path: str) -> str:
+    """A path as TensorStore takes it, which refuses `.`, `..` and `//` in one.
+
+    Args:
+      path: path of a file or directory, which need not be there yet.
+
+    Returns:
+      The absolute path of the same place, without these and without symbolic links.
+    """
+    return os.path.realpath(path)
+
+
 def inside_of(path: str) -> tuple[str, str]:
     """The two parts of "FILE::NAME", which names a dataset in a file of several.
 

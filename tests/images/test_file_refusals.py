@@ -60,6 +60,49 @@ def zip_of(folder, names):
     return folder / "other.zip"
 
 
+def zip_in(folder, change):
+    """A zarr in a zip file, one of whose chunks is stored in another way."""
+    path = array(folder, GREY, chunks=GREY.shape)
+    with zipfile.ZipFile(folder / "a.zip", "w") as file:
+        file.write(path / "zarr.json", "zarr.json")
+        change(file, path / "c/0/0", "c/0/0")
+    return folder / "a.zip"
+
+
+def zip_of_lzma(folder):
+    return zip_in(folder, lambda file, path, name: file.write(path, name, zipfile.ZIP_LZMA))
+
+
+def zip_of_two(folder):
+    def twice(file, path, name):
+        file.writestr(name, path.read_bytes())
+        with pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr(name, path.read_bytes())
+
+    return zip_in(folder, twice)
+
+
+def zip_of_secrets(folder):
+    """Whose chunk is marked as encrypted, in both of its headers."""
+    path = zip_in(folder, lambda file, path, name: file.write(path, name))
+    data = bytearray(path.read_bytes())
+    for size, flags in ((30, 6), (46, 8)):
+        start = data.index(b"c/0/0", 0 if size == 30 else data.index(b"PK\x01\x02")) - size
+        data[start + flags] |= 1
+    path.write_bytes(data)
+    return path
+
+
+def ring(folder, name):
+    """A group that links lead back into, and one with an entry outside of it."""
+    group = zarr.create_group(folder / name)
+    for link in "ab":
+        (folder / name / link).symlink_to(".")
+    (folder / name / "none").symlink_to("none")
+    group.create_array("one", data=RGB)
+    return folder / name
+
+
 def saved(folder, name):
     Image.fromarray(RGB).save(folder / name)
     return folder / name
@@ -146,6 +189,23 @@ refused(
 refused("plate", plate, "plate.zarr: a plate of 1 wells .*name one of its arrays: A/1/0$")
 refused("well", lambda f: plate(f) / "A/1", "A/1: a well of 1 fields .*name one of its arrays: 0$")
 refused("group", lambda f: group_of(f, one=RGB, two=RGB), "group.zarr: a zarr group; name one of its arrays: one, two$")
+refused("group of links", lambda f: ring(f, "ring.zarr"), "a zarr group; name one of its arrays: one$")
+refused("level outside", lambda f: damaged(group_of(f, one=RGB), "zarr.json", NO_OME.replace(
+        '"axes": []', '"axes": ["y", "x"], "datasets": [{"path": "../a.zarr"}]')),
+        "group.zarr: its entry ../a.zarr lies outside of it, which is not followed; open that path")  # fmt: skip
+refused(
+    "zip of lzma", zip_of_lzma, "a.zip: its c/0/0 is stored in zip's method 14, which is not read; unpack it, and zip"
+)
+refused(
+    "zip of secrets", zip_of_secrets, "a.zip: its c/0/0 is stored encrypted, which is not read; unpack it, and zip it"
+)
+refused(
+    "zip of two", zip_of_two, "a.zip: it holds c/0/0 twice, as if written in several steps; unpack it, and zip it anew"
+)
+refused("no attributes", lambda f: damaged(group_of(f), "zarr.json", '{"node_type": "group", "attributes": [1]}'),
+        "its zarr.json is damaged: it is no JSON object; take an undamaged copy")  # fmt: skip
+refused("no multiscales", lambda f: damaged(group_of(f), "zarr.json", NO_OME.replace('{"axes": []}', "1")),
+        "what it says of its image is not OME-Zarr's .*; take an undamaged copy, or name")  # fmt: skip
 refused("empty group", group_of, "a zarr group; name one of its arrays: it has none")
 refused("four axes", lambda f: array(f, STACK[0]), r"0=3, 1=3, 2=37, 3=43 has 4 axes.*select=\{'0': 0\}")
 refused("two axes of channels", lambda f: array(f, STACK[0], dimension_names=["c", "band", "y", "x"]),

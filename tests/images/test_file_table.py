@@ -86,6 +86,13 @@ row(
     select={"0": 1, "1": 1, "2": 2},
 )
 
+OF_MACOS = dict(top="a.zarr/", extra="__MACOSX/._a.zarr")
+row("ome 0.5, .zip of macOS", lambda f: (written.zipped(f, "a.zip", True, **OF_MACOS), CHOSEN), select=MIXED)
+for spelling in ("{}/./a.zarr", "{}/new/../a.zarr", "{}//a.zarr/", "{}/link/a.zarr"):
+    row(f"zarr at {spelling}", lambda f, spelling=spelling: written.spelled(f, spelling))
+row("ome 0.5 at {}/./a.zip", lambda f: (f"{written.zipped(f, 'a.zip').parent}/./a.zip", CHOSEN), select=MIXED)
+row("ome 0.4, ./ before its levels", written.dotted, select=MIXED)
+
 row("hdf5 uint8, alone in its file", lambda f: (hdf(f, RGB), RGB))
 row("hdf5 uint16, gzip, shuffled", lambda f: (f"{hdf(f, DEEP, chunks=(8, 16, 3), compression='gzip', shuffle=True)}::"
                                              "/deep/image", DEEP))  # fmt: skip

@@ -80,13 +80,32 @@ def raw2zarr(folder):
     return folder / "a.zarr", np.moveaxis(STACK[1, :, 0], 0, -1)
 
 
-def zipped(folder, name, deflated=False, top="", array=STACK):
-    """An OME-Zarr in a zip file, at its root or in a folder."""
+def spelled(folder, spelling):
+    """A zarr array by another name of its place: with dots, two slashes, or a link."""
+    (folder / "new").mkdir()
+    (folder / "link").symlink_to(".")
+    return spelling.format(folder), zarr_array(folder, DEEP)[1]
+
+
+def dotted(folder):
+    """An OME-Zarr that names its levels "./0" and "./1"."""
+    path = ome(folder, "0.4")
+    group = zarr.open_group(path)
+    image: Any = group.attrs["multiscales"]
+    datasets = [{**one, "path": f"./{one['path']}"} for one in image[0]["datasets"]]
+    group.attrs["multiscales"] = [{**image[0], "datasets": datasets}]
+    return path, CHOSEN
+
+
+def zipped(folder, name, deflated=False, top="", array=STACK, extra=None):
+    """An OME-Zarr in a zip file, at its root or in a folder, perhaps with another file."""
     path = ome(folder, "0.5", array)
     with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as file:
         for one in sorted(path.rglob("*")):
             if one.is_file():
                 file.write(one, f"{top}{one.relative_to(path)}")
+        if extra:
+            file.writestr(extra, "x")
     return folder / name
 
 

@@ -143,3 +143,15 @@ def test_a_map_is_opened_by_whichever_name_it_lies_under(tmp_path):
         shutil.move(tmp_path / name, tmp_path / "renamed")
         np.testing.assert_array_equal(dense.open_map(f"{tmp_path}/renamed/").read(), values)
         shutil.rmtree(tmp_path / "renamed")
+
+
+@pytest.mark.parametrize("name", ["m.zarr", "m.ome.zarr", "m.tif", "m.npy"])
+@pytest.mark.parametrize("spelling", ["./{}", "../here/{}", "new//{}", "link/{}"])
+def test_a_map_is_written_and_opened_by_any_name_of_its_place(tmp_path, monkeypatch, spelling, name):
+    """TensorStore itself refuses dots and two slashes in a path."""
+    (tmp_path / "here" / "new").mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to("new")
+    monkeypatch.chdir(tmp_path / "here")
+    values = scores(30, 20)
+    write_map(spelling.format(name), values)
+    np.testing.assert_array_equal(dense.open_map(spelling.format(name)).read(), values)
