@@ -8,15 +8,16 @@ import numpy as np
 
 from cnn.images import choices, extras, hdf5, ome_zarr, rasters, slides
 from cnn.images.axes import arrange
-from cnn.images.errors import DataError, StorageError
+from cnn.images.errors import StorageError
 from cnn.images.facts import Choice, Facts
 from cnn.images.paths import inside_of
-from cnn.images.pictures import is_grey, open_picture, transparency
+from cnn.images.pictures import is_known, open_picture, transparency
 from cnn.images.tiff_arrays import open_tiff
 from cnn.images.views import Mapped
 
 ANY = Choice()
 TIFFS = (".tif", ".tiff")
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the first bytes of TIFF and BigTIFF
 ZIPS = (".zip", ".ozx")  # a zarr in a zip file; .ozx is OME-Zarr's name of it
 JPEG_2000 = (".jp2", ".j2k", ".jpx")  # which Pillow reads too, as a whole
 
@@ -133,17 +134,11 @@ def _open_slide_or_tiff(file: str, channels: int | None, cache_bytes: int, choic
 
 
 def _open_other(file: str, channels: int | None, cache_bytes: int, choice: Choice) -> tuple[Any, Facts]:
-    """A picture that Pillow reads; what it does not read, GDAL may."""
-    if not _is_picture(file) and extras.there("rasterio"):
+    """A TIFF of any name, such as .lsm, or a picture that Pillow reads; what Pillow does not know, GDAL may read."""
+    if any(_starts_with(file, signature) for signature in TIFF_SIGNATURES):
+        return _open_tiff_or_slide(file, channels, cache_bytes, choice)
+    if not is_known(file) and extras.there("rasterio"):
         with contextlib.suppress(StorageError):  # Pillow's error is raised below
             return rasters.open_raster(file, "", channels, cache_bytes, choice)
     choices.only(file, "a picture", choice)
     return open_picture(file, channels), Facts(valid=transparency(file))
-
-
-def _is_picture(file: str) -> bool:
-    try:
-        is_grey(file)
-    except DataError:
-        return False
-    return True

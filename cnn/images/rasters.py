@@ -51,6 +51,11 @@ def open_raster(path: str, inside: str, channels: int | None, cache_bytes: int, 
     choices.only(name, "a raster", choice, "level")
     where = _subdataset(path, inside) if inside else path
     whole = _open(name, where)
+    if whole.count and len(whole.subdatasets) > 1 and not inside:
+        raise StorageError(
+            f"{name}: it holds {len(whole.subdatasets)} images; save the one that is meant as a file of its own, e.g. "
+            f"gdal_translate {whole.subdatasets[0]} a.tif"
+        )
     if not whole.count:
         names = [one.rsplit(":", 1)[-1].lstrip("/") for one in whole.subdatasets]
         shown = ", ".join(f"{os.path.basename(path)}::{one}" for one in names[:8])
