@@ -34,7 +34,7 @@ def is_array(path: str) -> bool:
     file, inside = inside_of(path)
     if inside or not os.path.isfile(file):
         return True
-    return os.path.splitext(file)[1].lower() in (".npy", *ZIPS) or _starts_with(file, hdf5.SIGNATURE)
+    return os.path.splitext(file)[1].lower() in (".npy", *ZIPS) or hdf5.is_hdf5(file)
 
 
 def is_picture(path: str) -> bool:
@@ -77,7 +77,7 @@ def _open(file: str, inside: str, channels: int | None, cache_bytes: int, choice
     suffix = os.path.splitext(file)[1].lower()
     if os.path.isdir(file) or suffix in ZIPS:
         return ome_zarr.open_zarr(file, inside, cache_bytes, choice)
-    if _starts_with(file, hdf5.SIGNATURE):
+    if hdf5.is_hdf5(file):
         return hdf5.open_hdf5(file, inside, cache_bytes, choice)
     if suffix in rasters.SUFFIXES and (suffix not in JPEG_2000 or extras.there("rasterio")):
         return rasters.open_raster(file, inside, channels, cache_bytes, choice)

@@ -6,7 +6,7 @@ TensorStore is imported where it is used, because it takes longer to import than
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn.images.axes import arrange
+from cnn.images.axes import arrange, check_chunk
 from cnn.images.errors import StorageError
 from cnn.images.zarr_nodes import Node
 
@@ -33,13 +33,17 @@ def open_array(node: Node, cache_bytes: int) -> Any:
         "recheck_cached_data": "open",  # an image does not change while it is read
     }
     try:
-        return tensorstore.open(spec, read=True).result()
+        array = tensorstore.open(spec, read=True).result()
     except Exception as error:  # ValueError, NotImplementedError, ...
         said = str(error).split(" [tensorstore_spec=")[0]
         raise StorageError(
             f"{node.name}: cannot be opened: {said}; TensorStore reads blosc, zstd, gzip, zlib and bz2 without "
             "filters: write the array anew with one of them"
         ) from error
+    chunk = array.chunk_layout.read_chunk.shape
+    if chunk is not None and all(chunk):
+        check_chunk(node.name, chunk, array.dtype.numpy_dtype.itemsize, cache_bytes)
+    return array
 
 
 def open_zarr_array(node: Node, cache_bytes: int, select: Mapping[str, int] | None) -> tuple[Any, dict[str, int]]:

@@ -1,6 +1,7 @@
 """The line that each refusal of a file is: it names the file, what is wrong, and the way out."""
 
 import io
+import warnings
 import zipfile
 
 import numpy as np
@@ -43,6 +44,10 @@ def two(folder):
         layout = h5py.VirtualLayout(GREY.shape, GREY.dtype)
         layout[:] = h5py.VirtualSource(str(folder / "a.h5"), "deep/image", GREY.shape)
         file.create_virtual_dataset("view", layout)
+        for number, shown in enumerate(("view", "far", "raw", "gone"), 2):
+            layout = h5py.VirtualLayout(GREY.shape, GREY.dtype)
+            layout[:] = h5py.VirtualSource(".", shown, GREY.shape)
+            file.create_virtual_dataset(f"view{number}", layout)
         file.create_dataset("raw", GREY.shape, "u1", external=[(str(folder / "raw.bin"), 0, GREY.size)])
     hdf(folder, GREY)
     return folder / "two.h5"
@@ -93,8 +98,16 @@ def zip_of_secrets(folder):
     return path
 
 
+def nitf(folder):
+    for part, more in ((GREY, {"NUMI": "2"}), (255 - GREY, {"APPEND_SUBDATASET": "YES"})):
+        options = dict(driver="NITF", height=part.shape[0], width=part.shape[1], count=1, dtype="uint8")
+        with warnings.catch_warnings(action="ignore"), rasterio.open(folder / "a.ntf", "w", **options, **more) as file:
+            file.write(part, 1)
+    return folder / "a.ntf"
+
+
 def ring(folder, name):
-    """A group that links lead back into, and one with an entry outside of it."""
+    """A group that links lead back into."""
     group = zarr.create_group(folder / name)
     for link in "ab":
         (folder / name / link).symlink_to(".")
@@ -220,17 +233,28 @@ refused(
 refused("other zip", lambda f: zip_of(f, ["a.txt", "b/c"]), "other.zip: a zip file without zarr.json")
 refused("no zip", lambda f: write(f, "a.zip", b"PK"), "a.zip: cannot be read")
 refused("not in zip", lambda f: f"{written.zipped(f, 'a.zip')}::9", "there is no 9 in it; it holds 0, 1")
-refused("hdf5 of several", two, "it holds 4 datasets that may be images; name one: two.h5::/a, two.h5::/b/c")
+refused("hdf5 of several", two, "it holds 8 datasets that may be images; name one: two.h5::/a, two.h5::/b/c")
 refused("not in hdf5", lambda f: f"{two(f)}::/z", "two.h5: /z is not in it; name a dataset: two.h5::/a")
 refused("hdf5 group", lambda f: f"{two(f)}::b", "b is a group; name a dataset: two.h5::/b/c$")
 refused("hdf5 link", lambda f: f"{two(f)}::far", "it is a link into .*a.h5, which is not followed")
 refused("hdf5 view", lambda f: f"{two(f)}::view", "its values lie in .*a.h5, which is not followed")
 refused("hdf5 raw", lambda f: f"{two(f)}::raw", "its values lie in .*raw.bin, which is not followed")
+refused("hdf5 view of a view", lambda f: f"{two(f)}::view2", "its values lie in .*a.h5, which is not followed")
+refused("hdf5 view of a link", lambda f: f"{two(f)}::view3", "its values lie in .*a.h5, which is not followed")
+refused("hdf5 view of raw", lambda f: f"{two(f)}::view4", "its values lie in .*raw.bin, which is not followed")
+refused("hdf5 view of nothing", lambda f: f"{two(f)}::view5", "its values lie in gone, which is not in this file")
+refused("large chunks of hdf5", lambda f: hdf(f, GREY, maxshape=(None, None), chunks=(5000, 5000)),
+        "a.h5: stored in chunks of 5000x5000 values, 24 MiB each, and 16 MiB may be kept; write it anew with smaller",
+        cache_bytes=2**24)  # fmt: skip
+refused("large chunks of zarr", lambda f: array(f, GREY, chunks=(5000, 5000)),
+        "a.zarr: stored in chunks of 5000x5000 values, 24 MiB each, and 16 MiB may be kept; write it anew with smaller",
+        cache_bytes=2**24)  # fmt: skip
 refused("hdf5 text", lambda f: f"{two(f)}::text", "values of .S1 are no intensities")
 refused("damaged hdf5", lambda f: write(f, "a.h5", hdf(f, RGB).read_bytes()[:900]), "a.h5: cannot be read")
 refused("in a picture", lambda f: f"{saved(f, 'a.png')}::x", "a.png: it holds no datasets with names such as x")
 refused("no slide", lambda f: write(f, "a.mrxs", b"x" * 99), "it is none of the whole slides that OpenSlide")
 refused("no raster", lambda f: write(f, "a.vrt", b"<VRTDataset"), "a.vrt: GDAL cannot read it")
+refused("several in nitf", lambda f: nitf(f), r"a.ntf: it holds 2 images; save the one .* gdal_translate NITF_IM:0")
 refused("complex", lambda f: raster(f, "a.img", FLOATS[..., 0].astype(np.complex64), "HFA")[0],
         "values of complex64 are no intensities")  # fmt: skip
 refused("nothing at all", lambda f: write(f, "a.what", b"x" * 99), "cannot (be )?read")

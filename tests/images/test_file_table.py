@@ -104,6 +104,8 @@ row("hdf5 with scales", lambda f: (hdf(f, STACK, ("t", "c", "z", "y", "x"), name
 row(
     "hdf5 of ilastik", lambda f: (hdf(f, STACK.swapaxes(1, 4), attributes=written.tags(*"txzyc")), CHOSEN), select=MIXED
 )
+row("hdf5 of MATLAB", lambda f: (written.matlab(f, DEEP), DEEP))
+row("hdf5 of MATLAB, grey", lambda f: (f"{written.matlab(f, DEEP[..., 0])}::scan", DEEP[..., 0]))
 row("hdf5 in planes", lambda f: (hdf(f, FIRST, attributes={"INTERLACE_MODE": np.bytes_("INTERLACE_PLANE")}), DEEP))
 
 LOSSLESS = {"QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO"}

@@ -122,6 +122,16 @@ def hdf(folder, array, names=None, attributes=None, name="a.h5", **options):
     return folder / name
 
 
+def matlab(folder, array):
+    """A file as MATLAB's save -v7.3 writes it: a block of its own before HDF5's, and arrays columns first."""
+    with h5py.File(folder / "a.mat", "w", userblock_size=512) as file:
+        file.create_dataset("scan", data=array.T).attrs["MATLAB_class"] = np.bytes_("uint16")
+    content = bytearray((folder / "a.mat").read_bytes())
+    content[:19] = b"MATLAB 7.3 MAT-file"
+    (folder / "a.mat").write_bytes(content)
+    return folder / "a.mat"
+
+
 def tags(*keys):
     """Axes as ilastik names them."""
     return {"axistags": json.dumps({"axes": [{"key": key} for key in keys]})}
