@@ -49,7 +49,7 @@ def open_raster(path: str, inside: str, channels: int | None, cache_bytes: int, 
     needed("rasterio", path, "this format")
     name = f"{path}::{inside}" if inside else path
     choices.only(name, "a raster", choice, "level")
-    where = _subdataset(path, inside) if inside else path
+    where = _subdataset(path, inside) if inside else os.path.abspath(path)  # GDAL takes "http:a.img" for an address
     whole = _open(name, where)
     if whole.count and len(whole.subdatasets) > 1 and not inside:
         raise StorageError(
@@ -99,13 +99,15 @@ def _open(name: str, where: str, **options: Any) -> Any:
 
 def _subdataset(path: str, inside: str) -> str:
     """GDAL's name of a dataset in a file."""
-    with _open(path, path) as whole:
+    with _open(path, os.path.abspath(path)) as whole:
         found = [one for one in whole.subdatasets if one.rsplit(":", 1)[-1].lstrip("/") == inside.lstrip("/")]
         if len(found) != 1:
             names = ", ".join(one.rsplit(":", 1)[-1].lstrip("/") for one in whole.subdatasets[:8])
             raise StorageError(
                 f"{path}: there is no dataset {inside} in it; its datasets are {names or 'only its own'}"
             )
+    if found[0].lower().startswith("netcdf:"):  # GDAL takes a colon in a path for its end, unless it stands in quotes
+        return f'NETCDF:"{os.path.abspath(path)}":{inside.lstrip("/")}'
     return found[0]
 
 

@@ -75,11 +75,13 @@ class Source:
         if not jnp.issubdtype(dtype, jnp.integer) and not jnp.issubdtype(dtype, jnp.floating):
             raise StorageError(f"{name}: dtype {dtype} must be integer or floating, as intensities are")
         self.shape: tuple[int, int, int] = (shape[0], shape[1], 1 if len(shape) == 2 else shape[2])
+        if not all(shape):
+            raise StorageError(f"{name}: it is {shape_text(shape)} and has no pixels; take a whole copy of the image")
         self.value_range = ranges.check(value_range, dtype, name)
         self.said, self.stored = value_range is not None, dtype
         floating = jnp.issubdtype(dtype, jnp.floating)
         self.scaled = self.said if floating else dtype.name not in ranges.SMALL
-        single = self.scaled or dtype == np.float64
+        single = self.scaled or floating and dtype.itemsize > 4
         self.dtype = np.dtype(np.float32) if single else dtype.newbyteorder("=")
         self.mask: Any = None
         self.mask_path: str | None = None
@@ -147,7 +149,7 @@ class Source:
             inside &= np.asarray(self._part(part, rows, columns), bool).reshape(size)
         if nodata is not None:
             # Of scaled pixels, and of float64 that was rounded, the stored values count.
-            at_hand = pixels is not None and not self.scaled and self.stored != np.float64
+            at_hand = pixels is not None and not self.scaled and self.stored.itemsize <= self.dtype.itemsize
             stored = pixels[down, across] if pixels is not None and at_hand else self._stored(rows, columns)
             inside &= masks.holds_data(stored.reshape(*size, channels), nodata)
         found[down, across] = inside

@@ -3,6 +3,8 @@
 TensorStore is imported where it is used, because it takes longer to import than this package.
 """
 
+import base64
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,4 +90,18 @@ def nodata(node: Node) -> float | None:
       The value; None: there is none, or it is no number.
     """
     value = node.attributes.get("_FillValue")
+    if isinstance(value, str):
+        return _from_text(value)
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _from_text(value: str) -> float | None:
+    """A number in words, such as "NaN", or the eight bytes of a float64 in base64, as xarray writes it in zarr 3."""
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return struct.unpack("<d", base64.b64decode(value, validate=True))[0]
+    except (ValueError, struct.error):
+        return None

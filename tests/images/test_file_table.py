@@ -125,6 +125,7 @@ row("raster .asc, float32", lambda f: raster(f, "a.asc", FLOATS[..., 0], "AAIGri
 row("raster .bsq, uint32", lambda f: raster(f, "a.bsq", WIDE.astype(np.uint32), "ENVI"))
 row("raster .ntf, uint16", lambda f: raster(f, "a.ntf", DEEP, "NITF"))
 row("raster .nc of netCDF 3", written.netcdf)
+row("raster .nc, a colon in its name", lambda f: written.netcdf(f, "à: b.nc"))
 row("raster without suffix, int32", lambda f: raster(f, "a", WIDE, "ENVI", INTERLEAVE="BIP"))
 
 row("slide", slide)

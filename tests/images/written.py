@@ -148,16 +148,18 @@ def raster(folder, name, array, driver, nodata=None, level=None, crs=None, **opt
         return folder / name, np.moveaxis(file.read(), 0, -1)
 
 
-def netcdf(folder):
+def netcdf(folder, name="a.nc"):
     """A netCDF 3 of two variables, which is no HDF5, and the first of them; GDAL turns it north up."""
     with scipy.io.netcdf_file(folder / "a.nc", "w") as file:
-        for name, size in (("y", 37), ("x", 43)):
-            file.createDimension(name, size)
-            file.createVariable(name, "f8", (name,))[:] = np.arange(size)
-        for name in ("heat", "rain"):
-            file.createVariable(name, "i2", ("y", "x"))[:] = WIDE[..., 0] % 999
+        for axis, size in (("y", 37), ("x", 43)):
+            file.createDimension(axis, size)
+            file.createVariable(axis, "f8", (axis,))[:] = np.arange(size)
+        for variable in ("heat", "rain"):
+            file.createVariable(variable, "i2", ("y", "x"))[:] = WIDE[..., 0] % 999
     with warnings.catch_warnings(action="ignore"), rasterio.open(f"netcdf:{folder / 'a.nc'}:heat") as file:
-        return f"{folder / 'a.nc'}::heat", file.read(1)
+        found = file.read(1)
+    (folder / "a.nc").rename(folder / name)
+    return f"{folder / name}::heat", found
 
 
 def mosaic(folder, bands=(1, 2, 3), meaning=("Red", "Green", "Blue")):
