@@ -11,12 +11,11 @@ import numpy as np
 from cnn.images import channels as channels_lib
 from cnn.images import choices, masks, paths, ranges, resampled
 from cnn.images.errors import StorageError
-from cnn.images.facts import Choice, Facts
+from cnn.images.facts import NOTHING, Choice, Facts
 from cnn.images.files import is_array, open_file
 from cnn.images.views import Chosen, Coloured
 from cnn.windows import overlap, shape_text
 
-NOTHING = Facts()
 CACHE_BYTES = 256 * 2**20  # for decoded chunks or segments, which neighbouring regions need again
 
 
@@ -284,7 +283,8 @@ def _changed(
         array = Chosen(array, numbers)
         names = facts.channel_names
         facts = facts._replace(channel_names=names and tuple(names[i] for i in numbers))
-    facts = facts if nodata is None else facts._replace(nodata=float(nodata))
+    if nodata is not None:
+        facts = facts._replace(nodata=masks.number(nodata, source.name))
     said = value_range if value_range is not None else source.value_range if source.said else None
     made = Source(array, source.name, source.path, facts, said)
     made.mask, made.mask_path = source.mask, source.mask_path
@@ -302,16 +302,16 @@ def _resampled(source: Source, array: Any) -> Source:
 
 def _masked(source: Source, mask: Any) -> Source:
     """A source of which the pixels of a mask count, as a source of its own."""
-    path, name = None, f"mask of type {type(mask).__name__}"
+    path, name, facts = None, f"mask of type {type(mask).__name__}", NOTHING
     if _is_path(mask):
         path = name = paths.resolve(mask)
-        mask = open_file(path, None, CACHE_BYTES // 4)[0]
+        mask, facts = open_file(path, None, CACHE_BYTES // 4)
     elif isinstance(mask, Source):
-        path, name, mask = mask.path, mask.name, mask.array
+        path, name, facts, mask = mask.path, mask.name, mask.facts, mask.array
     if not (hasattr(mask, "shape") and hasattr(mask, "dtype") and hasattr(mask, "__getitem__")):
         raise StorageError(f"{name}: a mask is a path or has .shape, .dtype and slices; numpy.asarray makes one")
     made = copy.copy(source)
-    made.mask, made.mask_path = masks.Mask(mask, source.shape, name, source.name), path
+    made.mask, made.mask_path = masks.Mask(mask, source.shape, name, source.name, facts), path
     return made
 
 

@@ -220,9 +220,7 @@ refused("no attributes", lambda f: damaged(group_of(f), "zarr.json", '{"node_typ
 refused("no multiscales", lambda f: damaged(group_of(f), "zarr.json", NO_OME.replace('{"axes": []}', "1")),
         "what it says of its image is not OME-Zarr's .*; take an undamaged copy, or name")  # fmt: skip
 refused("empty group", group_of, "a zarr group; name one of its arrays: it has none")
-refused(
-    "no rows", lambda f: write(f, "a.npy", npy(RGB[:0])), "a.npy: it is 0x43x3 and has no pixels; take a whole copy"
-)
+refused("no rows", lambda f: write(f, "a.npy", npy(RGB[:0])), "a.npy: it is 0x43x3 and has no pixels; take a whole")
 refused("four axes", lambda f: array(f, STACK[0]), r"0=3, 1=3, 2=37, 3=43 has 4 axes.*select=\{'0': 0\}")
 refused("two axes of channels", lambda f: array(f, STACK[0], dimension_names=["c", "band", "y", "x"]),
         "channels along c and band; choose an entry along one of them, e.g. select=")  # fmt: skip
