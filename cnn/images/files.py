@@ -19,6 +19,11 @@ ANY = Choice()
 TIFFS = (".tif", ".tiff")
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the first bytes of TIFF and BigTIFF
 ZIPS = (".zip", ".ozx")  # a zarr in a zip file; .ozx is OME-Zarr's name of it
+# What a folder is searched for; a file that is named may have any suffix.
+SUFFIXES = (
+    *(*TIFFS, *ZIPS, *slides.SUFFIXES, *rasters.SUFFIXES, ".npy", ".zarr", ".h5", ".hdf5", ".lsm", ".stk", ".btf"),
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tga", ".avif", ".qptiff"),
+)
 JPEG_2000 = (".jp2", ".j2k", ".jpx")  # which Pillow reads too, as a whole
 
 
@@ -65,6 +70,7 @@ def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice 
     file, inside = inside_of(path)
     if not os.path.exists(file):
         raise StorageError(f"{file}: there is no such file or directory")
+    choice = choices.whole(path, choice)
     try:
         return _open(file, inside, channels, cache_bytes, choice)
     except StorageError:

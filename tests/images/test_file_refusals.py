@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cnn.images.errors import StorageError
@@ -96,6 +97,11 @@ def zip_of_secrets(folder):
         data[start + flags] |= 1
     path.write_bytes(data)
     return path
+
+
+def stack(folder):
+    tifffile.imwrite(folder / "a.tif", STACK[0, 0], metadata={"axes": "ZYX"}, photometric="minisblack")
+    return folder / "a.tif"
 
 
 def nitf(folder):
@@ -190,6 +196,10 @@ refused("no such axis", lambda f: ome(f, "0.4"), "no axis 'q' to select along; i
         select={"q": 0})  # fmt: skip
 refused("no such entry", lambda f: ome(f, "0.4"), r"select of z \(=3\) must be 0 to 2", select={"t": 0, "z": 3})
 refused("no number", lambda f: ome(f, "0.4"), "select of t .='b'. must be a whole number", select={"t": "b"})
+refused("no number of a tiff", lambda f: stack(f), "select of z .=1.5. must be a whole number", select={"z": 1.5})
+refused("no page of a tiff", lambda f: stack(f), "page .='a'. must be a whole number", page="a")
+refused("no level of a tiff", lambda f: stack(f), "level .=0.5. must be a whole number", level=0.5)
+refused("no names", lambda f: stack(f), "select .=3. must give an entry for each name of an axis", select=3)
 refused("rows", lambda f: ome(f, "0.4"), "beside rows and columns, and y is one", select={"y": 0})
 refused(
     "no such level", lambda f: ome(f, "0.4"), "level .=2. must be 0 to 1; its levels are 0: 37x43, 1: 19x22", level=2
