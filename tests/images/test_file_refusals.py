@@ -99,6 +99,11 @@ def zip_of_secrets(folder):
     return path
 
 
+def short(path):
+    path.write_bytes(path.read_bytes()[:4000])
+    return path
+
+
 def stack(folder):
     tifffile.imwrite(folder / "a.tif", STACK[0, 0], metadata={"axes": "ZYX"}, photometric="minisblack")
     return folder / "a.tif"
@@ -266,6 +271,10 @@ refused("in a picture", lambda f: f"{saved(f, 'a.png')}::x", "a.png: it holds no
 refused("no slide", lambda f: write(f, "a.mrxs", b"x" * 99), "it is none of the whole slides that OpenSlide")
 refused("no raster", lambda f: write(f, "a.vrt", b"<VRTDataset"), "a.vrt: GDAL cannot read it")
 refused("several in nitf", lambda f: nitf(f), r"a.ntf: it holds 2 images; save the one .* gdal_translate NITF_IM:0")
+refused("no source of a mosaic", lambda f: (written.mosaic(f), (f / "1.tif").unlink())[0],
+        "a.vrt: it is read from .*1.tif, which is not there; copy that file, too")  # fmt: skip
+refused("short envi", lambda f: short(raster(f, "a.bsq", DEEP, "ENVI")[0]),
+        "a.bsq: its header says 37x43x3 values and 9546 bytes, the file has 4000; take a complete copy")  # fmt: skip
 refused("complex", lambda f: raster(f, "a.img", FLOATS[..., 0].astype(np.complex64), "HFA")[0],
         "values of complex64 are no intensities")  # fmt: skip
 refused("nothing at all", lambda f: write(f, "a.what", b"x" * 99), "cannot (be )?read")
@@ -281,6 +290,7 @@ def test_damaged_parts(tmp_path, make, choice):
     with pytest.raises(StorageError, match=r"rows 0 to 9, columns 0 to 20 cannot be read: ") as error:
         open_image(path, **choice).read(0, 9, 0, 20)
     assert path.name in str(error.value) and "undamaged copy" in str(error.value) and "\n" not in str(error.value)
+    assert "previous exception" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", REFUSED)
