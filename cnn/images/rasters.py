@@ -115,8 +115,9 @@ def _check_files(name: str, path: str, dataset: Any) -> None:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"  # ENVI's "file compression" is gzip
         if size > os.path.getsize(path) and not compressed:
+            values = shape_text((dataset.height, dataset.width, dataset.count))
             raise StorageError(
-                f"{name}: its header says {shape_text((dataset.height, dataset.width, dataset.count))} values and {size} "
+                f"{name}: its header says {values} values and {size} "
                 f"bytes, the file has {os.path.getsize(path)}; take a complete copy of the file"
             )
 
@@ -227,9 +228,8 @@ class _Bands:
     def holding(self, *region: int) -> np.ndarray:
         """bool [h, w]: which pixels hold something."""
         y0, y1, x0, x1 = region
-        with self._lock:
-            with _errors():
-                return self._dataset.dataset_mask(window=((y0, y1), (x0, x1))) > 0
+        with self._lock, _errors():
+            return self._dataset.dataset_mask(window=((y0, y1), (x0, x1))) > 0
 
     def _read(self, bands: list[int], region: Sequence[int]) -> np.ndarray:
         import rasterio
