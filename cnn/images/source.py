@@ -328,7 +328,7 @@ def _channels_hint(source: Source, channels: int) -> str:
             f"choose channels in order: --channels={chosen}"
         )
     if count > channels:
-        return f"choose {channels} of them in order{has}: --channels={chosen} (channels=({chosen},))"
+        return f"choose {channels} of them in order{has}: --channels={chosen} (channels=({chosen},), data.channels)"
     return f"stack them, take another net, or choose one several times{has}: --channels={chosen}"
 
 

@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 from cnn import data, dense
+from cnn.data import image_files
 from cnn.images import pictures
 
 
@@ -122,6 +123,14 @@ def test_shortest_side_is_resized_with_antialiasing(tmp_path):
     Image.fromarray(gradient(64, 96)).save(tmp_path / "b.png")
     assert np.array_equal(data.load_images([tmp_path / "b.png"], 16, 3)[0], smooth[:, 4:20])
     assert data.load_images([tmp_path / "b.png"], (40, 10), 3).shape == (1, 40, 10, 3)
+
+
+def test_a_narrow_picture_that_would_become_huge_is_refused(tmp_path):
+    Image.fromarray(np.zeros((1, 60_000), np.uint8)).save(tmp_path / "line.png")
+    for load in (lambda path: data.load_images([path], 224, 1), lambda path: image_files.load_image(path, 224, 1)):
+        with pytest.raises(data.DataError, match=r"line\.png: 1x60000 pixels become 224x13440000 where .*; cut"):
+            load(str(tmp_path / "line.png"))
+    assert data.load_images([str(tmp_path / "line.png")], 8, 1).shape == (1, 8, 8, 1)
 
 
 def test_load_images_errors(tmp_path):
