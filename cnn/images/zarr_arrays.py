@@ -42,9 +42,8 @@ def open_array(node: Node, cache_bytes: int) -> Any:
             f"{node.name}: cannot be opened: {said}; TensorStore reads blosc, zstd, gzip, zlib and bz2 without "
             "filters: write the array anew with one of them"
         ) from error
-    chunk = array.chunk_layout.read_chunk.shape
-    if chunk is not None and all(chunk):
-        check_chunk(node.name, chunk, array.dtype.numpy_dtype.itemsize, cache_bytes)
+    chunk = array.chunk_layout.read_chunk.shape or ()
+    check_chunk(node.name, [n or 1 for n in chunk], array.dtype.numpy_dtype.itemsize, cache_bytes)
     return array
 
 
