@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+MOST_COVERING = 2**27  # pixels of an enlarged picture of which the centre is cut out
+
+
 def resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     """Resizes an image (bicubic, antialiased) until it just covers a size, and cuts out the centre.
 
@@ -117,6 +120,7 @@ def load_images(
 
     def read(i: int) -> None:
         pixels = whole.read_bytes(paths[i], channels, chosen=chosen, value_range=value_range)
+        check_covering(paths[i], pixels.shape, (height, width))
         images[i] = fit(pixels, height, width)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
@@ -147,7 +151,9 @@ def load_image(
       DataError: as `load_images`.
     """
     height, width = _checked(image_size, channels, chosen)
-    return fit(whole.read_whole(path, channels, chosen=chosen, value_range=value_range), height, width)
+    pixels = whole.read_whole(path, channels, chosen=chosen, value_range=value_range)
+    check_covering(path, pixels.shape, (height, width))
+    return fit(pixels, height, width)
 
 
 def _checked(image_size: int | tuple[int, int], channels: int, chosen: Sequence[int | str] | None) -> tuple[int, int]:
@@ -157,6 +163,26 @@ def _checked(image_size: int | tuple[int, int], channels: int, chosen: Sequence[
     if chosen is None and channels not in MODES:
         raise DataError(f"channels (={channels}) must be 1 (grey) or 3 (RGB)")
     return height, width
+
+
+def check_covering(name: str, shape: Sequence[int], size: tuple[int, int]) -> None:
+    """Refuses a picture so narrow that it would become huge where it just covers a size.
+
+    Args:
+      name: name of the picture in messages.
+      shape: its (height, width, ...), pixels.
+      size: (height, width) that it is resized to, pixels.
+
+    Raises:
+      DataError: if it would have more than MOST_COVERING pixels, and more than it has.
+    """
+    scale = max(size[0] / shape[0], size[1] / shape[1])
+    covering = (round(shape[0] * scale), round(shape[1] * scale))
+    if scale > 1 and covering[0] * covering[1] > MOST_COVERING:
+        raise DataError(
+            f"{name}: {shape[0]}x{shape[1]} pixels become {covering[0]}x{covering[1]} where they just cover "
+            f"{size[0]}x{size[1]}, which takes too much memory; cut the part that is meant out of it"
+        )
 
 
 def check_memory(count: int, shape: tuple[int, int, int]) -> None:

@@ -1,16 +1,18 @@
 """Arrays of any number of axes as images: rows, columns and channels by name or by order, other axes by choice."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnn.images.choices import as_index
-from cnn.images.errors import StorageError
+from cnn.images.errors import MORE_MEMORY, StorageError
 from cnn.windows import shape_text
 
 ROWS = ("y", "height", "row", "rows", "lat", "latitude")  # names of axes, in lower case
 COLUMNS = ("x", "width", "column", "columns", "lon", "longitude")
+LEAST_CHUNK = 2**24  # bytes; a chunk of this size is always decoded
 CHANNELS = ("c", "channel", "channels", "class", "band", "bands", "rgb")
 
 
@@ -88,6 +90,26 @@ def arrange(
     if not fixed and order == list(range(len(shape))) or len(order) < 2:
         return array, chosen  # fewer axes than two are refused by their shape
     return Arranged(array, order, fixed), chosen
+
+
+def check_chunk(name: str, chunk: Sequence[int], itemsize: int, cache_bytes: int) -> None:
+    """Refuses an array whose chunks are larger than what may be kept of it: each is decoded as a whole.
+
+    Args:
+      name: name of the array in messages.
+      chunk: shape of its chunks.
+      itemsize: size of one value, bytes.
+      cache_bytes: largest memory for decoded chunks, bytes.
+
+    Raises:
+      StorageError: if one chunk is larger.
+    """
+    size = math.prod(int(n) for n in chunk) * itemsize
+    if size > max(cache_bytes, LEAST_CHUNK):
+        raise StorageError(
+            f"{name}: stored in chunks of {shape_text(chunk)} values, {size / 2**20:,.0f} MiB each, and "
+            f"{cache_bytes / 2**20:,.0f} MiB may be kept; write it anew with smaller chunks, or {MORE_MEMORY}"
+        )
 
 
 def _by_name(

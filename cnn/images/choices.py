@@ -1,7 +1,7 @@
 """Checks of what was asked of a file: options that its format does not have are refused, never ignored."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cnn.images.errors import StorageError
 from cnn.images.facts import Choice
@@ -26,6 +26,29 @@ def only(path: str, kind: str, choice: Choice, *taken: str) -> None:
             raise StorageError(
                 f"{path}: {name} (={value!r}) is for {_MEANT_FOR[name]}, and this is {kind}; leave it out"
             )
+
+
+def whole(path: str, choice: Choice) -> Choice:
+    """What was asked for, with whole numbers alone.
+
+    Args:
+      path: name of the file.
+      choice: what was asked for.
+
+    Returns:
+      The same, as ints.
+
+    Raises:
+      StorageError: if a page, a level or an entry is no whole number, or `select` gives no names.
+    """
+    page, level, select = choice
+    if select is not None and not isinstance(select, Mapping):
+        raise StorageError(f"{path}: select (={select!r}) must give an entry for each name of an axis, as {{'z': 3}}")
+    return Choice(
+        None if page is None else as_index(path, "page", page),
+        None if level is None else as_index(path, "level", level),
+        None if select is None else {str(name): as_index(path, f"select of {name}", n) for name, n in select.items()},
+    )
 
 
 def one_of(path: str, option: str, value: int | None, entries: Sequence[str], what: str) -> int:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 EXTRA = "python -m pip install -r requirements-images.txt"
-_PPM = re.compile(rb"P6(?:\s+(?:#[^\n]*\n)?)+(\d+)\s+(\d+)\s+(\d+)\s")  # width, height, and the largest value
+_GAP = rb"(?:\s|#[^\n]*\n)+"  # space and comments between the numbers of a PPM's head
+_PPM = re.compile(rb"P([36])" + _GAP.join([b"", rb"(\d+)", rb"(\d+)", rb"(\d+)\s"]))  # width, height, largest value
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _COLOUR = 24, 25  # places in a PNG file of the bits of a sample, and of the kind of its pixels
 _GREY = 0  # that kind
-_HEAD = 1024  # bytes of a file in which this stands
+_HEAD = 2**16  # bytes of a file in which this stands, also behind long comments
 
 
 def is_deep(image: Image.Image, path: str) -> bool:
@@ -37,9 +38,9 @@ def is_deep(image: Image.Image, path: str) -> bool:
 def _is_deep_colour(path: str) -> bool:
     with open(path, "rb") as file:
         head = file.read(_HEAD)
-    if head.startswith(b"P6"):
+    if head.startswith((b"P3", b"P6")):
         found = _PPM.match(head)
-        return found is not None and int(found[3]) > 255
+        return found is not None and int(found[4]) > 255
     return head.startswith(_PNG) and len(head) > _COLOUR and head[_DEPTH] == 16 and head[_COLOUR] != _GREY
 
 
@@ -87,7 +88,7 @@ def _colours(path: str) -> np.ndarray:
     """A PNG of 16-bit colours, or of grey with transparency, laid over white, or a PPM; Pillow keeps 8 bits of it."""
     with open(path, "rb") as file:
         content = file.read()
-    if content.startswith(b"P6"):
+    if content.startswith((b"P3", b"P6")):
         return _portable(content)
     try:
         import imagecodecs
@@ -105,6 +106,10 @@ def _portable(content: bytes) -> np.ndarray:
     """A PPM of more than 8 bits: its largest value becomes 65535, as Pillow has it for grey."""
     found = _PPM.match(content)
     assert found is not None
-    width, height, largest = (int(number) for number in found.groups())
-    values = np.frombuffer(content, ">u2", width * height * 3, found.end()).reshape(height, width, 3)
+    width, height, largest = (int(number) for number in found.groups()[1:])
+    if found[1] == b"3":  # numbers in words
+        words = re.sub(rb"#[^\n]*", b"", content[found.end() :]).split()
+        values = np.array(words[: width * height * 3], np.uint16).reshape(height, width, 3)
+    else:
+        values = np.frombuffer(content, ">u2", width * height * 3, found.end()).reshape(height, width, 3)
     return values.astype(np.uint16) if largest == 65535 else np.round(values * (65535 / largest)).astype(np.uint16)

@@ -74,3 +74,6 @@ class Facts(NamedTuple):
     chosen: Mapping[str, Any] = {}
     origin: tuple[float, float] | None = None
     files: tuple[str, ...] = ()
+
+
+NOTHING = Facts()

@@ -8,16 +8,22 @@ import numpy as np
 
 from cnn.images import choices, extras, hdf5, ome_zarr, rasters, slides
 from cnn.images.axes import arrange
-from cnn.images.errors import DataError, StorageError
+from cnn.images.errors import StorageError
 from cnn.images.facts import Choice, Facts
 from cnn.images.paths import inside_of
-from cnn.images.pictures import is_grey, open_picture, transparency
+from cnn.images.pictures import is_known, open_picture, transparency
 from cnn.images.tiff_arrays import open_tiff
 from cnn.images.views import Mapped
 
 ANY = Choice()
 TIFFS = (".tif", ".tiff")
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the first bytes of TIFF and BigTIFF
 ZIPS = (".zip", ".ozx")  # a zarr in a zip file; .ozx is OME-Zarr's name of it
+# What a folder is searched for; a file that is named may have any suffix.
+SUFFIXES = (
+    *(*TIFFS, *ZIPS, *slides.SUFFIXES, *rasters.SUFFIXES, ".npy", ".zarr", ".h5", ".hdf5", ".lsm", ".stk", ".btf"),
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tga", ".avif", ".qptiff"),
+)
 JPEG_2000 = (".jp2", ".j2k", ".jpx")  # which Pillow reads too, as a whole
 
 
@@ -33,7 +39,7 @@ def is_array(path: str) -> bool:
     file, inside = inside_of(path)
     if inside or not os.path.isfile(file):
         return True
-    return os.path.splitext(file)[1].lower() in (".npy", *ZIPS) or _starts_with(file, hdf5.SIGNATURE)
+    return os.path.splitext(file)[1].lower() in (".npy", *ZIPS) or hdf5.is_hdf5(file)
 
 
 def is_picture(path: str) -> bool:
@@ -64,6 +70,7 @@ def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice 
     file, inside = inside_of(path)
     if not os.path.exists(file):
         raise StorageError(f"{file}: there is no such file or directory")
+    choice = choices.whole(path, choice)
     try:
         return _open(file, inside, channels, cache_bytes, choice)
     except StorageError:
@@ -76,7 +83,7 @@ def _open(file: str, inside: str, channels: int | None, cache_bytes: int, choice
     suffix = os.path.splitext(file)[1].lower()
     if os.path.isdir(file) or suffix in ZIPS:
         return ome_zarr.open_zarr(file, inside, cache_bytes, choice)
-    if _starts_with(file, hdf5.SIGNATURE):
+    if hdf5.is_hdf5(file):
         return hdf5.open_hdf5(file, inside, cache_bytes, choice)
     if suffix in rasters.SUFFIXES and (suffix not in JPEG_2000 or extras.there("rasterio")):
         return rasters.open_raster(file, inside, channels, cache_bytes, choice)
@@ -133,17 +140,11 @@ def _open_slide_or_tiff(file: str, channels: int | None, cache_bytes: int, choic
 
 
 def _open_other(file: str, channels: int | None, cache_bytes: int, choice: Choice) -> tuple[Any, Facts]:
-    """A picture that Pillow reads; what it does not read, GDAL may."""
-    if not _is_picture(file) and extras.there("rasterio"):
+    """A TIFF of any name, such as .lsm, or a picture that Pillow reads; what Pillow does not know, GDAL may read."""
+    if any(_starts_with(file, signature) for signature in TIFF_SIGNATURES):
+        return _open_tiff_or_slide(file, channels, cache_bytes, choice)
+    if not is_known(file) and extras.there("rasterio"):
         with contextlib.suppress(StorageError):  # Pillow's error is raised below
             return rasters.open_raster(file, "", channels, cache_bytes, choice)
     choices.only(file, "a picture", choice)
     return open_picture(file, channels), Facts(valid=transparency(file))
-
-
-def _is_picture(file: str) -> bool:
-    try:
-        is_grey(file)
-    except DataError:
-        return False
-    return True

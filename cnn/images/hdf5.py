@@ -5,24 +5,45 @@ h5py is imported where it is used, because it is optional.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnn.images import choices, units
-from cnn.images.axes import COLUMNS, ROWS, arrange
+from cnn.images.axes import COLUMNS, ROWS, arrange, check_chunk
 from cnn.images.errors import StorageError
 from cnn.images.extras import needed
 from cnn.images.facts import Choice, Facts, Spacing
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BEGINNINGS = (0, *(512 << i for i in range(12)))  # places of the signature; before it lies a block of the user's
 MOST_LISTED = 8  # names of a file's datasets in a message
 _LABELS = {  # INTERLACE_MODE of HDF5's image specification -> names of the axes
     "INTERLACE_PIXEL": ("y", "x", "c"),
     "INTERLACE_LINE": ("y", "c", "x"),
     "INTERLACE_PLANE": ("c", "y", "x"),
 }
+
+
+def is_hdf5(path: str) -> bool:
+    """Whether a file is an HDF5 file, perhaps behind a block of the user's, as MATLAB's files of version 7.3 have it.
+
+    Args:
+      path: path of the file.
+
+    Returns:
+      Whether it has HDF5's signature at one of the places where that may lie, of the first MiB.
+    """
+    with open(path, "rb") as file:
+        for place in _BEGINNINGS:
+            file.seek(place)
+            found = file.read(len(SIGNATURE))
+            if found == SIGNATURE:
+                return True
+            if len(found) < len(SIGNATURE):
+                return False
+    return False
 
 
 def open_hdf5(path: str, inside: str, cache_bytes: int, choice: Choice) -> tuple[Any, Facts]:
@@ -47,6 +68,8 @@ def open_hdf5(path: str, inside: str, cache_bytes: int, choice: Choice) -> tuple
     file = h5py.File(path, "r", rdcc_nbytes=max(cache_bytes, 1))
     dataset = _named(file, path, inside) if inside else _only(file, path)
     _check(dataset, name, path)
+    if dataset.chunks:
+        check_chunk(name, dataset.chunks, dataset.dtype.itemsize, cache_bytes)
     labels = _labels(dataset)
     array, chosen = arrange(name, dataset, labels, choice.select)
     return array, Facts(
@@ -115,11 +138,9 @@ def _check(dataset: Any, name: str, path: str) -> None:
 
     if not os.path.samefile(dataset.file.filename, path):
         raise StorageError(f"{name}: it is a link into {dataset.file.filename}, which is not followed; open that file")
-    elsewhere = [raw for raw, *_ in dataset.external or ()]
-    if dataset.is_virtual:
-        elsewhere += [one.file_name for one in dataset.virtual_sources() if one.file_name != "."]
+    elsewhere = next(_elsewhere(dataset, set()), None)
     if elsewhere:
-        raise StorageError(f"{name}: its values lie in {elsewhere[0]}, which is not followed; copy them into this file")
+        raise StorageError(f"{name}: its values lie in {elsewhere}; copy them into this file")
     if dataset.dtype.kind not in "uifb":
         raise StorageError(f"{name}: values of {dataset.dtype} are no intensities; name another dataset")
     made = dataset.id.get_create_plist()
@@ -131,8 +152,27 @@ def _check(dataset: Any, name: str, path: str) -> None:
             )
 
 
+def _elsewhere(dataset: Any, seen: set[str]) -> Iterator[str]:
+    """Where values of a dataset lie that are not in its file, in words: of a view, also those of what it shows."""
+    import h5py
+
+    seen.add(dataset.name)
+    yield from (f"{raw}, which is not followed" for raw, *_ in dataset.external or ())
+    for one in dataset.virtual_sources() if dataset.is_virtual else ():
+        if one.file_name != ".":
+            yield f"{one.file_name}, which is not followed"
+            continue
+        shown = dataset.file.get(one.dset_name)
+        if not isinstance(shown, h5py.Dataset):
+            yield f"{one.dset_name}, which is not in this file"
+        elif shown.file.filename != dataset.file.filename:
+            yield f"{shown.file.filename}, which is not followed"
+        elif shown.name not in seen:
+            yield from _elsewhere(shown, seen)
+
+
 def _labels(dataset: Any) -> Sequence[str | None] | None:
-    """Names of the axes: of its dimensions or their scales, of ilastik's "axistags", or of HDF5's image format."""
+    """Names of the axes: of its dimensions or their scales, ilastik's "axistags", MATLAB, or HDF5's image format."""
     names = [dim.label or (dim[0].name.rsplit("/", 1)[-1] if len(dim) else None) for dim in dataset.dims]
     if any(names):
         return names
@@ -141,6 +181,8 @@ def _labels(dataset: Any) -> Sequence[str | None] | None:
         return [tag["key"] for tag in tags] if len(tags) == dataset.ndim else None
     except (KeyError, TypeError, ValueError):
         pass
+    if "MATLAB_class" in dataset.attrs:  # MATLAB's arrays are columns first, and so turned round in HDF5
+        return [*[None] * (dataset.ndim - 3), "c", "x", "y"][-dataset.ndim :]
     mode = dataset.attrs.get("INTERLACE_MODE")
     mode = mode.decode(errors="replace") if isinstance(mode, bytes) else str(mode)
     labels = _LABELS.get(mode.rstrip("\0"))

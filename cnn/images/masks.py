@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn.images.errors import StorageError
+from cnn.images.facts import NOTHING, Facts
 from cnn.windows import shape_text
 
 NEAR = (0.75, 4 / 3)  # between these factors a mask is no other level of its image
@@ -17,20 +18,22 @@ class Mask:
     Each pixel of the image has the value of the mask's pixel in which its centre lies (nearest neighbour).
     """
 
-    def __init__(self, array: Any, shape: tuple[int, ...], name: str, image: str) -> None:
+    def __init__(self, array: Any, shape: tuple[int, ...], name: str, image: str, facts: Facts = NOTHING) -> None:
         """Lays a mask over an image.
 
         Args:
           array: integer, floating or bool [H', W'] or [H', W', C], whose pixels count where any channel is not zero;
-            can be sliced as [rows, columns]. Its sides are those of the image times one factor, rounded.
+            can be sliced as [rows, columns]. Its sides are those of the image times one factor, rounded. NaN is zero.
           shape: (height, width, ...) of the image, pixels.
           name: name of the mask, for the error.
           image: name of the image, for the error.
+          facts: what the mask's file says: pixels of it that hold nothing, such as transparent ones, count as zero.
 
         Raises:
           StorageError: if it has another rank or another shape than the image.
         """
         self._array, self._name, self._shape = array, name, (int(shape[0]), int(shape[1]))
+        self._facts = facts
         size = tuple(int(n) for n in array.shape)
         self._size = size[:2]
         if len(size) not in (2, 3):
@@ -51,7 +54,7 @@ class Mask:
             return np.zeros([len(place) for place in places], bool)
         rows, columns = (slice(int(place[0]), int(place[-1]) + 1) for place in places)
         try:
-            found = np.asarray(self._array[rows, columns]) != 0
+            found = self._counts(rows, columns)
         except (StorageError, MemoryError):
             raise
         except Exception as error:  # of TensorStore and of the system, of many kinds
@@ -59,10 +62,20 @@ class Mask:
             raise StorageError(
                 f"{self._name}: {where} cannot be read: {error}; take an undamaged copy of the mask"
             ) from error
-        found = found.any(axis=2) if found.ndim == 3 else found
         if self._size == self._shape:
             return found
         return found[np.ix_(places[0] - places[0][0], places[1] - places[1][0])]
+
+    def _counts(self, rows: slice, columns: slice) -> np.ndarray:
+        """Which pixels of a region of the mask are not zero and hold something: bool [h, w]."""
+        pixels = np.asarray(self._array[rows, columns])
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        found = ((pixels != 0) & (pixels == pixels)).any(axis=2)  # NaN is not equal to itself
+        if self._facts.valid is not None:
+            found &= np.asarray(self._facts.valid[rows, columns], bool)
+        if self._facts.nodata is not None and pixels.dtype != bool:
+            found &= holds_data(pixels, self._facts.nodata)
+        return found
 
 
 def _fits(size: tuple[int, ...], image: tuple[int, int]) -> bool:
@@ -71,6 +84,25 @@ def _fits(size: tuple[int, ...], image: tuple[int, int]) -> bool:
     if size == image or any(NEAR[0] < factor < NEAR[1] for factor in factors):
         return size == image  # a mask that is a few pixels off is one of another image
     return abs(factors[0] - factors[1]) < sum(1 / m for m in image) * max(1, *factors)
+
+
+def number(nodata: Any, name: str) -> float:
+    """The value of pixels that hold nothing, as the caller says it.
+
+    Args:
+      nodata: what is said.
+      name: name of the image, for the error.
+
+    Returns:
+      The number.
+
+    Raises:
+      StorageError: if it is none.
+    """
+    try:
+        return float(nodata)
+    except (TypeError, ValueError):
+        raise StorageError(f"{name}: nodata (={nodata!r}) must be a number, such as 0, or nan") from None
 
 
 def holds_data(pixels: np.ndarray, nodata: float) -> np.ndarray:

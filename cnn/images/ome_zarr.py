@@ -38,14 +38,14 @@ def open_zarr(path: str, inside: str, cache_bytes: int, choice: Choice) -> tuple
         array, chosen = open_zarr_array(node, cache_bytes, choice.select)
         return array, Facts(nodata=nodata(node), chosen=chosen)
     page: dict[str, int] = {}
-    if not multiscales(node):
-        node, page = _of_series(node, choice)
-        choice = choice._replace(page=None) if page else choice
-    images = multiscales(node)
-    names = [str(image.get("name") or f"image {i}") for i, image in enumerate(images)]
-    number = choices.one_of(node.name, "page", choice.page, names, "images")
-    page |= {"page": number} if len(images) > 1 else {}
     try:
+        if not multiscales(node):
+            node, page = _of_series(node, choice)
+            choice = choice._replace(page=None) if page else choice
+        images = multiscales(node)
+        names = [str(image.get("name") or f"image {i}") for i, image in enumerate(images)]
+        number = choices.one_of(node.name, "page", choice.page, names, "images")
+        page |= {"page": number} if len(images) > 1 else {}
         return _open_image(node, images[number], cache_bytes, choice, page)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise StorageError(

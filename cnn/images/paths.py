@@ -1,6 +1,8 @@
 """Paths of images and maps."""
 
 import os
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from cnn.images.errors import DataError
@@ -32,6 +34,31 @@ def zarr_metadata(path: str) -> str | None:
     """
     names = (os.path.join(path, name) for name in METADATA)
     return next((name for name in names if os.path.isfile(name)), None)
+
+
+def say_left_out(folder: str, names: Sequence[str], why: str) -> None:
+    """Says on standard error which entries of a folder are not read; nothing where there are none.
+
+    Args:
+      folder: the folder.
+      names: the entries.
+      why: why they are not read, in words.
+    """
+    if names:
+        shown = ", ".join(names[:8]) + (", ..." if names[8:] else "")
+        print(f"{folder}: left out {len(names)} entries that {why}: {shown}", file=sys.stderr, flush=True)
+
+
+def for_tensorstore(path: str) -> str:
+    """A path as TensorStore takes it, which refuses `.`, `..` and `//` in one.
+
+    Args:
+      path: path of a file or directory, which need not be there yet.
+
+    Returns:
+      The absolute path of the same place, without these and without symbolic links.
+    """
+    return os.path.realpath(path)
 
 
 def inside_of(path: str) -> tuple[str, str]:

@@ -143,8 +143,20 @@ def _choose_page(image: Image.Image, stream: IO[bytes]) -> None:
             page = tiff_pages.meant(file).keyframe.index
         if page:
             image.seek(page)
-    elif getattr(image, "is_animated", False) and image.format in ("GIF", "PNG", "WEBP"):
+    elif getattr(image, "is_animated", False) and image.format != "PSD":  # of which Pillow counts the layers
+        if image.format == "MPO" and not _has_twins(image):
+            return
         raise ValueError("it holds several pictures, one after the other; save the one that is meant")
+
+
+def _has_twins(image: Image.Image) -> bool:
+    """Whether a picture of several has another one as large as the first, such as the other half of a stereo pair."""
+    size, frames, twins = image.size, int(getattr(image, "n_frames", 1)), False
+    for number in range(1, frames):
+        image.seek(number)
+        twins = twins or image.size == size
+    image.seek(0)
+    return twins
 
 
 def _orientation(image: Image.Image) -> int:
@@ -176,6 +188,24 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
             "16-bit pixels have a known range; save it as one of these"
         )
     return Image.fromarray(np.round(values / 257.0).astype(np.uint8))  # 65535 / 257 = 255
+
+
+def is_known(file: str) -> bool:
+    """Whether Pillow knows the format of a file, however many pictures it holds and whether it can read them or not.
+
+    Args:
+      file: its path.
+
+    Returns:
+      Whether it does.
+    """
+    from PIL import Image
+
+    try:
+        with _any_size(), Image.open(file):
+            return True
+    except Exception:  # as many kinds as in `_opened`
+        return False
 
 
 def is_grey(file: str | os.PathLike[str] | IO[bytes]) -> bool:

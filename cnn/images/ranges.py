@@ -55,7 +55,7 @@ def check(value_range: Sequence[float] | None, dtype: Any, name: str) -> ValueRa
     if jnp.issubdtype(dtype, jnp.integer) and not own[0] <= low < high <= own[1]:
         raise StorageError(
             f"{name}: the range {low:g} to {high:g} is beyond what its {dtype} pixels hold, {own[0]:g} to {own[1]:g}; "
-            "it is an image of another kind, which needs a range of its own (--range=LOW,HIGH)"
+            "it is an image of another kind, which needs a range of its own (--range=LOW,HIGH, data.value_range)"
         )
     return low, high
 

@@ -3,11 +3,12 @@
 rasterio is imported where it is used, because it is optional.
 """
 
+import contextlib
 import math
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cnn.images.extras import needed
 from cnn.images.facts import Choice, Facts, Georeference, Spacing
 from cnn.images.pictures import MODES
 from cnn.images.views import Coloured
+from cnn.windows import shape_text
 
 SUFFIXES = (
     *(".vrt", ".jp2", ".j2k", ".jpx", ".img", ".asc", ".grd", ".ntf", ".nitf", ".dem", ".hgt", ".dt0", ".dt1", ".dt2"),
@@ -49,12 +51,18 @@ def open_raster(path: str, inside: str, channels: int | None, cache_bytes: int, 
     needed("rasterio", path, "this format")
     name = f"{path}::{inside}" if inside else path
     choices.only(name, "a raster", choice, "level")
-    where = _subdataset(path, inside) if inside else path
+    where = _subdataset(path, inside) if inside else os.path.abspath(path)  # GDAL takes "http:a.img" for an address
     whole = _open(name, where)
+    if whole.count and len(whole.subdatasets) > 1 and not inside:
+        raise StorageError(
+            f"{name}: it holds {len(whole.subdatasets)} images; save the one that is meant as a file of its own, e.g. "
+            f"gdal_translate {whole.subdatasets[0]} a.tif"
+        )
     if not whole.count:
         names = [one.rsplit(":", 1)[-1].lstrip("/") for one in whole.subdatasets]
         shown = ", ".join(f"{os.path.basename(path)}::{one}" for one in names[:8])
         raise StorageError(f"{name}: it holds {len(names)} datasets; name one: {shown or 'there is none'}")
+    _check_files(name, path, whole)
     levels = [whole, *(_open(name, where, overview_level=i) for i in range(len(whole.overviews(1))))]
     sizes = tuple((level.height, level.width) for level in levels)
     number = choices.one_of(name, "level", choice.level or 0, [f"{h}x{w}" for h, w in sizes], "levels")
@@ -92,15 +100,39 @@ def _open(name: str, where: str, **options: Any) -> Any:
             raise StorageError(f"{name}: GDAL cannot read it: {error}") from error
 
 
+def _check_files(name: str, path: str, dataset: Any) -> None:
+    """Refuses rasters whose pixels are not all there, where GDAL reads zeros for them.
+
+    Raises:
+      StorageError: if a file that it names is missing, or an ENVI file is shorter than its header says.
+    """
+    for file in dataset.files:
+        if not (file.startswith("/vsi") or "://" in file or os.path.exists(file)):
+            raise StorageError(f"{name}: it is read from {file}, which is not there; copy that file, too")
+    if dataset.driver == "ENVI":
+        size = dataset.height * dataset.width * sum(_dtype(name, one).itemsize for one in dataset.dtypes)
+        size += int(dataset.tags(ns="ENVI").get("header_offset", 0))
+        with open(path, "rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"  # ENVI's "file compression" is gzip
+        if size > os.path.getsize(path) and not compressed:
+            values = shape_text((dataset.height, dataset.width, dataset.count))
+            raise StorageError(
+                f"{name}: its header says {values} values and {size} "
+                f"bytes, the file has {os.path.getsize(path)}; take a complete copy of the file"
+            )
+
+
 def _subdataset(path: str, inside: str) -> str:
     """GDAL's name of a dataset in a file."""
-    with _open(path, path) as whole:
+    with _open(path, os.path.abspath(path)) as whole:
         found = [one for one in whole.subdatasets if one.rsplit(":", 1)[-1].lstrip("/") == inside.lstrip("/")]
         if len(found) != 1:
             names = ", ".join(one.rsplit(":", 1)[-1].lstrip("/") for one in whole.subdatasets[:8])
             raise StorageError(
                 f"{path}: there is no dataset {inside} in it; its datasets are {names or 'only its own'}"
             )
+    if found[0].lower().startswith("netcdf:"):  # GDAL takes a colon in a path for its end, unless it stands in quotes
+        return f'NETCDF:"{os.path.abspath(path)}":{inside.lstrip("/")}'
     return found[0]
 
 
@@ -196,16 +228,30 @@ class _Bands:
     def holding(self, *region: int) -> np.ndarray:
         """bool [h, w]: which pixels hold something."""
         y0, y1, x0, x1 = region
-        with self._lock:
+        with self._lock, _errors():
             return self._dataset.dataset_mask(window=((y0, y1), (x0, x1))) > 0
 
     def _read(self, bands: list[int], region: Sequence[int]) -> np.ndarray:
         import rasterio
 
         y0, y1, x0, x1 = region
-        with self._lock, rasterio.Env(**self._options):
+        with self._lock, rasterio.Env(**self._options), _errors():
             pixels = self._dataset.read(bands, window=((y0, y1), (x0, x1)), out_dtype=self._dtype)
         return np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Says what GDAL says of an error: rasterio's own words are that there was one."""
+    import rasterio.errors
+
+    try:
+        yield
+    except rasterio.errors.RasterioError as error:
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise OSError(str(cause).strip()) from error
 
 
 def _dtype(name: str, dtype: str) -> np.dtype:

@@ -8,6 +8,7 @@ changes before the height; Pillow 13 does it the other way round for some pictur
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from cnn.windows import shape_text
 SUPPORT = 2.0  # pixels that the kernel reaches to each side where nothing is reduced
 BITS = 22  # the weights of bytes are multiples of 2**-BITS; their sums have less than 32 bits
 NOTHING = 1e-12  # what rounding leaves of the kernel where it is 0, a whole number of pixels away
+LARGEST = 2**24  # pixels along a side
 BLOCK_VALUES = 2**21  # values that are read and computed at once
 
 
@@ -275,7 +277,7 @@ def _scales(source: Any, scale: float | None, spacing: float | None) -> tuple[fl
     if scale is not None and spacing is not None:
         raise StorageError(f"{name}: scale (={scale}) and spacing (={spacing}) say the same twice; give one of them")
     option, value = ("scale", scale) if spacing is None else ("spacing", spacing)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not (math.isfinite(value) and value > 0):
         raise StorageError(f"{name}: {option} (={value!r}) must be a number above 0")
     if spacing is None:
         return float(value), float(value)
@@ -288,6 +290,11 @@ def _scales(source: Any, scale: float | None, spacing: float | None) -> tuple[fl
 
 def _size(name: str, whole: tuple[int, int], scales: tuple[float, float]) -> tuple[int, int]:
     size = (math.floor(whole[0] * scales[0] + 0.5), math.floor(whole[1] * scales[1] + 0.5))
+    if max(size) > LARGEST:
+        raise StorageError(
+            f"{name}: {shape_text(whole)} at a scale of {scales[0]:g} x {scales[1]:g} is {shape_text(size)}; a side "
+            f"has at most {LARGEST:,} pixels; take a smaller scale"
+        )
     if not all(size):
         raise StorageError(
             f"{name}: {shape_text(whole)} at a scale of {scales[0]:g} x {scales[1]:g} has no pixel; take a larger scale"

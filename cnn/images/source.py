@@ -11,12 +11,11 @@ import numpy as np
 from cnn.images import channels as channels_lib
 from cnn.images import choices, masks, paths, ranges, resampled
 from cnn.images.errors import StorageError
-from cnn.images.facts import Choice, Facts
+from cnn.images.facts import NOTHING, Choice, Facts
 from cnn.images.files import is_array, open_file
 from cnn.images.views import Chosen, Coloured
 from cnn.windows import overlap, shape_text
 
-NOTHING = Facts()
 CACHE_BYTES = 256 * 2**20  # for decoded chunks or segments, which neighbouring regions need again
 
 
@@ -75,11 +74,13 @@ class Source:
         if not jnp.issubdtype(dtype, jnp.integer) and not jnp.issubdtype(dtype, jnp.floating):
             raise StorageError(f"{name}: dtype {dtype} must be integer or floating, as intensities are")
         self.shape: tuple[int, int, int] = (shape[0], shape[1], 1 if len(shape) == 2 else shape[2])
+        if not all(shape):
+            raise StorageError(f"{name}: it is {shape_text(shape)} and has no pixels; take a whole copy of the image")
         self.value_range = ranges.check(value_range, dtype, name)
         self.said, self.stored = value_range is not None, dtype
         floating = jnp.issubdtype(dtype, jnp.floating)
         self.scaled = self.said if floating else dtype.name not in ranges.SMALL
-        single = self.scaled or dtype == np.float64
+        single = self.scaled or floating and dtype.itemsize > 4
         self.dtype = np.dtype(np.float32) if single else dtype.newbyteorder("=")
         self.mask: Any = None
         self.mask_path: str | None = None
@@ -147,7 +148,7 @@ class Source:
             inside &= np.asarray(self._part(part, rows, columns), bool).reshape(size)
         if nodata is not None:
             # Of scaled pixels, and of float64 that was rounded, the stored values count.
-            at_hand = pixels is not None and not self.scaled and self.stored != np.float64
+            at_hand = pixels is not None and not self.scaled and self.stored.itemsize <= self.dtype.itemsize
             stored = pixels[down, across] if pixels is not None and at_hand else self._stored(rows, columns)
             inside &= masks.holds_data(stored.reshape(*size, channels), nodata)
         found[down, across] = inside
@@ -282,7 +283,8 @@ def _changed(
         array = Chosen(array, numbers)
         names = facts.channel_names
         facts = facts._replace(channel_names=names and tuple(names[i] for i in numbers))
-    facts = facts if nodata is None else facts._replace(nodata=float(nodata))
+    if nodata is not None:
+        facts = facts._replace(nodata=masks.number(nodata, source.name))
     said = value_range if value_range is not None else source.value_range if source.said else None
     made = Source(array, source.name, source.path, facts, said)
     made.mask, made.mask_path = source.mask, source.mask_path
@@ -300,16 +302,16 @@ def _resampled(source: Source, array: Any) -> Source:
 
 def _masked(source: Source, mask: Any) -> Source:
     """A source of which the pixels of a mask count, as a source of its own."""
-    path, name = None, f"mask of type {type(mask).__name__}"
+    path, name, facts = None, f"mask of type {type(mask).__name__}", NOTHING
     if _is_path(mask):
         path = name = paths.resolve(mask)
-        mask = open_file(path, None, CACHE_BYTES // 4)[0]
+        mask, facts = open_file(path, None, CACHE_BYTES // 4)
     elif isinstance(mask, Source):
-        path, name, mask = mask.path, mask.name, mask.array
+        path, name, facts, mask = mask.path, mask.name, mask.facts, mask.array
     if not (hasattr(mask, "shape") and hasattr(mask, "dtype") and hasattr(mask, "__getitem__")):
         raise StorageError(f"{name}: a mask is a path or has .shape, .dtype and slices; numpy.asarray makes one")
     made = copy.copy(source)
-    made.mask, made.mask_path = masks.Mask(mask, source.shape, name, source.name), path
+    made.mask, made.mask_path = masks.Mask(mask, source.shape, name, source.name, facts), path
     return made
 
 
@@ -326,7 +328,7 @@ def _channels_hint(source: Source, channels: int) -> str:
             f"choose channels in order: --channels={chosen}"
         )
     if count > channels:
-        return f"choose {channels} of them in order{has}: --channels={chosen} (channels=({chosen},))"
+        return f"choose {channels} of them in order{has}: --channels={chosen} (channels=({chosen},), data.channels)"
     return f"stack them, take another net, or choose one several times{has}: --channels={chosen}"
 
 

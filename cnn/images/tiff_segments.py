@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn.images.errors import StorageError
+from cnn.images.errors import MORE_MEMORY, StorageError
 from cnn.images.views import Mapped
 from cnn.windows import overlap, shape_text
 
@@ -140,7 +140,7 @@ class Segments:
         if segment > cache.limit:
             raise StorageError(
                 f"{self._path}: compressed in parts of {shape_text(self._size)} pixels, {segment / 2**20:.0f} MiB "
-                f"each, and {cache.limit / 2**20:.0f} MiB may be kept; write it anew with tiles, or give it more memory"
+                f"each, and {cache.limit / 2**20:.0f} MiB may be kept; write it anew with tiles, or {MORE_MEMORY}"
             )
         try:
             self._decode(None, 0, **self._options)

@@ -3,10 +3,12 @@
 TensorStore is imported where it is used, because it takes longer to import than this package.
 """
 
+import base64
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn.images.axes import arrange
+from cnn.images.axes import arrange, check_chunk
 from cnn.images.errors import StorageError
 from cnn.images.zarr_nodes import Node
 
@@ -33,13 +35,16 @@ def open_array(node: Node, cache_bytes: int) -> Any:
         "recheck_cached_data": "open",  # an image does not change while it is read
     }
     try:
-        return tensorstore.open(spec, read=True).result()
+        array = tensorstore.open(spec, read=True).result()
     except Exception as error:  # ValueError, NotImplementedError, ...
         said = str(error).split(" [tensorstore_spec=")[0]
         raise StorageError(
             f"{node.name}: cannot be opened: {said}; TensorStore reads blosc, zstd, gzip, zlib and bz2 without "
             "filters: write the array anew with one of them"
         ) from error
+    chunk = array.chunk_layout.read_chunk.shape or ()
+    check_chunk(node.name, [n or 1 for n in chunk], array.dtype.numpy_dtype.itemsize, cache_bytes)
+    return array
 
 
 def open_zarr_array(node: Node, cache_bytes: int, select: Mapping[str, int] | None) -> tuple[Any, dict[str, int]]:
@@ -84,4 +89,18 @@ def nodata(node: Node) -> float | None:
       The value; None: there is none, or it is no number.
     """
     value = node.attributes.get("_FillValue")
+    if isinstance(value, str):
+        return _from_text(value)
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _from_text(value: str) -> float | None:
+    """A number in words, such as "NaN", or the eight bytes of a float64 in base64, as xarray writes it in zarr 3."""
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return struct.unpack("<d", base64.b64decode(value, validate=True))[0]
+    except (ValueError, struct.error):
+        return None

@@ -3,12 +3,17 @@
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from cnn.images import paths
 from cnn.images.errors import StorageError
 
 MOST_LISTED = 8  # names of a group's arrays in a message
+ZIP_METHODS = (0, 8, 12, 93, 95)  # stored, deflate, bzip2, zstd and xz; files in others are missing for TensorStore
+_ENCRYPTED = 1  # a bit of a zip entry's flags
+_OF_MACOS = "__MACOSX"  # the folder of attributes that macOS puts beside the one that is zipped
 
 
 class Store(Protocol):
@@ -49,11 +54,11 @@ class Folder:
     def folders(self, path: str) -> list[str]:
         """The names of the folders in a folder, sorted."""
         with os.scandir(os.path.join(self._path, path)) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(entry.name for entry in entries if os.path.isdir(entry.path))
 
     def spec(self, path: str) -> dict[str, Any]:
         """A folder as a key-value store of TensorStore."""
-        return {"driver": "file", "path": os.path.join(self._path, path)}
+        return {"driver": "file", "path": paths.for_tensorstore(os.path.join(self._path, path))}
 
 
 class Zip:
@@ -64,11 +69,25 @@ class Zip:
 
         Args:
           path: its path.
+
+        Raises:
+          StorageError: if it holds a file twice, or in a way that TensorStore does not read: it takes both for missing
+            or damaged.
         """
         self._path = path
         with zipfile.ZipFile(path) as file:
-            self._names = frozenset(file.namelist())
-        tops = {name.split("/")[0] for name in self._names}
+            entries = file.infolist()
+        self._names = frozenset(entry.filename for entry in entries)
+        anew = "unpack it, and zip it anew without compression"
+        strange = [one for one in entries if one.compress_type not in ZIP_METHODS or one.flag_bits & _ENCRYPTED]
+        if strange:
+            how = f"in zip's method {strange[0].compress_type}"
+            how = "encrypted" if strange[0].flag_bits & _ENCRYPTED else how
+            raise StorageError(f"{path}: its {strange[0].filename} is stored {how}, which is not read; {anew}")
+        if len(self._names) < len(entries):
+            twice = Counter(entry.filename for entry in entries).most_common(1)[0][0]
+            raise StorageError(f"{path}: it holds {twice} twice, as if written in several steps; {anew}")
+        tops = {name.split("/")[0] for name in self._names} - {_OF_MACOS}
         alone = len(tops) == 1 and next(iter(tops)) not in self._names
         self._root = f"{next(iter(tops))}/" if alone else ""
 
@@ -89,7 +108,7 @@ class Zip:
     def spec(self, path: str) -> dict[str, Any]:
         """A folder as a key-value store of TensorStore."""
         start = self._root + (f"{path}/" if path else "")
-        return {"driver": "zip", "base": {"driver": "file", "path": self._path}, "path": start}
+        return {"driver": "zip", "base": {"driver": "file", "path": paths.for_tensorstore(self._path)}, "path": start}
 
 
 class Node(NamedTuple):
@@ -123,9 +142,13 @@ class Node(NamedTuple):
           The node.
 
         Raises:
-          StorageError: if there is none.
+          StorageError: if there is none, or the path leads out of the group.
         """
-        inner = "/".join(part for part in (self.path, path.strip("/")) if part)
+        if ".." in path.split("/"):
+            raise StorageError(
+                f"{self.name}: its entry {path} lies outside of it, which is not followed; open that path"
+            )
+        inner = "/".join(part for part in (self.path, *path.split("/")) if part not in ("", "."))
         found = node_at(f"{self.name}/{path.strip('/')}", self.store, inner)
         if found is None:
             raise StorageError(f"{self.name}: there is no {path} in it; it holds {listed(self)}")
@@ -161,9 +184,9 @@ def node_at(name: str, store: Store, path: str) -> Node | None:
             return None
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(f"{name}: its {file} is damaged: {error}; take an undamaged copy") from error
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or not isinstance(found.get("attributes") or {}, dict):
             raise StorageError(f"{name}: its {file} is damaged: it is no JSON object; take an undamaged copy")
         return found
 
@@ -189,20 +212,28 @@ def listed(group: Node) -> str:
     """
     names = []
     start = len(group.name) + 1
-    for node in _images(group):
+    for node in _images(group, {_place(group)}):
         if len(names) == MOST_LISTED:
             return f"{', '.join(names)}, ..."
         names.append(node.name[start:])
     return ", ".join(names) or "nothing"
 
 
-def _images(group: Node) -> Iterator[Node]:
-    """The arrays below a group, and the groups that are images, whose arrays are its levels."""
+def _images(group: Node, seen: set[str]) -> Iterator[Node]:
+    """The arrays below a group, and the groups that are images, whose arrays are its levels; links back end there."""
     for node in group.children():
+        if node.group and _place(node) in seen:
+            continue
+        seen.add(_place(node))
         if node.group and not multiscales(node):
-            yield from _images(node)
+            yield from _images(node, seen)
         else:
             yield node
+
+
+def _place(node: Node) -> str:
+    """The place of a node in its store, the same by whichever link it is reached."""
+    return node.store.spec(node.path)["path"]
 
 
 def multiscales(group: Node) -> list[Mapping[str, Any]]:

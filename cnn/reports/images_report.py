@@ -11,7 +11,8 @@ from typing import Any
 from cnn.dense.streaming.journal import journal_path, read_journal
 from cnn.dense.streaming.map_files import working_path
 from cnn.images.errors import DataError, StorageError
-from cnn.images.paths import printable, zarr_metadata
+from cnn.images.files import SUFFIXES
+from cnn.images.paths import printable, say_left_out, zarr_metadata
 from cnn.protocols.progress import Progress
 from cnn.reports import html, image_report, run_report
 from cnn.reports.html import Links, Numbers, Section
@@ -24,13 +25,9 @@ from cnn.runs.checkpoint import Run
 from cnn.windows import shape_text
 
 TABLE = "One row an image: the class with the largest mean probability over all windows, and that mean."
+WRITTEN = (".md", ".json", ".html", ".csv", ".geojson")  # what this program writes beside maps, and no image
 TILE = 256  # scores along each axis of a tile, the same for all images, so that they share one program
 WORKING = working_path("")
-# Suffixes of files that a folder is searched for; a pattern finds any.
-SUFFIXES = (
-    *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".ppm", ".pgm", ".npy", ".zarr"),
-    *(".h5", ".hdf5", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".dcm", ".vrt", ".img"),
-)
 
 
 def find(text: str) -> list[str]:
@@ -62,9 +59,12 @@ def find(text: str) -> list[str]:
 
 def _expand(part: str) -> list[str]:
     if os.path.isdir(part) and zarr_metadata(part) is None:
-        names = sorted(os.listdir(part))
+        names = [name for name in sorted(os.listdir(part)) if not name.startswith(".")]
         images = [os.path.join(part, name) for name in names if name.lower().endswith(SUFFIXES)]
-        return [path for path in images if not _is_map(path)]
+        images = [path for path in images if not _is_map(path)]
+        others = [name for name in names if not name.lower().endswith((*SUFFIXES, *WRITTEN))]
+        say_left_out(part, others, "are no images by their names; name them, or a pattern")
+        return images
     if os.path.exists(part.partition("::")[0]):
         return [part.rstrip(os.sep)]
     return sorted(path.rstrip(os.sep) for path in glob.glob(part, recursive=True) if not _is_map(path))

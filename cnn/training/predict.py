@@ -49,9 +49,10 @@ def find_pictures(names: Sequence[str]) -> list[str]:
     """Files that a command line names.
 
     Args:
-      names: each a file, a folder (all PNG and JPEG files in it and in its folders, sorted by path), a pattern such as
-        "scans/*.png", or several of these separated by commas. A folder that a pattern fits stands for the pictures in
-        it, too. A file whose own name has commas is found first.
+      names: each a file, a folder (all pictures in it and in its folders by the suffixes that training reads, sorted
+        by path, but for hidden ones; a line says what else lies there), a pattern such as "scans/*.png", or several of
+        these separated by commas. A folder that a pattern fits stands for the pictures in it, too. A file whose own
+        name has commas is found first.
 
     Returns:
       Paths.
@@ -91,9 +92,17 @@ def _is_folder(path: str) -> bool:
 
 
 def _in_folder(folder: str) -> list[str]:
-    """All PNG and JPEG files in a folder and in its folders, sorted."""
-    found = [os.path.join(place, file) for place, _, files in os.walk(folder) for file in files]
-    return sorted(path for path in found if path.lower().endswith(EXTENSIONS))
+    """All pictures in a folder and in its folders, sorted; a line says what else lies there that is not hidden."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        found += [os.path.join(place, name) for name in files if not name.startswith(".")]
+        inside = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in inside if _is_folder(os.path.join(place, name))]
+        found += [os.path.join(place, name) for name in inside if name not in folders]
+    pictures = sorted(path for path in found if path.lower().endswith(EXTENSIONS))
+    others = [os.path.relpath(path, folder) for path in sorted(set(found) - set(pictures))]
+    paths.say_left_out(folder, others, f"are not {', '.join(EXTENSIONS)}; name them, or a pattern")
+    return pictures
 
 
 def border_brightness(images: np.ndarray) -> np.ndarray:

@@ -59,6 +59,14 @@ def path_of(path, level):
     return attributes.get("ome", attributes)["multiscales"][0]["datasets"][level]["path"]
 
 
+@pytest.mark.parametrize("said, value", [(-9999, -9999.0), ("NaN", np.nan), ("AAAAAACIw8A=", -10000.0), ("none", None)])
+def test_the_value_of_pixels_without_data_in_zarr(tmp_path, said, value):
+    """A number, its name, or a float64 in base64, as xarray writes it in zarr 3; other texts say nothing."""
+    path, _ = written.zarr_array(tmp_path, written.FLOATS, attributes={"_FillValue": said})
+    found = open_image(path).facts.nodata
+    assert found is value or found == value or np.isnan(found) and np.isnan(value)
+
+
 def test_rasters(tmp_path):
     path, _ = raster(tmp_path, "a.img", DEEP.astype(np.int16), "HFA", nodata=-5, crs="EPSG:32618")
     with rasterio.open(path, "r+") as file:

@@ -86,6 +86,13 @@ row(
     select={"0": 1, "1": 1, "2": 2},
 )
 
+OF_MACOS = dict(top="a.zarr/", extra="__MACOSX/._a.zarr")
+row("ome 0.5, .zip of macOS", lambda f: (written.zipped(f, "a.zip", True, **OF_MACOS), CHOSEN), select=MIXED)
+for spelling in ("{}/./a.zarr", "{}/new/../a.zarr", "{}//a.zarr/", "{}/link/a.zarr"):
+    row(f"zarr at {spelling}", lambda f, spelling=spelling: written.spelled(f, spelling))
+row("ome 0.5 at {}/./a.zip", lambda f: (f"{written.zipped(f, 'a.zip').parent}/./a.zip", CHOSEN), select=MIXED)
+row("ome 0.4, ./ before its levels", written.dotted, select=MIXED)
+
 row("hdf5 uint8, alone in its file", lambda f: (hdf(f, RGB), RGB))
 row("hdf5 uint16, gzip, shuffled", lambda f: (f"{hdf(f, DEEP, chunks=(8, 16, 3), compression='gzip', shuffle=True)}::"
                                              "/deep/image", DEEP))  # fmt: skip
@@ -97,6 +104,8 @@ row("hdf5 with scales", lambda f: (hdf(f, STACK, ("t", "c", "z", "y", "x"), name
 row(
     "hdf5 of ilastik", lambda f: (hdf(f, STACK.swapaxes(1, 4), attributes=written.tags(*"txzyc")), CHOSEN), select=MIXED
 )
+row("hdf5 of MATLAB", lambda f: (written.matlab(f, DEEP), DEEP))
+row("hdf5 of MATLAB, grey", lambda f: (f"{written.matlab(f, DEEP[..., 0])}::scan", DEEP[..., 0]))
 row("hdf5 in planes", lambda f: (hdf(f, FIRST, attributes={"INTERLACE_MODE": np.bytes_("INTERLACE_PLANE")}), DEEP))
 
 LOSSLESS = {"QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO"}
@@ -116,6 +125,7 @@ row("raster .asc, float32", lambda f: raster(f, "a.asc", FLOATS[..., 0], "AAIGri
 row("raster .bsq, uint32", lambda f: raster(f, "a.bsq", WIDE.astype(np.uint32), "ENVI"))
 row("raster .ntf, uint16", lambda f: raster(f, "a.ntf", DEEP, "NITF"))
 row("raster .nc of netCDF 3", written.netcdf)
+row("raster .nc, a colon in its name", lambda f: written.netcdf(f, "à: b.nc"))
 row("raster without suffix, int32", lambda f: raster(f, "a", WIDE, "ENVI", INTERLEAVE="BIP"))
 
 row("slide", slide)

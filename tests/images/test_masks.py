@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cnn.images.errors import StorageError
@@ -34,6 +35,19 @@ def test_a_mask_is_an_array_or_any_file(tmp_path):
     assert open_image(PIXELS).valid(0, 5, 0, 5) is None
 
 
+def test_what_holds_nothing_in_a_mask_does_not_count(tmp_path):
+    """Transparent pixels, which pictures lay over white, NaN, and the mask's own no-data value."""
+    mask = RNG.random((50, 41)) > 0.3
+    for mode, bands in (("LA", 2), ("RGBA", 4)):
+        Image.fromarray(mask[..., None].repeat(bands, 2).astype(np.uint8) * 255, mode).save(tmp_path / f"{mode}.png")
+        assert_valid(open_image(PIXELS, mask=tmp_path / f"{mode}.png"), mask)
+    assert_valid(open_image(PIXELS, mask=np.where(mask, 1, np.nan)), mask)
+    nodata = [(42113, 2, 0, "255", True)]
+    tifffile.imwrite(tmp_path / "m.tif", np.where(mask, 1, 255).astype(np.uint8), extratags=nodata, metadata=None)
+    assert_valid(open_image(PIXELS, mask=tmp_path / "m.tif"), mask)
+    assert_valid(open_image(PIXELS, mask=open_image(tmp_path / "m.tif")), mask)
+
+
 def test_a_damaged_mask_is_named(tmp_path):
     make_zarr(tmp_path / "m.zarr", np.ones((50, 41, 1), np.uint8), chunk=(16, 20, 1))
     source = open_image(PIXELS, mask=tmp_path / "m.zarr")
@@ -51,6 +65,11 @@ def test_a_mask_of_another_level_is_its_nearest_pixel(factor, rounded):
     mask = RNG.random(size) > 0.4
     rows, columns = (np.floor((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip((50, 41), size, strict=True))
     assert_valid(open_image(PIXELS, mask=mask), mask[rows][:, columns])
+
+
+def test_a_value_without_data_is_a_number():
+    with pytest.raises(StorageError, match="nodata .='x'. must be a number, such as 0, or nan"):
+        open_image(PIXELS, nodata="x")
 
 
 def test_masks_that_do_not_fit():

@@ -4,9 +4,11 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from cnn import data
+from cnn import data, dense
+from cnn.data import image_files
 from cnn.images import pictures
 
 
@@ -123,6 +125,14 @@ def test_shortest_side_is_resized_with_antialiasing(tmp_path):
     assert data.load_images([tmp_path / "b.png"], (40, 10), 3).shape == (1, 40, 10, 3)
 
 
+def test_a_narrow_picture_that_would_become_huge_is_refused(tmp_path):
+    Image.fromarray(np.zeros((1, 60_000), np.uint8)).save(tmp_path / "line.png")
+    for load in (lambda path: data.load_images([path], 224, 1), lambda path: image_files.load_image(path, 224, 1)):
+        with pytest.raises(data.DataError, match=r"line\.png: 1x60000 pixels become 224x13440000 where .*; cut"):
+            load(str(tmp_path / "line.png"))
+    assert data.load_images([str(tmp_path / "line.png")], 8, 1).shape == (1, 8, 8, 1)
+
+
 def test_load_images_errors(tmp_path):
     (tmp_path / "no.png").write_bytes(b"this is no picture")
     with pytest.raises(data.DataError, match=r"cannot read .*no\.png as an image"):
@@ -134,3 +144,47 @@ def test_load_images_errors(tmp_path):
     with pytest.raises(data.DataError, match=r"image_size \(=0x8\)"):
         data.load_images([], (0, 8), 3)
     assert data.load_images([], 8, 3).shape == (0, 8, 8, 3)
+
+
+@pytest.mark.parametrize("name, options", [("a.gif", {}), ("a.png", {}), ("a.webp", {"lossless": True}), ("a.mpo", {})])
+def test_a_file_of_several_pictures_is_not_read_as_its_first_by_another_library(tmp_path, name, options):
+    """GDAL reads the first of what Pillow refuses, and numbers of a palette as values."""
+    several = [Image.fromarray(gradient(24, 24) // (1 + i)) for i in range(2)]
+    several[0].save(tmp_path / name, save_all=True, append_images=several[1:], **options)
+    with pytest.raises(data.DataError, match=rf"{name} .*several pictures, one after the other; save the one"):
+        dense.open_image(tmp_path / name)
+    with pytest.raises(data.DataError, match=rf"{name} .*several pictures, one after the other; save the one"):
+        data.load_images([str(tmp_path / name)], 8, 3)
+
+
+def test_the_previews_of_a_photograph_are_left_out(tmp_path):
+    large, small = (Image.fromarray(gradient(n, n)) for n in (24, 12))
+    large.save(tmp_path / "a.mpo", save_all=True, append_images=[small])
+    with Image.open(tmp_path / "a.mpo") as first:
+        np.testing.assert_array_equal(dense.open_image(tmp_path / "a.mpo").read(0, 24, 0, 24), np.asarray(first))
+
+
+@pytest.mark.parametrize("name", ["a.lsm", "a.stk", "a.btf", "a"])
+def test_a_tiff_is_one_under_any_name(tmp_path, name):
+    """Of several pages none is read unasked, and a page that is asked for is that page."""
+    pages = np.stack([gradient(24, 24)[..., 2].astype(np.uint16) * (200 - i) for i in range(2)])
+    for bigtiff in (False, True):
+        tifffile.imwrite(tmp_path / name, pages, photometric="minisblack", metadata=None, bigtiff=bigtiff)
+        with pytest.raises(data.DataError, match=rf"{name}: 2 pages, together 2x24x24 .*choose one by"):
+            dense.open_image(tmp_path / name)
+        np.testing.assert_array_equal(dense.open_image(tmp_path / name, page=1).read(0, 24, 0, 24)[..., 0], pages[1])
+
+
+@pytest.mark.parametrize("largest", [65535, 4095])
+@pytest.mark.parametrize(
+    "head", ["{} 5 4 {}\n", "{}\n# made\n5 4 # columns, rows\n#\n{}\n", "{}\n" + "# long\n" * 500 + "5 4 {}\n"]
+)
+def test_a_ppm_of_more_than_8_bits_has_them_all(tmp_path, head, largest):
+    """Of bytes and of words, with comments; Pillow itself keeps 8 bits."""
+    values = np.random.default_rng(3).integers(0, largest + 1, (4, 5, 3))
+    words = "# values\n" + " ".join(map(str, values.ravel()))
+    for kind, content in (("P6", values.astype(">u2").tobytes()), ("P3", words.encode())):
+        (tmp_path / "a.ppm").write_bytes(head.format(kind, largest).encode() + content)
+        source = dense.open_image(tmp_path / "a.ppm")
+        assert source.dtype == np.uint16
+        np.testing.assert_array_equal(source.read(0, 4, 0, 5), np.round(values * (65535 / largest)))

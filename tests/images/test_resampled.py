@@ -168,6 +168,9 @@ def test_errors():
     for scale in (0, -1, float("nan"), "x", True):
         with pytest.raises(StorageError, match=r"scale \(=.*\) must be a number above 0"):
             open_image(NOISE, scale=scale)
+    assert open_image(NOISE, scale=np.float32(0.5)).shape == open_image(NOISE, scale=0.5).shape
+    with pytest.raises(StorageError, match="is 61000000x83000000; a side has at most 16,777,216 pixels"):
+        open_image(NOISE, scale=10**6)
     with pytest.raises(StorageError, match="61x83 at a scale of 0.001 x 0.001 has no pixel"):
         open_image(NOISE, scale=0.001)
     with pytest.raises(

@@ -66,8 +66,9 @@ def test_arrays(array, wrap):
 
 
 def test_double_and_foreign_byte_order_become_what_jax_has():
-    assert_reads(open_image(FLOATS.astype(np.float64)), FLOATS)
-    assert open_image(FLOATS.astype(np.float64)).dtype == np.float32
+    for wider in (np.float64, np.longdouble):
+        assert_reads(open_image(FLOATS.astype(wider)), FLOATS)
+        assert open_image(FLOATS.astype(wider)).dtype == np.float32
     assert_reads(open_image(FLOATS.astype(">f4")), FLOATS)
     assert open_image(FLOATS.astype(">f4")).read(0, 2, 0, 2).dtype == np.dtype("=f4")
 

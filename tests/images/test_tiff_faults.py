@@ -28,7 +28,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path):
             damaged[place : None if kind == 0 else place + 4 * kind] = b"" if kind == 0 else rng.bytes(4 * kind)
             path.write_bytes(damaged)
             try:
-                array, said = open_file(str(path), None, 2**20, *choice)
+                array, said = open_file(str(path), None, 2**20, *filter(None, choice))
                 if np.prod(array.shape) < 10**6:
                     array[0 : array.shape[0], 0 : array.shape[1]]
             except StorageError as error:

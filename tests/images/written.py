@@ -80,13 +80,32 @@ def raw2zarr(folder):
     return folder / "a.zarr", np.moveaxis(STACK[1, :, 0], 0, -1)
 
 
-def zipped(folder, name, deflated=False, top="", array=STACK):
-    """An OME-Zarr in a zip file, at its root or in a folder."""
+def spelled(folder, spelling):
+    """A zarr array by another name of its place: with dots, two slashes, or a link."""
+    (folder / "new").mkdir()
+    (folder / "link").symlink_to(".")
+    return spelling.format(folder), zarr_array(folder, DEEP)[1]
+
+
+def dotted(folder):
+    """An OME-Zarr that names its levels "./0" and "./1"."""
+    path = ome(folder, "0.4")
+    group = zarr.open_group(path)
+    image: Any = group.attrs["multiscales"]
+    datasets = [{**one, "path": f"./{one['path']}"} for one in image[0]["datasets"]]
+    group.attrs["multiscales"] = [{**image[0], "datasets": datasets}]
+    return path, CHOSEN
+
+
+def zipped(folder, name, deflated=False, top="", array=STACK, extra=None):
+    """An OME-Zarr in a zip file, at its root or in a folder, perhaps with another file."""
     path = ome(folder, "0.5", array)
     with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as file:
         for one in sorted(path.rglob("*")):
             if one.is_file():
                 file.write(one, f"{top}{one.relative_to(path)}")
+        if extra:
+            file.writestr(extra, "x")
     return folder / name
 
 
@@ -101,6 +120,16 @@ def hdf(folder, array, names=None, attributes=None, name="a.h5", **options):
             file[label].make_scale(label)
             made.dims[i].attach_scale(file[label])
     return folder / name
+
+
+def matlab(folder, array):
+    """A file as MATLAB's save -v7.3 writes it: a block of its own before HDF5's, and arrays columns first."""
+    with h5py.File(folder / "a.mat", "w", userblock_size=512) as file:
+        file.create_dataset("scan", data=array.T).attrs["MATLAB_class"] = np.bytes_("uint16")
+    content = bytearray((folder / "a.mat").read_bytes())
+    content[:19] = b"MATLAB 7.3 MAT-file"
+    (folder / "a.mat").write_bytes(content)
+    return folder / "a.mat"
 
 
 def tags(*keys):
@@ -119,16 +148,18 @@ def raster(folder, name, array, driver, nodata=None, level=None, crs=None, **opt
         return folder / name, np.moveaxis(file.read(), 0, -1)
 
 
-def netcdf(folder):
+def netcdf(folder, name="a.nc"):
     """A netCDF 3 of two variables, which is no HDF5, and the first of them; GDAL turns it north up."""
     with scipy.io.netcdf_file(folder / "a.nc", "w") as file:
-        for name, size in (("y", 37), ("x", 43)):
-            file.createDimension(name, size)
-            file.createVariable(name, "f8", (name,))[:] = np.arange(size)
-        for name in ("heat", "rain"):
-            file.createVariable(name, "i2", ("y", "x"))[:] = WIDE[..., 0] % 999
+        for axis, size in (("y", 37), ("x", 43)):
+            file.createDimension(axis, size)
+            file.createVariable(axis, "f8", (axis,))[:] = np.arange(size)
+        for variable in ("heat", "rain"):
+            file.createVariable(variable, "i2", ("y", "x"))[:] = WIDE[..., 0] % 999
     with warnings.catch_warnings(action="ignore"), rasterio.open(f"netcdf:{folder / 'a.nc'}:heat") as file:
-        return f"{folder / 'a.nc'}::heat", file.read(1)
+        found = file.read(1)
+    (folder / "a.nc").rename(folder / name)
+    return f"{folder / name}::heat", found
 
 
 def mosaic(folder, bands=(1, 2, 3), meaning=("Red", "Green", "Blue")):

@@ -39,12 +39,24 @@ def _folder(tmp_path):
     return folder
 
 
-def test_images_are_found_by_pattern_list_and_folder(folder):
+def test_images_are_found_by_pattern_list_and_folder(folder, capsys):
     names = [str(folder / name) for name in ("bad.png", "one.png", "two.png")]
     np.save(folder / "a,b.npy", np.zeros((9, 9)))
     assert find(str(folder / "*.png")) == names
     assert find(f"{names[2]}, {names[1]},{folder}/o*.png") == [names[2], names[1]]
     assert find(f"{folder}/") == [str(folder / "a,b.npy"), *names]  # what is no image is left out
+    assert "in/: left out 1 entries that are no images by their names; name them, or a pattern: notes.txt" in (
+        capsys.readouterr().err
+    )
+    for name in ("._one.png", "table.md"):
+        (folder / name).write_text("hidden, or written by this program")
+    for name in ("scan.lsm", "slide.czi", "field.ozx"):
+        (folder / name).write_text("an image")
+    (folder / "notes.txt").unlink()
+    assert {os.path.basename(path) for path in find(str(folder))} == {*os.listdir(folder)} - {"._one.png", "table.md"}
+    assert capsys.readouterr().err == ""
+    for name in ("scan.lsm", "slide.czi", "field.ozx"):
+        (folder / name).unlink()
     assert find(str(folder / "a,b.npy")) == [str(folder / "a,b.npy")]
     assert find(f"{names[1]},{folder}/../in/one.png") == [names[1]]  # one file, named in two ways
     (folder / "m.tif.part.zarr").mkdir()  # of a map that was stopped

@@ -15,6 +15,7 @@ from cnn.data import DataError
 from cnn.runs import defaults
 from cnn.runs.checkpoint import Run
 from cnn.training import predict
+from tests.made import make_zarr
 
 NAMES = ("a", "b", "c")
 
@@ -52,6 +53,21 @@ def test_files_folders_patterns_and_names_with_commas(scans):
     assert predict.find_pictures([str(scans)]) == sorted([one, two, three])
     assert predict.find_pictures([f"{scans}/*.png"]) == [one, two]
     assert predict.find_pictures([f"{scans}/*.png,{three}"]) == [one, two, three]
+
+
+def test_what_is_left_out_of_a_folder_is_said(scans, capsys):
+    """Files of other formats, which may be named; what systems hide is none of them."""
+    wanted = predict.find_pictures([str(scans)])
+    save(scans / ".hidden" / "four.png", np.zeros((8, 8), np.uint8))
+    (scans / "._one.png").write_bytes(b"x")
+    np.save(scans / "deeper" / "a.npy", np.zeros((8, 8), np.uint8))
+    make_zarr(scans / "a.zarr", np.zeros((8, 8, 1), np.uint8))
+    capsys.readouterr()
+    assert predict.find_pictures([str(scans)]) == wanted
+    said = capsys.readouterr().err
+    assert "scans: left out 3 entries that are not .jpg, " in said
+    assert said.endswith("name them, or a pattern: a.zarr, deeper/a.npy, notes.txt\n")
+    assert predict.find_pictures([f"{scans}/a.zarr"]) == [f"{scans}/a.zarr"]
 
 
 def test_a_name_without_a_picture_is_named(scans):

@@ -157,3 +157,15 @@ def test_a_description_that_means_nothing_is_refused(tmp_path, about, message):
     write_map(tmp_path / "m.npy", scores(9, 8), **about)
     with pytest.raises(StorageError, match=f"m.npy: cannot be opened as a map of this program: .*{message}"):
         dense.open_map(tmp_path / "m.npy")
+
+
+@pytest.mark.parametrize("name", ["m.zarr", "m.ome.zarr", "m.tif", "m.npy"])
+@pytest.mark.parametrize("spelling", ["./{}", "../here/{}", "new//{}", "link/{}"])
+def test_a_map_is_written_and_opened_by_any_name_of_its_place(tmp_path, monkeypatch, spelling, name):
+    """TensorStore itself refuses dots and two slashes in a path."""
+    (tmp_path / "here" / "new").mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to("new")
+    monkeypatch.chdir(tmp_path / "here")
+    values = scores(30, 20)
+    write_map(spelling.format(name), values)
+    np.testing.assert_array_equal(dense.open_map(spelling.format(name)).read(), values)

@@ -79,7 +79,8 @@ def open_array(path: str, write: bool = False, cache_bytes: int = 0) -> Any:
 
 
 def _where(path: str, version: int) -> dict[str, Any]:
-    return {"driver": "zarr3" if version == 3 else "zarr", "kvstore": {"driver": "file", "path": path}}
+    kvstore = {"driver": "file", "path": paths.for_tensorstore(path)}
+    return {"driver": "zarr3" if version == 3 else "zarr", "kvstore": kvstore}
 
 
 class ArraySink(FileSink):
