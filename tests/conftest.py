@@ -29,6 +29,7 @@ CASES = 2
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`python -m pytest` runs the fast part of the tests, which is complete in kind; --everything runs all."""
     parser.addoption("--everything", action="store_true", help="also run the tests that are marked slow")
+    parser.addoption("--cases", type=int, help="of each test at most this many slow cases, spread evenly; default: all")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,17 +51,17 @@ def is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None
 
 
-def mark_all_but_some_cases(items: list[pytest.Item]) -> None:
-    """Marks the cases of each test as slow but for a few that are spread evenly over their list."""
+def all_but_some_cases(items: list[pytest.Item], count: int) -> list[pytest.Item]:
+    """The cases of each test but for a few that are spread evenly over their list."""
     tests = collections.defaultdict(list)
     for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not is_slow(item):
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
             tests[item.path, item.originalname].append(item)
+    left = []
     for cases in tests.values():
-        taken = {round(i * (len(cases) - 1) / (CASES - 1)) for i in range(CASES)}
-        for i, case in enumerate(cases):
-            if i not in taken:
-                case.add_marker(pytest.mark.slow)
+        taken = {round(i * (len(cases) - 1) / max(count - 1, 1)) for i in range(count)}
+        left += [case for i, case in enumerate(cases) if i not in taken]
+    return left
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -71,13 +72,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     their cases run.
     """
     if config.args == config.getini("testpaths"):
-        mark_all_but_some_cases(items)
-    if config.getoption("--everything"):
-        return
+        for case in all_but_some_cases([item for item in items if not is_slow(item)], CASES):
+            case.add_marker(pytest.mark.slow)
     slow = [item for item in items if is_slow(item)]
+    if config.getoption("--everything"):
+        count = config.getoption("--cases")
+        slow = [] if count is None else all_but_some_cases(slow, count)
     if slow:
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not is_slow(item)]
+        left = set(slow)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session")
