@@ -156,7 +156,7 @@ def shorter(command):
     program = command[2] if command[1] == "-m" else command[1]
     flags = () if "--list" in command or any(part.startswith("--mode") for part in command) else QUICK.get(program, ())
     if any(part.startswith(("--image=", "--images=")) for part in command):
-        flags = [flag for flag in flags if not flag.startswith("--scenes")]
+        flags = []  # those are of scenes
     if list(command[1:]) == ["main.py"]:
         flags = TRAINED
     replaced = {flag.partition("=")[0] for flag in flags}
