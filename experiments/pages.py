@@ -11,11 +11,12 @@ import json
 import os
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
+from cnn.commands import flags as shared
 from cnn.commands import program
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the trained net.", required=True)
+WORKDIR = shared.define_workdir("Workdir of the trained net.")
 OUTPUT = flags.DEFINE_string("output", os.path.join("runs", "found_on_pages"), "Folder of the results.")
 PAGES = flags.DEFINE_integer("pages", 200, "Number of pages that are measured.", lower_bound=1)
 CHOOSING = flags.DEFINE_integer("choosing", 40, "Number of pages that the threshold is chosen on.", lower_bound=1)
@@ -27,6 +28,9 @@ DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of the TFDS sets; by defa
 
 def main() -> None:
     """Measures a net, writes the results and prints them."""
+    if not WORKDIR.value:
+        raise app.UsageError("--workdir=DIR is missing: the directory of a net of configs/pages.py")
+
     # Imported here so that --help and errors in flags respond at once.
     from cnn import checkpoint, data
     from cnn.runs import logs

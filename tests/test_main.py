@@ -111,7 +111,7 @@ def test_predict_names_class_and_probability(workdir, tmp_path):
             "--output=: predictions are written to a .csv or a .json",
         ),
         (("--images=a.png",), 2, "--images and --output are for --mode=predict"),
-        (("--checkpoint=best",), 2, "--checkpoint is for --mode=evaluate and --mode=predict"),
+        (("--checkpoint=best",), 2, "--checkpoint is for --mode=evaluate, --mode=predict"),
         (("--longer", "--mode=evaluate"), 2, "--longer is for --mode=train"),
         (("--config.train.milestones=(0.5",), 1, "train.milestones (=('(0.5',)) must be fractions of the run"),
         (("--config.train.milestones=(0.5,", "--workdir={}"), 2, "flag --config.train.milestones=(0.5,: "),

@@ -220,7 +220,8 @@ def test_several_images_and_a_dry_run_from_the_command_line(workdir, tmp_path):
     (tmp_path / "c.png").write_text("no picture")
     arguments = (f"--workdir={workdir}", f"--images={tmp_path}/*.png", f"--output={tmp_path / 'out'}", "--maps=npy")
     planned = command(*arguments, "--dry_run")
-    assert planned.returncode == 0 and planned.stdout.count("nothing was written") == 2, planned.stderr
+    assert planned.returncode == 1 and planned.stdout.count("nothing was written") == 2, planned.stderr
+    assert "c.png" in planned.stdout + planned.stderr
     assert not (tmp_path / "out").exists()
     done = command(*arguments)
     assert done.returncode == 1 and done.stdout.endswith("table.md, result.json and report.html\n"), done.stderr
