@@ -148,8 +148,8 @@ def child(part: str, name: str) -> dict[str, Any]:
     """Runs a part of the benchmark in a new process.
 
     Args:
-      part: "stream" or "read".
-      name: name of the image's file.
+      part: "make", "stream" or "read".
+      name: name of the image's file; "" for all.
 
     Returns:
       Measurements by name.
@@ -164,10 +164,14 @@ def main() -> None:
     folder = WORKDIR.value
     if CHILD.value:
         part, name = CHILD.value
+        if part == "make":
+            make_images(folder, SIZE.value)
+            print("{}")
+            return
         print(json.dumps(run_child(part, os.path.join(folder, name), os.path.join(folder, f"map_of_{name}.npy"))))
         return
     limit = byte_sizes.parse_bytes(MEMORY.value)
-    make_images(folder, SIZE.value)
+    child("make", "")  # apart, as the peak memory of a process counts that of the one that started it
     found = {name: {"stream": child("stream", name), "read": child("read", name)} for name in IMAGES}
     digests = {found[name]["stream"]["sha256"] for name in DEEP}
     if len(digests) != 1:
