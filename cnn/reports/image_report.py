@@ -203,7 +203,7 @@ def _over_scales(run: Run, path: str, looked: Looked, asked: Asked) -> np.ndarra
             found.append(_streamed_average(run, path, looked, asked, scale))
             continue
         pixels = data.normalise(resize(image, size)[None], run.mean, run.std)
-        options = {name: asked.streaming.get(name) for name in ("stride", "context")}
+        options: dict[str, Any] = {name: asked.streaming.get(name) for name in ("stride", "context")}
         options["cover"] = bool(asked.streaming.get("cover"))
         scored = dense.score_map(run.net, run.variables, pixels, run.image_shape[:2], **options)
         found.append(np.asarray(dense.average(scored, "probabilities", run.net.output_activation))[0])
