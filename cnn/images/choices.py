@@ -58,7 +58,7 @@ def one_of(path: str, option: str, value: int | None, entries: Sequence[str], wh
       path: name of the file.
       option: the name of the option, "page" or "level".
       value: the number that was asked for; None: the only entry.
-      entries: what there is, in words.
+      entries: the entries that can be chosen, as a text for the error.
       what: what the entries are, in the plural, e.g. "levels".
 
     Returns:
@@ -93,6 +93,6 @@ def as_index(path: str, option: str, value: object) -> int:
       StorageError: if it is no whole number.
     """
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(value)  # type: ignore[arg-type]  # its TypeError is what is asked for
     except TypeError:
         raise StorageError(f"{path}: {option} (={value!r}) must be a whole number, counted from 0") from None

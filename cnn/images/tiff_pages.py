@@ -109,7 +109,7 @@ def layout(file: Any, choice: Choice) -> Layout:
       The layout of the image.
 
     Raises:
-      ValueError: if there is no such page, level or entry, or several images are left; says what there is.
+      ValueError: if there is no such page, level or entry, or several images are left; lists those of the file.
     """
     try:
         series = _only(file) if choice.page is None else _of_page(file, choice.page)

@@ -265,7 +265,7 @@ def _path(page: Any) -> str:
 def _installed() -> bool:
     """Whether the package of codecs is there."""
     try:
-        import imagecodecs  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import imagecodecs  # noqa: F401  # pyright: ignore[reportMissingImports]  # only whether it is there
     except ImportError:
         return False
     return True

@@ -35,10 +35,10 @@ def spacing(y: float, x: float, unit: str | None, x_unit: str | None = None) -> 
     Returns:
       The spacing; None if a unit is unknown, the two are not of one kind, or a size is not above 0.
     """
-    units = [_unit(name) for name in (unit, x_unit or unit)]
-    if None in units or not (y > 0 and x > 0):
+    first, second = _unit(unit), _unit(x_unit or unit)
+    if first is None or second is None or not (y > 0 and x > 0):
         return None
-    (kept, of_y), (other, of_x) = units  # type: ignore[misc]
+    (kept, of_y), (other, of_x) = first, second
     return Spacing(y * of_y, x * of_x, kept) if kept == other else None
 
 

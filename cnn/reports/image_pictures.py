@@ -56,7 +56,7 @@ def map_picture(
 
 
 def draw(stem: str, run: Run, looked: Looked, subject: str) -> None:
-    """Draws what there is to see of a map, and removes pictures of an earlier one that are not drawn anew.
+    """Draws the pictures of a map, and removes those of an earlier map that are not drawn again.
 
     Of a small image NAME_map.png, NAME_classes.png, NAME_best.png and, at stride 1, NAME_pixels.png; of a large one
     NAME_map.png alone, the most probable class of each part in its colour.

@@ -162,7 +162,7 @@ def _write(path: str, texts: Iterator[str]) -> None:
     part = path + ".part"
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        file = open(part, "w", encoding="utf-8", newline="")  # noqa: SIM115  errors of writing alone are told apart
+        file = open(part, "w", encoding="utf-8", newline="")  # noqa: SIM115  opening and writing have errors of their own
     except OSError as error:
         raise StorageError(f"{path}: it cannot be written: {error.strerror or error}; name another place") from error
     try:

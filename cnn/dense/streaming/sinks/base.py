@@ -114,7 +114,7 @@ class FileSink(Sink):
             return self._get(rows, columns)
 
     def _get(self, rows: slice, columns: slice) -> np.ndarray:
-        raise NotImplementedError
+        raise NotImplementedError  # each format has its own
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
