@@ -10,8 +10,9 @@ import numpy as np
 
 from cnn.images import channels as channels_lib
 from cnn.images import choices, masks, paths, ranges, resampled
+from cnn.images.dtypes import numpy_dtype
 from cnn.images.errors import StorageError
-from cnn.images.facts import NOTHING, Choice, Facts
+from cnn.images.facts import NOTHING, Choice, Facts, Spacing
 from cnn.images.files import is_array, open_file
 from cnn.images.views import Chosen, Coloured
 from cnn.windows import overlap, shape_text
@@ -84,6 +85,16 @@ class Source:
         self.dtype = np.dtype(np.float32) if single else dtype.newbyteorder("=")
         self.mask: Any = None
         self.mask_path: str | None = None
+
+    @property
+    def spacing(self) -> Spacing | None:
+        """The size of a pixel; None: unknown."""
+        return self.facts.spacing
+
+    @property
+    def axes(self) -> tuple[str, str, str]:
+        """The axes of `shape` and of what `read` gives, by name; they are the same for every file."""
+        return ("y", "x", "c")
 
     @property
     def beside(self) -> int:
@@ -330,22 +341,3 @@ def _channels_hint(source: Source, channels: int) -> str:
     if count > channels:
         return f"choose {channels} of them in order{has}: --channels={chosen} (channels=({chosen},), data.channels)"
     return f"stack them, take another net, or choose one several times{has}: --channels={chosen}"
-
-
-def numpy_dtype(array: Any, name: str) -> np.dtype:
-    """The dtype of an array of any library, as a NumPy dtype.
-
-    Args:
-      array: an object with .dtype.
-      name: name of the array, for the error message.
-
-    Returns:
-      The NumPy dtype.
-
-    Raises:
-      StorageError: if NumPy has no such dtype.
-    """
-    try:
-        return np.dtype(getattr(array.dtype, "numpy_dtype", array.dtype))  # TensorStore has its own dtypes
-    except TypeError:
-        raise StorageError(f"{name}: dtype {array.dtype} is not NumPy's; pass numpy.asarray(array)") from None

@@ -32,6 +32,12 @@ def test_ome_zarr(tmp_path, version):
     assert facts.channel_names == ("DAPI", "GFP", "Cy5") and facts.levels == ((37, 43), (19, 22))
     assert facts.spacing == Spacing(0.5, 1.0, "micrometre") and facts.origin == (2.0, 3.0)
     assert facts.chosen == {"level": 1, "t": 1, "z": 0}
+    image = open_image(path, level=1, select={"t": 1, "z": 0})
+    assert image.spacing == facts.spacing and dict(zip(image.axes, image.shape, strict=True)) == {
+        "y": 19,
+        "x": 22,
+        "c": 3,
+    }
     assert facts_of(path, select={"t": 1, "z": 0, "c": 2}).channel_names is None
     assert facts_of(path / "0", select={"0": 0, "2": 1}).spacing is None
 

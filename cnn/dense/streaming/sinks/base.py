@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cnn.images.dtypes import numpy_dtype
 from cnn.images.errors import StorageError
-from cnn.images.source import numpy_dtype
 from cnn.windows import shape_text
 
 AGAIN = "the same call continues where it stopped"  # the way out of a disk that is full
