@@ -88,18 +88,18 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     task = loop.make_task(config, dataset)
     table = geometry.table(task.net, dataset.image_shape)
     print(f"{own_code.short(config.net.name)}: {task.net}\n{table}", flush=True)
-    devices = Devices()
+    devices = Devices(sharding=config.train.get("sharding", "data"))
     devices.per_device(config.train.batch_size, "train.batch_size")
     if config.eval.scenes:
         on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
     if longer:
         environment |= longer_lib.check(task, config_lib.load(workdir), checkpoint.latest_step(workdir) or 0, workdir)
-    state = devices.replicate(task.first_state(config.seed))
+    state = devices.place(task.first_state(config.seed))
     if goes_on:
         state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)
     if other:
         state, start = initial.begin(state, other, dataset.class_names)
-        state = devices.replicate(state)
+        state = devices.place(state)
         environment |= {"initial_run": start._asdict()}
         print(start, flush=True)
     if not goes_on and own_code.is_reference(config.net.name):

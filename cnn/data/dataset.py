@@ -65,6 +65,7 @@ def load(
     train_examples: int | None = None,
     value_range: Sequence[float] | None = None,
     channels: Sequence[int | str] | None = None,
+    on_error: str = "stop",
 ) -> Dataset:
     """Reads a data set into memory.
 
@@ -92,6 +93,7 @@ def load(
         on.
       channels: numbers or names of the channels of a folder's pictures that are read, in order; None or () for RGB. Of
         arrays of the user's own it says which channels of an image theirs are, likewise.
+      on_error: what an unreadable picture of a folder does: "stop", or "skip", which counts and lists it.
 
     Returns:
       The data set.
@@ -101,6 +103,7 @@ def load(
     """
     dir = os.path.expanduser(dir) if isinstance(dir, str) else dir
     given = {"validation_fraction": validation_fraction, "train_examples": train_examples, "image_size": image_size}
+    given |= {"on_error": on_error}
     of_pixels: Any = {"value_range": value_range or None, "channels": channels or None}
     fields.check({"name": name, "dir": dir, **given, **of_pixels})
     if name == IN_MEMORY:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnn.images.errors import DataError
-from cnn.runtime.ranges import MOST, Range, each, number, text, whole
+from cnn.runtime.ranges import MOST, Range, each, number, one_of, text, whole
+
+ON_ERROR = ("stop", "skip")
 
 RANGES = (
     Range("data.name", text(1), "the name of a set"),
@@ -17,6 +19,7 @@ RANGES = (
     Range(
         "data.train_examples", whole(1), f"a whole number from 1 to {MOST:,}, fewer than there are", may_be_absent=True
     ),
+    Range("data.on_error", one_of(ON_ERROR), f"one of {', '.join(ON_ERROR)}"),
     Range("data.image_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}", may_be_absent=True),
     Range(
         "data.value_range",

@@ -20,7 +20,9 @@ DEFAULTS_FOR_OLD_RUNS = {
     "train.initial_run": "",
     "train.frozen": [],
     "train.frozen_until": 1.0,
+    "train.sharding": "data",
     "train.ops": "fast",
+    "data.on_error": "stop",
     "train.class_weights": [],
     "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
 }
@@ -30,7 +32,7 @@ LENGTH = (
     *("train.epochs", "train.steps", "train.schedule", "train.warmup", "train.milestones", "train.decay_factor"),
     "train.frozen_until",
 )
-MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch")
+MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch", "train.sharding")
 # Fields that can name a function of the user's own.
 CODE_FIELDS = ("net.name", "data.name")
 FOLDER_FIELDS = ("data.dir", "train.initial_run")  # fields that name a folder

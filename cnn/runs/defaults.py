@@ -45,6 +45,7 @@ FIELDS = (
     Field("data.dir", "", "Folder that holds the data; by default $TFDS_DATA_DIR, else TFDS's own default."),
     Field("data.validation_fraction", 0.1, "Fraction of the training examples that is held out for validation."),
     Field("data.train_examples", int, "Training examples to keep, each class in proportion; by default all."),
+    Field("data.on_error", "stop", "What a folder's unreadable picture does: stop, or skip (counted and listed)."),
     Field("data.image_size", int, "Height and width that images are resized to, pixels; by default the set's own."),
     Field(
         "data.value_range",
@@ -96,6 +97,12 @@ FIELDS = (
     ),
     Field("train.clip_norm", 0.0, "Largest norm of the whole gradient; 0: it is not clipped."),
     Field("train.dtype", "float32", "float32 or bfloat16, of activations and products; parameters stay float32."),
+    Field(
+        "train.sharding",
+        "data",
+        "How training is split over several devices: data (the batch), fsdp (parameters and optimiser too) or model "
+        "(the outputs of fully connected layers too).",
+    ),
     Field(
         "train.ops",
         "fast",

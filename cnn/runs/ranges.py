@@ -12,6 +12,7 @@ from cnn.data.arrays import MOST_UNNAMED
 from cnn.data.augment import PAD_MODES
 from cnn.nets.outputs import ACTIVATIONS
 from cnn.runs.defaults import Config
+from cnn.runtime.devices import SHARDINGS
 from cnn.runtime.ranges import MOST, Range, each, number, one_of, text, whole
 
 SCHEDULES = ("constant", "step", "cosine")
@@ -76,6 +77,7 @@ RANGES = (
     Range("train.background", _FRACTION, "a fraction of the examples, from 0 to 1"),
     Range("train.clip_norm", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.dtype", one_of(DTYPES), f"one of {', '.join(DTYPES)}"),
+    Range("train.sharding", one_of(SHARDINGS), f"one of {', '.join(SHARDINGS)}"),
     Range("train.ops", one_of(ops.CHOICES), f"one of {', '.join(ops.CHOICES)}"),
     Range("train.steps_per_dispatch", whole(1), _COUNT),
     Range("eval.batch_size", whole(1), _COUNT),

@@ -1,8 +1,9 @@
-"""How arrays are placed on devices: examples are split over all local devices, everything else is on each of them.
+"""How arrays are placed on devices: examples are split over all of them, and the state of training as `sharding` says.
 
 No other module decides on placement. The same code runs on one device and on many.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,20 +13,30 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from cnn.runtime.compiler import Options, options_for
 
 AXIS = "batch"
+SHARDINGS = ("data", "fsdp", "model")
 
 
 class Devices:
-    """Local devices as one axis over which batches are split.
+    """Devices as one axis over which batches are split.
 
     Attributes:
       mesh: JAX's mesh of the devices, with the one axis `AXIS`.
       everywhere: sharding of arrays of which each device has a whole copy.
+      sharding: how the state of training is split over them, one of `SHARDINGS`.
     """
 
-    def __init__(self, count: int | None = None) -> None:
-        """Takes the first `count` local devices; None: all."""
-        self.mesh = Mesh(np.array(jax.local_devices()[:count]), (AXIS,), axis_types=(AxisType.Auto,))
+    def __init__(self, devices: int | Sequence[jax.Device] | None = None, sharding: str = "data") -> None:
+        """Takes devices.
+
+        Args:
+          devices: the devices, which may be descriptions of devices that are not here (to compile for them); a number
+            takes the first local ones; None: all.
+          sharding: how the state of training is split over them, one of `SHARDINGS`.
+        """
+        taken = jax.local_devices()[:devices] if devices is None or isinstance(devices, int) else devices
+        self.mesh = Mesh(np.array(taken), (AXIS,), axis_types=(AxisType.Auto,))
         self.everywhere = NamedSharding(self.mesh, PartitionSpec())
+        self.sharding = sharding
 
     @property
     def count(self) -> int:
@@ -69,6 +80,39 @@ class Devices:
           The same tree, on the devices.
         """
         return jax.device_put(tree, self.everywhere)
+
+    def state_shardings(self, state: Any) -> Any:
+        """How the state of training is split over the devices.
+
+        Args:
+          state: a `cnn.training.steps.State`, or a part of one, of arrays or their shapes.
+
+        Returns:
+          The same tree, of shardings.
+        """
+        return jax.tree.map(lambda _: self.everywhere, state)
+
+    def place(self, state: Any) -> Any:
+        """Puts the state of training on the devices, split as `state_shardings` says.
+
+        Args:
+          state: a tree of arrays, of which every process has the whole.
+
+        Returns:
+          The same tree, on the devices.
+        """
+        return jax.device_put(state, self.state_shardings(state))
+
+    def fetch(self, tree: Any) -> Any:
+        """Copies a tree from the devices, however it is split over them.
+
+        Args:
+          tree: a tree of arrays.
+
+        Returns:
+          The same tree of NumPy arrays, whole.
+        """
+        return jax.tree.map(np.array, tree)
 
     def per_device(self, batch_size: int, field: str) -> int:
         """Number of examples on each device.

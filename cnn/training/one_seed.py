@@ -76,7 +76,7 @@ def train(
 
     def save(step: int, state: State) -> None:
         # A copy: the next step reuses (donates) the arrays while the checkpoint is still being written.
-        checkpoints.save(step, *jax.tree.map(np.array, (state.variables, state.optimizer)))
+        checkpoints.save(step, *devices.fetch((state.variables, state.optimizer)))
 
     with stopping.requests() as asked, logs.Progress(task.total, first, config.train.batch_size) as progress:
         run_steps = steps.make_run_steps(
