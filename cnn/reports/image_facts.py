@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from cnn.reports.streamed import Looked
@@ -54,8 +55,7 @@ def lines(looked: Looked, source: str) -> list[str]:
         f"{shape_text(looked.opened.shape)} {what}, {getattr(looked.opened, 'dtype', 'float32')}",
         f"  score (i, j) belongs to the window {shape_text(done.window)} at pixel "
         f"(i * {done.stride[0]}, j * {done.stride[1]}){last}; context {done.context!r}",
-        f"  {done.tiles - done.tiles_done_before} of {done.tiles} tiles of {shape_text(done.outputs)} scores in "
-        f"{done.seconds:.1f} s, {done.megapixels_per_second:.2f} megapixels/s ({done.backend})",
+        f"  {tiles_text(facts(looked))}",
         f"  equal to the map of one pass {exact}",
     ]
     if summary.known < summary.windows:
@@ -66,6 +66,22 @@ def lines(looked: Looked, source: str) -> list[str]:
             + (f"; {tiles} of {done.tiles} tiles were not computed for that" if tiles else "")
         )
     return result
+
+
+def tiles_text(found: Mapping[str, Any]) -> str:
+    """How many tiles a stream computed, of what size, and how fast.
+
+    Args:
+      found: the facts of its map (`facts`).
+
+    Returns:
+      A phrase.
+    """
+    size = f"tiles of {shape_text(found['tile'])} scores"
+    if not found["tiles_computed"]:
+        return f"all {found['tiles']:,} {size} were computed by an earlier run"
+    rate = f"{found['megapixels_per_second']:.2f} megapixels/s ({found['backend']})"
+    return f"{found['tiles_computed']:,} of {found['tiles']:,} {size} in {found['seconds']:.1f} s, {rate}"
 
 
 def detection_lines(looked: Looked, path: str) -> list[str]:

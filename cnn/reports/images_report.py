@@ -67,7 +67,8 @@ def _expand(part: str) -> list[str]:
         return images
     if os.path.exists(part.partition("::")[0]):
         return [part.rstrip(os.sep)]
-    return sorted(path.rstrip(os.sep) for path in glob.glob(part, recursive=True) if not _is_map(path))
+    hits = sorted(path.rstrip(os.sep) for path in glob.glob(part, recursive=True))
+    return [path for path in hits if not _is_map(path) and not path.lower().endswith(WRITTEN)]
 
 
 def _is_map(path: str) -> bool:
@@ -115,7 +116,8 @@ def run_images(
       DataError: if the directory holds results of another kind, or cannot be made.
     """
     results = os.path.join(output_dir, "result.json")
-    if os.path.exists(results) and "images" not in logs.read_json(results):
+    before = logs.read_json(results) if os.path.exists(results) else {"images": []}
+    if "images" not in before:
         raise DataError(f"{output_dir}: its result.json is that of another evaluation; name another directory")
     try:
         os.makedirs(output_dir, exist_ok=True)
@@ -132,13 +134,14 @@ def run_images(
             image, said = said_of(path, error)
             failed.append({"image": image, "error": said})
             print(f"{image}: failed", file=sys.stderr, flush=True)
-    _write(output_dir, rows, failed)
     for one in failed:
         print(f"error: {one['image']}: {one['error']}", file=sys.stderr, flush=True)
-    print(
-        f"{len(rows)} of {len(paths)} images; wrote {output_dir}/table.md, result.json and {run_report.NAME}",
-        flush=True,
-    )
+    if rows or not before["images"]:
+        _write(output_dir, rows, failed)
+        wrote = f"wrote {output_dir}/table.md, result.json and {run_report.NAME}"
+    else:  # as with a flag that fits none of the maps that are there
+        wrote = f"{output_dir}/table.md, result.json and {run_report.NAME} are left as they were"
+    print(f"{len(rows)} of {len(paths)} images; {wrote}", flush=True)
     return failed
 
 
@@ -227,9 +230,16 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Cell
             Cell(f"{value:.1%}", value),
             *([Cell(f"{count:,}", count)] if found else []),
             Cell(f"{absent:.1%}", absent),
-            Cell(f"{row['seconds']:.1f}", row["seconds"]),
-            Cell(f"{row['megapixels_per_second']:.2f}", row["megapixels_per_second"]),
+            *_timing(row),
             Cell(row["map"]),
         ]
         cells.append(line)
     return columns, cells
+
+
+def _timing(row: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    """The seconds and the speed of a stream; of a map that an earlier run computed neither is known."""
+    if not row["tiles_computed"]:
+        return Cell("earlier", math.nan), Cell("earlier", math.nan)
+    seconds, rate = row["seconds"], row["megapixels_per_second"]
+    return Cell(f"{seconds:.1f}", seconds), Cell(f"{rate:.2f}", rate)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cnn.reports import html
+from cnn.reports import html, image_facts
 from cnn.reports.html import Facts
 from cnn.reports.html_cells import Cell
 from cnn.reports.overview import Overview
@@ -46,9 +46,7 @@ def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
     facts |= {"windows": shape_text(found["windows"]), "stride": found["stride"] or "the net's own"}
     if "tiles" in found:
         facts["window"] = shape_text(found["window"]) + " pixels"
-        done = f"{found['tiles_computed']:,} of {found['tiles']:,} tiles of {shape_text(found['tile'])} scores"
-        speed = f"{found['seconds']:.1f} s, {found['megapixels_per_second']:.2f} megapixels/s ({found['backend']})"
-        facts["computed"] = f"{done} in {speed}"
+        facts["computed"] = image_facts.tiles_text(found)
         windows = math.prod(found["windows"])
         absent = windows - found["known_windows"]
         facts["windows without a score"] = f"{absent:,} of {windows:,} ({absent / windows:.1%})"

@@ -101,6 +101,15 @@ def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, t
     assert images_report.run_images(run, paths, str(out), Asked(), "npy", QUIET) == []
     result = json.loads((out / "result.json").read_text())
     assert [row["tiles_computed"] for row in result["images"]] == [1, 0, 0] and result["failed"] == []
+    table = (out / "table.md").read_text()
+    assert [line.split("|")[7].strip() == "earlier" for line in table.splitlines()[-3:]] == [False, True, True]
+    assert "1 tiles of" in (page := (out / "one.png.npy.report.html").read_text()) and "by an earlier run" in page
+    with pytest.raises(DataError, match="there is no such file, and none that matches"):
+        find(f"{out}/*")  # nothing there is an image
+    asked = Asked(streaming={"stride": 3})  # the maps are of another stride
+    assert len(images_report.run_images(run, paths, str(out), asked, "npy", QUIET)) == 3
+    assert (out / "table.md").read_text() == table
+    assert "0 of 3 images; " in (said := capsys.readouterr().out) and "result.json and report.html are left" in said
     with pytest.raises(DataError, match="a folder without images"):
         find(str(out))  # maps are no images
     (out / "result.json").write_text('{"test_accuracy": 1}')
