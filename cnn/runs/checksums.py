@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cnn.runtime import json_files
@@ -66,18 +66,50 @@ def write(path: str, step: int) -> None:
       path: the folder of the step.
       step: its number.
     """
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    names = [os.path.relpath(one, path).replace(os.sep, "/") for one in found]
+    write_list(os.path.join(path, NAME), path, [name for name in names if name != NAME], step)
+
+
+def write_list(place: str, folder: str, names: Iterable[str], step: int = 0) -> None:
+    """Writes a list of checksums.
+
+    Args:
+      place: path of the list.
+      folder: the folder that the files lie in.
+      names: their names in it, with "/" between folders.
+      step: the step that they belong to.
+    """
     files = {}
-    for folder, _, names in os.walk(path):
-        for name in names:
-            one = os.path.join(folder, name)
-            if one == os.path.join(path, NAME):
-                continue
-            files[os.path.relpath(one, path).replace(os.sep, "/")] = [os.path.getsize(one), _sha256(one)]
-    listed = {"step": step, "files": dict(sorted(files.items()))}
-    with open(os.path.join(path, NAME), "w", encoding="utf-8") as file:
+    for name in sorted(names):
+        one = os.path.join(folder, *name.split("/"))
+        files[name] = [os.path.getsize(one), _sha256(one)]
+    listed = {"step": step, "files": files}
+    with open(f"{place}.part", "w", encoding="utf-8") as file:
         json.dump({**listed, "checksum": json_files.digest(listed)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+    os.replace(f"{place}.part", place)
+
+
+def list_fault(place: str, folder: str) -> str | None:
+    """What is wrong with files of a list.
+
+    Args:
+      place: path of the list.
+      folder: the folder that the files lie in.
+
+    Returns:
+      The end of a sentence; None if nothing is wrong, or there is no list.
+    """
+    if not os.path.lexists(place):
+        return None
+    try:
+        return _fault_of_files(folder, _listed(place)["files"], sizes_only=False)
+    except JsonError as error:
+        return f"{os.path.basename(place)} {error}"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror or error}"
 
 
 def fault(folder: str, step: int, *, sizes_only: bool = False) -> str | None:
@@ -98,22 +130,27 @@ def fault(folder: str, step: int, *, sizes_only: bool = False) -> str | None:
             return "it is empty"
         if not os.path.lexists(os.path.join(path, NAME)):
             return _fault_without_list(path)
-        listed = _listed(path)
+        listed = _listed(os.path.join(path, NAME))
         if listed["step"] != step:
             return f"it is a copy of step {listed['step']:,}"
-        for name, (size, checksum) in listed["files"].items():
-            one = os.path.join(path, *name.split("/"))
-            if not os.path.isfile(one):
-                return f"{name} is missing"
-            there = os.path.getsize(one)
-            if there != size:
-                return f"{name} has {there:,} bytes, and had {size:,}"
-            if not sizes_only and _sha256(one) != checksum:
-                return f"{name} has other bytes than were written"
+        return _fault_of_files(path, listed["files"], sizes_only)
     except JsonError as error:
         return f"{NAME} {error}"
     except OSError as error:
         return f"{os.path.relpath(error.filename or path, path)}: {error.strerror or error}"
+
+
+def _fault_of_files(path: str, files: Mapping[str, Any], sizes_only: bool) -> str | None:
+    """What is wrong with the first of some files that is not as its list says."""
+    for name, (size, checksum) in files.items():
+        one = os.path.join(path, *name.split("/"))
+        if not os.path.isfile(one):
+            return f"{name} is missing"
+        there = os.path.getsize(one)
+        if there != size:
+            return f"{name} has {there:,} bytes, and had {size:,}"
+        if not sizes_only and _sha256(one) != checksum:
+            return f"{name} has other bytes than were written"
     return None
 
 
@@ -127,9 +164,9 @@ def _fault_without_list(path: str) -> str | None:
     return f"{NAME} is missing" if custom and "checksums" in custom else None
 
 
-def _listed(path: str) -> dict[str, Any]:
-    """The list of a step; a `JsonError` says what is wrong with it."""
-    found = json_files.read(os.path.join(path, NAME))
+def _listed(place: str) -> dict[str, Any]:
+    """A list of checksums; a `JsonError` says what is wrong with it."""
+    found = json_files.read(place)
     if not isinstance(found, dict) or set(found) != {"step", "files", "checksum"}:
         raise JsonError("is no list of checksums")
     checksum, files = found.pop("checksum"), found["files"]
@@ -198,7 +235,7 @@ def copy_of(workdir: str, name: str) -> tuple[int, bytes] | None:
     for step in steps(folder):
         path = os.path.join(folder, str(step))
         try:
-            listed = _listed(path)
+            listed = _listed(os.path.join(path, NAME))
             size, checksum = listed["files"][f"{COPIES}/{name}"]
             with open(os.path.join(path, COPIES, name), "rb") as file:
                 content = file.read()
