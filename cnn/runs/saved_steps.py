@@ -123,11 +123,7 @@ class Checkpoints:
         except Exception as error:  # Orbax and the libraries below it raise many kinds where a disk is full
             checksums.remove_unfinished(self.folder)
             last = checksums.latest(self.folder)
-            before = (
-                "there is none before it"
-                if last is None
-                else f"that of step {last:,} is kept, and the run goes on there"
-            )
+            before = "there is none before it" if last is None else f"the run goes on from that of step {last:,}"
             raise CheckpointError(
                 f"the checkpoint of step {step:,} cannot be written: {os.path.join(self.folder, str(step))}: "
                 f"{_in_a_line(error)}; make room, or let the folder be written to; {before}"
