@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import survival_subjects as subjects
 
-KILLS_IN_A_ROW = 3
+KILLS_IN_A_ROW = 5
 JOBS: Mapping[str, Callable[[pathlib.Path], Any]] = {
     "training": subjects.train,
     "ablation": subjects.study,

@@ -28,9 +28,10 @@ COPIES = "run"  # folder of a step for copies of `KEPT`
 KEPT = ("config.json", "data.json", "provenance.json", "import.json", "metrics.jsonl")  # files in a workdir
 LARGEST_COPY = 2**24  # bytes; a log that is longer is not copied into every checkpoint
 WRITING = ".writing"  # what the name of a step that is being written ends in
+REMOVED = ".removed"  # and of one that is being removed
 
 _STEP = re.compile(r"0|[1-9][0-9]{0,9}")
-_UNFINISHED = re.compile(rf"[0-9]+({re.escape(WRITING)})?(\.orbax-checkpoint-tmp.*)?")
+_UNFINISHED = re.compile(rf"[0-9]+({re.escape(WRITING)}|{re.escape(REMOVED)})?(\.orbax-checkpoint-tmp.*)?")
 
 
 def steps(folder: str) -> list[int]:
@@ -258,7 +259,7 @@ def remove(folder: str, step: int) -> None:
         os.remove(path)
         return
     # Renamed first: a process that is killed meanwhile leaves no half of a step under the step's name.
-    away = f"{path}{WRITING}"
+    away = f"{path}{REMOVED}"
     shutil.rmtree(away, ignore_errors=True)
     os.rename(path, away)
     shutil.rmtree(away, ignore_errors=True)
