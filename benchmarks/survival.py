@@ -21,6 +21,7 @@ flags.adopt_module_key_flags(options)
 KILLS = flags.DEFINE_integer("kills", 100, "Number of SIGKILLs at random moments.", lower_bound=0)
 DAMAGES = flags.DEFINE_integer("damages", 300, "Number of damaged files.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the damages and of the moments.")
+JOB = flags.DEFINE_list("job", [], "Names of the jobs that are killed, in turn; default: all.")
 SMOKE_CASES = {"jobs": ["streaming into m.npy"], "subjects": ["m.npy", "half run"], "kills": 2, "damages": 12}
 
 
@@ -33,7 +34,7 @@ def main() -> None:
 
     results: dict[str, Any] = {"load_before": os.getloadavg()[0], "seed": SEED.value}
     smoke = options.SMOKE.value
-    jobs = SMOKE_CASES["jobs"] if smoke else list(survival_kills.JOBS)
+    jobs = SMOKE_CASES["jobs"] if smoke else machine.chosen(JOB.value, survival_kills.JOBS)
     names = SMOKE_CASES["subjects"] if smoke else options.names(survival_subjects.SUBJECTS)
     with tempfile.TemporaryDirectory() as folder, survival_subjects.small():
         place = pathlib.Path(os.path.realpath(folder))

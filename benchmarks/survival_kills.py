@@ -1,6 +1,7 @@
 """Processes that are killed at random moments and started again to their end: the result must be that of one start."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import pickle
@@ -13,11 +14,45 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import survival_subjects as subjects
+from cnn.runs.checkpoint import Checkpoints
+from experiments.ablation.store import Store
 
 KILLS_IN_A_ROW = 5
+
+
+def _save(folder: pathlib.Path) -> Any:
+    """Saves steps of a megabyte, of which one is kept, from the one after the latest on; gives what is read back."""
+    values = np.arange(2**18, dtype=np.float32)
+    template = {"params": {"kernel": np.zeros_like(values)}}
+    with Checkpoints(str(folder), 1) as checkpoints:
+        found = checkpoints.restore_latest(variables=template)
+        first = found[0] if found else 0
+        if found and not np.array_equal(found[1]["variables"]["params"]["kernel"], values + first):
+            raise ValueError(f"step {first} has other values than were saved")
+        checkpoints.drop_after(first)
+        for step in range(first + 1, 13):
+            checkpoints.save(step, {"params": {"kernel": values + step}})
+    with Checkpoints(str(folder), 1) as checkpoints:
+        found = checkpoints.restore_latest(variables=template)
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    return names, hashlib.sha256(found[1]["variables"]["params"]["kernel"].tobytes()).hexdigest() if found else None
+
+
+def _write_lines(folder: pathlib.Path) -> Any:
+    """Adds results of 200 seeds to a study, those that are missing; gives the file."""
+    config = subjects.config()
+    store = Store(str(folder), {"study": "kills", "measures": []}, {"one": (config,)})
+    for seed in sorted(set(range(200)) - store.seeds_done("one")):
+        values = {"test accuracy": seed / 200}
+        store.add([{"kind": "seed", "cell": "one", "seed": seed, "chosen": 0, "values": values}])
+    return (folder / "results.jsonl").read_bytes()
+
+
 JOBS: Mapping[str, Callable[[pathlib.Path], Any]] = {
     "training": subjects.train,
     "ablation": subjects.study,
+    "saving checkpoints": _save,
+    "writing a study's results": _write_lines,
     **{f"streaming into {sink}": lambda folder, sink=sink: subjects.stream(folder, sink) for sink in subjects.SINKS},
 }
 
