@@ -6,10 +6,12 @@ table of what came of them. Ends with status 1 if anything was silent and differ
 """
 
 import collections
+import math
 import os
 import pathlib
 import sys
 import tempfile
+import time
 from typing import Any
 
 from absl import flags
@@ -20,6 +22,7 @@ from cnn.commands import program
 flags.adopt_module_key_flags(options)
 KILLS = flags.DEFINE_integer("kills", 100, "Number of SIGKILLs at random moments.", lower_bound=0)
 DAMAGES = flags.DEFINE_integer("damages", 300, "Number of damaged files.", lower_bound=0)
+MINUTES = flags.DEFINE_float("minutes", 0, "Minutes after which no further kill or damage begins; 0: no limit.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the damages and of the moments.")
 JOB = flags.DEFINE_list("job", [], "Names of the jobs that are killed, in turn; default: all.")
 SMOKE_CASES = {"jobs": ["streaming into m.npy"], "subjects": ["m.npy", "half run"], "kills": 2, "damages": 12}
@@ -38,13 +41,14 @@ def main() -> None:
     names = SMOKE_CASES["subjects"] if smoke else options.names(survival_subjects.SUBJECTS)
     with tempfile.TemporaryDirectory() as folder, survival_subjects.small():
         place = pathlib.Path(os.path.realpath(folder))
+        end = time.monotonic() + 60 * MINUTES.value if MINUTES.value else math.inf
         compiler.cache_compilations(str(place / "programs"))
         # Kills come first: processes are forked before JAX has threads in this one.
         kills = SMOKE_CASES["kills"] if smoke else KILLS.value
-        killed = survival_kills.run(list(jobs), kills, SEED.value, place / "kills", _show) if kills else []
+        killed = survival_kills.run(list(jobs), kills, SEED.value, place / "kills", end, _show) if kills else []
         count = SMOKE_CASES["damages"] if smoke else DAMAGES.value
         (place / "damages").mkdir()
-        found = survival_damages.run(list(names), count, SEED.value, place / "damages", _show) if count else []
+        found = survival_damages.run(list(names), count, SEED.value, place / "damages", end, _show) if count else []
         jax.clear_caches()
         outcomes = [one._replace(said=one.said.replace(folder, "DIR"))._asdict() for one in found]
     results |= {"kills": [one._asdict() for one in killed], "damages": outcomes, **machine.last_facts()}

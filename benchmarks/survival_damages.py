@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 import warnings
 from typing import Any, NamedTuple
 
@@ -125,7 +126,7 @@ def _but_best(found: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "best"}
 
 
-def run(names: list[str], count: int, seed: int, place: pathlib.Path, show: Any = print) -> list[Outcome]:
+def run(names: list[str], count: int, seed: int, place: pathlib.Path, end: float, show: Any = print) -> list[Outcome]:
     """Damages files of subjects, one at a time, each followed by a command that uses it.
 
     Args:
@@ -133,6 +134,7 @@ def run(names: list[str], count: int, seed: int, place: pathlib.Path, show: Any 
       count: number of damages; those of each kind of file and damage come first once.
       seed: seed of the choice of files and of the damages.
       place: an empty folder to work in.
+      end: moment of `time.monotonic` after which no further damage is done.
       show: called with a line for each.
 
     Returns:
@@ -155,6 +157,8 @@ def run(names: list[str], count: int, seed: int, place: pathlib.Path, show: Any 
     order = rng.permutation(len(cases))
     outcomes = []
     for number in range(count):
+        if time.monotonic() > end:
+            break
         name, file, how, use = cases[order[number % len(order)]]
         folder = _copied(place / "whole" / name.replace(" ", "_"), place / "damaged")
         damage(folder, file, how, rng)

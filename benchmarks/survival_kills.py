@@ -71,7 +71,7 @@ class Killed(NamedTuple):
     word: str
 
 
-def run(jobs: list[str], kills: int, seed: int, place: pathlib.Path, show: Any = print) -> list[Killed]:
+def run(jobs: list[str], kills: int, seed: int, place: pathlib.Path, end: float, show: Any = print) -> list[Killed]:
     """Kills jobs, each in a process of its own.
 
     Args:
@@ -79,6 +79,7 @@ def run(jobs: list[str], kills: int, seed: int, place: pathlib.Path, show: Any =
       kills: number of kills in all, at least.
       seed: seed of the moments.
       place: an empty folder to work in.
+      end: moment of `time.monotonic` after which no further job begins.
       show: called with a line for each job that ended.
 
     Returns:
@@ -87,7 +88,7 @@ def run(jobs: list[str], kills: int, seed: int, place: pathlib.Path, show: Any =
     rng, found = np.random.default_rng(seed), []
     whole: dict[str, tuple[float, Any]] = {}
     done, turn = 0, 0
-    while done < kills:
+    while done < kills and time.monotonic() < end:
         job = jobs[turn % len(jobs)]
         turn += 1
         if job not in whole:
