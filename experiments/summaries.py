@@ -16,7 +16,7 @@ from scipy import stats
 
 from cnn.reports import markdown
 from cnn.runs import config as config_lib
-from cnn.runs import logs
+from cnn.runs import results
 
 MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # an absolute path, for any working directory
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
@@ -69,15 +69,15 @@ def finished(config: str, seed: int, workdir: str) -> dict[str, Any] | None:
       The contents of result.json; None if there is none.
 
     Raises:
-      ValueError: if the directory holds the run of another config, whose result must not be mixed with this one's.
+      ValueError: if the directory holds the run of another config, whose result must not be mixed with this one's, or
+        its result is damaged.
     """
-    path = os.path.join(workdir, "result.json")
-    if not os.path.exists(path):
+    if not os.path.exists(os.path.join(workdir, results.NAME)):
         return None
     wanted = config_lib.read(config)
     wanted.seed = seed
     config_lib.goes_on(wanted, workdir)
-    return logs.read_json(path, "test_accuracy")
+    return results.read(workdir)
 
 
 def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:

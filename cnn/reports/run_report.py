@@ -3,7 +3,6 @@
 All of it is read from the files that a run leaves, so that a page can be written again at any time.
 """
 
-import json
 import math
 import os
 import pathlib
@@ -304,5 +303,4 @@ def _read(folder: str, name: str) -> dict[str, Any]:
     path = os.path.join(folder, name)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing: a page is written of what a finished run or evaluation left")
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return logs.read_json(path)

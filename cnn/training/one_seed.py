@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn.runs import best, checkpoint, logs, stopping
+from cnn.runs import best, logs, stopping
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime.devices import Devices
 from cnn.training import loop, steps
@@ -32,8 +32,6 @@ def latest_state(state: State, devices: Devices, workdir: str, keep: int) -> Sta
     Raises:
       ValueError: if there are checkpoints, and none of them can be read.
     """
-    if checkpoint.latest_step(workdir) is None:
-        return state
     with Checkpoints(workdir, keep) as checkpoints:
         found = checkpoints.restore_latest(variables=state.variables, optimizer=state.optimizer)
     if found is None:

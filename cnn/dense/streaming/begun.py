@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn.dense.streaming import fingerprints
+from cnn.dense.streaming import fingerprints, map_files
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming import sink as sinks
 from cnn.dense.streaming.map_files import ANEW
@@ -49,6 +49,8 @@ def begin(
             journals.write_journal(path, journal_of(facts, 0, fingerprints.EMPTY, fingerprints.EMPTY, skipped))
         chunk = [sinks.chunk_of(n) for n in counted.outputs]
         target = sinks.open_sink(sink, shape, dtype, chunk, overwrite=overwrite, about=about)
+        if path is not None:
+            map_files.mark(paths.resolve(sink), whole=False)
     except BaseException:
         if path is not None and new:
             with suppress(OSError):

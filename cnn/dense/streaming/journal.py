@@ -19,10 +19,13 @@ from cnn.dense.streaming.map_files import ANEW
 from cnn.images import paths
 from cnn.images.errors import StorageError
 from cnn.nets import Net
+from cnn.runtime import json_files
+from cnn.runtime.json_files import JsonError
 
 EARLIER = {"write": "scores", "map dtype": "float32"}  # what maps held before there was a choice
 SAID_LATER = ("output activation",)
 PLACES = ("spacing", "origin", "georeference", "reduced")  # of the image, by which a map's scores are placed
+CHECKSUM = "checksum"  # of all other fields
 FIELDS = {"computes", "tiles", "done", "complete", "read", "written"}
 KINDS = {"computes": dict, "tiles": int, "done": int, "complete": bool, "read": str, "written": str, "about": dict}
 
@@ -71,15 +74,17 @@ def read_journal(path: str) -> dict[str, Any] | None:
       The journal as `write_journal` wrote it; None if the file does not exist.
 
     Raises:
-      StorageError: if the file is not a journal, or cannot be read.
+      StorageError: if the file is not a journal, is not as it was written, or cannot be read.
     """
     try:
-        with open(path) as file:
-            journal = json.load(file)
-        if not isinstance(journal, dict) or not journal.keys() >= FIELDS:
+        journal = _parsed(path)
+        if not journal.keys() >= FIELDS:
             raise ValueError(f"it must hold {', '.join(sorted(FIELDS))}")
         for name, kind in KINDS.items():
             if type(journal.get(name, kind())) is not kind:
+                raise ValueError(f"its {name} is {str(journal[name])[:40]!r}, which no stream wrote")
+        for name in ("map", "skipped"):
+            if name in journal and not _are_counts(journal[name]):
                 raise ValueError(f"its {name} is {str(journal[name])[:40]!r}, which no stream wrote")
         if not 0 <= journal["done"] <= journal["tiles"]:
             raise ValueError(f"it counts {journal['done']} of {journal['tiles']} tiles")
@@ -92,6 +97,45 @@ def read_journal(path: str) -> dict[str, Any] | None:
     return journal
 
 
+def read_if_whole(path: str) -> dict[str, Any] | None:
+    """Reads a journal of any version, of which only that it is as it was written is known.
+
+    Args:
+      path: path of the journal.
+
+    Returns:
+      The journal; None if the file does not exist.
+
+    Raises:
+      StorageError: if it is damaged.
+    """
+    try:
+        return _parsed(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        text = (error.strerror if isinstance(error, OSError) else None) or error
+        raise StorageError(f"{path}: it is damaged ({text})") from error
+
+
+def _parsed(path: str) -> dict[str, Any]:
+    """The object that a journal holds, if its checksum is right; those of earlier versions have none."""
+    try:
+        found = json_files.read(path)
+    except JsonError as error:
+        raise ValueError(f"it {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is no object")
+    checksum = found.pop(CHECKSUM, None)
+    if checksum is not None and checksum != json_files.digest(found):
+        raise ValueError("it has other bytes than were written")
+    return found
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
 def write_journal(path: str, journal: Mapping[str, Any]) -> None:
     """Replaces a journal atomically: even after a power failure the file holds either the old or the new journal.
 
@@ -101,7 +145,7 @@ def write_journal(path: str, journal: Mapping[str, Any]) -> None:
         tiles of the whole map), "done" (how many of them, in order, are in the sink), "complete" (whether all are),
         "read" and "written" (fingerprints of the pixels and scores of these tiles, `cnn.dense.streaming.fingerprints`).
     """
-    map_files.replace_json(path, journal)
+    map_files.replace_json(path, {**journal, CHECKSUM: json_files.digest(journal)})
 
 
 def check_same(path: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -11,9 +11,12 @@ from contextlib import suppress
 from typing import Any
 
 from cnn.dense.streaming.sinks.base import writing
+from cnn.runtime import json_files
+from cnn.runtime.json_files import JsonError
 
 ANEW = "overwrite=True (--overwrite) begins anew"  # the way out of a map that cannot be continued
 MARK = "score_map"  # the attribute
+UNFINISHED = "unfinished"  # beside it, while a .npy or .zarr is streamed
 AXES = ("y", "x", "class")  # of a .zarr; version 2 has their names among its attributes, as xarray and GDAL expect
 
 
@@ -76,12 +79,52 @@ def read_sidecar(path: str) -> dict[str, Any] | None:
     Returns:
       As `attributes` was given it; None if there is no sidecar, or it is none of a map.
     """
-    try:
-        with open(sidecar_path(path)) as file:
-            found = json.load(file)[MARK]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = _object(sidecar_path(path)).get(MARK)
     return found if isinstance(found, dict) else None
+
+
+def _object(path: str) -> dict[str, Any]:
+    """The object in a JSON file; an empty one if there is none."""
+    try:
+        found = json_files.read(path)
+    except (OSError, JsonError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _markable(path: str) -> str | None:
+    """The file beside the scores that says that a map is not whole yet: other kinds of maps show it themselves."""
+    lower = path.lower()
+    if lower.endswith(".npy"):
+        return sidecar_path(path)
+    inside = os.path.join(path, ".zattrs")
+    return inside if lower.endswith(".zarr") and not lower.endswith(".ome.zarr") and os.path.exists(inside) else None
+
+
+def mark(path: str, *, whole: bool) -> None:
+    """Says of a map, for readers that have no journal, whether all of its scores are there.
+
+    Args:
+      path: path of the map.
+      whole: whether they are.
+
+    Raises:
+      StorageError: if it cannot be written.
+    """
+    place = _markable(path)
+    found = _object(place) if place else {}
+    if place and MARK in found and whole == (UNFINISHED in found):
+        kept = {name: value for name, value in found.items() if name != UNFINISHED}
+        replace_json(place, kept if whole else {**kept, UNFINISHED: True})
+
+
+def is_marked_unfinished(path: str) -> bool:
+    """Whether a map says that it is not whole: one in an OME-Zarr lacks what readers of it need."""
+    if path.lower().endswith(".ome.zarr"):
+        attributes_ = _object(os.path.join(path, "zarr.json")).get("attributes")
+        return isinstance(attributes_, dict) and MARK in attributes_ and "ome" not in attributes_
+    place = _markable(path)
+    return bool(place) and UNFINISHED in _object(str(place))
 
 
 def band_name(about: Mapping[str, Any], band: int) -> str:
@@ -126,5 +169,4 @@ def write_attributes(path: str, about: Mapping[str, Any]) -> None:
       path: path of its directory.
       about: what they say of it.
     """
-    with open(os.path.join(path, ".zattrs"), "w") as file:
-        json.dump({"_ARRAY_DIMENSIONS": list(AXES), **attributes(about)}, file, indent=2)
+    replace_json(os.path.join(path, ".zattrs"), {"_ARRAY_DIMENSIONS": list(AXES), **attributes(about)})

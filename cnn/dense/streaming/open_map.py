@@ -1,6 +1,5 @@
 """Score maps in files, read region by region with the places of their scores."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from cnn.dense.arguments import PATH, YES_OR_NO, named
-from cnn.dense.streaming import map_files
+from cnn.dense.streaming import journal as journals
+from cnn.dense.streaming import map_files, whole
 from cnn.dense.streaming.about import georeference_of
 from cnn.dense.streaming.map_files import MARK
 from cnn.dense.streaming.sink import suffix_of
@@ -22,6 +22,7 @@ from cnn.images.errors import StorageError
 from cnn.images.facts import Spacing
 from cnn.images.views import Mapped
 from cnn.nets import outputs
+from cnn.runtime import json_files
 
 CACHE_BYTES = 2**26  # of decoded chunks
 NEEDED = ("window", "stride", "offset", "image_shape")
@@ -156,13 +157,15 @@ class OpenedMap:
 
 
 @named(path=PATH, unfinished=YES_OR_NO)
-def open_map(path: str | os.PathLike[str], *, unfinished: bool = False) -> OpenedMap:
+def open_map(path: str | os.PathLike[str], *, unfinished: bool = False, check: bool | None = None) -> OpenedMap:
     """Opens a score map that `stream` wrote.
 
     Args:
       path: path of the .npy, .zarr, .ome.zarr or .tif.
       unfinished: whether a map that was begun and is not whole may be opened; scores that are missing read as NaN, of
         a .npy as 0.
+      check: whether all of its scores are read and compared with its journal, if that lies beside it; None: those of
+        maps of at most 256 MiB (`cnn.dense.streaming.whole`).
 
     Returns:
       An `OpenedMap`.
@@ -171,10 +174,12 @@ def open_map(path: str | os.PathLike[str], *, unfinished: bool = False) -> Opene
       StorageError: if it is no map of this program, is damaged, or is not finished; says why.
     """
     name = paths.resolve(path)
-    journal = _journal(name)
-    if journal is not None and not journal.get("complete", True) and not unfinished:
+    journal = _journal(name, unfinished)
+    begun = journal is None and map_files.is_marked_unfinished(name)
+    if not unfinished and (begun or (journal is not None and not journal.get("complete", True))):
+        tiles = "some" if journal is None else f"{journal.get('done')} of {journal.get('tiles')}"
         raise StorageError(
-            f"{name}: it is not finished, {journal.get('done')} of {journal.get('tiles')} tiles are computed; run the "
+            f"{name}: it is not finished, {tiles} tiles are computed; run the "
             "stream again, which continues it, or open_map(..., unfinished=True) reads what is there"
         )
     if not os.path.exists(name) and not os.path.isdir(map_files.working_path(name)):
@@ -184,24 +189,31 @@ def open_map(path: str | os.PathLike[str], *, unfinished: bool = False) -> Opene
         missing = [key for key in NEEDED if key not in about]
         if missing:
             raise ValueError(f"it says nothing of {', '.join(missing)}")
-        return OpenedMap(name, array, about)
+        opened = OpenedMap(name, array, about)
+        wrong = whole.fault(array, about, journal, check)
+        if wrong:
+            raise StorageError(f"{name}: {wrong}; restore it, or stream it anew (--overwrite)")
+        return opened
     except StorageError:
         raise
     except Exception as error:  # NumPy, tifffile and TensorStore raise many kinds for what they cannot read
         raise StorageError(
-            f"{name}: cannot be opened as a map of this program: {type(error).__name__}: {error}; dense.stream writes "
-            "maps, and dense.open_image opens images"
+            f"{name}: cannot be opened as a map of this program: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}; dense.stream writes maps, and dense.open_image opens images"
         ) from error
 
 
-def _journal(path: str) -> dict[str, Any] | None:
-    """The journal that lies beside a map, if it can be read: a finished map does without."""
+def _journal(path: str, unfinished: bool) -> dict[str, Any] | None:
+    """The journal beside a map, which a finished map does without; a damaged one may be of one that is not."""
     try:
-        with open(map_files.journal_path(path)) as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return journals.read_if_whole(map_files.journal_path(path))
+    except StorageError as error:
+        if unfinished:
+            return None
+        raise StorageError(
+            f"{error}, so that nobody knows whether all scores of {path} are there; restore it, or remove it if they "
+            "are, or open_map(..., unfinished=True)"
+        ) from error
 
 
 def _opened(path: str, journal: Mapping[str, Any] | None) -> tuple[Any, Mapping[str, Any]]:
@@ -224,8 +236,9 @@ def _opened_zarr(path: str) -> tuple[Any, Mapping[str, Any]]:
     if metadata is None:
         raise ValueError("a directory without zarr.json or .zarray is not a zarr")
     third = metadata.endswith("zarr.json")
-    with open(metadata if third else os.path.join(path, ".zattrs")) as file:
-        found = json.load(file)
+    found = json_files.read(metadata if third else os.path.join(path, ".zattrs"))
+    if not isinstance(found, dict):
+        raise ValueError("its metadata are no object")
     group = found.get("node_type") == "group"
     attributes = found.get("attributes", {}) if third else found
     if MARK not in attributes:

@@ -1,6 +1,5 @@
 """Whether a file or directory was made by this program as a map: others are never replaced."""
 
-import json
 import os
 import re
 from typing import Any
@@ -11,12 +10,13 @@ from cnn.dense.streaming import map_files
 from cnn.dense.streaming.sinks import tiff_maps
 from cnn.images.errors import StorageError
 from cnn.images.paths import zarr_metadata
+from cnn.runtime import json_files
 
 # Names of chunks, "0.1.0" (version 2), and of the parts of "c/0/1/0" (version 3); also as a stopped TensorStore
 # leaves them.
 _CHUNK = re.compile(r"\d+(\.\d+)*(\.__lock)?")
 _LEVEL = re.compile(r"\d+")  # of a pyramid
-_OWN = {"zarr.json", "zarr.json.__lock", "zarr.json.part", "c", ".zarray", ".zarray.__lock", ".zattrs"}
+_OWN = {"zarr.json", "zarr.json.__lock", "zarr.json.part", "c", ".zarray", ".zarray.__lock", ".zattrs", ".zattrs.part"}
 
 
 def check_ours(path: str) -> None:
@@ -100,8 +100,7 @@ def _is_map_file(path: str) -> bool:
 def _journal(path: str) -> dict[str, Any]:
     """The journal of a map; of a damaged one only its name counts."""
     try:
-        with open(map_files.journal_path(path)) as file:
-            found = json.load(file)
+        found = json_files.read(map_files.journal_path(path))
         return {"map": list(found["map"]), "done": found["done"], "about": found.get("about")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -114,11 +113,11 @@ def _is_map_directory(path: str, journal: bool) -> bool:
         return journal
     own = metadata if metadata.endswith("zarr.json") else os.path.join(path, ".zattrs")
     try:
-        with open(own) as file:
-            found = json.load(file)
+        found = json_files.read(own)
+        found = found if isinstance(found, dict) else {}
     except (OSError, ValueError):
         return journal and metadata.endswith(".zarray")  # a map of version 2 that was stopped before its attributes
-    return map_files.MARK in (found.get("attributes", {}) if metadata.endswith("zarr.json") else found)
+    return map_files.MARK in (found.get("attributes") or {} if metadata.endswith("zarr.json") else found)
 
 
 def _foreign(path: str) -> str | None:

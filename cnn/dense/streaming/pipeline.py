@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cnn.dense import tiles
 from cnn.dense.blocks import Tile
-from cnn.dense.streaming import fingerprints
+from cnn.dense.streaming import fingerprints, map_files
 from cnn.dense.streaming.journal import write_journal
 from cnn.dense.streaming.sinks.base import Sink
 from cnn.dense.streaming.skipping import Skipping
@@ -127,6 +127,8 @@ class Progress:
             self._sink.finish()
             self._write(finished=True)
         self._sink.tidy()
+        if self._path:
+            map_files.mark(self._sink.name, whole=True)
 
     def _write(self, finished: bool = False) -> None:
         if self._path:

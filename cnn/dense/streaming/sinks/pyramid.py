@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -77,16 +78,21 @@ def build(folder: str, classes: bool) -> np.ndarray:
         chunk = (int(sides[0]), int(sides[1]))
         new = None if level == 0 else create_level(folder, level, (before.shape[0], *size), dtype, chunk, planes)
         pending: deque[Any] = deque()
-        for part in _parts(before.shape[0], size, 2 if classes else planes, chunk):
-            block = np.asarray(before[_twice(part, before) if new is not None else part].read().result())
-            if level <= 1:
-                _note(found[part[0]], block)
-            if new is not None:
-                pending.append(new[part].write(halve_classes(block) if classes else halve(block)))
-            while len(pending) > PENDING_WRITES:
+        try:
+            for part in _parts(before.shape[0], size, 2 if classes else planes, chunk):
+                block = np.asarray(before[_twice(part, before) if new is not None else part].read().result())
+                if level <= 1:
+                    _note(found[part[0]], block)
+                if new is not None:
+                    pending.append(new[part].write(halve_classes(block) if classes else halve(block)))
+                while len(pending) > PENDING_WRITES:
+                    pending.popleft().result()
+            while pending:
                 pending.popleft().result()
-        while pending:
-            pending.popleft().result()
+        finally:  # after a stop nothing writes any more: the next stream makes the level anew
+            for writing in pending:
+                with suppress(Exception):
+                    writing.result()
         before = before if new is None else open_level(folder, level, cache_bytes=READ_CACHE)
     return np.where(np.isfinite(found), found, np.nan)
 
