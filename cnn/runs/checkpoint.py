@@ -3,6 +3,7 @@
 A checkpoint has two parts, "variables" and "optimizer": a net is used without reading its optimiser's state.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ from cnn.runs import facts as facts_lib
 from cnn.runs import ranges, stopping
 from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
-from cnn.runtime import own_code
+from cnn.runtime import own_code, processes
 
 LATEST, BEST = "checkpoints", "checkpoints_best"  # folders in a workdir
+_OPENED = itertools.count()  # times that checkpoints were opened by this process
 WHICH = {"last": LATEST, "best": BEST}
 
 
@@ -47,7 +49,15 @@ class Checkpoints:
           ValueError: if keep is below 1.
         """
         ranges.check_fields("checkpoint", {"keep": keep}, "keep")
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        # Each process by itself: of several, the first one alone writes, and whoever reads asks no other.
+        own = processes.index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{own}-{folder}-{next(_OPENED)}"
+        )
+        several = {"multiprocessing_options": alone} if processes.count() > 1 else {}
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=processes.count() == 1, **several)
+        if several:  # Orbax makes no folder for some of the processes
+            os.makedirs(os.path.join(workdir, folder), exist_ok=True)
         self.folder = os.path.abspath(os.path.join(workdir, folder))
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 

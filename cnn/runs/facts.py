@@ -124,7 +124,7 @@ def same(dataset: Dataset, workdir: str) -> Dataset:
       DataError: if it is another one: other classes, numbers of examples or pixels; says which.
       ValueError: if data.json is damaged.
     """
-    facts = read(workdir)
+    facts = processes.from_first(lambda: read(workdir))
     dataset = in_order_of(dataset, workdir, facts)
     differ = differences(dataset, facts)
     if differ:

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -20,6 +20,7 @@ from jax._src import distributed  # its client is public in no other way; Orbax 
 from jax.experimental import multihost_utils
 
 from cnn.runtime import presence
+from cnn.runtime.shares import WHOLE, Share
 
 AUTO = "auto"
 HEARTBEAT_SECONDS = 100  # of JAX's own watch, which aborts: the last resort, long after `cnn.runtime.presence`
@@ -155,9 +156,21 @@ def is_first() -> bool:
     return index() == 0
 
 
-def is_own(device: jax.Device) -> bool:
-    """Whether a device belongs to this process."""
-    return device.process_index == index()
+def share() -> Share:
+    """This process's share of a data set's examples: those that its devices hold, each device as many.
+
+    Returns:
+      The share; the whole with one process.
+
+    Raises:
+      ValueError: if the devices of processes do not lie one after another, which no runtime of JAX does.
+    """
+    if count() == 1:
+        return WHOLE
+    places = [i for i, device in enumerate(jax.devices()) if device.process_index == index()]
+    if not places or places[-1] - places[0] != len(places) - 1:
+        raise ValueError(f"process {index()} has the devices {places} of {jax.device_count()}, not neighbouring ones")
+    return Share(places[0], places[-1] + 1, jax.device_count())
 
 
 def barrier(name: str) -> None:
@@ -273,22 +286,102 @@ def tree_from_first(tree: Any) -> Any:
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree, is_source=is_first()))
 
 
-def rows_of_all(rows: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+def rows_of_all(rows: np.ndarray) -> np.ndarray:
     """The rows that each process has of an array, one after another, in all processes.
 
     Args:
       rows: this process's rows, [n, ...]; of the same dtype and shape but for n in all.
-      sizes: number of rows of each process.
 
     Returns:
-      All rows, [sum of sizes, ...], in the order of the processes.
+      All rows in the order of the processes.
     """
     if count() == 1:
         return rows
+    sizes = gather(len(rows))
     padded = np.zeros((max(1, *sizes), *rows.shape[1:]), rows.dtype)
     padded[: len(rows)] = rows
     found = np.asarray(multihost_utils.process_allgather(padded)).reshape(count(), *padded.shape)
     return np.concatenate([part[:size] for part, size in zip(found, sizes, strict=True)])
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """Puts arrays on devices, some of which may belong to other processes.
+
+    Args:
+      tree: arrays, which every process has whole, or which lie as they shall already.
+      shardings: where each is to lie; a tree like it, or one sharding for all.
+
+    Returns:
+      The same tree, on the devices.
+    """
+    if count() == 1:
+        return jax.device_put(tree, shardings)
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(_put, tree, shardings)
+
+
+def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and (leaf.sharding == sharding or not leaf.is_fully_addressable):
+        return leaf if leaf.sharding == sharding else jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, sharding, lambda place: value[place])
+
+
+def put_rows(rows: np.ndarray, sharding: jax.sharding.NamedSharding, length: int) -> jax.Array:
+    """Puts an array on devices of all processes, each of which has the rows of its own devices alone.
+
+    Args:
+      rows: this process's rows (`share`), [n, ...].
+      sharding: splits the first axis over all devices.
+      length: number of rows of all processes together.
+
+    Returns:
+      [at least `length`, ...]: as many rows on each device; what is beyond `length` is zero.
+    """
+    own, total_devices = share(), jax.device_count()
+    each = -(-length // total_devices)
+    first = own.first * each
+
+    def part(place: tuple[slice, ...]) -> np.ndarray:
+        low, high = (int(n or 0) for n in (place[0].start, place[0].stop))
+        found = rows[low - first : high - first]
+        return np.concatenate([found, np.zeros((high - low - len(found), *rows.shape[1:]), rows.dtype)])
+
+    return jax.make_array_from_callback((each * total_devices, *rows.shape[1:]), sharding, part)
+
+
+def fetch(tree: Any) -> Any:
+    """Copies arrays from devices, also from those of other processes; all processes call it alike.
+
+    Args:
+      tree: arrays.
+
+    Returns:
+      The same tree of NumPy arrays, whole, in all processes.
+    """
+
+    def one(leaf: Any) -> np.ndarray:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return np.array(leaf)
+        return np.array(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(one, tree)
+
+
+def own_rows(array: jax.Array) -> np.ndarray:
+    """The rows of an array that lie on this process's devices, in order.
+
+    Args:
+      array: split along its first axis.
+
+    Returns:
+      Its rows here.
+    """
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
 class Stop:
@@ -296,6 +389,7 @@ class Stop:
 
     Attributes:
       signal: number of the signal that asked; None: nobody was asked, as far as all processes know.
+      checks: how often it was looked for.
     """
 
     def __init__(self, asked: Any) -> None:
@@ -305,7 +399,7 @@ class Stop:
           asked: has `signal`, the number of the signal that this process was asked by, or None.
         """
         self.signal: int | None = None
-        self._asked, self._checks, self._name = asked, 0, f"cnn/{next(_NUMBERS)}/stop"
+        self._asked, self.checks, self._name = asked, 0, f"cnn/{next(_NUMBERS)}/stop"
 
     def check(self) -> bool:
         """Asks; all processes call this after the same steps.
@@ -320,13 +414,13 @@ class Stop:
             self.signal = self._asked.signal
         if self.signal is not None or count() == 1:
             return self.signal is not None
-        found = dict(_client().key_value_dir_get(f"{self._name}/{self._checks}/"))
+        found = dict(_client().key_value_dir_get(f"{self._name}/{self.checks}/"))
         if found:
             self.signal = int(found[min(found)])
         elif self._asked.signal is not None:
-            name = f"{self._name}/{self._checks + 1}/{index()}"
+            name = f"{self._name}/{self.checks + 1}/{index()}"
             _client().key_value_set(name, str(int(self._asked.signal)), allow_overwrite=True)
-        self._checks += 1
+        self.checks += 1
         return self.signal is not None
 
 

@@ -22,7 +22,7 @@ from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options, jit_once
 from cnn.runtime.devices import Devices
-from cnn.training import sharded
+from cnn.training import examples, sharded
 
 
 class State(NamedTuple):
@@ -279,12 +279,15 @@ def jit_steps(
     placed = devices.state_shardings(state)
 
     def pick(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array) -> tuple[State, StepResult]:
-        return step(state, *lax.with_sharding_constraint((images[indices], labels[indices]), split))
+        return step(state, *examples.pick(devices, images, labels, indices))
 
-    batch = (split,) if length is None else (devices.split(1), everywhere)
+    images_at, indices_at = examples.shardings(devices)
+    if length is not None and indices_at == split:
+        indices_at = devices.split(1)
+    batch = (indices_at,) if length is None else (indices_at, everywhere)
     return jax.jit(
         pick if length is None else _loop(pick, length),
-        in_shardings=(placed, everywhere, everywhere, *batch),
+        in_shardings=(placed, images_at, everywhere, *batch),
         out_shardings=(placed, everywhere),
         donate_argnums=0,
         compiler_options=dict(options or {}),
