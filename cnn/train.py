@@ -11,7 +11,7 @@ from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
 from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import best, checkpoint, logs, provenance, ranges
+from cnn.runs import best, checkpoint, logs, provenance, ranges, results
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
@@ -150,6 +150,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     result = logs.finite(result)
     logs.write_json(os.path.join(workdir, "result.json"), result)
     _report(task, workdir, jax.tree.map(np.array, state.variables), test)
+    results.close(workdir)
     print(
         f"test accuracy {test.accuracy:.4f} ({round(test.accuracy * test.examples)} of {test.examples} right), "
         f"loss {test.loss:.4f}, trained in {seconds:.0f} s\n{_where(workdir)}",
@@ -191,10 +192,18 @@ def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str
     # report.html is written last: without it the run was stopped before its end, and is continued.
     if not all(os.path.exists(os.path.join(workdir, name)) for name in ("config.json", "result.json", "report.html")):
         return None
-    result = logs.read_json(os.path.join(workdir, "result.json"), "steps", "test_accuracy")
+    try:
+        result = results.read(workdir)
+    except ValueError as error:
+        print(
+            f"warning: {error.args[0].split('; the command')[0]}; the run is evaluated again",
+            file=sys.stderr,
+            flush=True,
+        )
+        return None
     if dataset is not None:  # a data set in memory, which the config does not describe
         facts_lib.same(dataset, workdir)
-    complete = checkpoint.latest_step(workdir) == result["steps"]
+    complete = checkpoint.latest_step(workdir) == result.get("steps")
     return result if complete and not config_lib.differences(config, workdir) else None
 
 

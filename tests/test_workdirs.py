@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnn import data, nets
-from cnn.runs import checkpoint
+from cnn.runs import checkpoint, checksums
 from cnn.runs import config as config_lib
 from cnn.train import train_and_evaluate
 from cnn.training.evaluate import evaluate_run
@@ -127,8 +127,23 @@ def test_where_no_checkpoint_can_be_read_a_line_says_so(place):
     assert files(place / "run") == before
 
 
-def test_a_step_beyond_the_run_is_refused(place):
-    (place / "run" / "checkpoints" / "4").rename(place / "run" / "checkpoints" / "9")
+def test_steps_that_are_none_of_the_run_are_not_taken(place, original, capsys):
+    """A copy under another number, one under a name that no step has, and one of a longer run."""
+    folder = place / "run" / "checkpoints"
+    shutil.copytree(folder / "2", folder / "0012")
+    shutil.copytree(folder / "2", folder / "70")
+    (folder / "4").rename(folder / "9")
+    run = checkpoint.load_run(str(place / "run"))
+    said = capsys.readouterr().err.splitlines()
+    assert run.step == 2 and len(said) == 2
+    assert "step 70 cannot be read" in said[0] and "it is a copy of step 2; step 2 before it is used" in said[0]
+    assert "step 9 cannot be read" in said[1] and "it is a copy of step 4; step 2 before it is used" in said[1]
+    train_and_evaluate(config_of(place / "data"), str(place / "run"))
+    assert sorted(path.name for path in folder.iterdir()) == ["0012", "2", "4"]
+    for one, other in zip(leaves(place / "run"), leaves(original / "run"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    shutil.copytree(folder / "4", folder / "9")
+    checksums.write(str(folder / "9"), 9)
     with pytest.raises(ValueError, match="its latest checkpoint is of step 9, and the run has 4; remove the folder"):
         train_and_evaluate(config_of(place / "data"), str(place / "run"))
 
@@ -144,6 +159,9 @@ def test_outputs_beyond_the_classes_of_the_data_have_names(place):
     saved = json.loads((place / "run" / "config.json").read_text())
     saved["net"]["num_classes"] = 5
     (place / "run" / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match="not as it was when .* trained.*net.num_classes is 5 in it and None in the copy"):
+        config_lib.load(str(place / "run"))
+    shutil.rmtree(place / "run" / "checkpoints")
     variables = nets.init(checkpoint.make_net(config_lib.load(str(place / "run")), 3), (8, 8, 1))
     with checkpoint.Checkpoints(str(place / "run"), 2) as checkpoints:
         checkpoints.save(5, variables, {"count": np.zeros(1)})

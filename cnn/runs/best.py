@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnn.runs import checkpoint
-from cnn.runs.checkpoint import BEST, CheckpointError, Checkpoints
+from cnn.runs.checksums import BEST
+from cnn.runs.saved_steps import CheckpointError, Checkpoints
 
 
 class Score(NamedTuple):
@@ -45,12 +45,15 @@ def read(workdir: str) -> Score | None:
     Raises:
       CheckpointError: if it cannot be read.
     """
-    step = checkpoint.latest_step(workdir, BEST)
-    if step is None:
-        return None
     with Checkpoints(workdir, 1, BEST) as kept:
-        found = kept.restore_facts(step)
-    return Score(step, float(found["accuracy"]), float(found["loss"]))
+        found = kept.latest_facts()
+    if found is None:
+        return None
+    step, facts = found
+    numbers = [facts.get(name) for name in ("accuracy", "loss")] if isinstance(facts, dict) else []
+    if [type(one) for one in numbers] != [float, float]:  # of a run without checksums
+        raise CheckpointError(f"{os.path.join(workdir, BEST, str(step))}: its facts are damaged: {str(facts)[:80]}")
+    return Score(step, *numbers)
 
 
 def remove(workdir: str) -> None:
@@ -89,7 +92,7 @@ class Keeper(contextlib.ExitStack):
         """
         if math.isnan(loss) or (self._score is not None and not self._score.is_below(accuracy, loss)):
             return
-        if self._kept is None:  # opening them makes their folder
+        if self._kept is None:
             self._kept = self.enter_context(Checkpoints(self._workdir, 1, BEST))
         self._kept.drop_after(step - 1)  # of an attempt that was further when it was killed
         # A copy: the next step reuses (donates) the arrays while they are still being written.

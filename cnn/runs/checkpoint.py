@@ -1,197 +1,37 @@
-"""Saved runs: checkpoints on disk, and trained nets loaded from them. The only module that imports Orbax.
+"""Saved runs: checkpoints on disk, and trained nets loaded from them."""
 
-A checkpoint has two parts, "variables" and "optimizer": a net is used without reading its optimiser's state.
-"""
-
-import itertools
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
 
 from cnn import geometry, nets
 from cnn.nets import Net
 from cnn.nets.outputs import class_count
 from cnn.runs import facts as facts_lib
-from cnn.runs import ranges, stopping
+from cnn.runs.checksums import BEST, LATEST
 from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
-from cnn.runtime import own_code, processes
+from cnn.runs.saved_steps import CheckpointError, Checkpoints, latest_step
+from cnn.runtime import own_code
 
-LATEST, BEST = "checkpoints", "checkpoints_best"  # folders in a workdir
-_OPENED = itertools.count()  # times that checkpoints were opened by this process
+# Where a checkpoint lies and how it is read is known here too, so that a run is used by one import.
+__all__ = [
+    "BEST",
+    "LATEST",
+    "WHICH",
+    "CheckpointError",
+    "Checkpoints",
+    "Run",
+    "all_names",
+    "latest_step",
+    "load_run",
+    "make_net",
+    "usual_order",
+]
+
 WHICH = {"last": LATEST, "best": BEST}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read; says which step, where, and what can be done."""
-
-
-class Checkpoints:
-    """The checkpoints in a workdir.
-
-    Writing goes on in the background; a checkpoint appears under its name only when it is whole, so a run killed at
-    any moment finds the last complete one.
-    """
-
-    def __init__(self, workdir: str, keep: int, folder: str = LATEST) -> None:
-        """Opens a workdir's checkpoints.
-
-        Args:
-          workdir: directory of the run.
-          keep: number of the latest checkpoints to keep.
-          folder: name of their folder in the workdir; it is made if missing.
-
-        Raises:
-          ValueError: if keep is below 1.
-        """
-        ranges.check_fields("checkpoint", {"keep": keep}, "keep")
-        # Each process by itself: of several, the first one alone writes, and whoever reads asks no other.
-        own = processes.index()
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{own}-{folder}-{next(_OPENED)}"
-        )
-        several = {"multiprocessing_options": alone} if processes.count() > 1 else {}
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=processes.count() == 1, **several)
-        if several:  # Orbax makes no folder for some of the processes
-            os.makedirs(os.path.join(workdir, folder), exist_ok=True)
-        self.folder = os.path.abspath(os.path.join(workdir, folder))
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
-
-    def latest_step(self) -> int | None:
-        """Step of the latest complete checkpoint; None if there is none."""
-        return self._manager.latest_step()
-
-    def save(
-        self, step: int, variables: Mapping[str, Any], optimizer: Any = None, facts: Mapping[str, Any] | None = None
-    ) -> None:
-        """Saves a step, unless it is saved already.
-
-        Args:
-          step: number of steps done.
-          variables: variables of the net.
-          optimizer: the optimiser's state; None: the net is never trained on from here.
-          facts: what else is known of the net, as JSON has it.
-        """
-        if step != self.latest_step():
-            parts: dict[str, Any] = {"variables": ocp.args.StandardSave(variables)}
-            if optimizer is not None:
-                parts["optimizer"] = ocp.args.StandardSave(optimizer)
-            if facts is not None:
-                parts["facts"] = ocp.args.JsonSave(dict(facts))
-            with stopping.kept():
-                self._manager.save(step, args=ocp.args.Composite(**parts))
-
-    def restore(self, step: int, **parts: Any) -> dict[str, Any]:
-        """Loads parts of a checkpoint.
-
-        Args:
-          step: number of the step that was saved.
-          **parts: the parts wanted, "variables" and "optimizer", each a tree of arrays or `jax.ShapeDtypeStruct`s of
-            the shapes, dtypes and shardings to load.
-
-        Returns:
-          The parts by name.
-
-        Raises:
-          CheckpointError: if it cannot be read, or does not fit.
-        """
-        return self._restore(step, {name: ocp.args.StandardRestore(tree) for name, tree in parts.items()})
-
-    def restore_facts(self, step: int) -> dict[str, Any]:
-        """Loads the facts that were saved with a checkpoint.
-
-        Args:
-          step: number of the step that was saved.
-
-        Returns:
-          The facts.
-
-        Raises:
-          CheckpointError: if they cannot be read.
-        """
-        return self._restore(step, {"facts": ocp.args.JsonRestore()})["facts"]
-
-    def _restore(self, step: int, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """Loads parts, each by its arguments for Orbax."""
-        arguments = ocp.args.Composite(**parts)
-        try:
-            restored = self._manager.restore(step, args=arguments)
-            return {name: restored[name] for name in parts}
-        except MemoryError:
-            raise
-        except Exception as error:  # Orbax and the libraries below it raise whatever a damaged byte leads them to
-            where = os.path.join(self.folder, str(step))
-            text = " ".join(str(error).split())
-            raise CheckpointError(
-                f"the checkpoint of step {step:,} cannot be read: {where}: {type(error).__name__}: {text[:200]}"
-            ) from error
-
-    def restore_latest(self, **parts: Any) -> tuple[int, dict[str, Any]] | None:
-        """Loads parts of the latest checkpoint that can be read; nothing is written or removed.
-
-        Args:
-          **parts: see `restore`.
-
-        Returns:
-          (step, the parts by name), after a line on standard error for each later one that cannot be read; None if
-          there are no checkpoints.
-
-        Raises:
-          CheckpointError: if there are checkpoints, and none can be read.
-        """
-        unread: list[CheckpointError] = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                found = self.restore(step, **parts)
-            except CheckpointError as error:
-                unread.append(error)
-                continue
-            for error in unread:
-                print(f"warning: {error}; step {step:,} before it is used", file=sys.stderr, flush=True)
-            return step, found
-        if unread:
-            raise CheckpointError(
-                f"{unread[0]}; no other checkpoint of the run can be read; train again in another --workdir"
-            )
-        return None
-
-    def drop_after(self, step: int) -> None:
-        """Removes checkpoints beyond a step: those that could not be read would stand in the way of new ones.
-
-        Args:
-          step: the latest step to keep.
-        """
-        for later in self._manager.all_steps():
-            if later > step:
-                self._manager.delete(later)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Waits until everything is on disk."""
-        with stopping.kept():
-            self._manager.wait_until_finished()
-            self._manager.close()
-
-
-def latest_step(workdir: str, folder: str = LATEST) -> int | None:
-    """Step of the latest complete checkpoint of a run, from the names of its folders alone.
-
-    Args:
-      workdir: directory of the run.
-      folder: name of the checkpoints' folder in it.
-
-    Returns:
-      The step; None if there is none.
-    """
-    path = os.path.join(workdir, folder)
-    names = os.listdir(path) if os.path.isdir(path) else []
-    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 class Run(NamedTuple):
@@ -284,10 +124,8 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None, w
     template = jax.eval_shape(lambda image: built.init(jax.random.key(0), image, train=False), image)
     local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), template)
-    found = None
-    if latest_step(workdir, WHICH[which]) is not None:  # opening them makes their folder
-        with Checkpoints(workdir, config.checkpoint.keep, WHICH[which]) as checkpoints:
-            found = checkpoints.restore_latest(variables=template)
+    with Checkpoints(workdir, config.checkpoint.keep, WHICH[which]) as checkpoints:
+        found = checkpoints.restore_latest(variables=template)
     if found is None and which == "best":
         raise FileNotFoundError(
             f"{workdir!r} keeps no best checkpoint: it was trained without checkpoint.best, or has not been validated "

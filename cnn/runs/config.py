@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnn.runs import defaults, logs
+from cnn.runs import checksums, defaults, logs, records, small_files
 from cnn.runs.defaults import Config
 from cnn.runs.differences import difference
 from cnn.runtime import own_code
@@ -220,9 +220,8 @@ def holds_run(workdir: str) -> bool:
     Returns:
       Whether it has; an empty folder of a checkpoint is none.
     """
-    checkpoints = os.path.join(workdir, "checkpoints")
-    steps = os.listdir(checkpoints) if os.path.isdir(checkpoints) else []
-    saved = any(step.isdecimal() and os.listdir(os.path.join(checkpoints, step)) for step in steps)
+    folder = os.path.join(workdir, checksums.LATEST)
+    saved = any(os.listdir(os.path.join(folder, str(step))) for step in checksums.steps(folder))
     return saved or os.path.exists(os.path.join(workdir, "result.json"))
 
 
@@ -284,22 +283,34 @@ def load(workdir: str) -> Config:
       FileNotFoundError: if the directory holds no run.
       ValueError: if config.json is damaged.
     """
+    missing = f"{workdir!r} holds no run; train one with main.py --workdir"
+    return ConfigDict(small_files.read(workdir, "config.json", _wrong, _differing, missing))
+
+
+def _wrong(tree: dict[str, Any]) -> list[str]:
+    """What is wrong with the contents of a config.json."""
     from cnn.runs import ranges  # here, so that commands answer --help without JAX
 
-    path = os.path.join(workdir, "config.json")
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} is missing: {workdir!r} holds no run; train one with main.py --workdir")
+    found = records.wrong(tree, (), dict.fromkeys(field.name.split(".")[0] for field in defaults.FIELDS))
+    if found:
+        return found
     try:
-        tree = logs.read_json(path, *dict.fromkeys(field.name.split(".")[0] for field in defaults.FIELDS))
         config = ConfigDict(tree)
-    except RecursionError:  # lists in lists, thousands deep
-        raise ValueError(f"{path} is damaged: it is nested too deep; restore it, or train again elsewhere") from None
-    try:
         ranges.check(config)
-        assert isinstance(config.net.name, str) and isinstance(config.data.name, str)
-    except (ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{path} is damaged: {error}; restore it, or train again in another --workdir") from error
-    return config
+        texts = [config.net.name, config.data.name]
+        return [] if all(isinstance(one, str) for one in texts) else ["net.name and data.name must be texts"]
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        return [" ".join(str(error).split())]
+
+
+def _differing(tree: dict[str, Any], copied: dict[str, Any]) -> list[str]:
+    """What of a saved config cannot differ from its copy, and does."""
+    there, here = (DEFAULTS_FOR_OLD_RUNS | _comparable(one) for one in (tree, copied))
+    fields = [
+        field for field in {**there, **here} if field not in LENGTH and not field.startswith(MAY_CHANGE_ON_RESUME)
+    ]
+    differ = [field for field in fields if there.get(field) != here.get(field)]
+    return [small_files.difference(field, there.get(field), here.get(field)) for field in differ][:3]
 
 
 def closest(field: str, config: Config) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from cnn import data
 from cnn.data import DataError, Dataset
-from cnn.runs import logs
+from cnn.runs import records, small_files
 
 NAME = "data.json"
 NEEDED = ("mean", "std", "class_names", "image_shape")  # all that a net is used with; older runs have no more
@@ -60,15 +59,24 @@ def read(workdir: str) -> dict[str, Any]:
       FileNotFoundError: if it is missing.
       ValueError: if it is damaged.
     """
-    path = os.path.join(workdir, NAME)
-    facts = logs.read_json(path, *NEEDED)
-    sizes = [facts["image_shape"], facts["mean"], facts["std"]]
-    lists = all(isinstance(value, list) for value in (*sizes, facts["class_names"]))
-    numbers = lists and all(isinstance(x, int | float) and not isinstance(x, bool) for value in sizes for x in value)
-    if not numbers or len(sizes[0]) != 3 or not len(sizes[1]) == len(sizes[2]) == sizes[0][2]:
-        together = f"its {', '.join(NEEDED[:-1])} and {NEEDED[-1]} do not go together"
-        raise ValueError(f"{path} is damaged, {together}; restore it, or train again in another --workdir")
-    return facts
+    return small_files.read(workdir, NAME, _wrong, _differing)
+
+
+def _wrong(facts: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the contents of a data.json."""
+    found = records.wrong(facts, records.DATA, NEEDED)
+    if not found and not len(facts["mean"]) == len(facts["std"]) == facts["image_shape"][2]:
+        found = [f"its {', '.join(NEEDED[:-1])} and {NEEDED[-1]} do not go together"]
+    return found
+
+
+def _differing(facts: Mapping[str, Any], copied: Mapping[str, Any]) -> list[str]:
+    """What differs from a copy that an earlier version may have written; the name of a set may change."""
+    return [
+        small_files.difference(key, facts.get(key), copied[key])
+        for key in copied
+        if key != "name" and facts.get(key) != copied[key]
+    ][:3]
 
 
 def unnamed(class_names: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import Any
 
 import cnn
+from cnn.runs import metric_lines, records, small_files
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -140,20 +141,7 @@ def read_json(path: str, *keys: str) -> dict[str, Any]:
       FileNotFoundError: if there is no such file.
       ValueError: if it is damaged; names the file and what is wrong with it.
     """
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} is missing: a run writes it; restore it, or train again in another --workdir")
-    with open(path, encoding="utf-8") as file:
-        try:
-            found = json.load(file)
-            wrong = f"holds a {type(found).__name__} where a run writes an object"
-        except ValueError as error:  # no JSON, or no text
-            found, wrong = None, f"is no JSON: {error}"
-    if isinstance(found, dict):
-        missing = [key for key in keys if key not in found]
-        if not missing:
-            return found
-        wrong = f"has no {', '.join(missing)}"
-    raise ValueError(f"{path} is damaged, it {wrong}; restore it, or train again in another --workdir")
+    return small_files.read_object(path, lambda found: records.wrong(found, (), keys))
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
@@ -163,28 +151,12 @@ def read_metrics(workdir: str) -> list[dict[str, Any]]:
       workdir: directory of the run.
 
     Returns:
-      One dict a line, NaN for null; empty if there is no file. A last line cut off by a kill is left out.
+      One dict a line, NaN for null; empty if there is no file (`cnn.runs.metric_lines.read`).
 
     Raises:
-      ValueError: if a line before the last is damaged; names the file and the line.
+      ValueError: if a line before the last is damaged, and no checkpoint has a copy; names the file and the line.
     """
-    path = os.path.join(workdir, "metrics.jsonl")
-    if not os.path.exists(path):
-        return []
-    lines = []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.endswith("\n"):
-                continue
-            try:
-                line = json.loads(text)
-                lines.append({key: math.nan if value is None else value for key, value in line.items()})
-                assert isinstance(line["step"], int) and line["split"]
-            except (ValueError, AttributeError, KeyError, AssertionError) as error:
-                raise ValueError(
-                    f"{path}, line {number}, is damaged; take the line out, or train again in another --workdir"
-                ) from error
-    return lines
+    return metric_lines.read(workdir)
 
 
 class MetricWriter:
@@ -201,7 +173,8 @@ class MetricWriter:
         """
         from tensorboardX import SummaryWriter  # half a second to import, only needed in training
 
-        kept = [line for line in read_metrics(workdir) if line["step"] <= step and line["split"] != "test"]
+        before = read_metrics(workdir) if step else []
+        kept = [line for line in before if line["step"] <= step and line["split"] != "test"]
         path = os.path.join(workdir, "metrics.jsonl")
         with open(path + ".part", "w") as file:
             file.writelines(json.dumps(finite(line)) + "\n" for line in kept)

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from cnn.runs import checkpoint, facts, logs
+from cnn.runs import checkpoint, checksums, facts, logs, records, results, small_files
 from cnn.runs import config as config_lib
 from cnn.runs.config import Config
 
@@ -13,7 +13,7 @@ NAME = "provenance.json"
 FINISHED = "report.html"  # written last; a run without it is not finished
 # What a run leaves that another must not find; the first ones belong to a run that goes on.
 NETS = (checkpoint.LATEST, checkpoint.BEST)
-LEFT = (*NETS, "result.json", config_lib.DIVERGED)
+LEFT = (*NETS, results.NAME, results.LIST, config_lib.DIVERGED)
 
 
 def begin(
@@ -74,7 +74,7 @@ def of_result(workdir: str, environment: Mapping[str, Any], *, trained: bool) ->
     processes = _read(workdir)
     if not processes:  # a run that is older than the file: its result knows
         path = os.path.join(workdir, "result.json")
-        result = logs.read_json(path) if os.path.exists(path) else {}
+        result = results.read_or_none(path) or {}
         processes = [{"step": 0, **{key: result.get(key, value) for key, value in environment.items()}}]
     first = {key: value for key, value in processes[0].items() if key != "step"}
     resumed = {"resumed": processes[1:]} if len(processes) > 1 else {}
@@ -101,5 +101,8 @@ def _unfinish(workdir: str) -> None:
 
 
 def _read(workdir: str) -> list[dict[str, Any]]:
-    path = os.path.join(workdir, NAME)
-    return logs.read_json(path, "processes")["processes"] if os.path.exists(path) else []
+    if not os.path.exists(os.path.join(workdir, NAME)) and checksums.copy_of(workdir, NAME) is None:
+        return []
+    return small_files.read(workdir, NAME, lambda found: records.wrong(found, records.PROVENANCE, ["processes"]))[
+        "processes"
+    ]

@@ -36,8 +36,6 @@ def latest_state(state: State, devices: Devices, workdir: str, keep: int) -> Sta
     """
     if processes.count() > 1:
         return _latest_of_first(state, devices, workdir, keep)
-    if checkpoint.latest_step(workdir) is None:
-        return state
     with Checkpoints(workdir, keep) as checkpoints:
         found = checkpoints.restore_latest(variables=state.variables, optimizer=state.optimizer)
     if found is None:

@@ -160,7 +160,6 @@ def _nets(store: Store, found: Sequence[Cell]) -> list[html.Item]:
     items: list[html.Item] = []
     for cell in found:
         for name, what in (("kernels.png", "kernels of the first layer"), ("features.png", "feature maps")):
-            path = store.picture(cell.name, name)
-            if os.path.exists(path):
-                items.append(html.Picture(path, f"{cell.name}: {what}, one seed"))
+            if store.has_picture(cell.name, name):
+                items.append(html.Picture(store.picture(cell.name, name), f"{cell.name}: {what}, one seed"))
     return items

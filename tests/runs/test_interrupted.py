@@ -10,13 +10,13 @@ from cnn.runs.checkpoint import Checkpoints
 
 
 def test_ctrl_c_within_a_save_waits_for_its_end(tmp_path, monkeypatch):
-    save = ocp.CheckpointManager.save
+    save = ocp.AsyncCheckpointer.save
 
     def interrupted(*arguments, **options):
         signal.raise_signal(signal.SIGINT)
         return save(*arguments, **options)
 
-    monkeypatch.setattr(ocp.CheckpointManager, "save", interrupted)
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "save", interrupted)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), Checkpoints(str(tmp_path), 2) as checkpoints:

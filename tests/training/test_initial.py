@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn.runs import checkpoint
+from cnn.runs import checkpoint, checksums
 from cnn.train import train_and_evaluate
 from cnn.training import initial, steps
 from cnn.training.many_seeds import train_seeds
@@ -67,7 +67,9 @@ def test_images_are_normalised_as_the_weights_were_trained(other, tmp_path, caps
     """The run, its evaluation and its second process all have the constants of the other run, not those of the data."""
     place = shutil.copytree(other, tmp_path / "other")
     known = json.loads((place / "data.json").read_text()) | {"mean": [0.25], "std": [0.125]}
-    (place / "data.json").write_text(json.dumps(known))
+    for folder in (place, place / "checkpoints" / "2" / checksums.COPIES):
+        (folder / "data.json").write_text(json.dumps(known))
+    checksums.write(str(place / "checkpoints" / "2"), 2)
     config = tiny_config(initial_run=str(place), learning_rate=1e-30)
     result = train_and_evaluate(config, str(tmp_path / "run"), DATA)
     assert "normalised as those of" in capsys.readouterr().out
