@@ -297,6 +297,9 @@ def rows_of_all(rows: np.ndarray) -> np.ndarray:
     """
     if count() == 1:
         return rows
+    if rows.dtype.itemsize > 4:  # which JAX would narrow
+        as_bytes = np.ascontiguousarray(rows)[..., None].view(np.uint8)
+        return np.ascontiguousarray(rows_of_all(as_bytes)).view(rows.dtype)[..., 0]
     sizes = gather(len(rows))
     padded = np.zeros((max(1, *sizes), *rows.shape[1:]), rows.dtype)
     padded[: len(rows)] = rows
