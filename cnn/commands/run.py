@@ -60,10 +60,10 @@ def main() -> None:
 
     if MODE.value not in ("train", "evaluate") and any(flag.value is not None for flag in PROCESSES[1:]):
         raise app.UsageError("--coordinator is for --mode=train and --mode=evaluate")
-    processes.start(*(flag.value for flag in PROCESSES))
     process.keep_memory()
     compiler.cache_compilations(COMPILATION_CACHE.value)
     process.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
+    processes.start(*(flag.value for flag in PROCESSES))
     print(f"device: {logs.environment()['device']}; workdir: {workdir()}", flush=True)
     if MODE.value == "train":
         from cnn.train import train_and_evaluate

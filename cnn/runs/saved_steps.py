@@ -87,7 +87,7 @@ class Checkpoints:
             with self._writes(step):
                 if self._writer is None:
                     os.makedirs(self.folder, exist_ok=True)
-                    self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), **_by_itself())
+                    self._writer = ocp.AsyncCheckpointer(_handler(), **_by_itself())
                 arguments = ocp.args.Composite(**parts)
                 self._writer.save(path, args=arguments, force=True, custom_metadata=dict(checksums.MARK))
             self._publishing = step, self._publisher.submit(self._publish, self._writer, step, path, copies)
@@ -160,7 +160,7 @@ class Checkpoints:
             raise CheckpointError(f"the checkpoint of step {step:,} cannot be read: {where}: {fault}")
         self._right.add(step)
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), **_by_itself()) as reader:
+            with ocp.Checkpointer(_handler(), **_by_itself()) as reader:
                 restored = reader.restore(where, args=ocp.args.Composite(**parts))
             return {name: restored[name] for name in parts}
         except MemoryError:
@@ -237,6 +237,11 @@ class Checkpoints:
                 self._publisher.shutdown()
                 if self._writer is not None:
                     self._writer.close()
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    """What Orbax reads and writes the parts of a checkpoint by."""
+    return ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**_by_itself()))
 
 
 def _by_itself() -> dict[str, Any]:

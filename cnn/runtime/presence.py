@@ -59,10 +59,13 @@ class _Connection:
             self.say({"beat": 1})
 
     def _listen(self) -> None:
-        with self.connection.makefile("rb") as lines:
-            for line in lines:
-                if not self.ended:
-                    self._take(json.loads(line))
+        try:
+            with self.connection.makefile("rb") as lines:
+                for line in lines:
+                    if not self.ended:
+                        self._take(json.loads(line))
+        except OSError:  # it was reset
+            pass
         if not self.ended:  # the coordinator is gone, and with it the machine of the first process
             self._end("the machine of process 0, or the network to it, was lost")
 

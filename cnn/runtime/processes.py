@@ -32,7 +32,7 @@ _NUMBERS = itertools.count()  # of what is exchanged; all processes count alike
 
 
 def start(coordinator: str, num_processes: int | None = None, process_id: int | None = None) -> None:
-    """Joins the other processes; call it before JAX is used.
+    """Joins the other processes; call it before JAX is used, but for its settings.
 
     Args:
       coordinator: "HOST:PORT" of the first process, where PORT is free; "auto" where SLURM, Open MPI, Kubernetes or a
@@ -74,6 +74,7 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
     port = int(_client().blocking_key_value_get("cnn/presence", JOIN_SECONDS * 1000))
     address = str(distributed.global_state.coordinator_address)
     presence.join(address.rpartition(":")[0].strip("[]"), port, index(), count())
+    jax.devices()  # all wait here for each other's
     atexit.register(finish)
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what is said is said once, by the first process

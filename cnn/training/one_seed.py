@@ -113,6 +113,8 @@ def train(
         )
 
         def advance(state: State, indices: list[np.ndarray]) -> tuple[State, list[StepResult]]:
+            if together:  # what a pause was for may have taken one of them longer than sums wait
+                processes.barrier("steps")
             checks = together.checks if together else 0
             state, result = run_steps(state, images, labels, indices[0])
             if together and together.checks == checks:  # all steps were one call
