@@ -428,6 +428,17 @@ class Stop:
         return self.signal is not None
 
 
+class Turns:
+    """Numbers 0, 1, 2, ..., of which each is given to one process alone; all processes make one alike."""
+
+    def __init__(self) -> None:
+        self._numbers, self._name = itertools.count(), f"cnn/{next(_NUMBERS)}/turns"
+
+    def next(self) -> int:
+        """The next number that no process was given."""
+        return next(self._numbers) if count() == 1 else int(_client().key_value_increment(self._name, 1)) - 1
+
+
 def is_loss(error: BaseException) -> bool:
     """Whether an error is what is felt where another process is lost: of JAX's runtime, or its sums over processes."""
     return count() > 1 and (isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error))
