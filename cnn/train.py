@@ -5,7 +5,6 @@ import os
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 
 import cnn

@@ -208,10 +208,12 @@ def define_processes() -> tuple[flags.FlagHolder, flags.FlagHolder, flags.FlagHo
         flags.DEFINE_string(
             "coordinator",
             "",
-            "HOST:PORT of the first of several processes that work together, each started with the same command but for "
+            "HOST:PORT of the first of several processes that work together, started with the same command but for "
             "--process_id; auto: as SLURM, Open MPI, Kubernetes or a TPU pod say; empty: this process is alone.",
         ),
-        flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: number of processes.", lower_bound=1),
+        flags.DEFINE_integer(
+            "num_processes", None, "With --coordinator=HOST:PORT: number of processes.", lower_bound=1
+        ),
         flags.DEFINE_integer(
             "process_id", None, "With --coordinator=HOST:PORT: number of this process, from 0.", lower_bound=0
         ),

@@ -127,7 +127,9 @@ def load(
             f"{said}: for pictures in a folder, and for arrays of your own; the pixels of data.name={name!r} are bytes "
             "of the full range, in all channels; leave it out"
         )
-    wanted = None if share.is_whole else Wanted(share, train_examples and functools.partial(_draw, name, train_examples))
+    wanted = (
+        None if share.is_whole else Wanted(share, train_examples and functools.partial(_draw, name, train_examples))
+    )
     if name == "digits":
         parts = readers.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "fake":

@@ -93,9 +93,7 @@ def _read_wanted(
     chosen = {name: wanted.of(name, labels[name]) for name in rows}
     check_memory(sum(len(own) for _, own in chosen.values()), shape)
     splits = {
-        name: Split(
-            _read_split(sources[name], *keys, shape, resize, rows[name][own]).images, labels[name][kept]
-        )
+        name: Split(_read_split(sources[name], *keys, shape, resize, rows[name][own]).images, labels[name][kept])
         for name, (kept, own) in chosen.items()
     }
     return Splits(splits["train"], splits["validation"], splits["test"], opened.class_names)

@@ -1,4 +1,4 @@
-"""Which examples of a split a process reads, where several processes share a data set: labels of all, its own images."""
+"""Which examples of a split a process reads, where several share a data set: labels of all, its own images."""
 
 from collections.abc import Callable
 from typing import NamedTuple

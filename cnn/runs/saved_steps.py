@@ -245,7 +245,7 @@ def _handler() -> ocp.CompositeCheckpointHandler:
 
 
 def _by_itself() -> dict[str, Any]:
-    """Options with which Orbax asks no other process: of several, the first one alone writes, and who reads is alone."""
+    """Options with which Orbax asks no other process: the first one alone writes, and whoever reads is alone."""
     if processes.count() == 1:
         return {}
     own = processes.index()

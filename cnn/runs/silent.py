@@ -1,4 +1,4 @@
-"""What stands in a run's other processes for what the first one writes: nothing is written, and the calls are the same."""
+"""What stands in the other processes of a run for what the first one writes: the same calls, and nothing is written."""
 
 from collections.abc import Mapping
 from typing import Any

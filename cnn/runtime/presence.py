@@ -1,5 +1,6 @@
 """Whether the other processes of a run are still there: a thread that ends this one, with a line, if one is lost."""
 
+import contextlib
 import json
 import os
 import socket
@@ -48,10 +49,8 @@ class _Connection:
 
     def say(self, line: dict[str, Any]) -> None:
         """Sends a line; where nobody listens any more, the other thread notices."""
-        try:
+        with contextlib.suppress(OSError):
             self.connection.sendall(json.dumps(line).encode() + b"\n")
-        except OSError:
-            pass
 
     def _beat(self) -> None:
         while not self.ended:
@@ -59,13 +58,10 @@ class _Connection:
             self.say({"beat": 1})
 
     def _listen(self) -> None:
-        try:
-            with self.connection.makefile("rb") as lines:
-                for line in lines:
-                    if not self.ended:
-                        self._take(json.loads(line))
-        except OSError:  # it was reset
-            pass
+        with contextlib.suppress(OSError), self.connection.makefile("rb") as lines:  # it may be reset
+            for line in lines:
+                if not self.ended:
+                    self._take(json.loads(line))
         if not self.ended:  # the coordinator is gone, and with it the machine of the first process
             self._end("the machine of process 0, or the network to it, was lost")
 
@@ -79,7 +75,9 @@ class _Connection:
     def _end(self, what: str) -> None:
         if self.ended:
             return
-        text = f"error: {what}; process {self.index} stops, too. Start all again, in any number: the run goes on from its "
+        text = (
+            f"error: {what}; process {self.index} stops, too. Start all again, in any number: the run goes on from its "
+        )
         os.write(2, f"{text}last checkpoint\n".encode())
         os._exit(LOST)
 

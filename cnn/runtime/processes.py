@@ -57,7 +57,9 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `cnn.runs.stopping`
     options: dict[str, Any] = {"initialization_timeout": JOIN_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
     options["shutdown_timeout_seconds"] = SHUTDOWN_SECONDS
-    given = {} if coordinator == AUTO else {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
+    given = (
+        {} if coordinator == AUTO else {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
+    )
     service = _Service()
     runtime: Any = distributed._jax  # noqa: SLF001
     with mock.patch.object(runtime, "get_distributed_runtime_service", service.begin):
@@ -68,7 +70,9 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
             text = " ".join(str(error).split())[:300]
             way = "name it by --coordinator=HOST:PORT --num_processes=N --process_id=I" if coordinator == AUTO else ""
             way = way or f"start all {num_processes} processes with the same --coordinator within {JOIN_SECONDS} s"
-            raise ValueError(f"--coordinator={coordinator}: the processes did not find each other: {text}; {way}") from error
+            raise ValueError(
+                f"--coordinator={coordinator}: the processes did not find each other: {text}; {way}"
+            ) from error
     if is_first():
         _client().key_value_set("cnn/presence", str(service.port))
     port = int(_client().blocking_key_value_get("cnn/presence", JOIN_SECONDS * 1000))
@@ -198,7 +202,9 @@ def gather(value: Any) -> list[Any]:
         return [json.loads(text)]
     number = next(_NUMBERS)
     _client().key_value_set(f"cnn/{number}/{index()}", text)
-    return [json.loads(_client().blocking_key_value_get(f"cnn/{number}/{i}", WAIT_MILLISECONDS)) for i in range(count())]
+    return [
+        json.loads(_client().blocking_key_value_get(f"cnn/{number}/{i}", WAIT_MILLISECONDS)) for i in range(count())
+    ]
 
 
 def total(numbers: np.ndarray) -> np.ndarray:
@@ -264,7 +270,7 @@ def agree(what: str, fields: dict[str, Any]) -> None:
             if first.get(name) != other.get(name):
                 raise ValueError(
                     f"the processes have different {what}: {name} is {_short(first.get(name))} in process 0 and "
-                    f"{_short(other.get(name))} in process {i}; start all {count()} with the same command, code and data"
+                    f"{_short(other.get(name))} in process {i}; start all with the same command, code and data"
                 )
 
 

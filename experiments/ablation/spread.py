@@ -1,7 +1,7 @@
 """Cells of a study spread over processes that share its directory: each takes the next cell that none has taken.
 
-A process other than the first leaves what it has measured in a file, parts/CELL.json, from which the first process takes
-it into the results. So a cell that is done is done, whichever process is lost.
+A process other than the first leaves what it has measured in a file, parts/CELL.json, from which the first process
+takes it into the results. So a cell that is done is done, whichever process is lost.
 """
 
 import base64
@@ -138,7 +138,5 @@ def _read(path: str) -> dict[str, Any] | None:
 
 
 def _done(part: Mapping[str, Any]) -> Done:
-    pictures = {
-        os.path.basename(name): base64.b64decode(content) for name, content in part["pictures"].items()
-    }
+    pictures = {os.path.basename(name): base64.b64decode(content) for name, content in part["pictures"].items()}
     return Done(part["records"], pictures)

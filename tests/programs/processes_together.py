@@ -67,9 +67,7 @@ if "train" in parts:
 if "evaluate" in parts:  # fewer examples than processes
     net = nets.create("layer_pattern", 3, features=2, width=4, blocks=1)
     split = data.of_share(data.from_arrays(pictures(9, 3), pictures(3, 4)), processes.share())
-    scored = evaluate(
-        net, nets.init(net, (8, 8, 1)), split.test, (0.5,), (0.25,), batch_size=2, share=split.share
-    )
+    scored = evaluate(net, nets.init(net, (8, 8, 1)), split.test, (0.5,), (0.25,), batch_size=2, share=split.share)
     found["evaluated"] = [scored.examples, scored.loss, scored.confusion.tolist(), scored.predictions.tolist()]
 if "stream" in parts:
     net = nets.create("layer_pattern", 3, features=2, width=4, blocks=1)

@@ -232,7 +232,7 @@ def pixels_done(tiling: Tiling, done: int) -> float:
 
 
 def _pieces(counted: Tiling, tiling: Tiling, first: int, step: int) -> Iterator[tuple[Tile, Tile | None]]:
-    """Every `step`-th tile of `counted` from `first` on, cut into pieces by `tiling`; and the tile whose last piece each is."""
+    """Every `step`-th tile of `counted` from `first` on, in pieces of `tiling`, and the tile that each is last of."""
     for tile in itertools.islice(counted.tiles(), first, None, step):
         for piece in tiling.tiles(within=tile):
             last = all(a.stop == b.stop for a, b in zip(piece.write, tile.write, strict=True))
@@ -248,8 +248,8 @@ class _Read(NamedTuple):
 
 
 def _run(task: Task, tiling: Tiling, first: int, step: int) -> Iterator[tuple[int, int, int, bool] | None]:
-    """Computes and writes every `step`-th tile from `first` on; yields after each piece what `Progress.add` takes, if it is the
-    tile's last.
+    """Computes and writes every `step`-th tile from `first` on; yields after each piece what `Progress.add` takes, if
+    it is the tile's last.
 
     At any time at most READ_AHEAD regions are being read or wait, and at most IN_FLIGHT pieces are on each device.
     """

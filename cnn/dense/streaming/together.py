@@ -195,7 +195,9 @@ def run(
         target = opened[1] if opened else _open(sink, facts)
         placed = [jax.device_put(variables, device) for device in job.budget.devices]
         constants = job.mean, job.std
-        task = Task(placed, job.budget.devices, job.image, target, job.counted, True, *constants, job.written, job.skips)
+        task = Task(
+            placed, job.budget.devices, job.image, target, job.counted, True, *constants, job.written, job.skips
+        )
         counter = PartProgress(target, path, facts, done)
         smaller = functools.partial(job.plan, backend=job.counted.backend)
         shrunk, running = run_all(task, job.running, smaller, counter, show and processes.is_first())
@@ -216,7 +218,9 @@ def _finish(sink: Any, path: str, facts: Mapping[str, Any]) -> list[int]:
     take_parts(path)
     journal = journals.read_journal(path) or {}
     if journal.get("done") != facts["tiles"]:
-        raise StorageError(f"{path}: {journal.get('done')} of {facts['tiles']} tiles are there; the same command goes on")
+        raise StorageError(
+            f"{path}: {journal.get('done')} of {facts['tiles']} tiles are there; the same command goes on"
+        )
     skipped = list(journal.get("skipped", (0, 0)))
     if not journal["complete"]:
         target = _open(sink, facts)
