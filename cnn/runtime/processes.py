@@ -469,6 +469,8 @@ def finish() -> None:
         return
     error = getattr(sys, "last_value", None)
     if error is not None:  # of a program of the user's own, which ends by it
+        if is_loss(error):
+            presence.wait_for_verdict()
         leave(1, f"{type(error).__name__}: {error}")
     barrier("end")
     presence.end()

@@ -1,6 +1,6 @@
-"""One of several processes: COORDINATOR PROCESSES INDEX FOLDER; writes FOLDER/report.json by the first.
+"""One of several processes: COORDINATOR PROCESSES INDEX FOLDER PARTS DEVICES STEPS; writes FOLDER/report.json.
 
-Trains and streams as tests/runtime/test_processes.py expects it. With 0 as PROCESSES it is alone, on two devices.
+Trains and streams as tests/runtime/test_processes.py asks. With 0 as PROCESSES it is by itself.
 """
 
 import json
@@ -11,16 +11,16 @@ import numpy as np
 
 from cnn import data, dense, nets, train
 from cnn.dense.streaming import together
-from cnn.runtime import processes
+from cnn.runs import stopping
+from cnn.runtime import presence, processes
 from cnn.training.evaluate import evaluate
 from configs import default
 
 coordinator, number, index, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-parts = sys.argv[5].split(",")
+parts, steps = sys.argv[5].split(","), int(sys.argv[7])
+jax.config.update("jax_num_cpu_devices", int(sys.argv[6]))
 if number:
     processes.start(coordinator, number, index)
-else:
-    jax.config.update("jax_num_cpu_devices", int(sys.argv[6]))
 found = {}
 rng = np.random.default_rng(0)
 
@@ -52,17 +52,24 @@ if "train" in parts:
     config.update_from_flattened_dict(
         {
             "net.name": "layer_pattern",
-            "train.steps": 6,
+            "train.steps": steps,
             "train.batch_size": 12,
-            "checkpoint.every_steps": 2,
+            "checkpoint.every_steps": 2 if steps < 10 else 20,
             "eval.scenes": 0,
             "eval.batch_size": 8,
-            "eval.every_epochs": 0.1,
+            "eval.every_epochs": 0.4 if steps < 10 else 20,
         }
     )
     config.net.options = {"features": 4, "width": 6, "blocks": 1}
     made = data.from_arrays(pictures(60, 0), pictures(7, 1), validation=pictures(1, 2))
-    result = train.train_and_evaluate(config, f"{folder}/run", made)
+    try:
+        result = train.train_and_evaluate(config, f"{folder}/run", made)
+    except stopping.Stopped as error:
+        sys.exit(128 + error.signal)
+    except Exception as error:
+        if processes.is_loss(error):
+            presence.wait_for_verdict()
+        raise
     found["result"] = {name: result[name] for name in ("test_accuracy", "test_loss", "validation_accuracy", "best")}
 if "evaluate" in parts:  # fewer examples than processes
     net = nets.create("layer_pattern", 3, features=2, width=4, blocks=1)
