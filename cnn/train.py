@@ -1,21 +1,22 @@
 """A training run from its config to its results: data, training, evaluation, report."""
 
+import dataclasses
 import os
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 
+import cnn
 from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
 from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import best, checkpoint, logs, provenance, ranges, results
+from cnn.runs import best, checkpoint, logs, provenance, ranges, results, silent
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
-from cnn.runtime import own_code
+from cnn.runtime import own_code, processes
 from cnn.runtime.devices import Devices
 from cnn.training import initial, loop, one_seed, predict
 from cnn.training import longer as longer_lib
@@ -56,13 +57,15 @@ def train_and_evaluate(
     """
     ranges.check(config)
     workdir = os.path.expanduser(workdir)
-    config_lib.check_workdir(workdir)
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
+        dataset = data.of_share(dataset, processes.share())
     config = initial.with_layers(config)
-    goes_on = config_lib.goes_on(config, workdir, longer=longer)
-    finished = _finished(config, workdir, dataset) if goes_on else None
+    processes.agree("config", {**config_lib.identity(config), "version": cnn.__version__, "longer": longer})
+    goes_on, finished = processes.from_first(lambda: _standing(config, workdir, longer))
+    if finished and dataset is not None:  # a data set in memory, which the config does not describe
+        facts_lib.same(dataset, workdir)
     if finished:
         print(
             f"{workdir} holds this run, finished after {finished['steps']:,} steps with test accuracy "
@@ -74,17 +77,26 @@ def train_and_evaluate(
         return _run(config, workdir, dataset, goes_on, longer)
 
 
+def _standing(config: Config, workdir: str, longer: bool) -> tuple[bool, dict[str, Any] | None]:
+    """Whether a run goes on in its directory, and its result if it is finished there."""
+    config_lib.check_workdir(workdir)
+    goes_on = config_lib.goes_on(config, workdir, longer=longer)
+    return goes_on, _finished(config, workdir) if goes_on else None
+
+
 def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, longer: bool) -> dict[str, Any]:
     """Trains what is left, evaluates and reports, with the operations that the config asks for."""
     environment = logs.environment()  # at the start: another commit may be checked out when the run ends
-    dataset = dataset or data.load(**config.data)
+    dataset = dataset or data.load(**config.data, share=processes.share())
+    processes.agree("data", facts_lib.at_a_glance(dataset))
     if goes_on:
         dataset = facts_lib.same(dataset, workdir)
     # A run that has begun does not need the other one any more.
-    begun = goes_on and checkpoint.latest_step(workdir)
+    begun = goes_on and processes.from_first(lambda: checkpoint.latest_step(workdir))
     other = None if begun else initial.load(config.train.get("initial_run", ""), workdir)
     if other:
         dataset = initial.normalised_as(dataset, other)
+    data_facts = _facts(dataset)
     task = loop.make_task(config, dataset)
     table = geometry.table(task.net, dataset.image_shape)
     print(f"{own_code.short(config.net.name)}: {task.net}\n{table}", flush=True)
@@ -93,7 +105,9 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     if config.eval.scenes:
         on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
     if longer:
-        environment |= longer_lib.check(task, config_lib.load(workdir), checkpoint.latest_step(workdir) or 0, workdir)
+        environment |= processes.from_first(
+            lambda: longer_lib.check(task, config_lib.load(workdir), checkpoint.latest_step(workdir) or 0, workdir)
+        )
     state = devices.make(lambda: task.first_state(config.seed))
     if devices.count > 1:
         held = {"parameters": state.params, "optimiser": state.optimizer}
@@ -106,7 +120,9 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
         environment |= {"initial_run": start._asdict()}
         print(start, flush=True)
     if not goes_on and own_code.is_reference(config.net.name):
-        _check_dense(task, jax.device_get(state.variables))
+        variables = devices.fetch(state.variables)
+        if processes.is_first():
+            _check_dense(task, variables)
     step = int(state.step)
     if step > task.total:
         raise ValueError(
@@ -116,7 +132,8 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     # What a user can get wrong was checked above, and nothing is written before it. A run that is trained already is
     # scored first, so that whatever fails leaves it as it was.
     if step < task.total:
-        provenance.begin(config, workdir, _facts(dataset), step, environment, goes_on=goes_on)
+        if processes.is_first():
+            provenance.begin(config, workdir, data_facts, step, environment, goes_on=goes_on)
         state = _train(task, devices, state, workdir)
     test = task.score(state.variables, "test", devices)
     if not np.isfinite(test.loss):
@@ -133,35 +150,56 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     }
     if len(dataset.validation.labels):
         result["validation_accuracy"] = task.score(state.variables, "validation", devices).accuracy
-    kept = best.read(workdir) if config.checkpoint.best else None
+    kept = processes.from_first(lambda: best.read(workdir)) if config.checkpoint.best else None
+    variables = devices.fetch(state.variables)
     if kept:
-        net = checkpoint.load_run(workdir, which="best")
-        score = test if kept.step == task.total else task.score(net.variables, "test", devices)
+        kept = best.Score(*kept)
+        score = test if kept.step == task.total else task.score(_best_variables(workdir, variables), "test", devices)
         result["best"] = {"step": kept.step, "validation_accuracy": kept.accuracy, "test_accuracy": score.accuracy}
     result |= {"parameters": table.params, "multiply_adds": table.macs}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
     result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed}
+    task = task._replace(dataset=_with_whole_test(dataset))
+    if not processes.is_first():
+        return processes.from_first(dict)  # what it has written, and how long all of it took
     if step == task.total:
-        provenance.again(config, workdir, _facts(dataset))
+        provenance.again(config, workdir, data_facts)
     with logs.MetricWriter(workdir, task.total) as writer:
         writer.write(task.total, "test", test.as_dict())
         seconds = round(writer.seconds_before, 1)
     result |= {"seconds": seconds, **provenance.of_result(workdir, environment, trained=step < task.total)}
     result = logs.finite(result)
     logs.write_json(os.path.join(workdir, "result.json"), result)
-    _report(task, workdir, jax.tree.map(np.array, state.variables), test)
+    _report(task, workdir, variables, test)
     results.close(workdir)
     print(
         f"test accuracy {test.accuracy:.4f} ({round(test.accuracy * test.examples)} of {test.examples} right), "
         f"loss {test.loss:.4f}, trained in {seconds:.0f} s\n{_where(workdir)}",
         flush=True,
     )
-    return result
+    return processes.from_first(lambda: result)
+
+
+def _best_variables(workdir: str, like: Any) -> Any:
+    """The variables of the best validation, in all processes."""
+    mine = checkpoint.load_run(workdir, which="best").variables if processes.is_first() else like
+    return processes.tree_from_first(mine)
+
+
+def _with_whole_test(dataset: Dataset) -> Dataset:
+    """A data set with all images of the test split, of which pictures are drawn."""
+    if dataset.share.is_whole:
+        return dataset
+    test = dataset.test._replace(images=processes.rows_of_all(dataset.test.images))
+    return dataclasses.replace(dataset, test=test)
 
 
 def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> State:
     """Takes the steps that are left."""
     step = int(state.step)
+    if not processes.is_first():
+        keeper = silent.Keeper() if task.config.checkpoint.best else None
+        return one_seed.train(task, devices, state, silent.Writer(), silent.Checkpoints(), keeper)
     if step:
         print(f"resumed {workdir} at step {step} of {task.total}", flush=True)
     with checkpoint.Checkpoints(workdir, task.config.checkpoint.keep) as checkpoints:
@@ -179,6 +217,8 @@ def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> Sta
 
 def _diverged(workdir: str, step: int, text: str) -> FloatingPointError:
     """Notes that a run can never end, so that its directory is free for another config; gives the error to raise."""
+    if not processes.is_first():
+        return FloatingPointError(text)
     if provenance.lengthened(workdir):  # what it was before is worth keeping
         return FloatingPointError(
             f"{text}; the checkpoints in {workdir} are kept: --longer goes on from the last one by another schedule"
@@ -187,8 +227,8 @@ def _diverged(workdir: str, step: int, text: str) -> FloatingPointError:
     return FloatingPointError(f"{text}; the same --workdir takes the changed config")
 
 
-def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str, Any] | None:
-    """The result of a run that is complete in its directory and has the same config and data; otherwise None."""
+def _finished(config: Config, workdir: str) -> dict[str, Any] | None:
+    """The result of a run that is complete in its directory and has the same config; otherwise None."""
     # report.html is written last: without it the run was stopped before its end, and is continued.
     if not all(os.path.exists(os.path.join(workdir, name)) for name in ("config.json", "result.json", "report.html")):
         return None
@@ -201,8 +241,6 @@ def _finished(config: Config, workdir: str, dataset: Dataset | None) -> dict[str
             flush=True,
         )
         return None
-    if dataset is not None:  # a data set in memory, which the config does not describe
-        facts_lib.same(dataset, workdir)
     complete = checkpoint.latest_step(workdir) == result.get("steps")
     return result if complete and not config_lib.differences(config, workdir) else None
 
@@ -214,7 +252,8 @@ def _where(workdir: str) -> str:
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
     """The contents of data.json."""
-    border = np.quantile(predict.border_brightness(dataset.train.images), (0.005, 0.995))
+    border = predict.border_brightness(dataset.train.images)
+    border = np.quantile(border if dataset.share.is_whole else processes.rows_of_all(border), (0.005, 0.995))
     return {**facts_lib.of(dataset), "border_brightness": border.round(4).tolist()}
 
 

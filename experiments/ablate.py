@@ -4,7 +4,8 @@
 each of its cells with several seeds, compares them with the baseline, paired by seed, and writes report.md,
 report.html, results.jsonl and pictures to its directory. Started again in this directory, it runs only what is missing.
 `--study=my_study.py` executes a file of your own that sets STUDY, and runs this study. `--config=NAME` starts from
-another base config, `--config.FIELD=VALUE` changes a field in all cells, `--executor=ray` runs cells on a cluster.
+another base config, `--config.FIELD=VALUE` changes a field in all cells, `--executor=ray` runs cells on a cluster, and
+`--coordinator=HOST:PORT --num_processes=N --process_id=I` spreads them over processes that share the directory.
 """
 
 import os
@@ -21,6 +22,7 @@ WORKDIR = shared.define_workdir("Directory of the study; by default runs/ablatio
 CONFIG = shared.define_config("ablation", "Base config of all cells; by default that of the study.")
 CPU_DEVICES = shared.define_cpu_devices(0, "On a CPU: number of devices, one seed on each; 0: one for each core.")
 COMPILATION_CACHE = shared.define_compilation_cache()
+PROCESSES = shared.define_processes()
 EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "ray"], "Where cells run.")
 RAY_ADDRESS = flags.DEFINE_string("ray_address", "", "Address of a running Ray cluster; empty: a new local one.")
 RAY_CPUS = flags.DEFINE_float("ray_cpus", 1, "CPUs of the cluster for each cell.")
@@ -33,13 +35,16 @@ def main() -> None:
         raise app.UsageError("--study is missing: give --study=NAME, --study=my_study.py, or --list")
 
     # Imported here so that --help and errors in flags respond at once.
-    from cnn.runtime import compiler, process
+    from cnn.runtime import compiler, process, processes
     from experiments.ablation import runner
     from experiments.ablation import study as study_lib
 
     process.keep_memory()
     compiler.cache_compilations(COMPILATION_CACHE.value)
     process.use_cpu_devices(CPU_DEVICES.value or process.cores(), 1)
+    if PROCESSES[0].value and (LIST.value or EXECUTOR.value != "local"):
+        raise app.UsageError("--coordinator is for --executor=local: Ray has processes of its own")
+    processes.start(*(flag.value for flag in PROCESSES))
     if LIST.value:
         print(runner.listing())
         return

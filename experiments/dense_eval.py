@@ -32,8 +32,9 @@ def main() -> None:
         progress.stage(f"loading {weights.WEIGHTS.value or f'the run in {shared.path(shared.WORKDIR)}'}")
 
         # Imported here so that --help and errors in flags respond at once.
-        from cnn.runtime import compiler, process
+        from cnn.runtime import compiler, process, processes
 
+        processes.start(*(flag.value for flag in shared.PROCESSES))
         compiler.cache_compilations(shared.COMPILATION_CACHE.value)
         if not image_flags.one_or_several():  # a stream with freed memory kept would exceed its memory limit
             process.keep_memory()
@@ -84,6 +85,8 @@ def _check_flags() -> None:
             "--workdir=DIR is missing: the directory of a run trained by main.py --workdir=DIR; or --weights=FILE"
         )
     image_flags.check()
+    if shared.PROCESSES[0].value and (not shared.IMAGE.value or image_flags.DRY_RUN.value):
+        raise app.UsageError("--coordinator is for --image=FILE: several processes write one map")
     if not image_flags.one_or_several():
         shared.check_directory()
         if shared.SCALES.present and shared.PROTOCOL.value != "grid":

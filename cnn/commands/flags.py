@@ -202,6 +202,24 @@ def define_cpu_devices(default: int, meaning: str) -> flags.FlagHolder:
     return flags.DEFINE_integer("cpu_devices", default, meaning, lower_bound=0, upper_bound=MOST_CPU_DEVICES)
 
 
+def define_processes() -> tuple[flags.FlagHolder, flags.FlagHolder, flags.FlagHolder]:
+    """Defines --coordinator, --num_processes and --process_id, for commands that several processes run together."""
+    return (
+        flags.DEFINE_string(
+            "coordinator",
+            "",
+            "HOST:PORT of the first of several processes that work together, started with the same command but for "
+            "--process_id; auto: as SLURM, Open MPI, Kubernetes or a TPU pod say; empty: this process is alone.",
+        ),
+        flags.DEFINE_integer(
+            "num_processes", None, "With --coordinator=HOST:PORT: number of processes.", lower_bound=1
+        ),
+        flags.DEFINE_integer(
+            "process_id", None, "With --coordinator=HOST:PORT: number of this process, from 0.", lower_bound=0
+        ),
+    )
+
+
 def define_ops() -> flags.FlagHolder:
     """Defines --ops."""
     return flags.DEFINE_enum(

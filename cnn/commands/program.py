@@ -1,7 +1,8 @@
 """Starts a command: parses its flags, shows its help, and answers what a user can mend in one line.
 
 Exit status: 0 after success and help, 1 after an error, 2 after a mistake on the command line, 130 after Ctrl-C and
-143 after SIGTERM, for which a training run is saved first.
+143 after SIGTERM, for which a training run is saved first; 75 where another process of the run was lost or failed
+(`cnn.runtime.presence`).
 """
 
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -51,18 +53,41 @@ def start(
         except app.UsageError as error:
             usage_error(str(error))
         except KeyboardInterrupt as error:
+            _leave(128 + signal.SIGINT, "it was stopped", error)
             line = stopped() if stopped else "stopped; the same command starts it again"
             print("\n" * sys.stderr.isatty() + line, file=sys.stderr, flush=True)
             sys.exit(128 + getattr(error, "signal", signal.SIGINT))
         except MENDABLE as error:
             # One line; anything else keeps its traceback, and -v=1 shows that of these too.
             logging.vlog(1, "%s", error, exc_info=True)
+            _leave(1, f"error: {error}", error)
             sys.exit(f"error: {error}")
+        except Exception as error:
+            _leave(1, "", error)
+            raise
 
     try:
         app.run(guarded, flags_parser=_parse)
     except KeyboardInterrupt:  # before or after the command's own work
         sys.exit(130)
+
+
+def _leave(status: int, line: str, error: BaseException) -> None:
+    """Ends one of several processes so that the others know of it; nothing is to be done for a process by itself."""
+    if "cnn.runtime.processes" not in sys.modules:
+        return
+    from cnn.runs import stopping
+    from cnn.runtime import presence, processes
+
+    if processes.count() == 1 or isinstance(error, stopping.Stopped):  # all stop at the same step
+        return
+    if processes.is_loss(error):
+        presence.wait_for_verdict()  # which names the process that was lost, and ends this one
+    if line:
+        print(line, file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)
+    processes.leave(status, line or f"{type(error).__name__}: {error}")
 
 
 def usage_error(message: str) -> NoReturn:

@@ -34,6 +34,7 @@ NET = shared.define_net()
 CPU_DEVICES = shared.define_cpu_devices(
     1, "On a CPU: number of devices that batches are split over; 0: one for each core, if the batch divides."
 )
+PROCESSES = shared.define_processes()
 OPS = shared.define_ops()
 COMPILATION_CACHE = shared.define_compilation_cache()
 
@@ -55,11 +56,14 @@ def main() -> None:
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
     from cnn.runs import logs, overrides
-    from cnn.runtime import compiler, process
+    from cnn.runtime import compiler, process, processes
 
+    if MODE.value not in ("train", "evaluate") and any(flag.value is not None for flag in PROCESSES[1:]):
+        raise app.UsageError("--coordinator is for --mode=train and --mode=evaluate")
     process.keep_memory()
     compiler.cache_compilations(COMPILATION_CACHE.value)
     process.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
+    processes.start(*(flag.value for flag in PROCESSES))
     print(f"device: {logs.environment()['device']}; workdir: {workdir()}", flush=True)
     if MODE.value == "train":
         from cnn.train import train_and_evaluate

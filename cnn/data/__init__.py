@@ -6,7 +6,18 @@ pictures in `image_files`, augmentation in `augment`.
 """
 
 from cnn.data.class_order import in_order
-from cnn.data.dataset import IMPORTED, IN_MEMORY, Dataset, batch_indices, batches, from_arrays, is_own, load, subset
+from cnn.data.dataset import (
+    IMPORTED,
+    IN_MEMORY,
+    Dataset,
+    batch_indices,
+    batches,
+    from_arrays,
+    is_own,
+    load,
+    of_share,
+    subset,
+)
 from cnn.data.image_files import load_image, load_images
 from cnn.data.normalising import normalise
 from cnn.data.readers import Split
@@ -27,5 +38,6 @@ __all__ = [
     "load_image",
     "load_images",
     "normalise",
+    "of_share",
     "subset",
 ]

@@ -16,8 +16,10 @@ import numpy as np
 
 from cnn.data import arrays, fields, readers, tfds
 from cnn.data.readers import Split, Splits
+from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
-from cnn.runtime import own_code
+from cnn.runtime import own_code, processes
+from cnn.runtime.shares import WHOLE, Share
 
 IN_MEMORY = "arrays in memory"  # name of a set that was given to a run, which cannot be loaded again
 IMPORTED = "unknown data"  # name of the set that an imported net was trained on
@@ -34,6 +36,8 @@ class Dataset:
         was left or, with `train_examples`, a part of it.
       class_names: one for each label.
       mean, std: per channel, of the train pixels scaled to [0, 1]; a channel that never varies has std 1.
+      share: which examples of each split this process holds, of several: their images alone are in memory, `share.rows`
+        of all; labels are all there.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    share: Share = WHOLE
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -66,6 +71,7 @@ def load(
     value_range: Sequence[float] | None = None,
     channels: Sequence[int | str] | None = None,
     on_error: str = "stop",
+    share: Share = WHOLE,
 ) -> Dataset:
     """Reads a data set into memory.
 
@@ -94,9 +100,11 @@ def load(
       channels: numbers or names of the channels of a folder's pictures that are read, in order; None or () for RGB. Of
         arrays of the user's own it says which channels of an image theirs are, likewise.
       on_error: what an unreadable picture of a folder does: "stop", or "skip", which counts and lists it.
+      share: which examples of each split this process holds, of several that all call this with shares of their own
+        (`cnn.runtime.processes.share`). Of folders and TFDS sets no other picture is decoded.
 
     Returns:
-      The data set.
+      The data set; its mean and std are those of all processes together.
 
     Raises:
       DataError: a field out of range, an unknown or unprepared set, unreadable files, or more than fits.
@@ -119,20 +127,44 @@ def load(
             f"{said}: for pictures in a folder, and for arrays of your own; the pixels of data.name={name!r} are bytes "
             "of the full range, in all channels; leave it out"
         )
+    wanted = (
+        None if share.is_whole else Wanted(share, train_examples and functools.partial(_draw, name, train_examples))
+    )
     if name == "digits":
         parts = readers.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "fake":
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
-        parts = readers.folder(dir, validation_fraction, image_size, **of_pixels)
+        parts = readers.folder(dir, validation_fraction, image_size, **of_pixels, wanted=wanted)
     elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
     elif own_code.is_reference(name):
         parts = _own(name, dir, validation_fraction, image_size)
     else:
-        parts = tfds.read(name, dir, validation_fraction, image_size)
+        parts = tfds.read(name, dir, validation_fraction, image_size, wanted)
+    if wanted and len(parts.train.images) < len(parts.train.labels):  # only this process's images were read
+        return _dataset(_short(name), parts, share)
     dataset = parts if isinstance(parts, Dataset) else _dataset(_short(name), parts)
-    return dataset if train_examples is None else subset(dataset, train_examples)
+    return of_share(dataset if train_examples is None else subset(dataset, train_examples), share)
+
+
+def of_share(dataset: Dataset, share: Share) -> Dataset:
+    """A data set of which this process keeps a share of the images.
+
+    Args:
+      dataset: all of the data set.
+      share: the share of each split.
+
+    Returns:
+      The data set with the images of the share, and all labels.
+    """
+    if share.is_whole:
+        return dataset
+    splits = {
+        name: Split(split.images[share.rows(len(split.labels))], split.labels)
+        for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
+    }
+    return dataclasses.replace(dataset, **splits, share=share)
 
 
 def from_arrays(
@@ -169,7 +201,7 @@ def from_arrays(
     return _dataset(name, parts)
 
 
-def _dataset(name: str, parts: Splits) -> Dataset:
+def _dataset(name: str, parts: Splits, share: Share = WHOLE) -> Dataset:
     if len(parts.train.labels) == 0:
         raise DataError(f"data.name={name!r} leaves no training examples; a smaller data.validation_fraction would")
     if len(parts.test.labels) == 0:
@@ -177,8 +209,9 @@ def _dataset(name: str, parts: Splits) -> Dataset:
             f"data.name={name!r} has no test split, and none can be held out: no class has enough examples. Add some, "
             "or give a test split"
         )
-    mean, std = channel_statistics(parts.train.images)
-    return Dataset(name, *parts, mean, std)
+    counts = channel_counts(parts.train.images)
+    mean, std = statistics_of(counts if share.is_whole else processes.total(counts))
+    return Dataset(name, *parts, mean, std, share)
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:
@@ -230,14 +263,19 @@ def subset(dataset: Dataset, train_examples: int) -> Dataset:
       DataError: if there are fewer.
     """
     train = dataset.train
-    if train_examples > len(train.labels):
-        raise DataError(
-            f"data.train_examples (={train_examples}) is more than the {len(train.labels)} training examples of "
-            f"data.name={dataset.name!r} at this data.validation_fraction; ask for fewer, or None for all"
-        )
-    train = readers.take(train, readers.draw(train.labels, train_examples))
+    train = readers.take(train, _draw(dataset.name, train_examples, train.labels))
     mean, std = channel_statistics(train.images)
     return dataclasses.replace(dataset, train=train, mean=mean, std=std)
+
+
+def _draw(name: str, train_examples: int, labels: np.ndarray) -> np.ndarray:
+    """Indices of the training examples that are kept."""
+    if train_examples > len(labels):
+        raise DataError(
+            f"data.train_examples (={train_examples}) is more than the {len(labels)} training examples of "
+            f"data.name={name!r} at this data.validation_fraction; ask for fewer, or None for all"
+        )
+    return readers.draw(labels, train_examples)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -249,11 +287,35 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
     Returns:
       Two tuples of C numbers, for pixels scaled to [0, 1]; a channel of one value has a deviation of 1.
     """
+    return statistics_of(channel_counts(images))
+
+
+def channel_counts(images: np.ndarray) -> np.ndarray:
+    """How often each channel has each value.
+
+    Args:
+      images: uint8 [N, H, W, C].
+
+    Returns:
+      int64 [C, 256].
+    """
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
     for start in range(0, len(images), 1024):  # in blocks: bincount makes an int64 copy of what it counts
         for c in range(channels):
             counts[c] += np.bincount(images[start : start + 1024, ..., c].ravel(), minlength=256)
+    return counts
+
+
+def statistics_of(counts: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel.
+
+    Args:
+      counts: as `channel_counts` gives them, or the sum of several.
+
+    Returns:
+      As `channel_statistics`.
+    """
     values = np.arange(256) / 255.0
     weights = counts / counts.sum(axis=1, keepdims=True)  # (C, 256) float64
     mean = weights @ values

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnn.data.class_folders import EXTENSIONS, Listing, check_none_beside, list_classes
 from cnn.data.image_files import check_memory, load_images, resize_and_crop
+from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
 
 SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
@@ -178,6 +179,7 @@ def folder(
     *,
     channels: Sequence[int | str] | None = None,
     value_range: Sequence[float] | None = None,
+    wanted: Wanted | None = None,
 ) -> Splits:
     """A folder of pictures of any sizes and modes (`EXTENSIONS`): root/{train,val,test}/<class>/ or root/<class>/.
 
@@ -188,6 +190,7 @@ def folder(
       channels: numbers or names of the channels that are read, in order; None: RGB.
       value_range: (low, high): the values that count as 0 and as 255; None: those of a picture's dtype. Pictures of
         more than 8 bits are scaled by it to 8.
+      wanted: which pictures are read; None: all.
 
     Returns:
       Splits of uint8 [N, image_size, image_size, 3], or with as many channels as are chosen; classes are the
@@ -202,11 +205,18 @@ def folder(
             "centre-cropped to it; 64 is quick, 224 usual"
         )
     listings, classes = folder_listings(root, validation_fraction)
+    labels = {name: listing.labels for name, listing in listings.items()}
+    if wanted:
+        chosen = {name: wanted.of(name, listing.labels) for name, listing in listings.items()}
+        labels = {name: labels[name][kept] for name, (kept, _) in chosen.items()}
+        listings = {name: _some(listings[name], own) for name, (_, own) in chosen.items()}
     total = sum(len(listing.paths) for listing in listings.values())
     count = len(channels) if channels else 3
     check_memory(total, (image_size, image_size, count))
     options: Any = {"chosen": channels, "value_range": value_range}
-    splits = {name: Split(load_images(x.paths, image_size, count, **options), x.labels) for name, x in listings.items()}
+    splits = {
+        name: Split(load_images(x.paths, image_size, count, **options), labels[name]) for name, x in listings.items()
+    }
     return Splits(**splits, class_names=classes)
 
 

@@ -19,13 +19,16 @@ import numpy as np
 
 from cnn.data.image_files import check_memory, resize_and_crop
 from cnn.data.readers import NAMES, Split, Splits, hold_out, take
+from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
 from cnn.images.pictures import MODES, decode
 
 READ_BLOCK = 1000  # records read at once: one by one takes three times as long
 
 
-def read(name: str, directory: str, validation_fraction: float, image_size: int | None) -> Splits:
+def read(
+    name: str, directory: str, validation_fraction: float, image_size: int | None, wanted: Wanted | None = None
+) -> Splits:
     """Any TFDS image-classification set, read from array_record without TensorFlow.
 
     The test split is "test", or "validation" where there is none (or one without labels, as ImageNet's). A
@@ -38,6 +41,7 @@ def read(name: str, directory: str, validation_fraction: float, image_size: int 
       validation_fraction: fraction of train that is held out for validation.
       image_size: pixels; None keeps a set's own size. Images of another size are resized (shortest side) and
         centre-cropped.
+      wanted: which images are decoded; None: all.
 
     Returns:
       Splits of uint8 [N, H, W, C].
@@ -51,8 +55,10 @@ def read(name: str, directory: str, validation_fraction: float, image_size: int 
     own_validation = len(tests) == 2 and validation_fraction > 0
     used = ["train", *(tests if own_validation else tests[:1])]
     shape = _image_shape(name, opened.shape, image_size)
-    check_memory(sum(len(opened.sources[split]) for split in used), shape)
     resize = image_size is not None
+    if wanted:
+        return _read_wanted(opened, tests, own_validation, validation_fraction, shape, resize, wanted)
+    check_memory(sum(len(opened.sources[split]) for split in used), shape)
     splits = {split: _read_split(opened.sources[split], *keys, shape, resize) for split in used}
     if own_validation:
         train, validation = splits["train"], splits["validation"]
@@ -60,6 +66,46 @@ def read(name: str, directory: str, validation_fraction: float, image_size: int 
         kept, held = hold_out(splits["train"].labels, validation_fraction)
         train, validation = take(splits["train"], kept), take(splits["train"], held)
     return Splits(train, validation, splits[tests[0]], opened.class_names)
+
+
+def _read_wanted(
+    opened: _Opened,
+    tests: list[str],
+    own_validation: bool,
+    validation_fraction: float,
+    shape: tuple[int, int, int],
+    resize: bool,
+    wanted: Wanted,
+) -> Splits:
+    """The splits with the images that are wanted; of all others the labels alone are read."""
+    keys = (opened.image_key, opened.label_key)
+    train, test = opened.sources["train"], opened.sources[tests[0]]
+    labels = {"train": _labels(train, keys[1]), "test": _labels(test, keys[1])}
+    if own_validation:
+        sources = {"train": train, "validation": opened.sources["validation"], "test": test}
+        labels["validation"] = _labels(sources["validation"], keys[1])
+        rows = {name: np.arange(len(found)) for name, found in labels.items()}
+    else:
+        kept, held = hold_out(labels["train"], validation_fraction)
+        sources = {"train": train, "validation": train, "test": test}
+        rows = {"train": kept, "validation": held, "test": np.arange(len(labels["test"]))}
+        labels |= {"train": labels["train"][kept], "validation": labels["train"][held]}
+    chosen = {name: wanted.of(name, labels[name]) for name in rows}
+    check_memory(sum(len(own) for _, own in chosen.values()), shape)
+    splits = {
+        name: Split(_read_split(sources[name], *keys, shape, resize, rows[name][own]).images, labels[name][kept])
+        for name, (kept, own) in chosen.items()
+    }
+    return Splits(splits["train"], splits["validation"], splits["test"], opened.class_names)
+
+
+def _labels(source: Any, label_key: str) -> np.ndarray:
+    """The labels of all records, int32 [N]; no image is decoded."""
+    found = []
+    for start in range(0, len(source), READ_BLOCK):
+        records = source.__getitems__(range(start, min(start + READ_BLOCK, len(source))))
+        found += [int(record[label_key]) for record in records]
+    return np.array(found, np.int32)
 
 
 def read_encoded(
@@ -233,13 +279,23 @@ def _image_shape(name: str, shape: tuple[int | None, ...], image_size: int | Non
     return height, width, channels
 
 
-def _read_split(source: Any, image_key: str, label_key: str, shape: tuple[int, int, int], resize: bool) -> Split:
+def _read_split(
+    source: Any,
+    image_key: str,
+    label_key: str,
+    shape: tuple[int, int, int],
+    resize: bool,
+    rows: np.ndarray | None = None,
+) -> Split:
+    """Images and labels of the records that `rows` numbers, or of all."""
     height, width, channels = shape
-    images = np.empty((len(source), *shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    for start in range(0, len(source), READ_BLOCK):
-        records = source.__getitems__(range(start, min(start + READ_BLOCK, len(source))))
-        for i, record in enumerate(records, start):
+    numbers = np.arange(len(source)) if rows is None else rows
+    images = np.empty((len(numbers), *shape), np.uint8)
+    labels = np.empty(len(numbers), np.int32)
+    for start in range(0, len(numbers), READ_BLOCK):
+        records = source.__getitems__(numbers[start : start + READ_BLOCK].tolist())
+        for place, record in enumerate(records, start):
+            i = int(numbers[place])
             try:
                 image = decode(io.BytesIO(record[image_key]), channels)
             except DataError as error:
@@ -251,6 +307,6 @@ def _read_split(source: Any, image_key: str, label_key: str, shape: tuple[int, i
                     f"record {i} of {source} is {image.height}x{image.width}, not {height}x{width} as the "
                     "set declares; data.image_size brings all images to one size"
                 )
-            images[i] = np.asarray(image).reshape(shape)
-            labels[i] = record[label_key]
+            images[place] = np.asarray(image).reshape(shape)
+            labels[place] = record[label_key]
     return Split(images, labels)

@@ -211,7 +211,7 @@ def stream(run: Run, source: Any, sink: str, asked: Asked, progress: Progress | 
     """
     if progress is not None:
         progress.stage("planning tiles and compiling the net for one; the bar moves when the first tile is done")
-    return dense.stream(run.net, run.variables, source, sink, **arguments(run, asked))
+    return dense.stream(run.net, run.variables, source, sink, together=True, **arguments(run, asked))
 
 
 def arguments(run: Run, asked: Asked) -> dict[str, Any]:

@@ -270,6 +270,21 @@ def differences(config: Config, workdir: str) -> dict[str, str]:
     }
 
 
+def identity(config: Config) -> dict[str, Any]:
+    """The fields of a config that all processes of a run must have alike.
+
+    Args:
+      config: the config.
+
+    Returns:
+      Field -> value; code by its content. Where the data lie may differ between machines.
+
+    Raises:
+      ValueError: if a file that the config names does not exist.
+    """
+    return {field: value for field, value in _comparable(as_saved(config)).items() if field != "data.dir"}
+
+
 def load(workdir: str) -> Config:
     """Reads config.json.
 

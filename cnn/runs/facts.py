@@ -11,8 +11,11 @@ import numpy as np
 from cnn import data
 from cnn.data import DataError, Dataset
 from cnn.runs import records, small_files
+from cnn.runtime import processes
+from cnn.runtime.shares import Share
 
 NAME = "data.json"
+BY_EXAMPLE = "examples:"  # begins a digest of the digests of examples; older runs have one of all pixels in a row
 NEEDED = ("mean", "std", "class_names", "image_shape")  # all that a net is used with; older runs have no more
 
 
@@ -23,8 +26,8 @@ def of(dataset: Dataset) -> dict[str, Any]:
       dataset: the data set.
 
     Returns:
-      {"name", "mean", "std", "class_names", "image_shape", "examples": split -> number, "digest": split -> SHA-256 of
-      its pixels and labels}.
+      {"name", "mean", "std", "class_names", "image_shape", "examples": split -> number, "digest": split -> text by
+      which its pixels and labels are known}; of several processes, which all call this, what they have together.
     """
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {
@@ -34,12 +37,41 @@ def of(dataset: Dataset) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "image_shape": list(dataset.image_shape),
         "examples": {name: len(split.labels) for name, split in splits.items()},
-        "digest": {name: _digest(split) for name, split in splits.items()},
+        "digest": {name: _digest(split, dataset.share) for name, split in splits.items()},
     }
 
 
-def _digest(split: data.Split) -> str:
-    """SHA-256 of a split's pixels and labels, in hexadecimal."""
+def at_a_glance(dataset: Dataset) -> dict[str, Any]:
+    """What processes that share a data set must have alike before they work on it together; no pixel is looked at.
+
+    Args:
+      dataset: the data set.
+
+    Returns:
+      Its name, the shape of its images, names of classes, and for each split the number of examples and a digest of
+      their labels.
+    """
+    found: dict[str, Any] = {"name": dataset.name, "image_shape": list(dataset.image_shape)}
+    found["class_names"] = list(dataset.class_names)
+    for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+        found[f"examples for {name}"] = len(split.labels)
+        found[f"labels for {name}"] = hashlib.sha256(np.ascontiguousarray(split.labels, np.int32).data).hexdigest()
+    return found
+
+
+def _digest(split: data.Split, share: Share) -> str:
+    """SHA-256 of the SHA-256 of each example's pixels, and of the labels: the same for any number of processes."""
+    pixels = np.ascontiguousarray(split.images)
+    each = np.empty((len(pixels), hashlib.sha256().digest_size), np.uint8)
+    for i, example in enumerate(pixels):
+        each[i] = np.frombuffer(hashlib.sha256(example.data).digest(), np.uint8)
+    found = hashlib.sha256((each if share.is_whole else processes.rows_of_all(each)).data)
+    found.update(np.ascontiguousarray(split.labels, np.int32).data)
+    return BY_EXAMPLE + found.hexdigest()
+
+
+def _digest_of_old_runs(split: data.Split) -> str:
+    """SHA-256 of all pixels and labels, which a process can compute that has all of them."""
     pixels, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels, np.int32)
     found = hashlib.sha256(pixels.data)
     found.update(labels.data)
@@ -132,7 +164,7 @@ def same(dataset: Dataset, workdir: str) -> Dataset:
       DataError: if it is another one: other classes, numbers of examples or pixels; says which.
       ValueError: if data.json is damaged.
     """
-    facts = read(workdir)
+    facts = processes.from_first(lambda: read(workdir))
     dataset = in_order_of(dataset, workdir, facts)
     differ = differences(dataset, facts)
     if differ:
@@ -161,7 +193,14 @@ def differences(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
         if count != now["examples"].get(name)
     ]
     if not differ and "digest" in facts:
-        changed = [name for name, digest in now["digest"].items() if facts["digest"].get(name) != digest]
+        splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        changed = []
+        for name, digest in now["digest"].items():
+            before = facts["digest"].get(name)
+            if isinstance(before, str) and not before.startswith(BY_EXAMPLE):
+                # Several processes cannot compute it together, and take the pixels of an older run as they are.
+                digest = _digest_of_old_runs(splits[name]) if dataset.share.is_whole else before
+            changed += [name] * (before != digest)
         differ = [f"the pictures or labels for {' and '.join(changed)} are others"] if changed else []
     # An older run has the exact mean and deviation of all training pixels; an imported net has constants of its own.
     elif not differ and "channel_order" not in facts:

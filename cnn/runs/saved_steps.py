@@ -4,17 +4,21 @@ A checkpoint has two parts, "variables" and "optimizer": a net is used without r
 """
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from cnn.runs import checksums, ranges, stopping
 from cnn.runs.checksums import LATEST
+from cnn.runtime import processes
+
+_OPENED = itertools.count()  # times that Orbax was opened; its barriers have names of their own by it
 
 _WITHOUT_BEST = "; take the last one (--checkpoint=last), or train on without it (--config.checkpoint.best=False)"
 
@@ -83,7 +87,7 @@ class Checkpoints:
             with self._writes(step):
                 if self._writer is None:
                     os.makedirs(self.folder, exist_ok=True)
-                    self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+                    self._writer = ocp.AsyncCheckpointer(_handler(), **_by_itself())
                 arguments = ocp.args.Composite(**parts)
                 self._writer.save(path, args=arguments, force=True, custom_metadata=dict(checksums.MARK))
             self._publishing = step, self._publisher.submit(self._publish, self._writer, step, path, copies)
@@ -91,8 +95,6 @@ class Checkpoints:
     def _publish(self, writer: ocp.AsyncCheckpointer, step: int, path: str, copies: Mapping[str, bytes]) -> None:
         """Gives a step its checksums and its name when all of it is written; then older ones may go."""
         writer.wait_until_finished()
-        if jax.process_index():
-            return
         checksums.keep_copies(path, copies)
         checksums.write(path, step)
         checksums.sync(path)
@@ -154,7 +156,7 @@ class Checkpoints:
             raise CheckpointError(f"the checkpoint of step {step:,} cannot be read: {where}: {fault}")
         self._right.add(step)
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            with ocp.Checkpointer(_handler(), **_by_itself()) as reader:
                 restored = reader.restore(where, args=ocp.args.Composite(**parts))
             return {name: restored[name] for name in parts}
         except MemoryError:
@@ -231,6 +233,21 @@ class Checkpoints:
                 self._publisher.shutdown()
                 if self._writer is not None:
                     self._writer.close()
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    """What Orbax reads and writes the parts of a checkpoint by."""
+    return ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**_by_itself()))
+
+
+def _by_itself() -> dict[str, Any]:
+    """Options with which Orbax asks no other process: the first one alone writes, and whoever reads is alone."""
+    if processes.count() == 1:
+        return {}
+    own = processes.index()
+    name = f"{own}-{next(_OPENED)}"
+    alone = MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=name)
+    return {"multiprocessing_options": alone}
 
 
 def _arrays(parts: Mapping[str, Any]) -> dict[str, Any]:

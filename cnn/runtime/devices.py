@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cnn.runtime import processes
 from cnn.runtime.compiler import Options, options_for
 
 AXIS = "batch"
@@ -35,10 +36,11 @@ class Devices:
 
         Args:
           devices: the devices, which may be descriptions of devices that are not here (to compile for them); a number
-            takes the first local ones; None: all.
+            takes the first local ones; None: all, of all processes (`cnn.runtime.processes`).
           sharding: how the state of training is split over them, one of `SHARDINGS`.
         """
-        taken = jax.local_devices()[:devices] if devices is None or isinstance(devices, int) else devices
+        taken = jax.devices() if devices is None else devices
+        taken = jax.local_devices()[:taken] if isinstance(taken, int) else taken
         self.mesh = Mesh(np.array(taken), (AXIS,), axis_types=(AxisType.Auto,))
         self.everywhere = NamedSharding(self.mesh, PartitionSpec())
         self.sharding = sharding
@@ -47,6 +49,11 @@ class Devices:
     def count(self) -> int:
         """Number of devices."""
         return self.mesh.size
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether they belong to several processes that work together."""
+        return processes.count() > 1 and len({device.process_index for device in self.mesh.devices.flat}) > 1
 
     @property
     def platform(self) -> str:
@@ -84,7 +91,7 @@ class Devices:
         Returns:
           The same tree, on the devices.
         """
-        return jax.device_put(tree, self.everywhere)
+        return processes.put(tree, self.everywhere)
 
     def state_shardings(self, state: Any) -> Any:
         """How the state of training is split over the devices.
@@ -178,7 +185,7 @@ class Devices:
         Returns:
           The same tree, on the devices.
         """
-        return jax.device_put(state, self.state_shardings(state))
+        return processes.put(state, self.state_shardings(state))
 
     def fetch(self, tree: Any) -> Any:
         """Copies a tree from the devices, however it is split over them.
@@ -189,7 +196,7 @@ class Devices:
         Returns:
           The same tree of NumPy arrays, whole.
         """
-        return jax.tree.map(np.array, tree)
+        return processes.fetch(tree)
 
     def per_device(self, batch_size: int, field: str) -> int:
         """Number of examples on each device.

@@ -2,20 +2,23 @@
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from cnn import data, geometry
 from cnn.nets import Net, outputs
 from cnn.runs import facts as facts_lib
 from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
+from cnn.runtime import processes
 from cnn.runtime.compiler import jit_net
 from cnn.runtime.devices import Devices
+from cnn.runtime.shares import WHOLE, Share
 from cnn.training import sharded
 
 
@@ -121,9 +124,9 @@ def _score(
 
 
 @functools.cache
-def _compiled_score(options: tuple[tuple[str, str | int], ...]) -> Any:
+def _compiled_score(options: tuple[tuple[str, str | int], ...], shared: NamedSharding | None) -> Any:
     """`_score` as `jax.jit` makes it; the same one for the same options, or every split would be compiled anew."""
-    return jax.jit(_score, static_argnums=(0, 1, 2), compiler_options=dict(options))
+    return jax.jit(_score, static_argnums=(0, 1, 2), out_shardings=shared, compiler_options=dict(options))
 
 
 def evaluate(
@@ -136,6 +139,7 @@ def evaluate(
     batch_size: int,
     dtype: str = "float32",
     devices: Devices | None = None,
+    share: Share = WHOLE,
 ) -> Metrics:
     """Scores a split; the last batch is padded, and the padding not counted.
 
@@ -147,7 +151,8 @@ def evaluate(
       batch_size: examples in one call to the devices; changes speed and memory; in nets with wide convolutions also how
         results are rounded (see `cnn.ops.winograd`).
       dtype: data type of the net's activations; scores and sums are float32 and wider.
-      devices: the devices to run on, over which variables may be split; None: all local devices.
+      devices: the devices to run on, over which variables may be split; None: all, of all processes.
+      share: whose images the split holds, where devices are those of several processes, which all call this.
 
     Returns:
       The split's `Metrics`.
@@ -164,14 +169,17 @@ def evaluate(
         raise ValueError("the split has no examples; hold some out with data.validation_fraction")
     variables = devices.place(variables)
     table = geometry.table(net, split.images.shape[1:])
-    score = _compiled_score(tuple(devices.compiler_options(table.macs).items()))
+    shared = devices.split() if devices.are_shared else None
+    score = _compiled_score(tuple(devices.compiler_options(table.macs).items()), shared)
     split_over = devices if sharded.is_split(devices) else None
     parts = []
-    for indices, real in data.batches(count, batch_size):
-        batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
+    for batch, real in _batches(split, share, batch_size, devices):
         scored = score(net, dtype, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std)))
-        parts.append([np.asarray(values)[:real] for values in scored])
-    predicted, ranks, loss, probabilities = (np.concatenate(values) for values in zip(*parts, strict=True))
+        parts.append([np.asarray(processes.own_rows(values) if shared else values)[:real] for values in scored])
+    predicted, ranks, loss, probabilities = (
+        processes.rows_of_all(np.concatenate(values)) if shared else np.concatenate(values)
+        for values in zip(*parts, strict=True)
+    )
     classes = outputs.class_count(table[-1].output_shape[-1])
     confusion = np.zeros((classes, classes), np.int64)
     ordered = ranks < classes  # the others have a NaN score, and no prediction
@@ -188,6 +196,25 @@ def evaluate(
     )
 
 
+def _batches(
+    split: data.Split, share: Share, batch_size: int, devices: Devices
+) -> Iterator[tuple[tuple[jax.Array, jax.Array], int]]:
+    """Images and labels of a split in batches on the devices, and how many of this process's are no padding."""
+    if not devices.are_shared:
+        for indices, real in data.batches(len(split.labels), batch_size):
+            yield jax.device_put((split.images[indices], split.labels[indices]), devices.split()), real
+        return
+    labels = split.labels[share.rows(len(split.labels))]
+    here = processes.share()
+    own = batch_size // devices.count * (here.stop - here.first)
+    # As many batches as the process with the most examples has; one with none takes part with zeros.
+    for start in range(0, own * max(processes.gather(-(-len(labels) // own))), own):
+        real = min(max(len(labels) - start, 0), own)
+        rows = (np.zeros((own, *split.images.shape[1:]), np.uint8), np.zeros(own, np.int32))
+        rows[0][:real], rows[1][:real] = split.images[start : start + real], labels[start : start + real]
+        yield tuple(jax.make_array_from_process_local_data(devices.split(), one) for one in rows), real  # type: ignore[misc]
+
+
 def score_split(
     net: Net, variables: Any, config: Config, dataset: data.Dataset, split: str, devices: Devices | None = None
 ) -> Metrics:
@@ -199,7 +226,7 @@ def score_split(
       config: config of the run; eval.batch_size and train.dtype are read.
       dataset: the data set, which also holds the constants that images are normalised by.
       split: "train", "validation" or "test".
-      devices: the devices to run on; None: all local devices.
+      devices: the devices to run on; None: all, of all processes, each of which has its share of the data set.
 
     Returns:
       The split's `Metrics`.
@@ -208,6 +235,7 @@ def score_split(
       ValueError: if the split is empty.
     """
     options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, "devices": devices}
+    options["share"] = dataset.share
     return evaluate(net, variables, getattr(dataset, split), dataset.mean, dataset.std, **options)
 
 
@@ -225,7 +253,7 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
     """
     dataset = load_data(run)
     splits = {"validation": dataset.validation, "test": dataset.test}
-    options = {"batch_size": run.config.eval.batch_size, "dtype": run.config.train.dtype}
+    options = {"batch_size": run.config.eval.batch_size, "dtype": run.config.train.dtype, "share": dataset.share}
     return {
         name: evaluate(run.net, run.variables, split, run.mean, run.std, **options).as_dict()
         for name, split in splits.items()
@@ -247,7 +275,7 @@ def load_data(run: Run) -> data.Dataset:
       DataError: if the data cannot be read, or have other classes (lists both) or images of another shape.
     """
     facts = facts_lib.read(run.workdir)
-    dataset = facts_lib.in_order_of(data.load(**run.config.data), run.workdir, facts)
+    dataset = facts_lib.in_order_of(data.load(**run.config.data, share=processes.share()), run.workdir, facts)
     differ = facts_lib.differences(dataset, facts)
     if differ:
         print(f"note: not as when {run.workdir} was trained: {'; '.join(differ)}", file=sys.stderr, flush=True)

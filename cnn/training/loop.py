@@ -12,6 +12,7 @@ from cnn.data import Dataset
 from cnn.nets import Net
 from cnn.runs import checkpoint, ranges, stopping
 from cnn.runs.config import Config
+from cnn.runtime import processes
 from cnn.runtime.devices import Devices
 from cnn.training import checks, class_weights, steps
 from cnn.training.evaluate import Metrics, score_split
@@ -143,7 +144,7 @@ def train(
     first: int = 0,
     save: Callable[[int, State], None] | None = None,
     devices: Devices | None = None,
-    asked: stopping.Request | None = None,
+    asked: stopping.Request | processes.Stop | None = None,
 ) -> State:
     """Runs the steps that are left.
 

@@ -111,7 +111,7 @@ def train_seeds(
         )
     config, dataset = initial.prepared(config, dataset)
     with ops.use(config.train.get("ops", "fast")):
-        return _train_groups(loop.make_task(config, dataset), seeds, devices or Devices(), each)
+        return _train_groups(loop.make_task(config, dataset), seeds, devices or Devices(jax.local_devices()), each)
 
 
 def _train_groups(task: Task, seeds: Sequence[int], devices: Devices, each: int | None) -> TrainedSeeds:

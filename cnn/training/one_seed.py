@@ -3,14 +3,16 @@
 import time
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn.runs import best, logs, stopping
+from cnn.runs import best, checkpoint, logs, silent, stopping
 from cnn.runs.checkpoint import Checkpoints
+from cnn.runtime import processes
 from cnn.runtime.devices import Devices
-from cnn.training import loop, steps
+from cnn.training import examples, loop, steps
 from cnn.training.evaluate import Metrics
 from cnn.training.loop import Task
 from cnn.training.steps import State, StepResult
@@ -32,6 +34,8 @@ def latest_state(state: State, devices: Devices, workdir: str, keep: int) -> Sta
     Raises:
       ValueError: if there are checkpoints, and none of them can be read.
     """
+    if processes.count() > 1:
+        return _latest_of_first(state, devices, workdir, keep)
     with Checkpoints(workdir, keep) as checkpoints:
         found = checkpoints.restore_latest(variables=state.variables, optimizer=state.optimizer)
     if found is None:
@@ -42,13 +46,35 @@ def latest_state(state: State, devices: Devices, workdir: str, keep: int) -> Sta
     return State(step, params, saved["variables"], saved["optimizer"], state.key)
 
 
+def _latest_of_first(state: State, devices: Devices, workdir: str, keep: int) -> State:
+    """`latest_state` of several processes: the first one alone reads, and tells the others."""
+    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), (state.variables, state.optimizer))
+    found: list[Any] = [None]
+
+    def read() -> int | None:
+        if checkpoint.latest_step(workdir) is None:
+            return None
+        with Checkpoints(workdir, keep) as checkpoints:
+            found[0] = checkpoints.restore_latest(variables=like[0], optimizer=like[1])
+        return None if found[0] is None else found[0][0]
+
+    step = processes.from_first(read)
+    if step is None:
+        return state
+    own = (found[0][1]["variables"], found[0][1]["optimizer"]) if found[0] else like
+    variables, optimizer = processes.tree_from_first(jax.tree.map(np.asarray, own))
+    params = variables.pop("params")
+    placed = devices.place(State(np.int32(step), params, variables, optimizer, state.key)._replace(key=()))
+    return placed._replace(key=state.key)
+
+
 def train(
     task: Task,
     devices: Devices,
     state: State,
-    writer: logs.MetricWriter,
-    checkpoints: Checkpoints,
-    keeper: best.Keeper | None = None,
+    writer: logs.MetricWriter | silent.Writer,
+    checkpoints: Checkpoints | silent.Checkpoints,
+    keeper: best.Keeper | silent.Keeper | None = None,
 ) -> State:
     """Runs the steps that are left.
 
@@ -70,28 +96,37 @@ def train(
     config, first = task.config, int(state.step)
     pauses = loop.Pauses(task.validate_every, config.checkpoint.every_steps, config.train.steps_per_dispatch)
     options = devices.compiler_options(task.macs)
-    images, labels = devices.replicate((task.dataset.train.images, task.dataset.train.labels))
+    images, labels = examples.place(task.dataset.train, devices)
 
     def save(step: int, state: State) -> None:
         # A copy: the next step reuses (donates) the arrays while the checkpoint is still being written.
         checkpoints.save(step, *devices.fetch((state.variables, state.optimizer)))
 
     with stopping.requests() as asked, logs.Progress(task.total, first, config.train.batch_size) as progress:
+        together = processes.Stop(asked) if devices.are_shared else None
         run_steps = steps.make_run_steps(
             task.step(devices),
             devices,
             config.train.steps_per_dispatch,
             options=options,
-            stop=lambda: asked.signal is not None,
+            stop=together.check if together else lambda: asked.signal is not None,
         )
 
         def advance(state: State, indices: list[np.ndarray]) -> tuple[State, list[StepResult]]:
+            if together:  # what a pause was for may have taken one of them longer than sums wait
+                processes.barrier("steps")
+            checks = together.checks if together else 0
             state, result = run_steps(state, images, labels, indices[0])
+            if together and together.checks == checks:  # all steps were one call
+                together.check()
             return state, [result]
 
-        program = loop.Program([config.seed], advance, lambda state, _: state.variables)
+        def variables(state: State, _: int) -> Any:
+            return devices.fetch(state.variables) if devices.are_shared and keeper else state.variables
+
+        program = loop.Program([config.seed], advance, variables)
         log = _RunLog(task.schedule, writer, progress, keeper)
-        pieces = {"first": first, "save": save, "devices": devices, "asked": asked}
+        pieces = {"first": first, "save": save, "devices": devices, "asked": together or asked}
         return loop.train(task, program, state, pauses, [log], **pieces)
 
 
@@ -101,9 +136,9 @@ class _RunLog:
     def __init__(
         self,
         schedule: optax.Schedule,
-        writer: logs.MetricWriter,
+        writer: logs.MetricWriter | silent.Writer,
         progress: logs.Progress,
-        keeper: best.Keeper | None,
+        keeper: best.Keeper | silent.Keeper | None,
     ) -> None:
         self._schedule, self._writer, self._progress, self._keeper = schedule, writer, progress, keeper
         self._start = time.monotonic() - writer.seconds_before

@@ -20,9 +20,10 @@ from cnn.data.augment import augment, shift_out_of_window
 from cnn.nets import Net, outputs
 from cnn.runs import ranges
 from cnn.runs.config import Config
+from cnn.runtime import processes
 from cnn.runtime.compiler import Options, jit_once
 from cnn.runtime.devices import Devices
-from cnn.training import sharded
+from cnn.training import examples, sharded
 
 
 class State(NamedTuple):
@@ -250,9 +251,13 @@ def make_run_steps(
     looped = devices.platform != "cpu" if looped is None else looped
     compiled: Any = None
 
-    def compiled_for(state: State) -> Any:
+    def compiled_for(state: State, *arguments: Any) -> Any:
         nonlocal compiled
-        compiled = compiled or jit_steps(step, devices, state, length if looped else None, options)
+        if compiled is None:
+            compiled = jit_steps(step, devices, state, length if looped else None, options)
+            if devices.are_shared:  # no process waits in a sum for another that still compiles
+                compiled = compiled.lower(state, *arguments).compile()
+                processes.barrier("compiled")
         return compiled
 
     return _in_one_call(compiled_for, length) if looped else _one_by_one(compiled_for, devices, stop)
@@ -279,23 +284,26 @@ def jit_steps(
     placed = devices.state_shardings(state)
 
     def pick(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array) -> tuple[State, StepResult]:
-        return step(state, *lax.with_sharding_constraint((images[indices], labels[indices]), split))
+        return step(state, *examples.pick(devices, images, labels, indices))
 
-    batch = (split,) if length is None else (devices.split(1), everywhere)
+    images_at, indices_at = examples.shardings(devices)
+    if length is not None and indices_at == split:
+        indices_at = devices.split(1)
+    batch = (indices_at,) if length is None else (indices_at, everywhere)
     return jax.jit(
         pick if length is None else _loop(pick, length),
-        in_shardings=(placed, everywhere, everywhere, *batch),
+        in_shardings=(placed, images_at, everywhere, *batch),
         out_shardings=(placed, everywhere),
         donate_argnums=0,
         compiler_options=dict(options or {}),
     )
 
 
-def _one_by_one(compiled_for: Callable[[State], Any], devices: Devices, stop: Callable[[], bool]) -> RunSteps:
+def _one_by_one(compiled_for: Callable[..., Any], devices: Devices, stop: Callable[[], bool]) -> RunSteps:
     """A call for each step; `compiled_for` gives the compiled step."""
 
     def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
-        results, one = [], compiled_for(state)
+        results, one = [], compiled_for(state, images, labels, indices[0])
         for row in indices:
             state, result = one(state, images, labels, row)
             if devices.count > 1:
@@ -326,13 +334,14 @@ def _loop(pick: Any, length: int) -> Any:
     return loop
 
 
-def _in_one_call(compiled_for: Callable[[State], Any], length: int) -> RunSteps:
+def _in_one_call(compiled_for: Callable[..., Any], length: int) -> RunSteps:
     """One call for all steps; `compiled_for` gives the compiled loop."""
 
     def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
         count = len(indices)
         padded = np.pad(indices, ((0, length - count), (0, 0)))
-        state, result = compiled_for(state)(state, images, labels, padded, np.int32(count))
+        arguments = (state, images, labels, padded, np.int32(count))
+        state, result = compiled_for(*arguments)(*arguments)
         return state, StepResult(*(np.asarray(values)[:count] for values in result))
 
     return run

@@ -6,6 +6,7 @@ import tempfile
 import time
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from cnn import data, geometry
@@ -72,7 +73,7 @@ def run_cell(job: Job) -> Done:
     """
     start = time.monotonic()
     environment = _environment()
-    devices = Devices()
+    devices = Devices(jax.local_devices())
     chosen, tried = (0, []) if len(job.configs) == 1 else (job.chosen, [])
     if chosen is None:
         chosen, tried = tune(job, devices)

@@ -12,8 +12,8 @@ from cnn.reports import markdown
 from cnn.runs import config as config_lib
 from cnn.runs import logs, ranges
 from cnn.runs.config import Config
-from cnn.runtime import own_code
-from experiments.ablation import executors, study_report
+from cnn.runtime import own_code, processes
+from experiments.ablation import executors, spread, study_report
 from experiments.ablation import study as study_lib
 from experiments.ablation.cells import TUNING_SEEDS, Done, Job
 from experiments.ablation.store import Store
@@ -77,11 +77,33 @@ def run_study(
                 raise ValueError(f"cell {cell!r}: {error}") from error
     title = study_lib.stem(name)
     facts = {"study": title, "question": study.question, "baseline": study.baseline}
-    store = Store(workdir, {**facts, "measures": [measure.described() for measure in study.measures]}, configs)
-    jobs = _missing(study, configs, store, range(seeds))
-    progress = _Progress(len(study.cells), jobs)
+    facts = {**facts, "measures": [measure.described() for measure in study.measures]}
+    known = spread.identities(facts, configs)
+    processes.agree("study", {**known, "seeds": seeds})
+    opened: list[Store] = []
+
+    def missing() -> list[Any]:
+        opened.append(Store(workdir, facts, configs))
+        for cell, done in spread.left(workdir, known):
+            there = opened[0].seeds_done(cell)
+            if not any(record["kind"] == "seed" and record["seed"] in there for record in done.records):
+                opened[0].add_pictures(cell, done.pictures)
+                opened[0].add(done.records)
+            spread.taken(workdir, cell)
+        return [list(job)[3:] + [job.cell] for job in _missing(study, configs, opened[0], range(seeds))]
+
+    jobs = [
+        Job(study, cell, configs[cell], tuple(left), chosen, pictures)
+        for left, chosen, pictures, cell in processes.from_first(missing)
+    ]
+    if not processes.is_first():
+        list(spread.run(jobs, workdir, known))
+        return processes.from_first(str)
+    store, progress = opened[0], _Progress(len(study.cells), jobs)
     failed: dict[str, Exception] = {}
-    for job, done in executors.run(jobs, executor, **(options or {})):
+    together = processes.count() > 1
+    outcomes = spread.run(jobs, workdir, known) if together else executors.run(jobs, executor, **(options or {}))
+    for job, done in outcomes:
         if isinstance(done, Done):
             store.add_pictures(job.cell, done.pictures)  # first: a cell with its lines is done
             store.add(done.records)
@@ -93,6 +115,7 @@ def run_study(
     asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, _data_of(configs))
     path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
     print(f"report: {path} and report.html beside it", flush=True)
+    processes.from_first(lambda: path)
     if failed:
         reasons = "; ".join(f"cell {cell!r}: {error}" for cell, error in failed.items())
         raise ValueError(f"{len(failed)} of {len(study.cells)} cells failed, the report is of the others: {reasons}")

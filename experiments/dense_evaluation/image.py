@@ -17,10 +17,14 @@ def evaluate(run: "Run", output: str, progress: "Progress") -> None:
       output: path of the map, or of a directory of results.
       progress: reports the stages of the work.
     """
-    from cnn.reports import dry_run, image_report
+    from cnn.reports import dry_run, image_report, streamed
+    from cnn.runtime import processes
 
     path, asked = shared.path(shared.IMAGE), image_flags.asked()
-    if image_flags.DRY_RUN.value:
+    if not processes.is_first():  # it takes part in the map; the first process looks at it
+        sink = output if shared.is_map(output) else image_report.map_path(path, output)
+        streamed.stream(run, streamed.open_source(run, path, asked), sink, asked, None)
+    elif image_flags.DRY_RUN.value:
         sink = output if shared.is_map(output) else image_report.map_path(path, output)
         print(dry_run.text(run, path, sink, asked, progress), flush=True)
     elif shared.is_map(output):

@@ -47,6 +47,7 @@ OF_PICTURES = (SPLIT, BATCH_SIZE, TIMING_IMAGES)  # of a data set, whose scenes 
 CHECKPOINT = common.define_checkpoint()
 NET = common.define_net()
 COMPILATION_CACHE = common.define_compilation_cache()
+PROCESSES = common.define_processes()
 
 
 MAPS = (".zarr", ".npy", ".tif", ".tiff")  # suffixes of files that a map is written to; .ome.zarr ends in .zarr

@@ -69,6 +69,8 @@ class Progress:
 
     Attributes:
       done: number of tiles whose scores were passed to the sink; they are the first ones of the map.
+      next: number of the next tile that this process computes.
+      step: how far the one after it is; 1 for a process by itself.
       skipped: (windows, tiles) among them that were left out.
     """
 
@@ -94,6 +96,7 @@ class Progress:
           skipped: (windows, tiles) among them that were left out; None: the stream leaves none out.
         """
         self.done, self._saved = done, done
+        self.next, self.step = done, 1
         self.skipped, self._skips = skipped or (0, 0), skipped is not None
         self._read, self._written = read, written
         self._sink, self._path, self._facts = sink, path, facts
@@ -109,6 +112,7 @@ class Progress:
           alone: whether it has no others.
         """
         self.done += 1
+        self.next = self.done
         self.skipped = (self.skipped[0] + skipped, self.skipped[1] + alone)
         self._read = fingerprints.chain(self._read, read)
         self._written = fingerprints.chain(self._written, written)
@@ -168,15 +172,15 @@ def run_all(
       (number of times that memory ran out, the tiles at the end).
     """
     shrunk, total = 0, math.prod(task.counted.counts)
-    bar = _bar(task.counted, progress.done, show)
+    bar = _bar(task.counted, progress.next, show)
     try:
-        while progress.done < total:
+        while progress.next < total:
             try:
-                for checksums in _run(task, tiling, progress.done):
+                for checksums in _run(task, tiling, progress.next, progress.step):
                     if checksums:
                         progress.add(*checksums)
                         bar.set_description_str("", refresh=False)
-                        bar.update(pixels_done(task.counted, progress.done) / 1e6 - bar.n)
+                        bar.update(pixels_done(task.counted, min(progress.next, total)) / 1e6 - bar.n)
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 reason = str(error).strip().split("\n")[0] or type(error).__name__
                 smaller = _shrink(plan, tiling) if _out_of_memory(error) else None
@@ -184,7 +188,7 @@ def run_all(
                     raise
                 LOG.warning(
                     "out of memory (%s): tiles of %s scores are cut to %s; going on at tile %d of %d",
-                    *(reason, shape_text(tiling.outputs), shape_text(smaller.outputs), progress.done + 1, total),
+                    *(reason, shape_text(tiling.outputs), shape_text(smaller.outputs), progress.next + 1, total),
                 )
                 tiling, shrunk = smaller, shrunk + 1
         progress.finish()
@@ -229,9 +233,9 @@ def pixels_done(tiling: Tiling, done: int) -> float:
     return tiling.image_shape[0] * tiling.image_shape[1] * scores / (height * width)
 
 
-def _pieces(counted: Tiling, tiling: Tiling, first: int) -> Iterator[tuple[Tile, Tile | None]]:
-    """The tiles of `counted` from `first` on, cut into pieces by `tiling`; and the tile whose last piece each is."""
-    for tile in itertools.islice(counted.tiles(), first, None):
+def _pieces(counted: Tiling, tiling: Tiling, first: int, step: int) -> Iterator[tuple[Tile, Tile | None]]:
+    """Every `step`-th tile of `counted` from `first` on, in pieces of `tiling`, and the tile that each is last of."""
+    for tile in itertools.islice(counted.tiles(), first, None, step):
         for piece in tiling.tiles(within=tile):
             last = all(a.stop == b.stop for a, b in zip(piece.write, tile.write, strict=True))
             yield piece, tile if last else None
@@ -245,13 +249,13 @@ class _Read(NamedTuple):
     skipped: np.ndarray | None
 
 
-def _run(task: Task, tiling: Tiling, first: int) -> Iterator[tuple[int, int, int, bool] | None]:
-    """Computes and writes the tiles from `first` on; yields after each piece what `Progress.add` takes, if it is the
-    tile's last.
+def _run(task: Task, tiling: Tiling, first: int, step: int) -> Iterator[tuple[int, int, int, bool] | None]:
+    """Computes and writes every `step`-th tile from `first` on; yields after each piece what `Progress.add` takes, if
+    it is the tile's last.
 
     At any time at most READ_AHEAD regions are being read or wait, and at most IN_FLIGHT pieces are on each device.
     """
-    pieces = _pieces(task.counted, tiling, first)
+    pieces = _pieces(task.counted, tiling, first, step)
     reads: deque[tuple[Tile, Tile | None, Future[_Read]]] = deque()
     running: deque[tuple[Tile, Tile | None, jax.Array | None, _Read]] = deque()
     turns = itertools.cycle(zip(task.devices, task.variables, strict=True))

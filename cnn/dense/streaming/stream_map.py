@@ -23,9 +23,12 @@ from cnn.dense.streaming import planned
 from cnn.dense.streaming.alone import alone
 from cnn.dense.streaming.begun import begin, resume
 from cnn.dense.streaming.pipeline import Task, pixels_done, run_all
+from cnn.dense.streaming.together import check_shared, take_parts
+from cnn.dense.streaming.together import run as run_together
 from cnn.images import paths
 from cnn.images.source import Source
 from cnn.nets import Net
+from cnn.runtime import processes
 from cnn.windows import Pair, shape_text
 
 LOG = logging.getLogger(__name__)
@@ -102,6 +105,7 @@ def stream(
     skip_windows: str = "any",
     write: str = "scores",
     map_dtype: str = "float32",
+    together: bool = False,
 ) -> StreamResult:
     """Class scores of every window of an image of any size, written tile by tile.
 
@@ -149,6 +153,9 @@ def stream(
         score and its probability, [h, w, 2], as fractions of the largest value of uint8, or of uint16 for more than 254
         classes; a class of that largest value is none.
       map_dtype: dtype of scores and probabilities, "float32" or "float16".
+      together: whether the tiles are spread over the processes that work together (`cnn.runtime.processes`), which all
+        call this alike, on the same file. The map has the bytes that one process writes; .npy and arrays cannot be
+        shared.
 
     Returns:
       A `StreamResult`.
@@ -188,8 +195,15 @@ def stream(
         write=write,
         map_dtype=map_dtype,
     )
-    job = plan(opened=_say_planning if progress else None)
+    said = _say_planning if progress else None
+    if together and processes.count() > 1:
+        check_shared(sink, cover)
+        job, running, done, shrunk, skipped = run_together(plan, variables, sink, overwrite, progress, said)
+        return _result(job, running, done, shrunk, skipped, started)
+    job = plan(opened=said)
     with alone(None if path is None else paths.resolve(sink)):
+        if path:
+            take_parts(path, overwrite)
         if path and not overwrite and journals.read_journal(path) != job.journal:
             job = plan()  # another stream wrote the map while this one was planned
         return _run(job, variables, sink, path, overwrite, progress, started)
@@ -226,22 +240,20 @@ def _run(
         LOG.info(message)
         if progress:
             tqdm.write(message, file=sys.stderr)
+    return _result(job, running, done, shrunk, counter.skipped, started)
+
+
+def _result(
+    job: planned.Planned, running: tiles.Tiling, done: int, shrunk: int, skipped: Pair, started: float
+) -> StreamResult:
+    """What was computed, and how fast."""
+    image, counted, total = job.image, job.counted, job.facts["tiles"]
     seconds = time.monotonic() - started
     rate = (pixels_done(counted, total) - pixels_done(counted, done)) / 1e6 / seconds
     asked = (counted.grid.window, counted.grid.stride, counted.context, counted.backend, counted.outputs)
     exact = tiles.equals_whole(running, job.budget.devices[0].platform)
     return StreamResult(
-        facts["map"],
-        image.shape,
-        *asked,
-        total,
-        done,
-        shrunk,
-        seconds,
-        rate,
-        exact,
-        counted.grid.last,
-        *counter.skipped,
+        job.facts["map"], image.shape, *asked, total, done, shrunk, seconds, rate, exact, counted.grid.last, *skipped
     )
 
 

@@ -1,0 +1,105 @@
+"""Whether the other processes of a run are still there: a thread that ends this one, with a line, if one is lost."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from cnn.runtime.coordinator import BEAT, SILENCE
+
+LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h): another process was lost; the same command goes on
+GRACE = 5.0  # seconds that this process has to end by itself where another one ended by an error
+_CONNECTION: list["_Connection"] = []
+
+
+def join(host: str, port: int, index: int, count: int) -> None:
+    """Lets the others know that this process is there, and ends it when one of them is lost.
+
+    Args:
+      host, port: where `cnn.runtime.coordinator` counts the processes.
+      index: number of this process.
+      count: number of all.
+    """
+    try:
+        connection = socket.create_connection((host, port), timeout=SILENCE)
+    except OSError as error:
+        print(
+            f"warning: {host}:{port} cannot be reached ({error}): if another process is lost, this one ends without "
+            "saying which",
+            file=sys.stderr,
+            flush=True,
+        )
+        return
+    connection.settimeout(None)
+    _CONNECTION[:] = [_Connection(connection, index, count)]
+
+
+class _Connection:
+    """A connection to the coordinator, with a thread that listens and one that says that this process lives."""
+
+    def __init__(self, connection: socket.socket, index: int, count: int) -> None:
+        self.connection, self.index, self.count, self.ended = connection, index, count, False
+        self.say({"hello": index})
+        for work in (self._beat, self._listen):
+            threading.Thread(target=work, daemon=True, name="presence").start()
+
+    def say(self, line: dict[str, Any]) -> None:
+        """Sends a line; where nobody listens any more, the other thread notices."""
+        with contextlib.suppress(OSError):
+            self.connection.sendall(json.dumps(line).encode() + b"\n")
+
+    def _beat(self) -> None:
+        while not self.ended:
+            time.sleep(BEAT)
+            self.say({"beat": 1})
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError), self.connection.makefile("rb") as lines:  # it may be reset
+            for line in lines:
+                if not self.ended:
+                    self._take(json.loads(line))
+        if not self.ended:  # the coordinator is gone, and with it the machine of the first process
+            self._end("the machine of process 0, or the network to it, was lost")
+
+    def _take(self, line: dict[str, Any]) -> None:
+        if "lost" in line:
+            self._end(f"process {line['lost']} of {self.count} was lost (killed, or its machine or network failed)")
+        else:
+            time.sleep(GRACE)
+            self._end(f"process {line['process']} of {self.count} ended: {line['left']}")
+
+    def _end(self, what: str) -> None:
+        if self.ended:
+            return
+        text = (
+            f"error: {what}; process {self.index} stops, too. Start all again, in any number: the run goes on from its "
+        )
+        os.write(2, f"{text}last checkpoint\n".encode())
+        os._exit(LOST)
+
+
+def wait_for_verdict() -> None:
+    """Waits until it is known which process was lost, which ends this one; returns if none was."""
+    time.sleep(SILENCE + BEAT)
+
+
+def leave(text: str) -> None:
+    """Tells the others that this process ends by an error.
+
+    Args:
+      text: the error, in a line.
+    """
+    for one in _CONNECTION:
+        one.ended = True
+        one.say({"left": text})
+
+
+def end() -> None:
+    """Tells the coordinator that this process ends, as all others do."""
+    for one in _CONNECTION:
+        one.ended = True
+        one.say({"end": 1})

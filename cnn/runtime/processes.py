@@ -1,0 +1,477 @@
+"""Several processes that train or measure together, on one machine or on many, on JAX's own runtime.
+
+With one process, which is the rule, everything here is free: nothing is started, agreed on or waited for.
+"""
+
+import atexit
+import base64
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+from unittest import mock
+
+import jax
+import numpy as np
+from jax._src import distributed  # its client is public in no other way; Orbax takes it from here, too
+from jax.experimental import multihost_utils
+
+from cnn.runtime import presence
+from cnn.runtime.shares import WHOLE, Share
+
+AUTO = "auto"
+HEARTBEAT_SECONDS = 100  # of JAX's own watch, which aborts: the last resort, long after `cnn.runtime.presence`
+SHUTDOWN_SECONDS = 30
+JOIN_SECONDS = 300  # for all processes to start
+WAIT_MILLISECONDS = 24 * 3600 * 1000  # nothing is waited for in vain: whoever is lost ends all
+LOST = presence.LOST
+_NUMBERS = itertools.count()  # of what is exchanged; all processes count alike
+
+
+def start(coordinator: str, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Joins the other processes; call it before JAX is used, but for its settings.
+
+    Args:
+      coordinator: "HOST:PORT" of the first process, where PORT is free; "auto" where SLURM, Open MPI, Kubernetes or a
+        TPU pod say who is who; "" for a process by itself.
+      num_processes: number of processes; None with "auto".
+      process_id: number of this one, from 0; None with "auto".
+
+    Raises:
+      ValueError: if these do not go together, or the processes do not find each other.
+    """
+    numbers = (num_processes, process_id)
+    if not coordinator:
+        if numbers != (None, None):
+            raise ValueError(
+                f"--num_processes={num_processes} and --process_id={process_id} need --coordinator=HOST:PORT, the "
+                "first process's address"
+            )
+        return
+    if coordinator != AUTO:
+        _check(coordinator, num_processes, process_id)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `cnn.runs.stopping`
+    options: dict[str, Any] = {"initialization_timeout": JOIN_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    options["shutdown_timeout_seconds"] = SHUTDOWN_SECONDS
+    given = (
+        {} if coordinator == AUTO else {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
+    )
+    service = _Service()
+    runtime: Any = distributed._jax  # noqa: SLF001
+    with mock.patch.object(runtime, "get_distributed_runtime_service", service.begin):
+        try:
+            jax.distributed.initialize(num_processes=num_processes, process_id=process_id, **given, **options)
+        except (RuntimeError, ValueError) as error:
+            service.shutdown()
+            text = " ".join(str(error).split())[:300]
+            way = "name it by --coordinator=HOST:PORT --num_processes=N --process_id=I" if coordinator == AUTO else ""
+            way = way or f"start all {num_processes} processes with the same --coordinator within {JOIN_SECONDS} s"
+            raise ValueError(
+                f"--coordinator={coordinator}: the processes did not find each other: {text}; {way}"
+            ) from error
+    if is_first():
+        _client().key_value_set("cnn/presence", str(service.port))
+    port = int(_client().blocking_key_value_get("cnn/presence", JOIN_SECONDS * 1000))
+    address = str(distributed.global_state.coordinator_address)
+    presence.join(address.rpartition(":")[0].strip("[]"), port, index(), count())
+    jax.devices()  # all wait here for each other's
+    atexit.register(finish)
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what is said is said once, by the first process
+
+
+def _check(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+    """Raises for an address or numbers that cannot be."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"--coordinator={coordinator}: must be HOST:PORT, such as 10.0.0.1:8476, or {AUTO}")
+    if num_processes is None or process_id is None:
+        raise ValueError(
+            f"--coordinator={coordinator} needs --num_processes=N and --process_id=I, from 0 to N - 1; or "
+            f"--coordinator={AUTO} where SLURM, Open MPI, Kubernetes or a TPU pod know them"
+        )
+    if not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"--process_id={process_id}: must be from 0 to {num_processes - 1}, below --num_processes={num_processes}"
+        )
+
+
+class _Service:
+    """The coordination service in a process of its own (`cnn.runtime.coordinator`); JAX takes it for its own."""
+
+    def __init__(self) -> None:
+        self.port, self._child = 0, None
+
+    def begin(
+        self, address: str, processes: int, heartbeat_timeout: int, shutdown_timeout: int, **_: Any
+    ) -> "_Service":
+        """Starts it; the arguments are those that JAX gives its own."""
+        command = [sys.executable, "-m", "cnn.runtime.coordinator"]
+        command += [address, *map(str, (processes, heartbeat_timeout, shutdown_timeout))]
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        if not line:
+            raise RuntimeError(f"nothing can listen at {address}: is the port taken?")
+        self.port = int(json.loads(line)["port"])
+        return self
+
+    def shutdown(self) -> None:
+        """Ends it."""
+        child, self._child = self._child, None
+        if child is not None and child.stdin is not None:
+            try:
+                child.stdin.write("e")
+                child.stdin.close()
+            except OSError:  # it has ended by itself
+                pass
+            child.wait()
+
+
+def _client() -> Any:
+    """JAX's client of the coordination service."""
+    return distributed.global_state.client
+
+
+def count() -> int:
+    """Number of processes that work together; 1 if none was joined."""
+    return distributed.global_state.num_processes or 1
+
+
+def index() -> int:
+    """Number of this process, from 0."""
+    return distributed.global_state.process_id or 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return index() == 0
+
+
+def share() -> Share:
+    """This process's share of a data set's examples: those that its devices hold, each device as many.
+
+    Returns:
+      The share; the whole with one process.
+
+    Raises:
+      ValueError: if the devices of processes do not lie one after another, which no runtime of JAX does.
+    """
+    if count() == 1:
+        return WHOLE
+    places = [i for i, device in enumerate(jax.devices()) if device.process_index == index()]
+    if not places or places[-1] - places[0] != len(places) - 1:
+        raise ValueError(f"process {index()} has the devices {places} of {jax.device_count()}, not neighbouring ones")
+    return Share(places[0], places[-1] + 1, jax.device_count())
+
+
+def barrier(name: str) -> None:
+    """Waits until all processes are here.
+
+    Args:
+      name: what they wait for; the same in all.
+    """
+    if count() > 1:
+        _client().wait_at_barrier(f"cnn/{next(_NUMBERS)}/{name}", WAIT_MILLISECONDS)
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process has, in all of them.
+
+    Args:
+      value: a small value that JSON can hold; all processes call this alike.
+
+    Returns:
+      The values by number of the process, as JSON has them: lists for tuples.
+    """
+    text = json.dumps(value)
+    if count() == 1:
+        return [json.loads(text)]
+    number = next(_NUMBERS)
+    _client().key_value_set(f"cnn/{number}/{index()}", text)
+    return [
+        json.loads(_client().blocking_key_value_get(f"cnn/{number}/{i}", WAIT_MILLISECONDS)) for i in range(count())
+    ]
+
+
+def total(numbers: np.ndarray) -> np.ndarray:
+    """The sum over all processes of whole numbers, exact.
+
+    Args:
+      numbers: int64, of the same shape in all processes; some thousand at most.
+
+    Returns:
+      int64 of that shape.
+    """
+    if count() == 1:
+        return numbers
+    mine = np.ascontiguousarray(numbers, np.int64)
+    parts = gather(base64.b64encode(mine.tobytes()).decode())
+    return sum(np.frombuffer(base64.b64decode(part), np.int64).reshape(mine.shape) for part in parts)
+
+
+def from_first(compute: Callable[[], Any]) -> Any:
+    """What the first process finds, in all of them: for what lies in files that it alone reads.
+
+    Args:
+      compute: called in the first process alone.
+
+    Returns:
+      Its value as JSON has it; with one process, the value itself.
+
+    Raises:
+      ValueError: with the same text in all processes, where it raises one, or an OSError, in the first.
+    """
+    if count() == 1:
+        return compute()
+    found, failed = None, None
+    if is_first():
+        try:
+            found = compute()
+        except (ValueError, OSError) as error:
+            failed = error
+    value, text = gather([found, None if failed is None else str(failed)])[0]
+    if failed is not None:
+        raise failed
+    if text is not None:
+        raise ValueError(text)
+    return value
+
+
+def agree(what: str, fields: dict[str, Any]) -> None:
+    """Checks that all processes were given the same.
+
+    Args:
+      what: what is compared, for the message: "config".
+      fields: values that JSON can hold, by name.
+
+    Raises:
+      ValueError: in all processes, with the first field that differs, its values and the processes that have them.
+    """
+    if count() == 1:
+        return
+    all_of_them = gather(fields)
+    first = all_of_them[0]
+    for i, other in enumerate(all_of_them):
+        for name in {**first, **other}:
+            if first.get(name) != other.get(name):
+                raise ValueError(
+                    f"the processes have different {what}: {name} is {_short(first.get(name))} in process 0 and "
+                    f"{_short(other.get(name))} in process {i}; start all with the same command, code and data"
+                )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def tree_from_first(tree: Any) -> Any:
+    """A tree of arrays as the first process has it, in all of them.
+
+    Args:
+      tree: arrays of the same shapes and dtypes in all processes; their values count in the first alone.
+
+    Returns:
+      The same tree of NumPy arrays.
+    """
+    if count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree, is_source=is_first()))
+
+
+def rows_of_all(rows: np.ndarray) -> np.ndarray:
+    """The rows that each process has of an array, one after another, in all processes.
+
+    Args:
+      rows: this process's rows, [n, ...]; of the same dtype and shape but for n in all.
+
+    Returns:
+      All rows in the order of the processes.
+    """
+    if count() == 1:
+        return rows
+    if rows.dtype.itemsize > 4:  # which JAX would narrow
+        as_bytes = np.ascontiguousarray(rows)[..., None].view(np.uint8)
+        return np.ascontiguousarray(rows_of_all(as_bytes)).view(rows.dtype)[..., 0]
+    sizes = gather(len(rows))
+    padded = np.zeros((max(1, *sizes), *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    found = np.asarray(multihost_utils.process_allgather(padded)).reshape(count(), *padded.shape)
+    return np.concatenate([part[:size] for part, size in zip(found, sizes, strict=True)])
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """Puts arrays on devices, some of which may belong to other processes.
+
+    Args:
+      tree: arrays, which every process has whole, or which lie as they shall already.
+      shardings: where each is to lie; a tree like it, or one sharding for all.
+
+    Returns:
+      The same tree, on the devices.
+    """
+    if count() == 1:
+        return jax.device_put(tree, shardings)
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(_put, tree, shardings)
+
+
+def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and (leaf.sharding == sharding or not leaf.is_fully_addressable):
+        return leaf if leaf.sharding == sharding else jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, sharding, lambda place: value[place])
+
+
+def put_rows(rows: np.ndarray, sharding: jax.sharding.NamedSharding, length: int) -> jax.Array:
+    """Puts an array on devices of all processes, each of which has the rows of its own devices alone.
+
+    Args:
+      rows: this process's rows (`share`), [n, ...].
+      sharding: splits the first axis over all devices.
+      length: number of rows of all processes together.
+
+    Returns:
+      [at least `length`, ...]: as many rows on each device; what is beyond `length` is zero.
+    """
+    own, total_devices = share(), jax.device_count()
+    each = -(-length // total_devices)
+    first = own.first * each
+
+    def part(place: tuple[slice, ...]) -> np.ndarray:
+        low, high = (int(n or 0) for n in (place[0].start, place[0].stop))
+        found = rows[low - first : high - first]
+        return np.concatenate([found, np.zeros((high - low - len(found), *rows.shape[1:]), rows.dtype)])
+
+    return jax.make_array_from_callback((each * total_devices, *rows.shape[1:]), sharding, part)
+
+
+def fetch(tree: Any) -> Any:
+    """Copies arrays from devices, also from those of other processes; all processes call it alike.
+
+    Args:
+      tree: arrays.
+
+    Returns:
+      The same tree of NumPy arrays, whole, in all processes.
+    """
+
+    def one(leaf: Any) -> np.ndarray:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return np.array(leaf)
+        return np.array(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(one, tree)
+
+
+def own_rows(array: jax.Array) -> np.ndarray:
+    """The rows of an array that lie on this process's devices, in order.
+
+    Args:
+      array: split along its first axis.
+
+    Returns:
+      Its rows here.
+    """
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+class Stop:
+    """Whether a run is to stop, which all processes answer alike at the same step, whichever of them was asked.
+
+    Attributes:
+      signal: number of the signal that asked; None: nobody was asked, as far as all processes know.
+      checks: how often it was looked for.
+    """
+
+    def __init__(self, asked: Any) -> None:
+        """Watches what this process is asked.
+
+        Args:
+          asked: has `signal`, the number of the signal that this process was asked by, or None.
+        """
+        self.signal: int | None = None
+        self._asked, self.checks, self._name = asked, 0, f"cnn/{next(_NUMBERS)}/stop"
+
+    def check(self) -> bool:
+        """Asks; all processes call this after the same steps.
+
+        Between two checks all processes wait for each other, in the sums of a step. So what one of them says before a
+        step is known to all after it.
+
+        Returns:
+          Whether to stop now.
+        """
+        if count() == 1:
+            self.signal = self._asked.signal
+        if self.signal is not None or count() == 1:
+            return self.signal is not None
+        found = dict(_client().key_value_dir_get(f"{self._name}/{self.checks}/"))
+        if found:
+            self.signal = int(found[min(found)])
+        elif self._asked.signal is not None:
+            name = f"{self._name}/{self.checks + 1}/{index()}"
+            _client().key_value_set(name, str(int(self._asked.signal)), allow_overwrite=True)
+        self.checks += 1
+        return self.signal is not None
+
+
+class Turns:
+    """Numbers 0, 1, 2, ..., of which each is given to one process alone; all processes make one alike."""
+
+    def __init__(self) -> None:
+        self._numbers, self._name = itertools.count(), f"cnn/{next(_NUMBERS)}/turns"
+
+    def next(self) -> int:
+        """The next number that no process was given."""
+        return next(self._numbers) if count() == 1 else int(_client().key_value_increment(self._name, 1)) - 1
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an error is what is felt where another process is lost: of JAX's runtime, or its sums over processes."""
+    return count() > 1 and (isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error))
+
+
+def leave(status: int, text: str) -> NoReturn:
+    """Ends this process before its work is done, and lets the others know why.
+
+    Args:
+      status: its exit status.
+      text: why, in a line, which the others say.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    presence.leave(text)
+    os._exit(status)  # JAX's own goodbye would wait for processes that wait for this one
+
+
+def finish() -> None:
+    """Says goodbye, once the work of all is done; with one process nothing is to be done."""
+    if count() == 1 or _client() is None:
+        return
+    error = getattr(sys, "last_value", None)
+    if error is not None:  # of a program of the user's own, which ends by it
+        if is_loss(error):
+            presence.wait_for_verdict()
+        leave(1, f"{type(error).__name__}: {error}")
+    barrier("end")
+    presence.end()
+    jax.distributed.shutdown()
