@@ -15,7 +15,7 @@ from cnn.runs import best, checkpoint, logs, provenance, ranges
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
-from cnn.runtime import own_code
+from cnn.runtime import locks, own_code
 from cnn.runtime.devices import Devices
 from cnn.training import initial, loop, one_seed, predict
 from cnn.training import longer as longer_lib
@@ -50,6 +50,8 @@ def train_and_evaluate(
     Raises:
       ValueError: if a field is out of range, the net, the data and the config do not go together, or the directory
         holds a run with another config or on other data; before anything is written.
+      Taken: if another process writes to the directory; names it.
+      OSError: if something cannot be written, or the directory was taken over while this process was suspended.
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate. The directory is
         free for another config then.
       KeyboardInterrupt: after Ctrl-C; a `cnn.runs.stopping.Stopped` in training, which is saved first.
@@ -61,17 +63,26 @@ def train_and_evaluate(
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
     config = initial.with_layers(config)
+    if (finished := _standing(config, workdir, dataset, longer)[1]) is None:  # a finished run is only looked at
+        with locks.alone(os.path.join(workdir, locks.NAME), f"--workdir={workdir}"):
+            goes_on, finished = _standing(config, workdir, dataset, longer)  # nobody else writes there any more
+            if finished is None:
+                with ops.use(config.train.get("ops", "fast")):
+                    return _run(config, workdir, dataset, goes_on, longer)
+    print(
+        f"{workdir} holds this run, finished after {finished['steps']:,} steps with test accuracy "
+        f"{finished['test_accuracy']:.4f}; nothing to do. Another --workdir trains it again\n{_where(workdir)}",
+        flush=True,
+    )
+    return finished
+
+
+def _standing(
+    config: Config, workdir: str, dataset: Dataset | None, longer: bool
+) -> tuple[bool, dict[str, Any] | None]:
+    """Whether a run goes on in its directory, and its result if it is finished there."""
     goes_on = config_lib.goes_on(config, workdir, longer=longer)
-    finished = _finished(config, workdir, dataset) if goes_on else None
-    if finished:
-        print(
-            f"{workdir} holds this run, finished after {finished['steps']:,} steps with test accuracy "
-            f"{finished['test_accuracy']:.4f}; nothing to do. Another --workdir trains it again\n{_where(workdir)}",
-            flush=True,
-        )
-        return finished
-    with ops.use(config.train.get("ops", "fast")):
-        return _run(config, workdir, dataset, goes_on, longer)
+    return goes_on, _finished(config, workdir, dataset) if goes_on else None
 
 
 def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, longer: bool) -> dict[str, Any]:
@@ -233,14 +244,10 @@ def _report(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> Non
     predict.write_test_predictions(os.path.join(workdir, "predictions.csv"), task.dataset.test.labels, test, names)
     _draw(task, workdir, variables, test)
     if config.eval.scenes:
-        scenes_report.run_scenes(
-            checkpoint.load_run(workdir),
-            task.dataset.test,
-            os.path.join(workdir, "dense_eval"),
-            scenes=config.eval.scenes,
-            size=config.eval.scene_size,
-            seed=config.seed,
-        )
+        folder = os.path.join(workdir, "dense_eval")
+        options = {"scenes": config.eval.scenes, "size": config.eval.scene_size, "seed": config.seed}
+        with locks.alone(os.path.join(folder, locks.NAME), folder):
+            scenes_report.run_scenes(checkpoint.load_run(workdir), task.dataset.test, folder, **options)
     run_report.write_run_page(workdir)
 
 

@@ -7,6 +7,9 @@ report.html, results.jsonl and pictures to its directory. Started again in this 
 another base config, `--config.FIELD=VALUE` changes a field in all cells, `--executor=ray` runs cells on a cluster.
 """
 
+import cnn.commands  # noqa: F401  first: from here on a signal ends the command in one line
+
+# isort: split
 import os
 
 from absl import app, flags

@@ -10,6 +10,9 @@ takes several, and `--dry_run` says what it would do. `--weights=net.onnx --imag
 framework, and needs no run.
 """
 
+import cnn.commands  # noqa: F401  first: from here on a signal ends the command in one line
+
+# isort: split
 import os
 import types
 from typing import TYPE_CHECKING
@@ -32,7 +35,7 @@ def main() -> None:
         progress.stage(f"loading {weights.WEIGHTS.value or f'the run in {shared.path(shared.WORKDIR)}'}")
 
         # Imported here so that --help and errors in flags respond at once.
-        from cnn.runtime import compiler, process
+        from cnn.runtime import compiler, locks, process
 
         compiler.cache_compilations(shared.COMPILATION_CACHE.value)
         if not image_flags.one_or_several():  # a stream with freed memory kept would exceed its memory limit
@@ -41,7 +44,11 @@ def main() -> None:
         folder = run.workdir or os.path.splitext(os.path.basename(weights.WEIGHTS.value))[0]
         default = "grid" if kind is grid else "images" if kind is images else "dense_eval"
         output = shared.path(shared.OUTPUT) or os.path.join(folder, default)
-        kind.evaluate(run, output, progress)
+        if kind is image or image_flags.DRY_RUN.value:  # a map has a lock of its own, and pages appear whole
+            kind.evaluate(run, output, progress)
+            return
+        with locks.alone(os.path.join(output, locks.NAME), f"--output={output}"):
+            kind.evaluate(run, output, progress)
 
 
 def _trained() -> "Run":
@@ -98,4 +105,4 @@ def _check_flags() -> None:
 
 
 if __name__ == "__main__":
-    program.start(main, "--workdir=DIR")
+    program.start(main, "--workdir=DIR", lambda: "stopped; the same command goes on with maps that were begun")

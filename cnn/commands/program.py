@@ -1,8 +1,8 @@
 """Starts a command: parses its flags, shows its help, and answers what a user can mend in one line.
 
 Exit status: 0 after success and help, 1 after an error, 2 after a mistake on the command line. After a signal, for
-which a training run is saved first, 128 and its number: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141 where
-what reads the output has ended.
+which a training run is saved first, 128 and its number: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141
+where what reads the output has ended.
 """
 
 import os

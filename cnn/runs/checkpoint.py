@@ -3,9 +3,12 @@
 A checkpoint has two parts, "variables" and "optimizer": a net is used without reading its optimiser's state.
 """
 
+import contextlib
+import glob
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +18,10 @@ from cnn import geometry, nets
 from cnn.nets import Net
 from cnn.nets.outputs import class_count
 from cnn.runs import facts as facts_lib
-from cnn.runs import ranges, stopping
+from cnn.runs import orbax_log, ranges, stopping
 from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
-from cnn.runtime import own_code
+from cnn.runtime import locks, own_code, whole
 
 LATEST, BEST = "checkpoints", "checkpoints_best"  # folders in a workdir
 WHICH = {"last": LATEST, "best": BEST}
@@ -45,11 +48,15 @@ class Checkpoints:
 
         Raises:
           ValueError: if keep is below 1.
+          OSError: if the folder is missing and cannot be made.
         """
         ranges.check_fields("checkpoint", {"keep": keep}, "keep")
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         self.folder = os.path.abspath(os.path.join(workdir, folder))
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._saving = False  # whether anything may be being written in the background
+        orbax_log.raised_alone()
+        with self._writing():
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest_step(self) -> int | None:
         """Step of the latest complete checkpoint; None if there is none."""
@@ -65,14 +72,20 @@ class Checkpoints:
           variables: variables of the net.
           optimizer: the optimiser's state; None: the net is never trained on from here.
           facts: what else is known of the net, as JSON has it.
+
+        Raises:
+          OSError: if this step, or the one before in the background, cannot be written; those before stay.
+          Lost: if this process held a lock of the workdir, and has it no longer.
         """
+        locks.check()
         if step != self.latest_step():
             parts: dict[str, Any] = {"variables": ocp.args.StandardSave(variables)}
             if optimizer is not None:
                 parts["optimizer"] = ocp.args.StandardSave(optimizer)
             if facts is not None:
                 parts["facts"] = ocp.args.JsonSave(dict(facts))
-            with stopping.kept():
+            self._saving = True
+            with stopping.kept(), self._writing():
                 self._manager.save(step, args=ocp.args.Composite(**parts))
 
     def restore(self, step: int, **parts: Any) -> dict[str, Any]:
@@ -150,11 +163,13 @@ class Checkpoints:
         return None
 
     def drop_after(self, step: int) -> None:
-        """Removes checkpoints beyond a step: those that could not be read would stand in the way of new ones.
+        """Removes checkpoints beyond a step, and unfinished ones of before: they would stand in the way of new ones.
 
         Args:
           step: the latest step to keep.
         """
+        if not self._saving:
+            self._discard_parts()
         for later in self._manager.all_steps():
             if later > step:
                 self._manager.delete(later)
@@ -162,11 +177,34 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Waits until everything is on disk."""
+    def __exit__(self, kind: object, *exception: object) -> None:
+        """Waits until everything is on the disk; an error of the block is raised in place of one of writing."""
         with stopping.kept():
-            self._manager.wait_until_finished()
-            self._manager.close()
+            try:
+                with self._writing():
+                    self._manager.wait_until_finished()
+            except OSError:
+                self._discard_parts()
+                if kind is None:
+                    raise
+            finally:
+                with contextlib.suppress(Exception):  # it raises again what was raised above
+                    self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Errors of writing, of Orbax and the libraries below it, as one line."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise whole.cannot_write(f"a checkpoint in {self.folder}", error) from error
+
+    def _discard_parts(self) -> None:
+        """Removes what was begun and never finished, which takes the room that a new one needs."""
+        for part in glob.glob(os.path.join(glob.escape(self.folder), "*.orbax-checkpoint-tmp*")):
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def latest_step(workdir: str, folder: str = LATEST) -> int | None:

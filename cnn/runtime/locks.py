@@ -20,6 +20,7 @@ from typing import NamedTuple
 from cnn.runtime import signals
 from cnn.runtime.holders import Holder, alive, me, parse
 
+NAME = "lock"  # of the lock of a folder, within it
 HEARTBEAT_SECONDS = 10.0  # between two renewals of a lock
 STALE_SECONDS = 60.0  # without a renewal, after which the lock of a process on another machine is looked at closer
 _WATCHED = 2.5  # heartbeats for which such a lock must stay as it is before it is taken over
@@ -80,18 +81,21 @@ class Held:
             return
         by = f"was taken over by {now}" if now else "was removed"
         self._lost = (
-            f"{self.what}: its lock {self.path} {by} while this process stood still or could not renew it; nothing more "
-            "is written here, the other process goes on"
+            f"{self.what}: its lock {self.path} {by} while this process stood still; it writes nothing more here, so "
+            "that the other one can go on"
         )
 
     def release(self) -> None:
         """Removes the lock's file, unless another process took it over."""
+        if _clock() - self._seen < STALE_SECONDS / 2:  # nobody takes it over so soon
+            self.drop()
+            return
         with contextlib.suppress(OSError), _claimed(self.path, self._holder.token, self.what) as found:
             if found:
                 os.remove(self.path)
 
     def drop(self) -> None:
-        """Removes the lock's file of a process that ends this very moment."""
+        """Removes the lock's file at once, for a process that ends this very moment."""
         with contextlib.suppress(OSError):
             found = _read(self.path)
             if found and found.holder and found.holder.token == self._holder.token:
@@ -250,8 +254,8 @@ def _reason_to_take_over(path: str, what: str, found: _Found) -> str:
     age = (_now(path) - found.renewed) / 1e9
     if -HEARTBEAT_SECONDS <= age < STALE_SECONDS:
         raise Taken(
-            f"{what}: {holder} is writing here and holds {path}, its last sign of life is {max(age, 0):.0f} s old; wait "
-            f"until it ends, or name another place; if it has crashed, try again in {STALE_SECONDS:.0f} s"
+            f"{what}: {holder} is writing here and holds {path}, its last sign of life is {max(age, 0):.0f} s old; "
+            f"wait until it ends, or name another place; if it has crashed, try again in {STALE_SECONDS:.0f} s"
         )
     # Perhaps it is only a clock that is wrong: the lock of a process that lives changes.
     seconds = _WATCHED * HEARTBEAT_SECONDS
@@ -262,8 +266,8 @@ def _reason_to_take_over(path: str, what: str, found: _Found) -> str:
         now = _read(path)
         if now is None or (now.content, now.renewed) != (found.content, found.renewed):
             raise Taken(
-                f"{what}: {now.holder if now else holder} is writing here and holds {path}; wait until it ends, or name "
-                "another place"
+                f"{what}: {now.holder if now else holder} is writing here and holds {path}; wait until it ends, or "
+                "name another place"
             )
     return f"it gave no sign of life for {seconds:.0f} s"
 

@@ -1,4 +1,4 @@
-"""What a program prints never ends it in a traceback: a reader that has gone, a terminal that is closed, a full disk."""
+"""What a program prints never ends it in a traceback: a reader has gone, a terminal is closed, a disk is full."""
 
 import contextlib
 import errno
@@ -61,7 +61,9 @@ class _Raw(io.FileIO):
                     self._gone()
             elif not self._warned:
                 self._warned = True
-                text = f"warning: what is printed cannot be written ({error.strerror}) and is dropped; the work goes on\n"
+                text = (
+                    f"warning: what is printed cannot be written ({error.strerror}) and is dropped; the work goes on\n"
+                )
                 with contextlib.suppress(OSError):
                     os.write(self._other, text.encode())
         return size

@@ -12,7 +12,7 @@ from cnn.reports import markdown
 from cnn.runs import config as config_lib
 from cnn.runs import logs, ranges
 from cnn.runs.config import Config
-from cnn.runtime import own_code
+from cnn.runtime import locks, own_code
 from experiments.ablation import executors, study_report
 from experiments.ablation import study as study_lib
 from experiments.ablation.cells import TUNING_SEEDS, Done, Job
@@ -57,6 +57,8 @@ def run_study(
       ValueError: if there is no such study, a field is out of range, a net cannot be built, or the directory holds
         another study; before anything is trained.
       DataError: if the data is missing.
+      Taken: if another process writes to the directory; names it.
+      OSError: if something cannot be written.
     """
     made_in_python = study is not None
     study = study or study_lib.load(name)
@@ -77,21 +79,22 @@ def run_study(
                 raise ValueError(f"cell {cell!r}: {error}") from error
     title = study_lib.stem(name)
     facts = {"study": title, "question": study.question, "baseline": study.baseline}
-    store = Store(workdir, {**facts, "measures": [measure.described() for measure in study.measures]}, configs)
-    jobs = _missing(study, configs, store, range(seeds))
-    progress = _Progress(len(study.cells), jobs)
-    failed: dict[str, Exception] = {}
-    for job, done in executors.run(jobs, executor, **(options or {})):
-        if isinstance(done, Done):
-            store.add_pictures(job.cell, done.pictures)  # first: a cell with its lines is done
-            store.add(done.records)
-        else:
-            failed[job.cell] = done
-        progress.show(job, done)
-    # A study made in Python is made again by the program that made it.
-    command = logs.command() if made_in_python else _command(name, seeds, base, overrides)
-    asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, _data_of(configs))
-    path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
+    with locks.alone(os.path.join(workdir, locks.NAME), f"--workdir={workdir}"):
+        store = Store(workdir, {**facts, "measures": [measure.described() for measure in study.measures]}, configs)
+        jobs = _missing(study, configs, store, range(seeds))
+        progress = _Progress(len(study.cells), jobs)
+        failed: dict[str, Exception] = {}
+        for job, done in executors.run(jobs, executor, **(options or {})):
+            if isinstance(done, Done):
+                store.add_pictures(job.cell, done.pictures)  # first: a cell with its lines is done
+                store.add(done.records)
+            else:
+                failed[job.cell] = done
+            progress.show(job, done)
+        # A study made in Python is made again by the program that made it.
+        command = logs.command() if made_in_python else _command(name, seeds, base, overrides)
+        asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, _data_of(configs))
+        path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
     print(f"report: {path} and report.html beside it", flush=True)
     if failed:
         reasons = "; ".join(f"cell {cell!r}: {error}" for cell, error in failed.items())

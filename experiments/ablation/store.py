@@ -8,6 +8,7 @@ from typing import Any
 
 from cnn.runs import logs
 from cnn.runs.config import DEFAULTS_FOR_OLD_RUNS, MAY_CHANGE_ON_RESUME, Config, as_saved
+from cnn.runtime import whole
 
 
 class Store:
@@ -60,22 +61,23 @@ class Store:
         if not os.path.exists(self._path):
             return []
         with open(self._path) as file:
-            whole = [line for line in file if line.endswith("\n")]
-        with open(self._path + ".part", "w") as file:
-            file.writelines(whole)
-        os.replace(self._path + ".part", self._path)
-        return [json.loads(line) for line in whole]
+            complete = [line for line in file if line.endswith("\n")]
+        with whole.written(self._path) as part, open(part, "w") as file:
+            file.writelines(complete)
+        return [json.loads(line) for line in complete]
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Appends results of a cell: all of them, or, if killed meanwhile, a part that is whole lines.
+        """Appends results of a cell: all of them, or, if killed meanwhile, a part.
 
         Args:
           records: what `experiments.ablation.cells.run_cell` returned.
         """
-        with open(self._path, "a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
+        file = whole.Appended(self._path)
+        try:
+            file.add("".join(json.dumps(record) + "\n" for record in records).encode())
+            file.sync()
+        finally:
+            file.close()
         self.records += [dict(record) for record in records]
 
     def add_pictures(self, cell: str, pictures: Mapping[str, bytes]) -> None:
@@ -86,10 +88,8 @@ class Store:
           pictures: PNG files by name.
         """
         for name, content in pictures.items():
-            path = self.picture(cell, name)
-            with open(path + ".part", "wb") as file:
+            with whole.written(self.picture(cell, name)) as part, open(part, "wb") as file:
                 file.write(content)
-            os.replace(path + ".part", path)
 
     def picture(self, cell: str, name: str) -> str:
         """Path of a cell's picture, whether or not it exists."""
