@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from cnn.runtime import signals
+
 _GONE = (errno.EPIPE, errno.ESHUTDOWN)
 _CLOSED = (errno.EIO, errno.ENXIO, errno.EBADF)  # a terminal that is closed
 
@@ -21,6 +23,7 @@ def guard(gone: Callable[[], None]) -> None:
     Args:
       gone: called once where the reader of a pipe has ended; may raise.
     """
+    signals.never_within(_Raw.write)  # what was written would stand in the buffer still
     logging.raiseExceptions = False  # of the handlers that hold the streams of before
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)

@@ -23,6 +23,7 @@ GRACE_SECONDS = 5.0  # for the main thread to leave where nothing has to be save
 _SAME_SECONDS = 0.1  # within which the same signal to a process and to its group counts once
 SAVING = "stopping: the step is saved first; once more stops at once"
 
+_WHOLE: set[Any] = set()  # code of functions that are left between two calls alone
 _AT_SUDDEN_END: list[Callable[[], None]] = []
 
 
@@ -154,11 +155,14 @@ class Watch:
     def _note(self, number: int) -> None:
         self.first, self._since = number, time.monotonic()
 
-    def _handle(self, number: int, _: Any) -> None:
+    def _handle(self, number: int, frame: Any) -> None:
         """In the main thread, between two instructions of Python."""
         if self.first is None:
             self._note(number)
-        self._act()
+        if frame is not None and frame.f_code in _WHOLE:
+            threading.Timer(0.05, self._again).start()
+        else:
+            self._act()
 
     def _act(self) -> None:
         """Answers the first signal, once."""
@@ -249,6 +253,15 @@ def at_sudden_end(call: Callable[[], None]) -> None:
     """
     if call not in _AT_SUDDEN_END:
         _AT_SUDDEN_END.append(call)
+
+
+def never_within(function: Any) -> None:
+    """Registers a function of a few instructions that no signal interrupts: what it has done would be done again.
+
+    Args:
+      function: a function of Python.
+    """
+    _WHOLE.add(function.__code__)
 
 
 def sudden_end(status: int, line: str = "") -> NoReturn:
