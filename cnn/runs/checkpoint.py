@@ -179,17 +179,19 @@ class Checkpoints:
 
     def __exit__(self, kind: object, *exception: object) -> None:
         """Waits until everything is on the disk; an error of the block is raised in place of one of writing."""
+        failed: OSError | None = None
         with stopping.kept():
             try:
                 with self._writing():
                     self._manager.wait_until_finished()
-            except OSError:
+            except OSError as error:
+                failed = error
+            with contextlib.suppress(Exception):  # it raises again what was raised above
+                self._manager.close()
+            if failed or kind is not None:
                 self._discard_parts()
-                if kind is None:
-                    raise
-            finally:
-                with contextlib.suppress(Exception):  # it raises again what was raised above
-                    self._manager.close()
+            if failed and kind is None:
+                raise failed
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
