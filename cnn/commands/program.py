@@ -62,6 +62,7 @@ def start(
             # One line; anything else keeps its traceback, and -v=1 shows that of these too.
             logging.vlog(1, "%s", error, exc_info=True)
             if watch.first is None:
+                watch.end(1)
                 sys.exit(f"error: {error}")
             _say(f"error: {error}")  # what could not be saved is said; the status is the signal's
             raise signals.Stopped(watch.first) from error

@@ -8,6 +8,7 @@ import glob
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ class Checkpoints:
                 parts["facts"] = ocp.args.JsonSave(dict(facts))
             self._saving = True
             with stopping.kept(), self._writing():
+                self._probe()
                 self._manager.save(step, args=ocp.args.Composite(**parts))
 
     def restore(self, step: int, **parts: Any) -> dict[str, Any]:
@@ -203,10 +205,25 @@ class Checkpoints:
         except Exception as error:
             raise whole.cannot_write(f"a checkpoint in {self.folder}", error) from error
 
+    def _probe(self) -> None:
+        """Raises at once what Orbax would find out in the background, and wait for over minutes."""
+        probe = os.path.join(self.folder, f".{os.getpid()}")
+        try:
+            os.mkdir(probe)
+        finally:
+            with contextlib.suppress(OSError):
+                os.rmdir(probe)
+
     def _discard_parts(self) -> None:
         """Removes what was begun and never finished, which takes the room that a new one needs."""
-        for part in glob.glob(os.path.join(glob.escape(self.folder), "*.orbax-checkpoint-tmp*")):
-            shutil.rmtree(part, ignore_errors=True)
+        pattern = os.path.join(glob.escape(self.folder), "*.orbax-checkpoint-tmp*")
+        for _ in range(40):  # threads that have not failed yet write to it for a moment more
+            found = glob.glob(pattern)
+            if not found or not os.access(self.folder, os.W_OK):
+                return
+            for part in found:
+                shutil.rmtree(part, ignore_errors=True)
+            time.sleep(0.05)
 
 
 def latest_step(workdir: str, folder: str = LATEST) -> int | None:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PIPE = int(getattr(signal, "SIGPIPE", 13))  # what reads the program's output has ended
 GRACE_SECONDS = 5.0  # for the main thread to leave where nothing has to be saved first
+LEAVING_SECONDS = 20.0  # for threads to end after an error
 _SAME_SECONDS = 0.1  # within which the same signal to a process and to its group counts once
 SAVING = "stopping: the step is saved first; once more stops at once"
 
@@ -142,9 +143,17 @@ class Watch:
         if self._waiting and not self._kept:
             self._act()
 
-    def end(self) -> None:
-        """The program's work is done, or given up: from here on only a second signal counts."""
+    def end(self, status: int = 0) -> None:
+        """The program's work is done, or given up: from here on only a second signal counts.
+
+        Args:
+          status: the exit status, with which threads of libraries that do not end are left; 0: they are waited for.
+        """
         self._ending, self._since = True, time.monotonic()
+        if status:
+            last = threading.Timer(LEAVING_SECONDS, sudden_end, [status])
+            last.daemon = True
+            last.start()
 
     def say(self) -> None:
         """Says once that the step is saved first."""

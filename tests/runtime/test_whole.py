@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from cnn.reports import figure, html
+from cnn.reports import html
 from cnn.runs import events, logs
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime import whole
@@ -33,7 +33,6 @@ def test_on_a_full_and_on_a_read_only_disk(tmp_path):
             "a.json": lambda path, n: logs.write_json(path, ["x" * n]),
             "a.csv": lambda path, n: logs.write_csv(path, ["x"], [["x" * n]]),
             "a.html": lambda path, n: html.write(path, "x" * n, []),
-            "a.png": _draw,
             "p.json": lambda path, n: predict.write_predictions(path, [_prediction("x" * n)], 1),
         }
         for name, write in writers.items():
@@ -56,7 +55,7 @@ def test_on_a_full_and_on_a_read_only_disk(tmp_path):
         lines.close()
         curves.close()
         read_only(disk)
-        del writers["p.json"]  # refused before anything is predicted, in a line of its own
+        del before["p.json"], writers["p.json"]  # refused before anything is predicted, in a line of its own
         for name, write in writers.items():
             with pytest.raises(OSError, match=f"^{disk / name} cannot be written: Read-only file system; make it wri"):
                 write(str(disk / name), 1)
@@ -64,7 +63,7 @@ def test_on_a_full_and_on_a_read_only_disk(tmp_path):
             whole.Appended(str(disk / "metrics.jsonl"))
         assert (disk / "metrics.jsonl").read_bytes() == b"first\nsecond\n"
         assert {name: (disk / name).read_bytes() for name in writers} == before
-        assert sorted(os.listdir(disk)) == sorted([*before, "metrics.jsonl", "tensorboard"])
+        assert sorted(os.listdir(disk)) == sorted([*before, "p.json", "metrics.jsonl", "tensorboard"])
 
 
 def test_curves_for_tensorboard_end_where_the_disk_is_full(tmp_path, capsys):
@@ -121,11 +120,6 @@ def _records(data):
         yield data[place + 12 : place + 12 + size]
         place += size + 16
     assert place == len(data)
-
-
-def _draw(path, size):
-    with figure.figure(path, (1, 1)) as page:
-        page.text(0.5, 0.5, "x" * min(size, 30))
 
 
 def _prediction(name):
