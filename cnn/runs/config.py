@@ -296,8 +296,9 @@ def load(workdir: str) -> Config:
         raise ValueError(f"{path} is damaged: it is nested too deep; restore it, or train again elsewhere") from None
     try:
         ranges.check(config)
-        assert isinstance(config.net.name, str) and isinstance(config.data.name, str)
-    except (ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
+        if not (isinstance(config.net.name, str) and isinstance(config.data.name, str)):
+            raise ValueError(f"net.name (={config.net.name!r}) and data.name (={config.data.name!r}) must be texts")
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}; restore it, or train again in another --workdir") from error
     return config
 

@@ -182,8 +182,9 @@ def read_metrics(workdir: str) -> list[dict[str, Any]]:
             try:
                 line = json.loads(text)
                 lines.append({key: math.nan if value is None else value for key, value in line.items()})
-                assert isinstance(line["step"], int) and line["split"]
-            except (ValueError, AttributeError, KeyError, AssertionError) as error:
+                if not (isinstance(line["step"], int) and line["split"]):
+                    raise ValueError("a line has a step and a split")
+            except (ValueError, AttributeError, KeyError) as error:
                 raise ValueError(
                     f"{path}, line {number}, is damaged; take the line out, or train again in another --workdir"
                 ) from error

@@ -23,7 +23,9 @@ def test_what_fails_leaves_what_was_there(tmp_path):
     with pytest.raises(KeyboardInterrupt), whole.written(str(path)) as part, open(part, "w"):
         raise KeyboardInterrupt
     assert logs.read_json(str(path)) == {"a": 1} and os.listdir(tmp_path) == ["result.json"]
-    with pytest.raises(OSError, match=r"no/x.json cannot be written: No such file or directory; when the cause is gone"):
+    with pytest.raises(
+        OSError, match=r"no/x.json cannot be written: No such file or directory; when the cause is gone"
+    ):
         logs.write_json(str(tmp_path / "no" / "x.json"), {})
 
 
