@@ -164,9 +164,8 @@ def _philips_spacing(file: Any, layout: Layout, base: Any) -> Found:
     if not file.is_philips:
         return None
     root = xml_text.parse(file.philips_metadata or "")
-    for one in (
-        () if root is None else root.iter("Attribute")
-    ):  # the first is the slide's; millimetres, rows first, as in DICOM
+    # The first is the slide's; millimetres, rows first, as in DICOM.
+    for one in () if root is None else root.iter("Attribute"):
         if one.attrib.get("Name") == "DICOM_PIXEL_SPACING":
             numbers = re.findall(r"[0-9.]+(?:[eE][+-]?[0-9]+)?", one.text or "")
             return (float(numbers[0]) * 1000, float(numbers[1]) * 1000, "Philips") if len(numbers) == 2 else None

@@ -171,9 +171,9 @@ def test_without_hard_links_a_lock_is_made_exclusively(tmp_path, monkeypatch):
 def test_where_no_lock_can_be_written_that_is_said(tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         read_only(disk)
-        with pytest.raises(OSError, match=r"^x: its lock .*/lock cannot be written: Read-only file system; "):
-            with locks.alone(str(disk / "lock"), "x"):
-                pass
+        said = r"^x: its lock .*/lock cannot be written: Read-only file system; "
+        with pytest.raises(OSError, match=said), locks.alone(str(disk / "lock"), "x"):
+            pass
 
 
 def test_of_many_threads_one_takes_over(tmp_path, ended):

@@ -93,13 +93,12 @@ def test_checkpoints_on_a_full_disk_end_in_one_line_and_keep_those_before(tmp_pa
     with small_disk(tmp_path / "disk", "2m") as disk:
         with Checkpoints(str(disk), 3) as checkpoints:
             checkpoints.save(1, small, small)
-        with pytest.raises(OSError, match=f"^a checkpoint in {disk}/checkpoints {FULL}$"):
-            with Checkpoints(str(disk), 3) as checkpoints:
-                checkpoints.save(2, large, large)
-        with pytest.raises(KeyError):  # the error of the block is the first, and is told
-            with Checkpoints(str(disk), 3) as checkpoints:
-                checkpoints.save(2, large, large)
-                raise KeyError
+        said = f"^a checkpoint in {disk}/checkpoints {FULL}$"
+        with pytest.raises(OSError, match=said), Checkpoints(str(disk), 3) as checkpoints:
+            checkpoints.save(2, large, large)
+        with pytest.raises(KeyError), Checkpoints(str(disk), 3) as checkpoints:
+            checkpoints.save(2, large, large)
+            raise KeyError  # the error of the block is the first, and is told
         assert os.listdir(disk / "checkpoints") == ["1"]  # nothing is left that takes the room of another
         read_only(disk)
         with Checkpoints(str(disk), 3) as checkpoints:  # reading writes nothing

@@ -23,7 +23,7 @@ def test_a_second_stream_is_refused(tmp_path, name):
     def second(reads):
         for options in ({"seed": 1}, {}, {"overwrite": True}) if reads == 5 else ():
             with pytest.raises(
-                StorageError, match=rf"{name}: another stream is writing it now: process \d+ on .*\.lock;"
+                StorageError, match=rf"{name}: another stream is writing it now: process \d+ on .*\.lock"
             ):
                 run(path, **options)
             refused.append(options)

@@ -4,7 +4,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
-from xml.sax.saxutils import unescape  # nosec B406: replaces three names in a text, and parses none
+from xml.sax.saxutils import unescape  # nosec B406 # replaces three names in a text, and parses none
 
 import numpy as np
 
