@@ -1,0 +1,77 @@
+"""While a process writes to a workdir, a study, an import or an export, a second one is refused at once."""
+
+import os
+
+import numpy as np
+import pytest
+
+from cnn import exchange
+from cnn.exchange import workdirs
+from cnn.exchange.classifier import Classifier
+from cnn.nets import create, init
+from cnn.runtime import locks
+from cnn.train import train_and_evaluate
+from experiments.ablation.runner import run_study
+from tests.disks import fill, read_only, small_disk, writable
+from tests.experiments.small_study import SMALL, small_study
+from tests.training.tiny_runs import DATA, leaves_of, tiny_config, without_pictures
+
+
+def classifier():
+    net = create("layer_pattern", 2, blocks=1, convs=1, features=2, width=4)
+    return Classifier(net, init(net, (8, 8, 1)), (8, 8, 1), (0.5,), (0.5,), ("a", "b"))
+
+
+def test_the_second_is_refused_and_writes_nothing(tmp_path):
+    run = workdirs.as_run(classifier())
+    study = {"study": small_study(), "seeds": 1, "overrides": SMALL}
+    for write in (
+        lambda: train_and_evaluate(tiny_config(), str(tmp_path), DATA),
+        lambda: run_study("small", str(tmp_path), **study),
+        lambda: workdirs.write(run, str(tmp_path), {}),
+    ):
+        with locks.alone(str(tmp_path / locks.NAME), "x"):
+            with pytest.raises(
+                locks.Taken, match=rf"^--workdir={tmp_path}: process {os.getpid()} on .* is writing here"
+            ):
+                write()
+            assert os.listdir(tmp_path) == [locks.NAME]
+    with (
+        locks.alone(f"{tmp_path}/net.safetensors.lock", "x"),
+        pytest.raises(locks.Taken, match="net.safetensors: proc"),
+    ):
+        exchange.save(f"{tmp_path}/net.safetensors", run)
+    assert os.listdir(tmp_path) == []
+    exchange.save(f"{tmp_path}/net.safetensors", run)
+    assert os.listdir(tmp_path) == ["net.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_disk_becomes_full_goes_on_and_ends_in_the_same_numbers(tmp_path):
+    """Before the first step, in the middle, and in the report; then on a disk that became read-only."""
+    config = tiny_config(steps=6)
+    config.checkpoint.every_steps = 1
+    with without_pictures(), small_disk(tmp_path / "disk", "4m") as disk:
+        expected = train_and_evaluate(config, str(tmp_path / "there"), DATA)
+        here = disk / "run"
+        ends = []
+        for left in (0, 10_000, 60_000, 110_000, 160_000, 210_000):
+            filler = fill(disk, left)
+            try:
+                train_and_evaluate(config, str(here), DATA)
+            except OSError as error:
+                ends.append(str(error))
+                assert "No space left on device" in ends[-1] and "\n" not in ends[-1]
+                assert not (here / "report.html").exists() and not (here / "lock").exists()
+            finally:
+                os.remove(filler)
+        assert len(ends) >= 3
+        read_only(disk)
+        if not (here / "report.html").exists():
+            with pytest.raises((OSError, ValueError), match="cannot be written"):
+                train_and_evaluate(config, str(here), DATA)
+        writable(disk)
+        result = train_and_evaluate(config, str(here), DATA)
+        for ours, theirs in zip(leaves_of(here), leaves_of(tmp_path / "there"), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert result["test_loss"] == expected["test_loss"]
