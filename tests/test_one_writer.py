@@ -47,6 +47,7 @@ def test_the_second_is_refused_and_writes_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore, after failed writes
 def test_a_run_whose_disk_becomes_full_goes_on_and_ends_in_the_same_numbers(tmp_path):
     """Before the first step, in the middle, and in the report; then on a disk that became read-only."""
     config = tiny_config(steps=6)

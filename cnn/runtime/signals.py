@@ -21,6 +21,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 PIPE = int(getattr(signal, "SIGPIPE", 13))  # what reads the program's output has ended
 GRACE_SECONDS = 5.0  # for the main thread to leave where nothing has to be saved first
 LEAVING_SECONDS = 20.0  # for threads to end after an error
+_AFTER_A_FAILED_WRITE = "Event loop is closed"  # TensorStore reports to a loop that Orbax has closed by then
 _SAME_SECONDS = 0.1  # within which the same signal to a process and to its group counts once
 SAVING = "stopping: the step is saved first; once more stops at once"
 
@@ -93,7 +94,7 @@ class Watch:
             if isinstance(info.exc_value, Stopped):  # raised where Python asks nobody, as when memory is collected
                 self._answered = False
                 threading.Timer(0.05, self._again).start()
-            elif self.first is None:
+            elif self.first is None and str(info.exc_value) != _AFTER_A_FAILED_WRITE:
                 unraisable(info)
 
         def in_thread(info: Any) -> None:

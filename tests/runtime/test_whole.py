@@ -88,6 +88,7 @@ def test_curves_for_tensorboard_end_where_the_disk_is_full(tmp_path, capsys):
     assert all(one.step == 8 for one in found[4:])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore, after failed writes
 def test_checkpoints_on_a_full_disk_end_in_one_line_and_keep_those_before(tmp_path, caplog):
     large, small = {"params": np.random.default_rng(0).normal(size=400_000)}, {"params": np.arange(3.0)}
     with small_disk(tmp_path / "disk", "2m") as disk:
