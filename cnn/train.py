@@ -51,6 +51,8 @@ def train_and_evaluate(
     Raises:
       ValueError: if a field is out of range, the net, the data and the config do not go together, or the directory
         holds a run with another config or on other data; before anything is written.
+      Taken: if another process writes to the directory; names it.
+      OSError: if something cannot be written, or the directory was taken over while this process was suspended.
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate. The directory is
         free for another config then.
       KeyboardInterrupt: after Ctrl-C; a `cnn.runs.stopping.Stopped` in training, which is saved first.
@@ -63,18 +65,24 @@ def train_and_evaluate(
         dataset = data.of_share(dataset, processes.share())
     config = initial.with_layers(config)
     processes.agree("config", {**config_lib.identity(config), "version": cnn.__version__, "longer": longer})
-    goes_on, finished = processes.from_first(lambda: _standing(config, workdir, longer))
-    if finished and dataset is not None:  # a data set in memory, which the config does not describe
+
+    def standing() -> tuple[bool, dict[str, Any] | None]:
+        return processes.from_first(lambda: _standing(config, workdir, longer))
+
+    if (finished := standing()[1]) is None:  # a finished run is only looked at
+        with processes.alone(workdir, f"--workdir={workdir}"):
+            goes_on, finished = standing()  # nobody else writes there any more
+            if finished is None:
+                with ops.use(config.train.get("ops", "fast")):
+                    return _run(config, workdir, dataset, goes_on, longer)
+    if dataset is not None:  # a data set in memory, which the config does not describe
         facts_lib.same(dataset, workdir)
-    if finished:
-        print(
-            f"{workdir} holds this run, finished after {finished['steps']:,} steps with test accuracy "
-            f"{finished['test_accuracy']:.4f}; nothing to do. Another --workdir trains it again\n{_where(workdir)}",
-            flush=True,
-        )
-        return finished
-    with ops.use(config.train.get("ops", "fast")):
-        return _run(config, workdir, dataset, goes_on, longer)
+    print(
+        f"{workdir} holds this run, finished after {finished['steps']:,} steps with test accuracy "
+        f"{finished['test_accuracy']:.4f}; nothing to do. Another --workdir trains it again\n{_where(workdir)}",
+        flush=True,
+    )
+    return finished
 
 
 def _standing(config: Config, workdir: str, longer: bool) -> tuple[bool, dict[str, Any] | None]:
@@ -284,14 +292,10 @@ def _report(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> Non
     predict.write_test_predictions(os.path.join(workdir, "predictions.csv"), task.dataset.test.labels, test, names)
     _draw(task, workdir, variables, test)
     if config.eval.scenes:
-        scenes_report.run_scenes(
-            checkpoint.load_run(workdir),
-            task.dataset.test,
-            os.path.join(workdir, "dense_eval"),
-            scenes=config.eval.scenes,
-            size=config.eval.scene_size,
-            seed=config.seed,
-        )
+        folder = os.path.join(workdir, "dense_eval")
+        options = {"scenes": config.eval.scenes, "size": config.eval.scene_size, "seed": config.seed}
+        with locks.alone(os.path.join(folder, locks.NAME), folder):
+            scenes_report.run_scenes(checkpoint.load_run(workdir), task.dataset.test, folder, **options)
     run_report.write_run_page(workdir)
 
 

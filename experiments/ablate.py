@@ -8,6 +8,9 @@ another base config, `--config.FIELD=VALUE` changes a field in all cells, `--exe
 `--coordinator=HOST:PORT --num_processes=N --process_id=I` spreads them over processes that share the directory.
 """
 
+import cnn.commands  # noqa: F401  first: from here on a signal ends the command in one line
+
+# isort: split
 import os
 
 from absl import app, flags

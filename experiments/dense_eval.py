@@ -10,6 +10,9 @@ takes several, and `--dry_run` says what it would do. `--weights=net.onnx --imag
 framework, and needs no run.
 """
 
+import cnn.commands  # noqa: F401  first: from here on a signal ends the command in one line
+
+# isort: split
 import os
 import types
 from typing import TYPE_CHECKING
@@ -42,7 +45,11 @@ def main() -> None:
         folder = run.workdir or os.path.splitext(os.path.basename(weights.WEIGHTS.value))[0]
         default = "grid" if kind is grid else "images" if kind is images else "dense_eval"
         output = shared.path(shared.OUTPUT) or os.path.join(folder, default)
-        kind.evaluate(run, output, progress)
+        if kind is image or image_flags.DRY_RUN.value:  # a map has a lock of its own, and pages appear whole
+            kind.evaluate(run, output, progress)
+            return
+        with processes.alone(output, f"--output={output}"):
+            kind.evaluate(run, output, progress)
 
 
 def _trained() -> "Run":
@@ -101,4 +108,4 @@ def _check_flags() -> None:
 
 
 if __name__ == "__main__":
-    program.start(main, "--workdir=DIR")
+    program.start(main, "--workdir=DIR", lambda: "stopped; the same command goes on with maps that were begun")

@@ -1,7 +1,8 @@
 """Starts a command: parses its flags, shows its help, and answers what a user can mend in one line.
 
-Exit status: 0 after success and help, 1 after an error, 2 after a mistake on the command line, 130 after Ctrl-C and
-143 after SIGTERM, for which a training run is saved first; 75 where another process of the run was lost or failed
+Exit status: 0 after success and help, 1 after an error, 2 after a mistake on the command line. After a signal, for
+which a training run is saved first, 128 and its number: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141
+where what reads the output has ended; 75 where another process of the run was lost or failed
 (`cnn.runtime.presence`).
 """
 
@@ -20,6 +21,7 @@ from absl import flags as absl_flags
 from cnn.commands import flags
 from cnn.runs import config as config_lib
 from cnn.runs import defaults
+from cnn.runtime import output, signals
 
 # What a user can mend, if the message says how: a field, a file, a package that is missing, memory.
 MENDABLE = (ValueError, OSError, FloatingPointError, MemoryError, ModuleNotFoundError)
@@ -42,6 +44,12 @@ def start(
       take: takes what stands on the command line beside flags, or raises `absl.app.UsageError`; None: nothing may.
     """
 
+    def line() -> str:
+        return stopped() if stopped else "stopped; the same command starts it again"
+
+    watch = signals.begin(line)
+    output.guard(lambda: watch.ask(signals.PIPE))
+
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1 and not take:
             usage_error(f"unknown argument {argv[1]!r}; flags look like {example}")
@@ -53,33 +61,54 @@ def start(
         except app.UsageError as error:
             usage_error(str(error))
         except KeyboardInterrupt as error:
-            _leave(128 + signal.SIGINT, "it was stopped", error)
-            line = stopped() if stopped else "stopped; the same command starts it again"
-            print("\n" * sys.stderr.isatty() + line, file=sys.stderr, flush=True)
-            sys.exit(128 + getattr(error, "signal", signal.SIGINT))
+            _leave(128 + getattr(error, "signal", signal.SIGINT), "it was stopped", error)
+            raise
         except MENDABLE as error:
             # One line; anything else keeps its traceback, and -v=1 shows that of these too.
             logging.vlog(1, "%s", error, exc_info=True)
-            _leave(1, f"error: {error}", error)
-            sys.exit(f"error: {error}")
+            if watch.first is None:
+                _leave(1, f"error: {error}", error)
+                watch.end(1)
+                sys.exit(f"error: {error}")
+            _say(f"error: {error}")  # what could not be saved is said; the status is the signal's
+            raise signals.Stopped(watch.first) from error
         except Exception as error:
-            _leave(1, "", error)
-            raise
+            if watch.first is None:
+                _leave(1, "", error)
+                raise
+            raise signals.Stopped(watch.first) from error  # of a library that was interrupted
 
     try:
         app.run(guarded, flags_parser=_parse)
-    except KeyboardInterrupt:  # before or after the command's own work
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        watch.end()
+        number = getattr(error, "signal", signal.SIGINT)
+        if number != signals.PIPE or watch.noted:  # a reader that has what it wanted is told nothing
+            _say(_text(line))
+        sys.exit(128 + number)
+    finally:
+        watch.end()
+
+
+def _text(line: Callable[[], str]) -> str:
+    """The line after a stop; before flags are parsed nothing is known."""
+    try:
+        return line()
+    except Exception:
+        return "stopped; the same command starts it again"
+
+
+def _say(text: str) -> None:
+    print("\n" * sys.stderr.isatty() + text, file=sys.stderr, flush=True)
 
 
 def _leave(status: int, line: str, error: BaseException) -> None:
     """Ends one of several processes so that the others know of it; nothing is to be done for a process by itself."""
     if "cnn.runtime.processes" not in sys.modules:
         return
-    from cnn.runs import stopping
     from cnn.runtime import presence, processes
 
-    if processes.count() == 1 or isinstance(error, stopping.Stopped):  # all stop at the same step
+    if processes.count() == 1 or isinstance(error, signals.Stopped):  # all stop at the same step
         return
     if processes.is_loss(error):
         presence.wait_for_verdict()  # which names the process that was lost, and ends this one

@@ -9,6 +9,7 @@ from absl import app, flags
 
 from cnn.commands import exchanging, program
 from cnn.commands import flags as shared
+from cnn.runs import standing
 
 CONFIG = shared.define_config("digits", "The run: a name of configs/, or a config file.")
 WORKDIR = shared.define_workdir("Directory of the run; by default runs/ and the name of the config.")
@@ -148,18 +149,8 @@ def workdir() -> str:
 
 
 def stopped() -> str:
-    """The line after Ctrl-C: where the run stands, and how it goes on."""
-    if MODE.value != "train":
-        return "stopped"
-    from cnn.runs import checkpoint, logs
-
-    saved, lines = checkpoint.latest_step(workdir()), logs.read_metrics(workdir())
-    step = max((line["step"] for line in lines), default=0)
-    if saved is None:
-        return f"stopped at step {step:,}; there is no checkpoint yet, the same command starts from the beginning"
-    if saved == step:
-        return f"stopped at step {step:,}, which is saved; the same command goes on"
-    return f"stopped at step {step:,}; the last checkpoint is {saved:,}; the same command goes on"
+    """The line after a stop: where the run stands, and how it goes on."""
+    return standing.line(workdir()) if MODE.value == "train" else "stopped; the same command starts it again"
 
 
 def start() -> None:

@@ -141,7 +141,7 @@ def check(
     if channels is None:
         raise ValueError("dense.check: the net's first layer does not tell how many channels it takes; give channels=")
     prepared = prepare_trained(net, variables, window, channels)
-    assert prepared.converted.net  # raises if a layer cannot slide
+    _ = prepared.converted.net  # raises if a layer cannot slide
     rng = np.random.default_rng(seed)
     _check_layers(prepared, variables, rng)
     agreements: list[Agreement] = []

@@ -13,6 +13,7 @@ from cnn.nets.outputs import class_count
 from cnn.runs import checkpoint, defaults, facts, logs
 from cnn.runs import config as config_lib
 from cnn.runs.checkpoint import Run
+from cnn.runtime import locks
 
 NAME = "import.json"  # where a workdir's net comes from, and how far it was checked
 STEP = 0  # nothing was trained here
@@ -80,10 +81,16 @@ def write(run: Run, workdir: str, origin: Mapping[str, Any]) -> None:
 
     Raises:
       ValueError: if the directory holds a run, or cannot be written to.
+      OSError: if something cannot be written, or another process is writing there.
     """
     config_lib.check_workdir(workdir)
-    if config_lib.holds_run(workdir):
-        raise ValueError(f"--workdir={workdir}: holds a run already; choose another --workdir")
+    with locks.alone(os.path.join(workdir, locks.NAME), f"--workdir={workdir}"):
+        if config_lib.holds_run(workdir):
+            raise ValueError(f"--workdir={workdir}: holds a run already; choose another --workdir")
+        _write(run, workdir, origin)
+
+
+def _write(run: Run, workdir: str, origin: Mapping[str, Any]) -> None:
     config_lib.save(run.config, workdir)
     known = {
         "name": data.IMPORTED,

@@ -14,6 +14,7 @@ from cnn import geometry
 from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.dense_form import Form
 from cnn.nets import Net, outputs
+from cnn.runtime import locks, whole
 from cnn.windows import shape_text
 
 TOLERANCE = 1e-5  # largest difference from this library's own scores, as a fraction of the largest score
@@ -124,6 +125,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
 
     Raises:
       ExchangeError: if the path is a folder, or its folder does not exist.
+      OSError: if it cannot be written, or another process is writing it; what was there stays.
     """
     path = os.fspath(path)
     if os.path.isdir(path) or not os.path.basename(path):
@@ -131,13 +133,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise ExchangeError(f"{path}: there is no folder {folder}; make it, or name another")
-    part = f"{path}.part"
-    try:
+    with locks.alone(f"{path}.lock", path), whole.written(path) as part:
         yield part
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
 
 
 def check(

@@ -88,6 +88,10 @@ def _named(file: Any, path: str, inside: str) -> Any:
     import h5py
 
     found = file.get(inside)
+    if found is not None and found.file.filename != file.filename:  # through a group that is a link
+        raise StorageError(
+            f"{path}::{inside}: it is a link into {found.file.filename}, which is not followed; open that file"
+        )
     if isinstance(found, h5py.Dataset):
         return found
     link = file.get(inside, getlink=True) if found is None and inside in file else None

@@ -4,7 +4,8 @@ Source: the OME data model, schema 2016-06, https://docs.openmicroscopy.org/ome-
 """
 
 from typing import NamedTuple
-from xml.etree import ElementTree
+
+from cnn.images import xml_text
 
 # Units of length in micrometres. "pixel" and "reference frame" are none.
 MICROMETRES = {
@@ -40,11 +41,9 @@ def ome_images(xml: str) -> list[OmeImage]:
     Returns:
       The images in the order of the file; none if it is not well-formed.
     """
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
+    root, found = xml_text.parse(xml), []
+    if root is None:
         return []
-    found = []
     for image in root:
         if not image.tag.endswith("Image"):
             continue
@@ -58,7 +57,7 @@ def ome_images(xml: str) -> list[OmeImage]:
     return found
 
 
-def _spacing(pixels: ElementTree.Element) -> tuple[float, float] | None:
+def _spacing(pixels: xml_text.Element) -> tuple[float, float] | None:
     sizes = []
     for axis in "YX":
         unit = MICROMETRES.get(pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm").lower())

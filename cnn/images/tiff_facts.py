@@ -2,10 +2,10 @@
 
 import re
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
+from cnn.images import xml_text
 from cnn.images.facts import Georeference, Spacing
 from cnn.images.ome_xml import MICROMETRES, OmeImage, ome_images
 from cnn.images.tiff_georeference import ground_spacing
@@ -163,11 +163,9 @@ def _aperio_spacing(file: Any, layout: Layout, base: Any) -> Found:
 def _philips_spacing(file: Any, layout: Layout, base: Any) -> Found:
     if not file.is_philips:
         return None
-    try:
-        attributes = ElementTree.fromstring(file.philips_metadata or "").iter("Attribute")
-    except ElementTree.ParseError:
-        return None
-    for one in attributes:  # the first is the slide's; millimetres, rows first, as in DICOM
+    root = xml_text.parse(file.philips_metadata or "")
+    # The first is the slide's; millimetres, rows first, as in DICOM.
+    for one in () if root is None else root.iter("Attribute"):
         if one.attrib.get("Name") == "DICOM_PIXEL_SPACING":
             numbers = re.findall(r"[0-9.]+(?:[eE][+-]?[0-9]+)?", one.text or "")
             return (float(numbers[0]) * 1000, float(numbers[1]) * 1000, "Philips") if len(numbers) == 2 else None

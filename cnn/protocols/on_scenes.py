@@ -162,7 +162,7 @@ def check(net: Net, image_shape: tuple[int, int, int], count: int, size: int) ->
             f"{MAX_BYTES // one:,} fit"
         )
     try:
-        assert dense.prepare(net, image_shape[:2], image_shape[2]).converted.net  # raises if a layer cannot slide
+        _ = dense.prepare(net, image_shape[:2], image_shape[2]).converted.net  # raises if a layer cannot slide
     except GeometryError as error:
         raise GeometryError(f"eval.scenes (={count}) needs a net that can slide, 0 makes none: {error}") from error
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn.runtime import whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -73,7 +75,8 @@ def figure(path: str, size: tuple[float, float]) -> Iterator["Figure"]:
         FigureCanvasAgg(page)
         yield page
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        page.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.1)
+        with whole.written(path) as part:
+            page.savefig(part, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
 def drawable(image: np.ndarray) -> np.ndarray:

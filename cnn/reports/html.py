@@ -8,7 +8,6 @@ import base64
 import collections
 import hashlib
 import html
-import os
 import pathlib
 import re
 import struct
@@ -21,6 +20,7 @@ from cnn.reports import html_tables, overview
 from cnn.reports.html_cells import DASH
 from cnn.reports.overview import Overview
 from cnn.reports.tables import Notes, Table
+from cnn.runtime import whole
 
 STYLES = ("page.css", "tables.css", "figures.css")
 SCRIPTS = ("tables.js", "figures.js")
@@ -119,9 +119,8 @@ def write(path: str, title: str, sections: Sequence[Section], subtitle: str = ""
       FileNotFoundError: if a picture is not there.
     """
     text = render(title, sections, subtitle)
-    with open(path + ".part", "w", encoding="utf-8", errors="replace", newline="\n") as file:
+    with whole.written(path) as part, open(part, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.write(text)
-    os.replace(path + ".part", path)
 
 
 def render(title: str, sections: Sequence[Section], subtitle: str = "") -> str:

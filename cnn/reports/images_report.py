@@ -22,6 +22,7 @@ from cnn.reports.streamed import Asked
 from cnn.reports.tables import Table
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
+from cnn.runtime import whole
 from cnn.windows import shape_text
 
 TABLE = "One row an image: the class with the largest mean probability over all windows, and that mean."
@@ -185,7 +186,7 @@ def _write(output_dir: str, rows: Sequence[Mapping[str, Any]], failed: Sequence[
     text = f"# {len(rows)} images, run densely\n\n{markdown(columns, [[cell.text for cell in row] for row in cells])}"
     if failed:
         text += "\n" + markdown(("image", "error"), [(one["image"], one["error"]) for one in failed])
-    with open(os.path.join(output_dir, "table.md"), "w", encoding="utf-8") as file:
+    with whole.written(os.path.join(output_dir, "table.md")) as part, open(part, "w", encoding="utf-8") as file:
         file.write(text)
     environment = logs.environment()
     drop = environment.keys()

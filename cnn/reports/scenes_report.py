@@ -14,7 +14,7 @@ from cnn.protocols.progress import Progress
 from cnn.reports import image_pictures, run_pictures, run_report, scenes_tables, tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
-from cnn.runtime import own_code
+from cnn.runtime import own_code, whole
 from cnn.training.evaluate import load_data
 
 PICTURES = 4  # scenes whose score map is drawn: the first ones
@@ -93,7 +93,7 @@ def run_scenes(
     os.makedirs(output_dir, exist_ok=True)
     logs.write_json(os.path.join(output_dir, "result.json"), result)
     document = scenes_tables.document(result)
-    with open(os.path.join(output_dir, "table.md"), "w") as file:
+    with whole.written(os.path.join(output_dir, "table.md")) as part, open(part, "w") as file:
         file.write(tables.document_markdown(document))
     print(tables.document_text(document), flush=True)
     progress.stage("drawing")

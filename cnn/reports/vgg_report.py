@@ -14,7 +14,7 @@ from cnn.protocols.vgg_options import Options, checked
 from cnn.reports import run_report, tables, vgg_tables
 from cnn.runs import logs
 from cnn.runs.checkpoint import Run
-from cnn.runtime import own_code
+from cnn.runtime import own_code, whole
 
 
 class PairedRows(NamedTuple):
@@ -87,7 +87,7 @@ def run_grid(
     os.makedirs(output_dir, exist_ok=True)
     logs.write_json(os.path.join(output_dir, "result.json"), result)
     document = vgg_tables.document(result)
-    with open(os.path.join(output_dir, "table.md"), "w") as file:
+    with whole.written(os.path.join(output_dir, "table.md")) as part, open(part, "w") as file:
         file.write(tables.document_markdown(document))
     print(tables.document_text(document), flush=True)
     print(f"wrote {run_report.write_dense_page(output_dir)}", flush=True)

@@ -116,6 +116,9 @@ def load_run(workdir: str, *, net: str | None = None, data: str | None = None, w
         raise ValueError(f"load_run: which (={which!r}) must be one of {', '.join(WHICH)}")
     workdir = os.path.expanduser(workdir)
     config = load_config(workdir)
+    for field, named, saved in (("net.name", net, config.net.name), ("data.name", data, config.data.name)):
+        if not named:
+            own_code.check_saved(saved, workdir, field)
     config.net.name, config.data.name = net or config.net.name, data or config.data.name
     facts = facts_lib.read(workdir)
     built = make_net(config, len(facts["class_names"]))

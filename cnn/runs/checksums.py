@@ -265,15 +265,27 @@ def remove(folder: str, step: int) -> None:
     shutil.rmtree(away, ignore_errors=True)
 
 
+def unfinished(folder: str) -> list[str]:
+    """Names of what is left of steps that are being written, or were when their process was killed.
+
+    Args:
+      folder: folder of the checkpoints, which may be missing.
+
+    Returns:
+      The names.
+    """
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [name for name in names if _UNFINISHED.fullmatch(name) and not name.isdecimal()]
+
+
 def remove_unfinished(folder: str) -> None:
     """Removes what was left of steps that were being written when their process was killed.
 
     Args:
       folder: folder of the checkpoints, which may be missing.
     """
-    for name in os.listdir(folder) if os.path.isdir(folder) else []:
-        if _UNFINISHED.fullmatch(name) and not name.isdecimal():
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    for name in unfinished(folder):
+        shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
 def sync(folder: str) -> None:

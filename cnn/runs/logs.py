@@ -17,6 +17,8 @@ from typing import Any
 
 import cnn
 from cnn.runs import metric_lines, records, small_files
+from cnn.runs.events import Events
+from cnn.runtime import whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -107,11 +109,13 @@ def write_json(path: str, value: Any) -> None:
     Args:
       path: path of the file.
       value: a value that JSON can hold; numbers that are not finite are written as null.
+
+    Raises:
+      OSError: if it cannot be written; what was there stays.
     """
-    with open(path + ".part", "w") as file:
+    with whole.written(path) as part, open(part, "w") as file:
         json.dump(finite(value), file, indent=2, allow_nan=False)
         file.write("\n")
-    os.replace(path + ".part", path)
 
 
 def write_csv(path: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -122,9 +126,8 @@ def write_csv(path: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -
       header: names of the columns.
       rows: texts and numbers, as many as there are columns.
     """
-    with open(path + ".part", "w", newline="", encoding="utf-8") as file:
+    with whole.written(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-    os.replace(path + ".part", path)
 
 
 def read_json(path: str, *keys: str) -> dict[str, Any]:
@@ -171,20 +174,17 @@ class MetricWriter:
           workdir: directory of the run.
           step: number of steps done.
         """
-        from tensorboardX import SummaryWriter  # half a second to import, only needed in training
-
         before = read_metrics(workdir) if step else []
         kept = [line for line in before if line["step"] <= step and line["split"] != "test"]
         path = os.path.join(workdir, "metrics.jsonl")
-        with open(path + ".part", "w") as file:
+        with whole.written(path) as part, open(part, "w") as file:
             file.writelines(json.dumps(finite(line)) + "\n" for line in kept)
-        os.replace(path + ".part", path)
         self.seconds_before = max((line.get("seconds", 0.0) for line in kept), default=0.0)
-        self._file = open(path, "a")  # noqa: SIM115  open for as long as the run
+        self._file = whole.Appended(path)
         events = os.path.join(workdir, "tensorboard")
         for old in () if step else glob.glob(os.path.join(glob.escape(events), "events.*")):
             os.remove(old)
-        self._events = SummaryWriter(events, purge_step=step + 1 if step else None)
+        self._events = Events(events, step)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Writes one line.
@@ -193,11 +193,12 @@ class MetricWriter:
           step: number of steps done.
           split: "train", "validation" or "test".
           values: numbers by name.
+
+        Raises:
+          OSError: if metrics.jsonl cannot be written; it ends with the line before.
         """
-        self._file.write(json.dumps(finite({"step": step, "split": split, **values})) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._file.add((json.dumps(finite({"step": step, "split": split, **values})) + "\n").encode())
+        self._events.add(step, {f"{split}/{name}": value for name, value in values.items()})
 
     def __enter__(self) -> "MetricWriter":
         return self

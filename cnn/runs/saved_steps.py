@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import orbax.checkpoint as ocp
 from orbax.checkpoint.options import MultiprocessingOptions
 
-from cnn.runs import checksums, ranges, stopping
+from cnn.runs import checksums, orbax_log, ranges, stopping
 from cnn.runs.checksums import LATEST
-from cnn.runtime import processes
+from cnn.runtime import locks, processes, whole
 
+_TRIES = 40  # times that the parts of a checkpoint that failed are removed
 _OPENED = itertools.count()  # times that Orbax was opened; its barriers have names of their own by it
 
 _WITHOUT_BEST = "; take the last one (--checkpoint=last), or train on without it (--config.checkpoint.best=False)"
@@ -71,8 +73,10 @@ class Checkpoints:
           facts: what else is known of the net, as JSON has it.
 
         Raises:
-          CheckpointError: if this one or the one before it cannot be written; says where the run stands.
+          OSError: if this one, or the one before it in the background, cannot be written; says where the run stands.
+          Lost: if this process held a lock of the workdir, and has it no longer.
         """
+        locks.check()
         if step == self.latest_step():
             return
         parts: dict[str, Any] = {"variables": ocp.args.StandardSave(variables)}
@@ -85,8 +89,9 @@ class Checkpoints:
             copies = checksums.small_files(self._workdir) if self._copies else {}
             path = os.path.join(self.folder, f"{step}{checksums.WRITING}")
             with self._writes(step):
+                self._probe()
                 if self._writer is None:
-                    os.makedirs(self.folder, exist_ok=True)
+                    orbax_log.raised_alone()
                     self._writer = ocp.AsyncCheckpointer(_handler(), **_by_itself())
                 arguments = ocp.args.Composite(**parts)
                 self._writer.save(path, args=arguments, force=True, custom_metadata=dict(checksums.MARK))
@@ -123,13 +128,31 @@ class Checkpoints:
         except MemoryError:
             raise
         except Exception as error:  # Orbax and the libraries below it raise many kinds where a disk is full
-            checksums.remove_unfinished(self.folder)
+            self._discard()
             last = checksums.latest(self.folder)
-            before = "there is none before it" if last is None else f"the run goes on from that of step {last:,}"
-            raise CheckpointError(
-                f"the checkpoint of step {step:,} cannot be written: {os.path.join(self.folder, str(step))}: "
-                f"{_in_a_line(error)}; make room, or let the folder be written to; {before}"
-            ) from error
+            before = "there is none before it" if last is None else f"that of step {last:,} stays"
+            said = whole.cannot_write(f"the checkpoint of step {step:,} in {self.folder}", error)
+            failed = OSError(f"{said}; {before}")
+            failed.errno = said.errno
+            raise failed from error
+
+    def _probe(self) -> None:
+        """Makes the folder, and raises at once what Orbax would find out in the background after minutes."""
+        os.makedirs(self.folder, exist_ok=True)
+        probe = os.path.join(self.folder, f".{os.getpid()}")
+        try:
+            os.mkdir(probe)
+        finally:
+            with contextlib.suppress(OSError):
+                os.rmdir(probe)
+
+    def _discard(self) -> None:
+        """Removes what was begun and never finished: threads that have not failed yet write to it for a moment more."""
+        for _ in range(_TRIES):
+            checksums.remove_unfinished(self.folder)
+            if not checksums.unfinished(self.folder) or not os.access(self.folder, os.W_OK):
+                return
+            time.sleep(0.05)
 
     def restore(self, step: int, **parts: Any) -> dict[str, Any]:
         """Loads parts of a checkpoint.
@@ -224,15 +247,20 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Waits until everything is on disk."""
+    def __exit__(self, kind: object, *exception: object) -> None:
+        """Waits until everything is on the disk; an error of the block is raised in place of one of writing."""
+        failed: OSError | None = None
         with stopping.kept():
             try:
                 self._wait()
-            finally:
-                self._publisher.shutdown()
-                if self._writer is not None:
+            except OSError as error:
+                failed = error
+            self._publisher.shutdown()
+            if self._writer is not None:
+                with contextlib.suppress(Exception):  # it raises again what was raised above
                     self._writer.close()
+            if failed and kind is None:
+                raise failed
 
 
 def _handler() -> ocp.CompositeCheckpointHandler:

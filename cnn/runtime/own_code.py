@@ -142,6 +142,40 @@ def load(reference: str, field: str) -> Callable[..., Any]:
     return found
 
 
+def check_saved(reference: str, workdir: str, field: str) -> None:
+    """Refuses code that a run's config names and its user may never have seen: a config is data, and may be anybody's.
+
+    Args:
+      reference: what config.json names; other names than references are let through.
+      workdir: directory of the run.
+      field: the config field, "net.name".
+
+    Raises:
+      ValueError: if the reference has no digest, as every one that a run saves has; if its file lies in the directory
+        of the run or is not named by its whole path; or if it is a module of Python's own.
+    """
+    found = _REFERENCE.fullmatch(reference)
+    if not found:
+        return
+    place, why = found["place"], ""
+    if not found["digest"]:
+        why = "without the digest of its content"
+    elif not _is_file(place):
+        why = "in a module of Python's own" if place.partition(".")[0] in sys.stdlib_module_names else ""
+    elif not os.path.isabs(place) or place.startswith("/proc/"):
+        why = "without its whole path"
+    else:
+        inside = os.path.realpath(workdir)
+        why = "in its own directory" if os.path.commonpath([inside, os.path.realpath(place)]) == inside else ""
+    if why:
+        group = field.split(".")[0]
+        flag = "--net" if group == "net" else f"--config.{field}"
+        raise ValueError(
+            f"{os.path.join(workdir, 'config.json')}: {field} names code {why} ({short(reference)}), which is not "
+            f"executed; if you trust it, name it: {flag}={place}:{found['function']}, or load_run(workdir, {group}=...)"
+        )
+
+
 def load_file(path: str) -> types.ModuleType:
     """Executes a Python file as a module, once for each content; it can import other files of its folder.
 

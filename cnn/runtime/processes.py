@@ -5,12 +5,13 @@ With one process, which is the rule, everything here is free: nothing is started
 
 import atexit
 import base64
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -19,7 +20,7 @@ import numpy as np
 from jax._src import distributed  # its client is public in no other way; Orbax takes it from here, too
 from jax.experimental import multihost_utils
 
-from cnn.runtime import presence
+from cnn.runtime import locks, presence
 from cnn.runtime.shares import WHOLE, Share
 
 AUTO = "auto"
@@ -249,6 +250,27 @@ def from_first(compute: Callable[[], Any]) -> Any:
     if text is not None:
         raise ValueError(text)
     return value
+
+
+@contextlib.contextmanager
+def alone(folder: str, what: str) -> Iterator[None]:
+    """Holds the lock of a folder, for all processes: the first one takes it (`cnn.runtime.locks.alone`).
+
+    Args:
+      folder: the folder.
+      what: what is locked, at the beginning of messages: "--workdir=runs/mnist".
+
+    Raises:
+      Taken: if a process that is none of these holds it; a ValueError in all but the first.
+      OSError: if the lock cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+
+        def take() -> None:
+            held.enter_context(locks.alone(os.path.join(folder, locks.NAME), what))
+
+        from_first(take)
+        yield
 
 
 def agree(what: str, fields: dict[str, Any]) -> None:

@@ -180,6 +180,8 @@ def train(
         ]
         start = time.monotonic()
         state, results = program.advance(state, indices)
+        if asked is not None:
+            asked.begun = True  # from here on a stop has something to save
         seconds = time.monotonic() - start
         for log, result in zip(logs, results, strict=True):
             log.steps(step, step + len(result.loss), result, seconds)

@@ -91,7 +91,7 @@ def train(
 
     Raises:
       FloatingPointError: if the loss is not finite any more; names the step and the learning rate.
-      Stopped: after Ctrl-C or SIGTERM; the step that the run stands at is saved.
+      Stopped: after Ctrl-C or SIGTERM; the step that the run stands at is saved, if one was taken here.
     """
     config, first = task.config, int(state.step)
     pauses = loop.Pauses(task.validate_every, config.checkpoint.every_steps, config.train.steps_per_dispatch)
@@ -109,7 +109,7 @@ def train(
             devices,
             config.train.steps_per_dispatch,
             options=options,
-            stop=together.check if together else lambda: asked.signal is not None,
+            stop=together.check if together else asked.after_step,
         )
 
         def advance(state: State, indices: list[np.ndarray]) -> tuple[State, list[StepResult]]:

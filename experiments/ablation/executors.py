@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from cnn.runtime import own_code
+from cnn.runtime import own_code, signals
 from experiments.ablation.cells import Done, Job, run_cell
 
 EXECUTORS = ("local", "ray")
@@ -76,6 +76,9 @@ def on_ray(
     for module in own_code.loaded():  # the workers cannot import a study of the user's own by its name
         ray.cloudpickle.register_pickle_by_value(module)
     ray.init(address=address or "local", include_dashboard=False, log_to_driver=False)
+    watch = signals.watch()
+    if watch is not None:
+        watch.install()  # Ray's own handler of SIGTERM ends with another status
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_in_worker)
         waiting = {task.remote(job, cpu_devices): job for job in jobs}

@@ -4,6 +4,7 @@
 configs and measures it is of. A line that is damaged is left out, and what it said is computed again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 from cnn.runs import records, small_files
 from cnn.runtime import json_files
+from cnn.runtime import whole as whole_files
 from cnn.runtime.json_files import JsonError
 from cnn.runtime.ranges import Range, number, one_of, text, whole
 
@@ -95,10 +97,15 @@ class Lines:
         lines = [_line(record) for record in self.records]
         sums = [_sum(line, of.get(record["cell"], "")) for line, record in zip(lines, self.records, strict=True)]
         for path, content in ((self._sums, sums), (self._path, lines)):
-            with open(f"{path}.part", "wb") as file:
-                file.writelines(content)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with open(f"{path}.part", "wb") as file:
+                    file.writelines(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.remove(f"{path}.part")
+                raise whole_files.cannot_write(path, error) from error
         # Lines without a checksum would be taken for damaged ones: those of both are known at every moment.
         _append(self._sums, sums)
         os.replace(f"{self._path}.part", self._path)
@@ -164,12 +171,14 @@ def _sum(line: bytes, of: str) -> bytes:
 
 def _append(path: str, lines: Iterable[bytes]) -> None:
     """Appends lines after whole ones, and waits until they are on the disk."""
-    with open(path, "ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":  # a kill cut the last line off
-                file.write(b"\n")
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
+    cut = b""
+    if os.path.exists(path) and os.path.getsize(path):
+        with open(path, "rb") as before:
+            before.seek(-1, os.SEEK_END)
+            cut = b"" if before.read(1) == b"\n" else b"\n"  # a kill cut the last line off
+    file = whole_files.Appended(path)
+    try:
+        file.add(cut + b"".join(lines))
+        file.sync()
+    finally:
+        file.close()

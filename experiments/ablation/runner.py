@@ -57,6 +57,8 @@ def run_study(
       ValueError: if there is no such study, a field is out of range, a net cannot be built, or the directory holds
         another study; before anything is trained.
       DataError: if the data is missing.
+      Taken: if another process writes to the directory; names it.
+      OSError: if something cannot be written.
     """
     made_in_python = study is not None
     study = study or study_lib.load(name)
@@ -80,40 +82,41 @@ def run_study(
     facts = {**facts, "measures": [measure.described() for measure in study.measures]}
     known = spread.identities(facts, configs)
     processes.agree("study", {**known, "seeds": seeds})
-    opened: list[Store] = []
+    with processes.alone(workdir, f"--workdir={workdir}"):
+        opened: list[Store] = []
 
-    def missing() -> list[Any]:
-        opened.append(Store(workdir, facts, configs))
-        for cell, done in spread.left(workdir, known):
-            there = opened[0].seeds_done(cell)
-            if not any(record["kind"] == "seed" and record["seed"] in there for record in done.records):
-                opened[0].add_pictures(cell, done.pictures)
-                opened[0].add(done.records)
-            spread.taken(workdir, cell)
-        return [list(job)[3:] + [job.cell] for job in _missing(study, configs, opened[0], range(seeds))]
+        def missing() -> list[Any]:
+            opened.append(Store(workdir, facts, configs))
+            for cell, done in spread.left(workdir, known):
+                there = opened[0].seeds_done(cell)
+                if not any(record["kind"] == "seed" and record["seed"] in there for record in done.records):
+                    opened[0].add_pictures(cell, done.pictures)
+                    opened[0].add(done.records)
+                spread.taken(workdir, cell)
+            return [list(job)[3:] + [job.cell] for job in _missing(study, configs, opened[0], range(seeds))]
 
-    jobs = [
-        Job(study, cell, configs[cell], tuple(left), chosen, pictures)
-        for left, chosen, pictures, cell in processes.from_first(missing)
-    ]
-    if not processes.is_first():
-        list(spread.run(jobs, workdir, known))
-        return processes.from_first(str)
-    store, progress = opened[0], _Progress(len(study.cells), jobs)
-    failed: dict[str, Exception] = {}
-    together = processes.count() > 1
-    outcomes = spread.run(jobs, workdir, known) if together else executors.run(jobs, executor, **(options or {}))
-    for job, done in outcomes:
-        if isinstance(done, Done):
-            store.add_pictures(job.cell, done.pictures)  # first: a cell with its lines is done
-            store.add(done.records)
-        else:
-            failed[job.cell] = done
-        progress.show(job, done)
-    # A study made in Python is made again by the program that made it.
-    command = logs.command() if made_in_python else _command(name, seeds, base, overrides)
-    asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, _data_of(configs))
-    path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
+        jobs = [
+            Job(study, cell, configs[cell], tuple(left), chosen, pictures)
+            for left, chosen, pictures, cell in processes.from_first(missing)
+        ]
+        if not processes.is_first():
+            list(spread.run(jobs, workdir, known))
+            return processes.from_first(str)
+        store, progress = opened[0], _Progress(len(study.cells), jobs)
+        failed: dict[str, Exception] = {}
+        together = processes.count() > 1
+        outcomes = spread.run(jobs, workdir, known) if together else executors.run(jobs, executor, **(options or {}))
+        for job, done in outcomes:
+            if isinstance(done, Done):
+                store.add_pictures(job.cell, done.pictures)  # first: a cell with its lines is done
+                store.add(done.records)
+            else:
+                failed[job.cell] = done
+            progress.show(job, done)
+        # A study made in Python is made again by the program that made it.
+        command = logs.command() if made_in_python else _command(name, seeds, base, overrides)
+        asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, _data_of(configs))
+        path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
     print(f"report: {path} and report.html beside it", flush=True)
     processes.from_first(lambda: path)
     if failed:

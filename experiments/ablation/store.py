@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnn.runs import logs, small_files
 from cnn.runs.config import DEFAULTS_FOR_OLD_RUNS, MAY_CHANGE_ON_RESUME, Config, as_saved
-from cnn.runtime import json_files
+from cnn.runtime import json_files, whole
 from experiments.ablation import result_lines
 from experiments.ablation.cells import TUNING_SEEDS
 
@@ -101,7 +101,7 @@ class Store:
             )
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Appends results of a cell: all of them, or, if killed meanwhile, a part that is whole lines.
+        """Appends results of a cell: all of them, or, if killed meanwhile, a part.
 
         Args:
           records: what `experiments.ablation.cells.run_cell` returned.
@@ -117,10 +117,8 @@ class Store:
           pictures: PNG files by name.
         """
         for name, content in pictures.items():
-            path = self.picture(cell, name)
-            with open(path + ".part", "wb") as file:
+            with whole.written(self.picture(cell, name)) as part, open(part, "wb") as file:
                 file.write(content)
-            os.replace(path + ".part", path)
 
     def picture(self, cell: str, name: str) -> str:
         """Path of a cell's picture, whether or not it exists."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from cnn.reports import html, tables
 from cnn.reports.tables import Notes
+from cnn.runtime import whole
 from experiments.ablation import analysis, plots, study_tables, study_words
 from experiments.ablation.analysis import Cell, Comparison
 from experiments.ablation.store import Store
@@ -76,9 +77,8 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     parts += ["## Cells", "", "```", *differing, "```", ""]
     parts += ["## How", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     path = os.path.join(store.workdir, "report.md")
-    with open(path + ".part", "w") as file:
+    with whole.written(path) as part, open(part, "w") as file:
         file.write("\n".join(parts))
-    os.replace(path + ".part", path)
 
     pictures = [html.Picture(path, caption) for path, caption in plotted]
     sections = [

@@ -88,8 +88,8 @@ def test_the_older_one_goes_when_the_newer_is_known_to_be_whole(tmp_path, monkey
     for name in ("write", "keep_copies"):
         with monkeypatch.context() as patch:
             patch.setattr(checksums, name, full)
-            match = r"checkpoint of step 3 cannot be written: .*No space left.*make room.*goes on from that of step 2$"
-            with pytest.raises(CheckpointError, match=match):
+            match = r"checkpoint of step 3 in .* cannot be written: No space left.*make room.*; that of step 2 stays$"
+            with pytest.raises(OSError, match=match):
                 saved(tmp_path, 3, keep=1)
         assert [path.name for path in folder.iterdir()] == ["2"] and latest(tmp_path)[0] == 2
     # A damaged one under the number that is written now is replaced.

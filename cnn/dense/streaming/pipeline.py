@@ -27,6 +27,7 @@ from cnn.dense.tiles import Tiling
 from cnn.images import ranges
 from cnn.images.errors import StorageError
 from cnn.images.source import Source
+from cnn.runtime import locks
 from cnn.windows import Pair, shape_text
 
 READ_AHEAD = 2  # tiles that are read before a device needs them
@@ -136,6 +137,7 @@ class Progress:
 
     def _write(self, finished: bool = False) -> None:
         if self._path:
+            locks.check()
             skipped = self.skipped if self._skips else None
             complete = self.done == self._facts["tiles"] and (finished or not self._sink.unfinished)
             journal = journal_of(self._facts, self.done, self._read, self._written, skipped, complete)
@@ -192,6 +194,8 @@ def run_all(
                 )
                 tiling, shrunk = smaller, shrunk + 1
         progress.finish()
+    except locks.Lost:
+        raise
     except BaseException:
         with suppress(Exception):  # the error that stopped the stream must not be hidden by a second one
             progress.save()
@@ -287,6 +291,7 @@ def _run(task: Task, tiling: Tiling, first: int, step: int) -> Iterator[tuple[in
                 block = task.written.of(_block(tiling, piece, scores, read.skipped))
             except StorageError as error:
                 raise StorageError(f"{task.sink.name}: {error}") from error
+            locks.check()  # another stream has taken the map over, if this process stood still for long
             task.sink.write(piece.rows.write.start, piece.columns.write.start, block)
             skipped += 0 if read.skipped is None else int(read.skipped.sum())
             if last is None:

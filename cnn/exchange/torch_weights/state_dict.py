@@ -18,6 +18,7 @@ from cnn.exchange.torch_weights.names import Module, fits, matched, modules, unl
 from cnn.exchange.written import check_run, whole_file
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, PReLU, Scale
 from cnn.nets import Net
+from cnn.runtime import whole
 from cnn.windows import GeometryError, as_pair
 
 # Sizes that nets were published for, tried where none is given: the first at which the fully connected layers fit.
@@ -278,6 +279,7 @@ def write(path: str | os.PathLike[str], run: Any) -> str:
     Raises:
       ExchangeError: naming the layer, if PyTorch has none that does the same; if a weight is no finite number; or if
         the file cannot be written.
+      OSError: if the system does not let it be written, or another process writes it.
     """
     path = os.path.expanduser(os.fspath(path))
     text, tensors = safetensors_torch.sequential(run.net, run.variables, run.image_shape, os.path.basename(path))
@@ -292,6 +294,7 @@ def write(path: str | os.PathLike[str], run: Any) -> str:
         "layers": nets.to_config(run.net),
     }
     try:
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
     except ImportError as error:
         raise ExchangeError(
@@ -300,6 +303,6 @@ def write(path: str | os.PathLike[str], run: Any) -> str:
     try:
         with whole_file(path) as part:
             save_file(tensors, part, {"format": "pt", METADATA: json.dumps(said), "load": text})
-    except OSError as error:
-        raise ExchangeError(f"{path} cannot be written: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise ExchangeError(str(whole.cannot_write(os.fspath(path), error))) from None
     return text

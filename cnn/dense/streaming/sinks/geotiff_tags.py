@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape, quoteattr  # nosec B406 # they write XML
 
 from cnn.dense.streaming import map_files
 from cnn.dense.streaming.sinks import coordinates
