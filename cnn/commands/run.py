@@ -36,6 +36,7 @@ CPU_DEVICES = shared.define_cpu_devices(
 )
 OPS = shared.define_ops()
 COMPILATION_CACHE = shared.define_compilation_cache()
+DATA_CACHE = shared.define_data_cache()
 
 
 def main() -> None:
@@ -54,11 +55,13 @@ def main() -> None:
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
+    from cnn.data import decoded
     from cnn.runs import logs, overrides
     from cnn.runtime import compiler, process
 
     process.keep_memory()
     compiler.cache_compilations(COMPILATION_CACHE.value)
+    decoded.use(DATA_CACHE.value)
     process.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
     print(f"device: {logs.environment()['device']}; workdir: {workdir()}", flush=True)
     if MODE.value == "train":

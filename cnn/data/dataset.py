@@ -9,18 +9,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnn.data import arrays, fields, readers, tfds
+from cnn.data import arrays, decoded, fields, readers, tfds
 from cnn.data.readers import Split, Splits
 from cnn.images.errors import DataError
 from cnn.runtime import own_code
 
 IN_MEMORY = "arrays in memory"  # name of a set that was given to a run, which cannot be loaded again
 IMPORTED = "unknown data"  # name of the set that an imported net was trained on
+SPLITS = ("train", "validation", "test")
 DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own to keep
 
 
@@ -124,13 +125,17 @@ def load(
     elif name == "fake":
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
-        parts = readers.folder(dir, validation_fraction, image_size, **of_pixels)
+        asked = {"name": name, "dir": dir, **given, **of_pixels}
+        read = functools.partial(readers.folder, dir, validation_fraction, image_size, **of_pixels)
+        # What a reader leaves out is listed each time that it is read.
+        parts = read() if on_error == "skip" else _kept(asked, lambda: decoded.files_below(dir), read)
     elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
     elif own_code.is_reference(name):
         parts = _own(name, dir, validation_fraction, image_size)
     else:
-        parts = tfds.read(name, dir, validation_fraction, image_size)
+        read = functools.partial(tfds.read, name, dir, validation_fraction, image_size)
+        parts = _kept({"name": name, **given}, lambda: tfds.files_of(name, dir), read)
     dataset = parts if isinstance(parts, Dataset) else _dataset(_short(name), parts)
     return dataset if train_examples is None else subset(dataset, train_examples)
 
@@ -179,6 +184,24 @@ def _dataset(name: str, parts: Splits) -> Dataset:
         )
     mean, std = channel_statistics(parts.train.images)
     return Dataset(name, *parts, mean, std)
+
+
+def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[[], Splits]) -> Dataset:
+    """The data set that a reader gives, which is kept on disk if the command keeps decoded data."""
+    name = _short(asked["name"])
+
+    def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        made = _dataset(name, read())
+        found = {}
+        for split in SPLITS:
+            images, labels = getattr(made, split)
+            found |= {f"{split}_images": images, f"{split}_labels": labels}
+        return found, {"class_names": made.class_names, "mean": made.mean, "std": made.std}
+
+    asked = {field: value for field, value in asked.items() if field != "train_examples"}  # they are chosen later
+    found, about = decoded.kept(asked, files, make)
+    splits = {split: Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS}
+    return Dataset(name, **splits, **{field: tuple(value) for field, value in about.items()})
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:
