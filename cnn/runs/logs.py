@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import Any
 
 import cnn
+from cnn.runtime import imports
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -199,7 +200,8 @@ class MetricWriter:
           workdir: directory of the run.
           step: number of steps done.
         """
-        from tensorboardX import SummaryWriter  # half a second to import, only needed in training
+        with imports.without("torch"):
+            from tensorboardX import SummaryWriter  # here, because it is only needed in training
 
         kept = [line for line in read_metrics(workdir) if line["step"] <= step and line["split"] != "test"]
         path = os.path.join(workdir, "metrics.jsonl")
