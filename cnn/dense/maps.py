@@ -47,6 +47,7 @@ from cnn.dense.prepared import PreparedNet, may_spread, prepare, prepare_trained
 from cnn.nets import Net, outputs
 from cnn.nets.arrays_in import checked_images, image_array, score_array, variables_for
 from cnn.runtime.byte_sizes import as_bytes
+from cnn.runtime.compiler import jit_once
 from cnn.runtime.devices import Devices
 from cnn.windows import Pair, as_pair, shape_text
 
@@ -149,7 +150,7 @@ def score_map(
     over = None if devices is None else Devices(devices)
     if over is not None:
         images = split_images.place(images, over)
-    if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
+    if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(_all_finite(images)):
         prepared = prepare(net, window, shape[2], position_invariant=True)
     trained = variables_for(variables, images)
     if over is None:
@@ -163,6 +164,11 @@ def score_map(
         scores = split_images.run_split(split, over, trained, images)
     grid = with_sight(prepared, shape, grid, context)
     return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.output_activation)
+
+
+@functools.partial(jit_once, static_argnums=())
+def _all_finite(images: jax.Array) -> jax.Array:
+    return jnp.isfinite(images).all()
 
 
 @functools.lru_cache(maxsize=256)
