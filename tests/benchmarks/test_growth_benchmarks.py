@@ -75,7 +75,7 @@ def test_seconds_of_commands():
 def test_first_step_is_waited_for(tmp_path):
     taken = startup_times.first_step("configs/smoke.py", str(tmp_path))
     assert 0.5 < taken.seconds < startup_times.LONGEST  # Python and JAX alone take half a second
-    assert 0.5 < taken.cpu
+    assert taken.cpu > 0.5
     assert any(tmp_path.rglob("*")), "its programs are in the cache it was given"
     with pytest.raises(RuntimeError, match="(?s)ended without a step: .*no_such"):
         startup_times.first_step("configs/no_such.py", str(tmp_path))
