@@ -1,13 +1,14 @@
 """The commands that `benchmarks.startup` times, each in a process of its own, and the report."""
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import machine
 from cnn.reports import markdown
@@ -17,19 +18,36 @@ IMPORTS = {
     "import cnn.nets, cnn.dense": "import cnn.nets, cnn.dense",
     "import cnn.train": "import cnn.train",
 }
-HELP, COLD, WARM = "main.py --help", "first step, empty cache", "first step, full cache"
+HELP, COLD, WARM = "main.py --help", "first step of {}, empty caches", "first step of {}, full caches"
 LONGEST = 300  # seconds until the first step, after which the benchmark fails
 
 
-def first_step_seconds(config: str, cache: str) -> float:
+class Taken(NamedTuple):
+    """What a command took.
+
+    Attributes:
+      seconds: time since the process was started, seconds.
+      cpu: CPU time of the process and its children, seconds; says more where others use the machine too.
+    """
+
+    seconds: float
+    cpu: float
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def first_step(config: str, cache: str) -> Taken:
     """Starts `main.py`, waits until its log has the first training step, and ends it.
 
     Args:
-      config: path of a config.
-      cache: folder of compiled programs (`--compilation_cache`).
+      config: name or path of a config.
+      cache: folder of compiled programs (`--compilation_cache`) and of decoded data (`--data_cache`).
 
     Returns:
-      Time since the process was started, seconds.
+      What it took until that step.
 
     Raises:
       RuntimeError: if the process ends without a step; holds the end of its output.
@@ -38,8 +56,9 @@ def first_step_seconds(config: str, cache: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         log, said = os.path.join(folder, "run", "metrics.jsonl"), os.path.join(folder, "said")
         command = [sys.executable, "main.py", f"--config={config}", f"--workdir={folder}/run"]
-        command += [f"--compilation_cache={cache}", "--config.train.steps_per_dispatch=1"]
-        start = time.perf_counter()
+        command += [f"--compilation_cache={cache}/programs", f"--data_cache={cache}/data"]
+        command += ["--config.train.steps_per_dispatch=1"]
+        start, before = time.perf_counter(), _cpu_of_children()
         with open(said, "w") as file:
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -50,28 +69,29 @@ def first_step_seconds(config: str, cache: str) -> float:
                 if time.perf_counter() - start > LONGEST:
                     raise TimeoutError(f"{' '.join(command)}: no step in {LONGEST} s")
                 time.sleep(0.005)
-            return time.perf_counter() - start
+            taken = time.perf_counter() - start
         finally:
             process.kill()
             process.wait()
+        return Taken(taken, _cpu_of_children() - before)
 
 
-def command_seconds(*command: str) -> float:
+def whole_command(*command: str) -> Taken:
     """Runs a command to its end.
 
     Args:
       *command: program and arguments.
 
     Returns:
-      Duration of the command, seconds.
+      What it took.
 
     Raises:
       RuntimeError: if the command fails; holds the end of its error output. Absl's --help ends with status 1, which is
         not a failure.
     """
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _cpu_of_children()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    taken = time.perf_counter() - start
+    taken = Taken(time.perf_counter() - start, _cpu_of_children() - before)
     if done.returncode and not (done.returncode == 1 and command[-1] == "--help"):
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-500:]}")
     return taken
@@ -88,7 +108,8 @@ def text(results: Mapping[str, Any]) -> str:
     """
     rows = []
     for name, taken in results["seconds"].items():
-        numbers = (statistics.median(taken), min(taken), max(taken))
+        cpu = statistics.median(results["cpu_seconds"][name])
+        numbers = (statistics.median(taken), min(taken), max(taken), cpu)
         rows.append([name, *(f"{number:.2f}" for number in numbers), len(taken)])
-    table = markdown.markdown(["until", "seconds, median", "fastest", "slowest", "turns"], rows)
-    return f"# Start-up ({results['config']})\n\n{table}\n{machine.lines(results)}"
+    table = markdown.markdown(["until", "seconds, median", "fastest", "slowest", "CPU seconds, median", "turns"], rows)
+    return f"# Start-up\n\n{table}\n{machine.lines(results)}"

@@ -16,7 +16,7 @@ from cnn.runs import best, checkpoint, logs, provenance, ranges, results, silent
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
-from cnn.runtime import own_code, processes
+from cnn.runtime import locks, own_code, processes
 from cnn.runtime.devices import Devices
 from cnn.training import initial, loop, one_seed, predict
 from cnn.training import longer as longer_lib

@@ -102,5 +102,6 @@ def compiled_programs_are_shared(tmp_path_factory: pytest.TempPathFactory) -> No
     base = tmp_path_factory.getbasetemp()
     folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["CNN_DATA_CACHE"] = f"{folder}-data"  # decoded data of commands, likewise
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -238,3 +238,12 @@ def define_compilation_cache() -> flags.FlagHolder:
         "auto",
         "Folder in which compiled programs are kept; auto: in the user's cache directory; empty: none are kept.",
     )
+
+
+def define_data_cache() -> flags.FlagHolder:
+    """Defines --data_cache."""
+    return define_path(
+        "data_cache",
+        "auto",
+        "Folder in which decoded data sets are kept; auto: in the user's cache directory; none: none are kept.",
+    )

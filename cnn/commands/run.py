@@ -38,6 +38,7 @@ CPU_DEVICES = shared.define_cpu_devices(
 PROCESSES = shared.define_processes()
 OPS = shared.define_ops()
 COMPILATION_CACHE = shared.define_compilation_cache()
+DATA_CACHE = shared.define_data_cache()
 
 
 def main() -> None:
@@ -56,6 +57,7 @@ def main() -> None:
 
     # Imported here so that --help and mistakes in flags answer at once.
     from cnn import ops
+    from cnn.data import decoded
     from cnn.runs import logs, overrides
     from cnn.runtime import compiler, process, processes
 
@@ -63,6 +65,7 @@ def main() -> None:
         raise app.UsageError("--coordinator is for --mode=train and --mode=evaluate")
     process.keep_memory()
     compiler.cache_compilations(COMPILATION_CACHE.value)
+    decoded.use(DATA_CACHE.value)
     process.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
     processes.start(*(flag.value for flag in PROCESSES))
     print(f"device: {logs.environment()['device']}; workdir: {workdir()}", flush=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnn.data import arrays, fields, readers, tfds
+from cnn.data import arrays, decoded, fields, readers, tfds
 from cnn.data.readers import Split, Splits
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
@@ -23,6 +23,7 @@ from cnn.runtime.shares import WHOLE, Share
 
 IN_MEMORY = "arrays in memory"  # name of a set that was given to a run, which cannot be loaded again
 IMPORTED = "unknown data"  # name of the set that an imported net was trained on
+SPLITS = ("train", "validation", "test")
 DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own to keep
 
 
@@ -135,13 +136,18 @@ def load(
     elif name == "fake":
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
-        parts = readers.folder(dir, validation_fraction, image_size, **of_pixels, wanted=wanted)
+        asked = {"name": name, "dir": dir, **given, **of_pixels}
+        read = functools.partial(readers.folder, dir, validation_fraction, image_size, **of_pixels, wanted=wanted)
+        # What a reader leaves out is listed each time that it is read; a share is of this process alone.
+        kept = on_error != "skip" and not wanted
+        parts = _kept(asked, lambda: decoded.files_below(dir), read) if kept else read()
     elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
     elif own_code.is_reference(name):
         parts = _own(name, dir, validation_fraction, image_size)
     else:
-        parts = tfds.read(name, dir, validation_fraction, image_size, wanted)
+        read = functools.partial(tfds.read, name, dir, validation_fraction, image_size, wanted)
+        parts = read() if wanted else _kept({"name": name, **given}, lambda: tfds.files_of(name, dir), read)
     if wanted and len(parts.train.images) < len(parts.train.labels):  # only this process's images were read
         return _dataset(_short(name), parts, share)
     dataset = parts if isinstance(parts, Dataset) else _dataset(_short(name), parts)
@@ -212,6 +218,24 @@ def _dataset(name: str, parts: Splits, share: Share = WHOLE) -> Dataset:
     counts = channel_counts(parts.train.images)
     mean, std = statistics_of(counts if share.is_whole else processes.total(counts))
     return Dataset(name, *parts, mean, std, share)
+
+
+def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[[], Splits]) -> Dataset:
+    """The data set that a reader gives, which is kept on disk if the command keeps decoded data."""
+    name = _short(asked["name"])
+
+    def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        made = _dataset(name, read())
+        found = {}
+        for split in SPLITS:
+            images, labels = getattr(made, split)
+            found |= {f"{split}_images": images, f"{split}_labels": labels}
+        return found, {"class_names": made.class_names, "mean": made.mean, "std": made.std}
+
+    asked = {field: value for field, value in asked.items() if field != "train_examples"}  # they are chosen later
+    found, about = decoded.kept(asked, files, make)
+    splits = {split: Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS}
+    return Dataset(name, **splits, **{field: tuple(value) for field, value in about.items()})
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:

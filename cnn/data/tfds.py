@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnn.data import decoded
 from cnn.data.image_files import check_memory, resize_and_crop
 from cnn.data.readers import NAMES, Split, Splits, hold_out, take
 from cnn.data.wanted import Wanted
@@ -187,8 +188,7 @@ def prepared_builder(name: str, directory: str) -> Any:
     """
     import tensorflow_datasets as tfds
 
-    directory = directory or os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
-    directory = os.path.abspath(os.path.expanduser(directory))
+    directory = _directory(directory)
     try:
         builder = tfds.builder(name, data_dir=directory)
         if not builder.is_prepared():
@@ -215,6 +215,25 @@ def prepared_builder(name: str, directory: str) -> Any:
             f"python -m cnn.prepare {name} --data_dir=DIR"
         )
     return builder
+
+
+def _directory(directory: str) -> str:
+    """The folder of prepared sets."""
+    directory = directory or os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
+    return os.path.abspath(os.path.expanduser(directory))
+
+
+def files_of(name: str, directory: str) -> list[str]:
+    """The files of a prepared set, all configs and versions of it, found without importing TFDS.
+
+    Args:
+      name: TFDS's name of the set.
+      directory: folder of prepared sets, as for `read`.
+
+    Returns:
+      Their paths, sorted; none if it is not prepared.
+    """
+    return decoded.files_below(os.path.join(_directory(directory), re.split("[/:]", name)[0]), depth=3)
 
 
 def _prepare(name: str, directory: str) -> None:

@@ -1,12 +1,13 @@
 """Dense evaluation: a classifier's score at every position of an image larger than its window."""
 
 from cnn.dense.checking import CheckReport, check
-from cnn.dense.cost import Plan, multiply_adds, plan
+from cnn.dense.cost import multiply_adds
 from cnn.dense.detections.found import Detection, detect
 from cnn.dense.detections.write import write_detections
 from cnn.dense.grid import Grid, boxes, has_padding, native_stride, plan_grid
 from cnn.dense.many_sizes import score_maps
 from cnn.dense.maps import ScoreMap, average, score_map
+from cnn.dense.planning import Plan, plan
 from cnn.dense.prepared import PreparedNet, prepare
 from cnn.dense.streaming.open_map import OpenedMap, open_map
 from cnn.dense.streaming.stream_map import StreamResult, stream

@@ -16,7 +16,7 @@ from cnn.dense.passes import Schedule, Variables
 from cnn.dense.prepared import PreparedNet
 from cnn.layers import Conv, WindowLayer
 from cnn.nets import Net
-from cnn.runtime.compiler import jit_net
+from cnn.runtime.compiler import jit_net, jit_once
 from cnn.windows import GeometryError, Pair
 
 BACKENDS = ("crops", "shift", "atrous", "mpf")
@@ -169,19 +169,27 @@ def run_backend(prepared: PreparedNet, variables: Variables, images: jax.Array, 
         return _crops(prepared, variables, images, grid)
     if fixed_padding(prepared, grid):
         return _whole(prepared, grid, variables, images)
-    scores: jax.Array | None = None
     planned = plan_passes(prepared, images.shape[1:], grid, backend)
     if not is_symbolic_dim(images.shape[0]) and images.shape[0] == 0:
         # Not run: a layer whose window is its whole input flattens it, which no images do not say how.
         return jnp.zeros((0, *grid.size, prepared.table[-1].output_shape[-1]), images.dtype)
-    for one in planned:
-        part = run_pass(prepared, one.schedule, variables, images, *one.corner)
-        if one.schedule.count == grid.size:
-            return part
-        if scores is None:
-            scores = jnp.zeros((part.shape[0], *grid.size, part.shape[-1]), part.dtype)
-        scores = scores.at[:, one.rows, one.columns].set(part)
-    assert scores is not None
+    parts = [run_pass(prepared, one.schedule, variables, images, *one.corner) for one in planned]
+    if len(parts) == 1 and planned[0].schedule.count == grid.size:
+        return parts[0]
+    return _joined(grid.size, tuple((_numbers(one.rows), _numbers(one.columns)) for one in planned), parts)
+
+
+def _numbers(part: slice) -> tuple[int | None, ...]:
+    """A slice as something that can be hashed."""
+    return part.start, part.stop, part.step
+
+
+@functools.partial(jit_once, static_argnums=(0, 1))
+def _joined(size: Pair, places: tuple[Any, ...], parts: Sequence[jax.Array]) -> jax.Array:
+    """A map from the scores of its passes, each with the rows and columns where they lie."""
+    scores = jnp.zeros((parts[0].shape[0], *size, parts[0].shape[-1]), parts[0].dtype)
+    for (rows, columns), part in zip(places, parts, strict=True):
+        scores = scores.at[:, slice(*rows), slice(*columns)].set(part)
     return scores
 
 

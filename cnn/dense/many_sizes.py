@@ -8,8 +8,9 @@ import numpy as np
 
 from cnn.dense import tiles
 from cnn.dense.arguments import IMAGES, named
+from cnn.dense.contexts import resolve_context
 from cnn.dense.grid import lay_grid, with_sight
-from cnn.dense.maps import ScoreMap, resolve_context
+from cnn.dense.maps import ScoreMap
 from cnn.dense.passes import Variables
 from cnn.dense.prepared import prepare_trained
 from cnn.nets import Net

@@ -36,18 +36,20 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from cnn.dense import split_images
 from cnn.dense.arguments import named
-from cnn.dense.backends import BACKENDS, run_backend
+from cnn.dense.backends import run_backend
+from cnn.dense.contexts import resolve_context
 from cnn.dense.cost import cheapest, check_memory
 from cnn.dense.grid import Grid, lay_grid, with_sight
 from cnn.dense.passes import Variables
 from cnn.dense.prepared import PreparedNet, may_spread, prepare, prepare_trained
 from cnn.nets import Net, outputs
-from cnn.nets.arrays_in import image_array, score_array, variables_for
+from cnn.nets.arrays_in import checked_images, image_array, score_array, variables_for
 from cnn.runtime.byte_sizes import as_bytes
+from cnn.runtime.compiler import jit_once
+from cnn.runtime.devices import Devices
 from cnn.windows import Pair, as_pair, shape_text
-
-CONTEXTS = ("crop", "image")
 
 
 class ScoreMap(NamedTuple):
@@ -81,38 +83,6 @@ class ScoreMap(NamedTuple):
         )
 
 
-def resolve_context(padded: bool, backend: str, context: str | None) -> str:
-    """Decides which context a map has.
-
-    Args:
-      padded: whether the net has padding.
-      backend: the backend that the caller asked for: "auto" or one of `BACKENDS`.
-      context: the context that the caller asked for: "crop", "image", or None for the one that the backend computes
-        ("image" for "auto").
-
-    Returns:
-      "both" for a net without padding, otherwise "crop" or "image".
-
-    Raises:
-      ValueError: if backend or context are unknown, or the backend computes the other context.
-    """
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; backends: auto, {', '.join(BACKENDS)}")
-    if context is not None and context not in CONTEXTS:
-        raise ValueError(f"unknown context {context!r}; contexts: {', '.join(CONTEXTS)}, or None")
-    if not padded:
-        return "both"
-    given = "crop" if backend == "crops" else "image"
-    if context is None or context == given:
-        return given
-    if backend == "auto":
-        return context
-    raise ValueError(
-        f"backend {backend!r} computes context {given!r}, not {context!r}: the net is padded, the two differ. Take "
-        + ("backend 'crops' or 'auto'" if context == "crop" else "backend 'shift', 'atrous', 'mpf' or 'auto'")
-    )
-
-
 @named(images=None)
 def score_map(
     net: Net,
@@ -126,6 +96,7 @@ def score_map(
     memory_limit: int | str | None = None,
     position_invariant: bool = False,
     cover: bool = False,
+    devices: Sequence[jax.Device] | None = None,
 ) -> ScoreMap:
     """Class scores of every window of every image.
 
@@ -142,35 +113,62 @@ def score_map(
         (`cnn.dense.cost`) among those that compute the context.
       context: "crop" or "image" (see the module's docstring); None: the context that the backend computes, "image" for
         "auto".
-      memory_limit: bytes that the computation may take beside the parameters, a number or a text such as "2GB"; "auto"
-        takes a backend that stays within it, any other must; None: no limit.
+      memory_limit: bytes that the computation may take beside the parameters, on each device, a number or a text such
+        as "2GB"; "auto" takes a backend that stays within it, any other must; None: no limit.
       position_invariant: whether every score is rounded in the same way at every position. This is slower; the map then
         equals, to the bit, those of `stream` and `score_maps`, and its parts are the maps of parts of the image (on
         CPUs, unless they have few scores: see the module's docstring).
       cover: whether no pixel is left out: where the stride does not fit the image, one more row or column of windows
         lies flush with its bottom or right border, nearer to the one before it than the stride (`Grid.last`). An image
         that the stride fits has the same map with and without.
+      devices: devices of this process that the rows of each image are split over, for images that are too large for
+        one: no device ever holds the whole image, a whole layer or the whole map (`cnn.dense.split_images`). Images of
+        the host (NumPy) go there at once, and those of a device should be split by rows already. The scores are equal
+        to those of one device within 1e-5 of the largest logit, with `position_invariant` to the bit (on CPUs), and are
+        split by rows over the devices where their number divides the map's rows (else see
+        `cnn.dense.split_images.run_split`). None: the images are computed where they are.
 
     Returns:
       A `ScoreMap`.
 
     Raises:
       TypeError: if the images are not floating, or no array.
-      ValueError: if backend or context are unknown, or the backend does not compute the context.
+      ValueError: if backend or context are unknown, the backend does not compute the context, or the devices are not
+        of this process.
       GeometryError: if the window, stride, image and trained kernels do not fit each other, or a layer cannot slide.
       MemoryError: if the backend, or all of them with "auto", need more than the memory limit.
     """
-    images = image_array(images, "score_map")
+    if devices is not None:
+        devices = split_images.check_devices(devices)
+        images = checked_images(images, "score_map")
+    if devices is None or images.shape[0] == 0:
+        devices, images = None, image_array(images, "score_map")
     shape = images.shape[1:]
     stride = None if stride is None else as_pair(stride, "stride", "score_map")
     limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
     prepared = prepare_trained(net, variables, window, shape[2], position_invariant)
-    if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
+    over = None if devices is None else Devices(devices)
+    if over is not None:
+        images = split_images.place(images, over)
+    if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(_all_finite(images)):
         prepared = prepare(net, window, shape[2], position_invariant=True)
-    grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, images.shape[0], cover)
-    scores = run_backend(prepared, variables_for(variables, images), images, grid, backend)
+    trained = variables_for(variables, images)
+    if over is None:
+        grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, images.shape[0], cover)
+        scores = run_backend(prepared, trained, images, grid, backend)
+    else:
+        split = split_images.plan_split(
+            prepared, tuple(shape), stride, backend, context, over.count, limit, images.shape[0], cover
+        )
+        grid, context, backend = split.tiling.grid, split.tiling.context, split.tiling.backend
+        scores = split_images.run_split(split, over, trained, images)
     grid = with_sight(prepared, shape, grid, context)
     return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.output_activation)
+
+
+@functools.partial(jit_once, static_argnums=())
+def _all_finite(images: jax.Array) -> jax.Array:
+    return jnp.isfinite(images).all()
 
 
 @functools.lru_cache(maxsize=256)

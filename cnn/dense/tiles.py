@@ -24,9 +24,9 @@ from cnn import data
 from cnn.dense import blocks, passes, pixel_tables
 from cnn.dense.backends import BORDER_OUTPUTS, fixed_padding, plan_passes, run_backend
 from cnn.dense.blocks import Cut, Tile
+from cnn.dense.contexts import resolve_context
 from cnn.dense.cost import backend_bytes, cheapest, schedule_bytes
 from cnn.dense.grid import Grid, lay_grid
-from cnn.dense.maps import resolve_context
 from cnn.dense.padded_tiles import border_limits, padded_pass
 from cnn.dense.passes import Placement, Schedule, Variables
 from cnn.dense.prepared import PreparedNet
@@ -134,9 +134,9 @@ class _Order(NamedTuple):
         in_parts = self.backend == "shift" or self.grid.native[axis] % self.grid.step[axis]
         return self.period(axis) if in_parts else 1
 
-    def tiling(self, asked: Sequence[int], fixed: bool = False) -> Tiling:
+    def tiling(self, asked: Sequence[int], fixed: bool = False, least: int = LEAST_OUTPUTS) -> Tiling:
         """A tiling whose tiles have at least `asked` scores along each axis (see `plan_tiles`)."""
-        sizes = [max(n, LEAST_OUTPUTS * self.parts(axis)) for axis, n in enumerate(asked)]
+        sizes = [max(n, least * self.parts(axis)) for axis, n in enumerate(asked)]
         if not fixed:
             sizes = [min(n, m) for n, m in zip(sizes, self.grid.regular, strict=True)]
         rows, columns = (-(-n // self.period(axis)) * self.period(axis) for axis, n in enumerate(sizes))
@@ -155,6 +155,7 @@ def plan_tiles(
     itemsize: int = 4,
     fixed: bool = False,
     cover: bool = False,
+    least: int = LEAST_OUTPUTS,
 ) -> Tiling:
     """Chooses the tiles of a map.
 
@@ -165,7 +166,7 @@ def plan_tiles(
       stride: distance between scores, pixels; None: the native stride.
       backend: "auto", "crops", "shift", "atrous" or "mpf" (see `cnn.dense.score_map`).
       outputs: number of scores of a tile along each axis, one number or (rows, columns). It is raised to at least
-        `LEAST_OUTPUTS` (for each part, if a tile is run in parts), limited to the size of the map, and rounded up to
+        `least` (for each part, if a tile is run in parts), limited to the size of the map, and rounded up to
         whole periods of the stride. None: as many as the memory limit allows.
       memory_limit: bytes that the computation of one tile may take beside the parameters; None: no limit, one tile for
         the whole map.
@@ -173,6 +174,8 @@ def plan_tiles(
       itemsize: bytes of one value of the source image, of which a tile's pixels are held too.
       fixed: whether to keep `outputs` even if the map has fewer scores, so that images of all sizes share one program.
       cover: whether more windows lie flush with the bottom and right border (see `cnn.dense.score_map`).
+      least: fewest scores along each axis that `outputs` is raised to; with fewer than `LEAST_OUTPUTS` tiles are
+        rounded otherwise than the whole map.
 
     Returns:
       A `Tiling`.
@@ -195,7 +198,7 @@ def plan_tiles(
             )
     order = _Order(prepared, (height, width, channels), grid, backend, context)
     if outputs is not None:
-        return order.tiling(as_pair(outputs, "outputs", "plan_tiles"), fixed)
+        return order.tiling(as_pair(outputs, "outputs", "plan_tiles"), fixed, least)
     if memory_limit is None:
         return order.tiling(grid.regular, fixed)
     return _largest(order, memory_limit, itemsize)
@@ -280,7 +283,7 @@ def tile_bytes(tiling: Tiling) -> int:
     """
     channels = tiling.image_shape[2]
     if tiling.context == "image":
-        return schedule_bytes(_schedule(tiling), channels)
+        return schedule_bytes(schedule_of(tiling), channels)
     return backend_bytes(tiling.prepared, (*tiling.extent, channels), tiling.alone, tiling.backend)
 
 
@@ -324,12 +327,19 @@ def run_tile(
         placement = Placement(
             np.add(corner, tiling.before).astype(np.int32), border_limits(tiling.prepared, tiling.image_shape)
         )
-    return run_schedule(tiling.prepared, _schedule(tiling), variables, pixels, table, placement)
+    return run_schedule(tiling.prepared, schedule_of(tiling), variables, pixels, table, placement)
 
 
 @functools.lru_cache(maxsize=64)
-def _schedule(tiling: Tiling) -> Schedule:
-    """The one pass over a tile."""
+def schedule_of(tiling: Tiling) -> Schedule:
+    """The one pass over a tile, where its backend runs it in one ("atrous" or "mpf").
+
+    Args:
+      tiling: the tiles, from `plan_tiles`; for a tile at the border its `like`.
+
+    Returns:
+      The pass.
+    """
     if tiling.context == "image":
         return padded_pass(tiling.prepared, tiling.image_shape, tiling.grid, tiling.backend, tiling.outputs)[0]
     return plan_passes(tiling.prepared, tiling.extent, tiling.alone, tiling.backend)[0].schedule

@@ -28,7 +28,7 @@ class RankError(GeometryError, TypeError):
 
 
 def image_array(images: Any, what: str, rank: int = 4) -> jax.Array:
-    """Images that a net can be run on.
+    """Images that a net can be run on, on the device where they are, or the first one.
 
     Args:
       images: normalised images, an array of NumPy, JAX or any library whose arrays NumPy can read.
@@ -42,6 +42,21 @@ def image_array(images: Any, what: str, rank: int = 4) -> jax.Array:
       TypeError: if it is no array, or of another dtype than `FLOATING`; names the dtype and `cnn.data.normalise`.
       RankError: if it has another number of axes.
     """
+    return jnp.asarray(checked_images(images, what, rank))
+
+
+def checked_images(images: Any, what: str, rank: int = 4) -> jax.Array | np.ndarray:
+    """Images that a net can be run on, where they are: an array of the host is not copied to a device.
+
+    Args:
+      images, what, rank: as for `image_array`.
+
+    Returns:
+      The same values as an array of JAX if they are one, else of NumPy. Masked values are NaN.
+
+    Raises:
+      TypeError, RankError: as `image_array`.
+    """
     images = _array(
         images,
         f"{what}: images",
@@ -52,7 +67,7 @@ def image_array(images: Any, what: str, rank: int = 4) -> jax.Array:
         alone = ", one image is images[None]" if rank == 4 else ", a list with one image is [image]"
         one = alone if images.ndim == rank - 1 else ""
         raise RankError(f"{what}: images have shape {tuple(images.shape)}; the net takes {AXES[rank]}{one}")
-    return jnp.asarray(images)
+    return images
 
 
 def check_floating(dtype: Any, what: str, or_else: str = "") -> None:

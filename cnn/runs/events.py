@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cnn.runtime import whole
+from cnn.runtime import imports, whole
 
 
 class Events:
@@ -21,7 +21,8 @@ class Events:
           folder: where it lies; made if missing.
           after: number of steps done: what earlier files say of later steps does not count any more.
         """
-        from tensorboardX.proto import event_pb2  # half a second to import, only needed in training
+        with imports.without("torch"):  # seconds to import, and not needed
+            from tensorboardX.proto import event_pb2
 
         self._make, self._file = event_pb2.Event, None
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"

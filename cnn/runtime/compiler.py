@@ -12,6 +12,8 @@ from typing import Any, cast
 import jax
 import jax.core
 
+from cnn.runtime.programs import Programs
+
 Options = dict[str, str | int]  # for `jax.jit(compiler_options=)`
 _YNNPACK_FOR_SUMS_ALONE: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 _WIDE_VECTORS: Options = {"xla_cpu_prefer_vector_width": 512}
@@ -120,7 +122,7 @@ class Compiled:
 
     XLA accepts options for whole programs only. Where the function is traced as a part of a larger program (inside
     another `jax.jit`, `jax.vmap` or `jax.grad`), it is compiled without them. The options may depend on the devices, so
-    they are chosen at the first call and not at import.
+    they are chosen at the first call and not at import. At most `cnn.runtime.programs.MOST_PROGRAMS` programs are kept.
     """
 
     def __init__(
@@ -134,19 +136,30 @@ class Compiled:
           static_argnums: positions of arguments that are hashable Python values and not arrays.
         """
         functools.update_wrapper(self, function)
-        jit = functools.partial(jax.jit, function, static_argnums=static_argnums)
-        self._part = jit()
-        self._whole = functools.cache(lambda: jit(compiler_options=options()))
+        self._statics = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+        jit = functools.partial(jax.jit, static_argnums=static_argnums)
+        chosen = functools.cache(options)
+        self._part = jit(function)
+        self._whole = functools.cache(lambda: jit(function, compiler_options=chosen()))
+        self._programs = Programs(function, lambda copied: jit(copied, compiler_options=chosen()))
 
     def __call__(self, *arguments: Any) -> Any:
         """Calls the compiled function."""
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
-        return (self._part if traced else self.whole)(*arguments)
+        leaves = jax.tree.leaves([value for i, value in enumerate(arguments) if i not in self._statics])
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return self._part(*arguments)
+        statics = tuple(arguments[i] for i in self._statics)
+        return self._programs.of(statics, tuple(getattr(leaf, "shape", None) for leaf in leaves))(*arguments)
 
     @property
     def whole(self) -> Any:
-        """The function as `jax.jit` returned it, with the options."""
+        """The function as `jax.jit` returns it, with the options: to be lowered."""
         return self._whole()
+
+    @property
+    def programs(self) -> int:
+        """Number of programs that are kept (`cnn.runtime.programs`)."""
+        return len(self._programs)
 
 
 def jit_net(function: Callable[..., Any], static_argnums: int | tuple[int, ...] = 0) -> Compiled:

@@ -65,18 +65,20 @@ def test_unknown_cases_are_named():
 
 
 def test_seconds_of_commands():
-    assert 0.3 < startup_times.command_seconds(sys.executable, "-c", "import time; time.sleep(0.3)") < 30
+    taken = startup_times.whole_command(sys.executable, "-c", "import time; time.sleep(0.3)")
+    assert 0.3 < taken.seconds < 30 and 0 < taken.cpu < 10
     with pytest.raises(RuntimeError, match="(?s)failed: .*ZeroDivisionError"):
-        startup_times.command_seconds(sys.executable, "-c", "1 / 0")
+        startup_times.whole_command(sys.executable, "-c", "1 / 0")
 
 
 @pytest.mark.slow
 def test_first_step_is_waited_for(tmp_path):
-    seconds = startup_times.first_step_seconds("configs/smoke.py", str(tmp_path))
-    assert 0.5 < seconds < startup_times.LONGEST  # Python and JAX alone take half a second
+    taken = startup_times.first_step("configs/smoke.py", str(tmp_path))
+    assert 0.5 < taken.seconds < startup_times.LONGEST  # Python and JAX alone take half a second
+    assert taken.cpu > 0.5
     assert any(tmp_path.rglob("*")), "its programs are in the cache it was given"
     with pytest.raises(RuntimeError, match="(?s)ended without a step: .*no_such"):
-        startup_times.first_step_seconds("configs/no_such.py", str(tmp_path))
+        startup_times.first_step("configs/no_such.py", str(tmp_path))
 
 
 def test_verdict_is_a_t_test():

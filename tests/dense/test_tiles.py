@@ -31,9 +31,9 @@ def pictures(seed=0):
 @pytest.mark.parametrize("stride", [None, 1])
 def test_images_of_different_sizes_are_one_program(net, window, stride):
     variables, images = random_variables(net, window, 2), pictures()
-    before = tiles.run_schedule.whole._cache_size()
+    before = tiles.run_schedule.programs
     maps = dense.score_maps(net, variables, images, window, stride, tile=24)
-    assert tiles.run_schedule.whole._cache_size() - before == 1
+    assert tiles.run_schedule.programs - before == 1
     for image, found in zip(images, maps, strict=True):
         alone = dense.score_map(
             net, variables, jnp.asarray(image)[None], window, stride, "atrous", position_invariant=True
