@@ -353,10 +353,8 @@ def pictures(data: bytes) -> None:
     draw = Bytes(data)
     kind = draw.pick(PICTURES)
     content = _picture(kind)
-    if draw.number(2):  # the head alone
-        content = _mutated(draw, content[:120]) + content[120:]
-    else:
-        content = _mutated(draw, content)
+    head = 120 if draw.number(2) else len(content)
+    content = _mutated(draw, content[:head]) + content[head:]
     if kind.startswith("png") and draw.number(2):
         content = _with_checksums(content)
     suffix = draw.pick((kind.partition("-")[0],) * 3 + ("png", "jpg", "tif", "gif"))
@@ -389,7 +387,7 @@ def _caffe() -> tuple[bytes, bytes]:
 
     from cnn.exchange.caffe import schema
 
-    net = schema.message("NetParameter", unpacked=True)(name="net")
+    net = schema.message("NetParameter", unpacked=True)()
     text_format.Parse(PROTOTXT, net)
     for name, shape in (("c", (2, 3, 3, 3)), ("f", (3, 72))):
         layer = next(layer for layer in net.layer if layer.name == name)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data import arrays, fields, readers, tfds
+from cnn.data import arrays, fields, folders, readers, tfds
+from cnn.data.leftovers import Skipped
 from cnn.data.readers import Split, Splits
 from cnn.images.errors import DataError
 from cnn.runtime import own_code
@@ -34,6 +35,8 @@ class Dataset:
         was left or, with `train_examples`, a part of it.
       class_names: one for each label.
       mean, std: per channel, of the train pixels scaled to [0, 1]; a channel that never varies has std 1.
+      skipped: files of a folder that were left out (`on_error="skip"`).
+      remarks: what a reader of the results has to know of the data, a line each: pictures that are in two splits, ...
     """
 
     name: str
@@ -43,6 +46,8 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -124,7 +129,7 @@ def load(
     elif name == "fake":
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
-        parts = readers.folder(dir, validation_fraction, image_size, **of_pixels)
+        parts = folders.folder(dir, validation_fraction, image_size, on_error=on_error, **of_pixels)
     elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
     elif own_code.is_reference(name):
@@ -178,7 +183,7 @@ def _dataset(name: str, parts: Splits) -> Dataset:
             "or give a test split"
         )
     mean, std = channel_statistics(parts.train.images)
-    return Dataset(name, *parts, mean, std)
+    return Dataset(name, *parts[:4], mean, std, parts.skipped, parts.remarks)
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,9 @@ def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice 
     file, inside = inside_of(path)
     if not os.path.exists(file):
         raise StorageError(f"{file}: there is no such file or directory")
+    mode = os.stat(file).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe or a device may wait for ever
+        raise StorageError(f"{file}: it is a pipe, a socket or a device, not a file; save the image in a file")
     choice = choices.whole(path, choice)
     try:
         return _open(file, inside, channels, cache_bytes, choice)

@@ -25,7 +25,7 @@ def of(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
       {"name", "mean", "std", "class_names", "image_shape", "examples": split -> number, "digest": split -> SHA-256 of
-      its pixels and labels}.
+      its pixels and labels, "skipped": [file, reason] of what was left out, "remarks": lines on what is odd}.
     """
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {
@@ -36,6 +36,8 @@ def of(dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.image_shape),
         "examples": {name: len(split.labels) for name, split in splits.items()},
         "digest": {name: _digest(split) for name, split in splits.items()},
+        "skipped": [list(one) for one in dataset.skipped],
+        "remarks": list(dataset.remarks),
     }
 
 
@@ -162,4 +164,14 @@ def differences(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
             for key in ("mean", "std")
             if not np.allclose(facts[key], now[key], rtol=1e-9)
         ]
-    return differ
+    return differ + _left_out(facts, now) if differ else []
+
+
+def _left_out(facts: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which files are left out here or there alone: why the examples differ."""
+    there, here = ({str(one[0]) for one in tree.get("skipped", [])} for tree in (facts, now))
+    return [
+        f"{len(files):,} files are left out {where} alone, the first {min(files)}"
+        for files, where in ((there - here, "there"), (here - there, "here"))
+        if files
+    ]

@@ -8,13 +8,15 @@ from typing import Any
 from cnn.runs import config as config_lib
 from cnn.runs import defaults, ranges
 from cnn.runs.config import Config
+from cnn.runtime import own_code
 
 
-def problems(config: Config) -> list[str]:
+def problems(config: Config, *, given: bool = False) -> list[str]:
     """What does not go together in a config.
 
     Args:
       config: the config of a run, complete. Fields that are out of range by themselves are not compared with others.
+      given: whether the data are given in memory, so that the fields that would read them say nothing.
 
     Returns:
       A text for each contradiction, with the fields, their values and the way out.
@@ -23,9 +25,10 @@ def problems(config: Config) -> list[str]:
     flat = _values(config)
     wrong = []
     for names, rule in _RULES:
-        if not set(names) & set(out) and set(names) <= set(flat):
-            text = rule(*(flat[name] for name in names))
-            wrong += [text] if text else []
+        if set(names) & set(out) or not set(names) <= set(flat) or (given and "data.image_size" in names):
+            continue
+        if text := rule(*(flat[name] for name in names)):
+            wrong.append(text)
     return wrong + _unknown(config)
 
 
@@ -86,7 +89,15 @@ def _scenes(scenes: Any, scene: Any, size: Any) -> str | None:
     )
 
 
-def _folder(name: Any, place: Any, size: Any) -> str | None:
+def _source(name: Any, place: Any, size: Any) -> str | None:
+    """Whether the data can be found at all."""
+    if own_code.is_reference(name):
+        try:
+            own_code.source_file(name)
+        except ValueError as error:
+            return f"data.name: {error}"
+    if name.lower().endswith(".npz") and not os.path.isfile(os.path.expanduser(name)):
+        return f"data.name (={name!r}): there is no such file"
     if name != "folder":
         return None
     if not place:
@@ -101,17 +112,10 @@ def _folder(name: Any, place: Any, size: Any) -> str | None:
     return None
 
 
-def _initial(run: Any) -> str | None:
-    if not run or "://" in run or os.path.isdir(os.path.expanduser(run)):
-        return None
-    return f"train.initial_run (={run!r}) is no directory; name the workdir of a run, or leave it out"
-
-
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (("train.epochs", "train.steps"), _length),
     (("train.schedule", "train.milestones", "train.warmup"), _milestones),
     (("augment.pad", "augment.pad_mode", "data.image_size"), _pad),
     (("eval.scenes", "eval.scene_size", "data.image_size"), _scenes),
-    (("data.name", "data.dir", "data.image_size"), _folder),
-    (("train.initial_run",), _initial),
+    (("data.name", "data.dir", "data.image_size"), _source),
 )

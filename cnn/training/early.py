@@ -7,17 +7,18 @@ from cnn.runs.config import Config
 from cnn.runtime import own_code
 
 
-def check(config: Config, workdir: str | None = None) -> None:
+def check(config: Config, workdir: str | None = None, *, given: bool = False) -> None:
     """Checks a config before data are read, anything is compiled or a workdir is begun.
 
     Args:
       config: the config of a run.
       workdir: directory of the run, which is not made; None: it has none.
+      given: whether the data are given in memory.
 
     Raises:
       ValueError: if something is wrong; one line that names all of it.
     """
-    wrong = ranges.problems(config) + together.problems(config)
+    wrong = ranges.problems(config) + together.problems(config, given=given)
     if not any(text.startswith("net.") for text in wrong):
         wrong += _net(config)
     if workdir is not None:
@@ -38,10 +39,13 @@ def _net(config: Config) -> list[str]:
         except ValueError as error:
             return [str(error)]
         return []
+    if name == "layers" and not config.net.options.get("layers") and config.train.get("initial_run"):
+        return []  # the layers are those of the other run
     try:
-        nets.create(
+        net = nets.create(
             name, config.net.num_classes, output_activation=config.net.get("output_activation"), **config.net.options
         )
+        nets.from_config(nets.to_config(net))  # which looks at the fields of each layer
     except ValueError as error:
-        return [str(error)]
+        return [" ".join(str(error).replace(" cannot be written in a record; ", " must be ").split())]
     return []

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnn import data
 from cnn.data import DataError
-from cnn.data.readers import EXTENSIONS
+from cnn.data.class_folders import EXTENSIONS
 from cnn.images import paths
 from cnn.nets import outputs
 from cnn.runs import logs
