@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,7 @@ def folder(
             "data.name='folder' needs data.image_size: pictures of any size are resized (shortest side) and "
             "centre-cropped to it; 64 is quick, 224 usual"
         )
+    options: Any = {"chosen": channels, "value_range": value_range}
     leftovers = Leftovers(root, on_error)
     listings, classes = folder_listings(root, validation_fraction, leftovers)
     total = sum(len(listing.paths) for listing in listings.values())
@@ -56,15 +58,10 @@ def folder(
     check_memory(total, (image_size, image_size, count))
     splits, sizes, damages = {}, {}, {}
     for name, listing in listings.items():
-        read = read_images(
-            listing.paths,
-            image_size,
-            count,
-            chosen=channels,
-            value_range=value_range,
-            stops=leftovers.stops,
-            examine=True,
-        )
+        try:
+            read = read_images(listing.paths, image_size, count, stops=leftovers.stops, examine=True, **options)
+        except DataError as error:
+            raise DataError(f"{error}; data.on_error=skip leaves such files out, and counts them") from error
         out = {i: _reason(error, listing.paths[i]) for i, error in read.errors.items()}
         if not leftovers.stops:
             out |= {i: f"damaged: {text}" for i, text in read.damages.items()}

@@ -291,7 +291,7 @@ def load(workdir: str) -> Config:
         raise FileNotFoundError(f"{path} is missing: {workdir!r} holds no run; train one with main.py --workdir")
     try:
         tree = logs.read_json(path, *dict.fromkeys(field.name.split(".")[0] for field in defaults.FIELDS))
-        config = ConfigDict(tree)
+        config = _of(tree, path)
     except RecursionError:  # lists in lists, thousands deep
         raise ValueError(f"{path} is damaged: it is nested too deep; restore it, or train again elsewhere") from None
     try:
@@ -300,6 +300,15 @@ def load(workdir: str) -> Config:
     except (ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
         raise ValueError(f"{path} is damaged: {error}; restore it, or train again in another --workdir") from error
     return config
+
+
+def _of(tree: dict[str, Any], path: str) -> Config:
+    """What a config.json holds, as a config."""
+    try:
+        return ConfigDict(tree)
+    except (ValueError, TypeError, AttributeError) as error:  # such as a name with a dot in it
+        text = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged: {text}; restore it, or train again in another --workdir") from error
 
 
 def closest(field: str, config: Config) -> str:
