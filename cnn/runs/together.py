@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from cnn.runs import config as config_lib
 from cnn.runs import defaults, ranges
 from cnn.runs.config import Config
 from cnn.runtime import own_code
@@ -50,7 +49,9 @@ def _unknown(config: Config) -> list[str]:
     for group in config:
         if group in known and hasattr(config[group], "keys"):
             there += [f"{group}.{name}" for name in config[group] if f"{group}.{name}" not in known]
-    return [f"{name}: a config has no such field{config_lib.closest(name, config)}" for name in there]
+    return [
+        f"{name}: a config has no such field{own_code.did_you_mean(name, sorted(known), 'fields:')}" for name in there
+    ]
 
 
 def _length(epochs: Any, steps: Any) -> str | None:
