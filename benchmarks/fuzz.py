@@ -1,9 +1,9 @@
 """Fuzzing of what users give, guided by coverage: `python -m benchmarks.fuzz --target=flags --seconds=600`.
 
-A target of `benchmarks.fuzz_targets` is run on millions of inputs by atheris (libFuzzer for Python), which keeps those
+A target of `benchmarks.fuzz_targets` is run on thousands of inputs by atheris (libFuzzer for Python), which keeps those
 that reach new code and changes them further. A finding is whatever else than an error that a user can mend with a
-message of one line; more than five seconds for one input; or more than 2 GiB of memory. Writes fuzzing.json, with the
-first input of each finding, and fuzzing.md to --output; results of other targets that are there are kept.
+message of one line; more than five seconds of the processor's time for one input; or more than 2 GiB of memory. Writes
+fuzzing.json, with the first input of each finding, and fuzzing.md to --output; results of other targets are kept.
 
     python -m pip install atheris  # Linux; it is in no requirements file, as it has no wheels for other systems
 """
@@ -29,7 +29,7 @@ TARGET = flags.DEFINE_string("target", None, "What is fuzzed: a name of benchmar
 SECONDS = flags.DEFINE_integer("seconds", 600, "How long, wall-clock seconds.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results", "Directory of the results.")
 RUN = flags.DEFINE_string("run", None, "Used by the command itself: a folder to fuzz in, in a process of its own.")
-SLOW, LARGE = 5.0, 2048  # seconds of one input, and MiB of memory, above which it is a finding
+SLOW, LARGE = 5.0, 2048  # seconds of the processor's time for one input, and MiB of memory, above which it is a finding
 MOST_LENGTH = 4096  # bytes of an input
 
 
@@ -104,7 +104,7 @@ def _fuzz(target: str, folder: str) -> None:
         nonlocal written
         os.pwrite(last, data, 0)
         os.ftruncate(last, len(data))
-        begun = time.monotonic()
+        begun = time.process_time()
         try:
             call(data)
         except program.MENDABLE as error:
@@ -116,8 +116,9 @@ def _fuzz(target: str, folder: str) -> None:
             note(_where(error), data, traceback.format_exc())
         state["executions"] += 1
         now = time.monotonic()
-        if now - begun > SLOW and state["executions"] > 1:  # the first one imports
-            note(f"slow: {now - begun:.0f} s", data, "")
+        took = time.process_time() - begun
+        if took > SLOW and state["executions"] > 1:  # the first one imports
+            note(f"slow: {took:.0f} s", data, "")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         if memory > max(LARGE, before[0]) and state["executions"] > 1:
             note(f"memory: {memory} MiB", data, "")

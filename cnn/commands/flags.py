@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import math
 import os
 import re
 from typing import Any
@@ -151,6 +152,27 @@ def _without_config(argv: list[str]) -> tuple[list[str], str | None]:
             raise ValueError("--config needs a name: --config=mnist, or a file: --config=my_config.py")
         position += 1
     return rest + argv[position:], name
+
+
+def check_finite(*free: str) -> None:
+    """Refuses NaN and infinities of all flags that are numbers: absl takes NaN whatever the bounds of a flag are.
+
+    Args:
+      *free: names of flags that may be such.
+
+    Raises:
+      ValueError: if there are some; names them all.
+    """
+    wrong = [
+        f"--{name}={flags.FLAGS[name].value}: it must be a finite number"
+        for name in flags.FLAGS
+        if name not in free
+        and isinstance(flags.FLAGS[name].value, float)
+        and not math.isfinite(flags.FLAGS[name].value)
+        and not name.startswith("config.")  # of which the fields' ranges say more
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
 
 
 class _Path(flags.ArgumentParser):

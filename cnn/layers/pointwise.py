@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import ops
-from cnn.layers.base import HE_NORMAL, Layer, Shape
+from cnn.layers.base import HE_NORMAL, IS_COUNT, Layer, Shape
 from cnn.runtime.ranges import number, short, whole
 from cnn.windows import GeometryError, check_flag, shape_text
 
@@ -263,8 +263,8 @@ class Dense(Layer):
             )
         if self.inputs is not None and input_shape[0] != self.inputs:
             raise GeometryError(f"{self.label}: takes {self.inputs} values, got {input_shape[0]}")
-        if self.features < 1:
-            raise GeometryError(f"{self.label}: features (={self.features}) must be at least 1")
+        if not IS_COUNT(self.features):
+            raise GeometryError(f"{self.label}: features (={short(self.features)}) must be at least 1, a whole number")
         check_flag(self.use_bias, "use_bias", self.label)
         return (self.features,)
 
