@@ -47,7 +47,7 @@ def config_with(**changes):
         (dict(eval__batch_size=0), r"eval.batch_size \(=0\)"),
         (dict(eval__batch_size=10**7), r"eval.batch_size \(=10000000\)"),
         (dict(eval__scenes=-1), r"eval.scenes \(=-1\)"),
-        (dict(eval__scenes=3, eval__scene_size=15), r"eval.scene_size \(=15\) must be at least data.image_size \(=16\)"),
+        (dict(eval__scenes=3, eval__scene_size=15), r"eval.scene_size \(=15\) must be at least data.image_size"),
         (dict(eval__scenes=10**8), r"eval.scenes \(=100000000\): so many scenes of 80x80 .* fit"),
         (dict(checkpoint__keep=0), r"checkpoint.keep \(=0\)"),
         (dict(data__validation_fraction=1.0), r"data.validation_fraction \(=1.0\)"),

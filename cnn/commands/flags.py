@@ -14,7 +14,7 @@ from cnn.runs import config as config_lib
 from cnn.runs import defaults
 
 MOST_CPU_DEVICES = 1024  # more than any machine has cores; JAX makes as many threads
-_FIELD = re.compile(r"-{1,2}(?:no)?config\.([^=]+)")
+_FIELD = re.compile(r"-{1,2}(?:no)?config\.([^=]*)")
 
 
 class ConfigFlag:

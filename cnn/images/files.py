@@ -9,7 +9,7 @@ import numpy as np
 
 from cnn.images import choices, extras, hdf5, ome_zarr, rasters, slides
 from cnn.images.axes import arrange
-from cnn.images.errors import StorageError
+from cnn.images.errors import DamagedError, StorageError
 from cnn.images.facts import Choice, Facts
 from cnn.images.paths import inside_of
 from cnn.images.pictures import is_known, open_picture, transparency
@@ -117,6 +117,8 @@ def _open_tiff_or_slide(file: str, channels: int | None, cache_bytes: int, choic
     """A TIFF; as a slide only where it cannot be read as a TIFF and OpenSlide knows it."""
     try:
         return _tiff(file, channels, cache_bytes, choice)
+    except DamagedError:
+        raise
     except Exception:
         if not slides.known(file):
             raise
@@ -134,6 +136,8 @@ def _open_slide_or_tiff(file: str, channels: int | None, cache_bytes: int, choic
             return slides.open_slide(file, channels, cache_bytes, choice)
         try:
             return _tiff(file, channels, cache_bytes, choice)
+        except DamagedError:
+            raise
         except Exception:  # as many kinds as in `open_file`: not a TIFF, or one that tifffile does not read
             return slides.open_slide(file, channels, cache_bytes, choice)
     if _starts_with(file, b"II") or _starts_with(file, b"MM"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn.images.errors import MORE_MEMORY, StorageError
+from cnn.images.errors import MORE_MEMORY, DamagedError, StorageError
 from cnn.images.views import Mapped
 from cnn.windows import overlap, shape_text
 
@@ -138,7 +138,7 @@ class Segments:
         self._planes = keyframe.shaped[0]
         needed = self._planes * math.prod(self._grid)
         if len(self._counts) < needed:  # said before each of what may be millions is looked for
-            raise StorageError(
+            raise DamagedError(
                 f"{self._path}: page {self._page} of {shape_text(self.shape[:2])} pixels needs {needed:,} "
                 f"{self._what}s and lists {len(self._counts):,}; take an undamaged copy of the file"
             )
