@@ -12,13 +12,13 @@ from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
 from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import best, checkpoint, logs, provenance, ranges, results, silent
+from cnn.runs import best, checkpoint, logs, provenance, results, silent
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
 from cnn.runtime import locks, own_code, processes
 from cnn.runtime.devices import Devices
-from cnn.training import initial, loop, one_seed, predict
+from cnn.training import early, initial, loop, one_seed, predict
 from cnn.training import longer as longer_lib
 from cnn.training.evaluate import Metrics
 from cnn.training.steps import State
@@ -57,8 +57,8 @@ def train_and_evaluate(
         free for another config then.
       KeyboardInterrupt: after Ctrl-C; a `cnn.runs.stopping.Stopped` in training, which is saved first.
     """
-    ranges.check(config)
     workdir = os.path.expanduser(workdir)
+    early.check(config, workdir if processes.is_first() else None, given=dataset is not None)
     if dataset is not None:
         config = config.copy_and_resolve_references()
         config.data.name = data.IN_MEMORY
@@ -105,13 +105,18 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     if other:
         dataset = initial.normalised_as(dataset, other)
     data_facts = _facts(dataset)
-    task = loop.make_task(config, dataset)
+    devices = Devices(sharding=config.train.get("sharding", "data"))
+    shape, scenes = dataset.image_shape, config.eval.scenes
+    task = loop.make_task(
+        config,
+        dataset,
+        also=[
+            lambda net: devices.per_device(config.train.batch_size, "train.batch_size"),
+            lambda net: on_scenes.check(net, shape, scenes, config.eval.scene_size) if scenes else None,
+        ],
+    )
     table = geometry.table(task.net, dataset.image_shape)
     print(f"{own_code.short(config.net.name)}: {task.net}\n{table}", flush=True)
-    devices = Devices(sharding=config.train.get("sharding", "data"))
-    devices.per_device(config.train.batch_size, "train.batch_size")
-    if config.eval.scenes:
-        on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
     if longer:
         environment |= processes.from_first(
             lambda: longer_lib.check(task, config_lib.load(workdir), checkpoint.latest_step(workdir) or 0, workdir)

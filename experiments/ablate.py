@@ -20,7 +20,7 @@ from cnn.commands import program
 
 STUDY = flags.DEFINE_string("study", None, "Name of the study, --list shows all; or a file of your own, my_study.py.")
 LIST = flags.DEFINE_bool("list", False, "Show all studies and exit.")
-SEEDS = flags.DEFINE_integer("seeds", 0, "Seeds 0, 1, ... of every cell; 0: as many as the study asks for.")
+SEEDS = flags.DEFINE_integer("seeds", 0, "Seeds 0, 1, ... of every cell; 0: as many as the study asks for.", 0, 10_000)
 WORKDIR = shared.define_workdir("Directory of the study; by default runs/ablation/ and its name.")
 CONFIG = shared.define_config("ablation", "Base config of all cells; by default that of the study.")
 CPU_DEVICES = shared.define_cpu_devices(0, "On a CPU: number of devices, one seed on each; 0: one for each core.")
@@ -28,8 +28,8 @@ COMPILATION_CACHE = shared.define_compilation_cache()
 PROCESSES = shared.define_processes()
 EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "ray"], "Where cells run.")
 RAY_ADDRESS = flags.DEFINE_string("ray_address", "", "Address of a running Ray cluster; empty: a new local one.")
-RAY_CPUS = flags.DEFINE_float("ray_cpus", 1, "CPUs of the cluster for each cell.")
-RAY_GPUS = flags.DEFINE_float("ray_gpus", 0, "GPUs of the cluster for each cell.")
+RAY_CPUS = flags.DEFINE_float("ray_cpus", 1, "CPUs of the cluster for each cell.", 0, 10_000)
+RAY_GPUS = flags.DEFINE_float("ray_gpus", 0, "GPUs of the cluster for each cell.", 0, 10_000)
 
 
 def main() -> None:

@@ -12,11 +12,13 @@ from absl import flags
 from cnn.commands import program
 
 OUTPUT = flags.DEFINE_string("output", os.path.join("runs", "giusti"), "Folder of the table.")
-SIZE = flags.DEFINE_integer("size", 512, "Height and width of the image, pixels; the paper's figures are for 512.")
+SIZE = flags.DEFINE_integer(
+    "size", 512, "Height and width of the image, pixels; the paper's figures are for 512.", 1, 16_384
+)
 RUNS = flags.DEFINE_integer("runs", 7, "Number of timed runs, after one that compiles.", lower_bound=5)
 SAMPLES = flags.DEFINE_integer("samples", 200, "Number of pixels that are compared with their crops.", lower_bound=1)
-BACKEND = flags.DEFINE_string("backend", "mpf", "Backend of dense.score_map.")
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights, the image and the sample.")
+BACKEND = flags.DEFINE_enum("backend", "mpf", ["auto", "shift", "atrous", "mpf"], "Backend of dense.score_map.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights, the image and the sample.", 0, 2**32 - 1)
 
 
 def main() -> None:

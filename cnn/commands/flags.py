@@ -1,6 +1,8 @@
 """Flags that several commands have, each defined here once; a command calls the functions for those it takes."""
 
+import ast
 import copy
+import math
 import os
 import re
 from typing import Any
@@ -12,7 +14,7 @@ from cnn.runs import config as config_lib
 from cnn.runs import defaults
 
 MOST_CPU_DEVICES = 1024  # more than any machine has cores; JAX makes as many threads
-_FIELD = re.compile(r"-{1,2}(?:no)?config\.([^=]+)")
+_FIELD = re.compile(r"-{1,2}(?:no)?config\.([^=]*)")
 
 
 class ConfigFlag:
@@ -55,13 +57,9 @@ class ConfigFlag:
         self._base = copy.deepcopy(config)
         known = config_lib.fields(config)
         rest, self._absent = _without_absent(rest)
-        for field in [found[1] for argument in rest[1:] if (found := _FIELD.match(argument))]:
-            if field in known or field.startswith("net.options"):
-                continue
-            if any(other.startswith(field + ".") for other in known):
-                inside = [other for other in known if other.startswith(field + ".")]
-                raise ValueError(f"--config.{field} is a group of fields; set one of them: {', '.join(inside)}")
-            raise ValueError(f"--config.{field}: there is no such field{config_lib.closest(field, config)}")
+        wrong = [text for argument in rest[1:] if (text := _mistake(argument, config, known))]
+        if wrong:
+            raise ValueError("; ".join(dict.fromkeys(wrong)))
         # New attributes are options of the net, which it checks itself; all other fields are checked above.
         config_flags.DEFINE_config_dict(
             "config", config, self.meaning, lock_config=False, accept_new_attributes=True, sys_argv=rest
@@ -77,6 +75,55 @@ class ConfigFlag:
         self.overrides |= dict.fromkeys(self._absent)
         self.value = self._base
         overrides.override(self.value, self.overrides)
+
+
+def _mistake(argument: str, config: Any, known: dict[str, Any]) -> str | None:
+    """What is wrong with `--config.FIELD=VALUE`, for a field that does not exist or a value of another type."""
+    found = _FIELD.match(argument)
+    if not found or found[1].startswith("net.options"):
+        return None
+    field, (_, given, value) = found[1], argument.partition("=")
+    if field in known:
+        return _of_other_type(field, value) if given else None
+    if any(other.startswith(field + ".") for other in known):
+        inside = [other for other in known if other.startswith(field + ".")]
+        return f"--config.{field} is a group of fields; set one of them: {', '.join(inside)}"
+    return f"--config.{' '.join(field.split())}: there is no such field{config_lib.closest(field, config)}"
+
+
+def _of_other_type(field: str, value: str) -> str | None:
+    """Says which type a field has, where a value on the command line is of another."""
+    default = next((one.default for one in defaults.FIELDS if one.name == field), "")
+    kind = default if isinstance(default, type) else type(default)
+    parsers: dict[type, tuple[Any, str]] = {
+        bool: (flags.BooleanParser(), "True or False"),
+        int: (flags.IntegerParser(), "a whole number"),
+        float: (flags.FloatParser(), "a number"),
+        tuple: (
+            _Values(),
+            "values in brackets, with commas between them and names in quotes",
+        ),
+    }
+    if kind not in parsers:
+        return None
+    parser, words = parsers[kind]
+    try:
+        parser.parse(value)
+    except ValueError:
+        return f"--config.{field}={' '.join(value.split())[:80]}: it must be {words}"
+    return None
+
+
+class _Values:
+    """Whether a text is a tuple, or a value by itself."""
+
+    def parse(self, text: str) -> None:
+        """Raises ValueError for what begins as a tuple and is none."""
+        if text.strip()[:1] in ("(", "["):
+            try:
+                ast.literal_eval(text.strip())
+            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+                raise ValueError(text) from error
 
 
 def _without_absent(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -107,6 +154,27 @@ def _without_config(argv: list[str]) -> tuple[list[str], str | None]:
     return rest + argv[position:], name
 
 
+def check_finite(*free: str) -> None:
+    """Refuses NaN and infinities of all flags that are numbers: absl takes NaN whatever the bounds of a flag are.
+
+    Args:
+      *free: names of flags that may be such.
+
+    Raises:
+      ValueError: if there are some; names them all.
+    """
+    wrong = [
+        f"--{name}={flags.FLAGS[name].value}: it must be a finite number"
+        for name in flags.FLAGS
+        if name not in free
+        and isinstance(flags.FLAGS[name].value, float)
+        and not math.isfinite(flags.FLAGS[name].value)
+        and not name.startswith("config.")  # of which the fields' ranges say more
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
 class _Path(flags.ArgumentParser):
     """A path in which `~` is the user's home, as in a shell, which leaves it alone after an equals sign."""
 
@@ -115,6 +183,15 @@ class _Path(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return "path"
+
+
+class _Folder(_Path):
+    """A path that is not empty."""
+
+    def parse(self, argument: str) -> str:
+        if not argument.strip():
+            raise ValueError("it is empty; name a folder, or leave the flag out")
+        return super().parse(argument)
 
 
 def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:
@@ -157,7 +234,7 @@ def define_workdir(meaning: str) -> flags.FlagHolder:
     Returns:
       The flag.
     """
-    return define_path("workdir", None, meaning)
+    return flags.DEFINE(_Folder(), "workdir", None, meaning, serializer=flags.ArgumentSerializer())
 
 
 def define_net() -> flags.FlagHolder:

@@ -143,6 +143,7 @@ def _parse(argv: list[str]) -> list[str]:
             argv = config.take(argv)
         absl_flags.FLAGS.set_gnu_getopt(True)  # flags after names of files are flags too
         rest = absl_flags.FLAGS(argv)
+        flags.check_finite("nodata")
         for config in flags.CONFIG_FLAGS:
             config.finish()
     except (absl_flags.Error, FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,12 +1,14 @@
 """A folder with one directory of pictures for each class: which files are examples, and of which class."""
 
+import os
 import pathlib
-import sys
 import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 
+from cnn.data.leftovers import Leftovers, listed, unusable
+from cnn.images import paths as paths_lib
 from cnn.images.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -20,80 +22,111 @@ class Listing(NamedTuple):
     labels: np.ndarray  # int32 [N]
 
 
-def list_classes(directory: pathlib.Path) -> tuple[tuple[str, ...], Listing]:
+def list_classes(directory: pathlib.Path, leftovers: Leftovers | None = None) -> tuple[tuple[str, ...], Listing]:
     """Lists directory/<class>/*, sorted, without reading the pictures.
 
-    Hidden files, and the files that systems leave in folders, are left out; a line on standard error says which.
+    Hidden files, and the files that systems leave in folders, are left out; a line on standard error says which. Links
+    are followed, and a line says how many lead out of the folder.
 
     Args:
       directory: that holds one directory for each class.
+      leftovers: takes files that are no pictures, and lines; None: such a file is an error.
 
     Returns:
       The class names, in Unicode's composed form (NFC), and the files with their labels.
 
     Raises:
-      DataError: a missing directory or class, a file that is no picture by its name, or a picture beside the classes.
+      DataError: a missing directory or class, two classes whose names hardly differ, a file that is no picture by its
+        name or kind (unless it is left out), or a picture beside the classes.
     """
     if not directory.is_dir():
         raise DataError(
             f"{directory} is not a directory; data.dir must hold train/<class>/ and val/<class>/, or <class>/"
         )
-    inside, skipped = _entries(directory)
-    check_none_beside(directory)
-    folders = [path for path in inside if path.is_dir()]
-    if not folders:
-        raise DataError(f"{directory} has no class directories; expected {directory}/<class>/*.jpg or *.png")
-    classes = _by_name(directory, folders)
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, folder in enumerate(classes.values()):
-        files, more = _entries(folder)
+    leftovers = leftovers or Leftovers(str(directory))
+    try:
+        inside, skipped = _entries(directory)
+        check_none_beside(directory, leftovers)
+        folders = [path for path in inside if path.is_dir()]
+        if not folders:
+            raise DataError(f"{directory} has no class directories; expected {directory}/<class>/*.jpg or *.png")
+        classes = _by_name(directory, folders)
+        found = [_pictures(folder, leftovers) for folder in classes.values()]
+    except PermissionError as error:
+        raise DataError(f"{error.filename} may not be read (permission denied); data.dir needs its rights") from error
+    for _, more in found:
         skipped += more
-        strange = [path for path in files if path.is_dir() or path.suffix.lower() not in EXTENSIONS]
-        if strange:
-            kind = "a directory" if strange[0].is_dir() else "a file of another kind"
-            raise DataError(
-                f"{folder} has {len(strange)} entries that are not {', '.join(EXTENSIONS)}, the first is "
-                f"{strange[0].name!r}, {kind}; convert or move them, so that nothing is left out unseen"
-            )
-        if not files:
-            raise DataError(f"{folder} has no images; remove the directory or put some there")
-        paths += [str(path) for path in files]
-        labels += [label] * len(files)
+    files = [path for some, _ in found for path in some]
+    labels = np.repeat(np.arange(len(found), dtype=np.int32), [len(some) for some, _ in found])
     if skipped:
-        names = ", ".join(dict.fromkeys(path.name for path in skipped))
-        print(f"{directory}: left out {len(skipped)} entries that systems make: {names}", file=sys.stderr, flush=True)
-    return tuple(classes), Listing(paths, np.array(labels, np.int32))
+        names = dict.fromkeys(paths_lib.printable(path.name) for path in skipped)
+        leftovers.remark(f"left out {len(skipped)} entries that systems make: {listed(list(names), 10)}")
+    _say_links(directory, [*folders, *files], leftovers)
+    return tuple(classes), Listing([str(path) for path in files], labels)
 
 
-def check_none_beside(directory: pathlib.Path) -> None:
-    """Refuses pictures that lie in a folder beside its directories, where no class has them.
+def _pictures(folder: pathlib.Path, leftovers: Leftovers) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """The pictures of a class, and what systems have left beside them."""
+    files, skipped = _entries(folder)
+    strange = {path: reason for path in files if (reason := unusable(str(path), EXTENSIONS))}
+    if strange:
+        first, reason = next(iter(strange.items()))
+        leftovers.leave_out(
+            [(str(path), reason) for path, reason in strange.items()],
+            f"{folder} has {len(strange)} entries that are not {', '.join(EXTENSIONS)}, the first is "
+            f"{paths_lib.printable(first.name)!r}, {reason}; convert or move them, so that nothing is left out unseen",
+        )
+    files = [path for path in files if path not in strange]
+    if not files:
+        raise DataError(f"{folder} has no images; remove the directory or put some there")
+    return files, skipped
+
+
+def check_none_beside(directory: pathlib.Path, leftovers: Leftovers | None = None) -> None:
+    """Refuses pictures that lie in a folder beside its directories, where no class has them; other files get a line.
 
     Args:
       directory: a folder of directories, which may be missing.
+      leftovers: takes the files; None: pictures are an error.
 
     Raises:
-      DataError: if there are any; names the first.
+      DataError: if there are pictures, and they are not left out; names the first.
     """
     if not directory.is_dir():
         return
-    lost = [path.name for path in _entries(directory)[0] if path.is_file() and path.suffix.lower() in EXTENSIONS]
+    leftovers = leftovers or Leftovers(str(directory))
+    beside = [path for path in _entries(directory)[0] if not path.is_dir()]
+    lost = [path for path in beside if path.suffix.lower() in EXTENSIONS]
     if lost:
-        raise DataError(
+        leftovers.leave_out(
+            [(str(path), "beside the class directories, of no class") for path in lost],
             f"{directory} has {len(lost)} pictures beside its directories, which belong to no class; the first is "
-            f"{lost[0]!r}; move them into a class directory, or away, so that nothing is left out unseen"
+            f"{paths_lib.printable(lost[0].name)!r}; move them into a class directory, or away, so that nothing is "
+            "left out unseen",
         )
+    others = [paths_lib.printable(path.name) for path in beside if path not in lost]
+    if others:
+        leftovers.remark(f"{len(others)} files beside the directories in {directory} are not read: {listed(others)}")
 
 
 def _entries(directory: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """What a folder holds, sorted, and what systems have left there; hidden files are neither."""
-    paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    """What a folder holds, sorted, and what systems have left there; other hidden files are neither."""
+    everything = sorted(directory.iterdir())
+    paths = [path for path in everything if not path.name.startswith(".")]
     left = [path for path in paths if path.name.lower() in WELL_KNOWN]
-    return [path for path in paths if path not in left], left
+    # A hidden picture may be meant; "._x.jpg" is what macOS makes beside x.jpg.
+    hidden = [path for path in everything if path.name.startswith(".") and path.suffix.lower() in EXTENSIONS]
+    return [path for path in paths if path not in left], left + hidden
 
 
 def _by_name(directory: pathlib.Path, folders: list[pathlib.Path]) -> dict[str, pathlib.Path]:
     """Class name -> its directory, sorted. Systems write an accent as one character or two: both are one name."""
+    for path in folders:
+        if paths_lib.printable(path.name) != path.name:
+            raise DataError(
+                f"{directory}: the class directory {paths_lib.printable(path.name)!r} has a name that is no UTF-8, in "
+                "which tables and pages would name the class; rename it"
+            )
     named = {unicodedata.normalize("NFC", path.name): path for path in folders}
     if len(named) < len(folders):
         twice = [path.name for path in folders if path not in named.values()]
@@ -101,4 +134,29 @@ def _by_name(directory: pathlib.Path, folders: list[pathlib.Path]) -> dict[str, 
             f"{directory} has two directories for the class {twice[0]!r}, whose names differ in their Unicode form "
             "alone; put their pictures into one"
         )
+    lower: dict[str, str] = {}
+    for name in named:
+        other = lower.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(
+                f"{directory} has the class directories {other!r} and {name!r}, whose names differ in their case "
+                "alone: on other systems they are one; put their pictures into one, or rename one"
+            )
     return dict(sorted(named.items()))
+
+
+def _say_links(directory: pathlib.Path, found: list[pathlib.Path], leftovers: Leftovers) -> None:
+    """Says how many links lead out of the folder: what they name is used, and may change without it."""
+    root = os.path.realpath(leftovers.root)
+    out = []
+    for path in found:
+        if path.is_symlink():
+            there = os.path.realpath(path)
+            if os.path.commonpath([root, there]) != root:
+                out.append((path, there))
+    if out:
+        path, there = out[0]
+        leftovers.remark(
+            f"{len(out):,} links lead out of the folder, and are followed: {leftovers.name(str(path))} is "
+            f"{paths_lib.printable(there)}"
+        )

@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnn.data import arrays, decoded, fields, readers, tfds
+from cnn.data import arrays, decoded, fields, folders, readers, tfds
+from cnn.data.leftovers import Skipped
 from cnn.data.readers import Split, Splits
 from cnn.data.wanted import Wanted
+from cnn.images import paths
 from cnn.images.errors import DataError
 from cnn.runtime import own_code, processes
 from cnn.runtime.shares import WHOLE, Share
@@ -39,6 +42,8 @@ class Dataset:
       mean, std: per channel, of the train pixels scaled to [0, 1]; a channel that never varies has std 1.
       share: which examples of each split this process holds, of several: their images alone are in memory, `share.rows`
         of all; labels are all there.
+      skipped: files of a folder that were left out (`on_error="skip"`).
+      remarks: what a reader of the results has to know of the data, a line each: pictures that are in two splits, ...
     """
 
     name: str
@@ -49,6 +54,8 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     share: Share = WHOLE
+    skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -136,10 +143,13 @@ def load(
     elif name == "fake":
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
+        # What is left out may be another process's: then all pictures are read by each.
+        part = wanted if on_error == "stop" else None
         asked = {"name": name, "dir": dir, **given, **of_pixels}
-        read = functools.partial(readers.folder, dir, validation_fraction, image_size, **of_pixels, wanted=wanted)
+        options = {**of_pixels, "on_error": on_error, "wanted": part}
+        read = functools.partial(folders.folder, dir, validation_fraction, image_size, **options)
         # What a reader leaves out is listed each time that it is read; a share is of this process alone.
-        kept = on_error != "skip" and not wanted
+        kept = on_error == "stop" and not wanted
         parts = _kept(asked, lambda: decoded.files_below(dir), read) if kept else read()
     elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
@@ -217,23 +227,26 @@ def _dataset(name: str, parts: Splits, share: Share = WHOLE) -> Dataset:
         )
     counts = channel_counts(parts.train.images)
     mean, std = statistics_of(counts if share.is_whole else processes.total(counts))
-    return Dataset(name, *parts, mean, std, share)
+    return Dataset(name, *parts[:4], mean, std, share, parts.skipped, parts.remarks)
 
 
 def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[[], Splits]) -> Dataset:
     """The data set that a reader gives, which is kept on disk if the command keeps decoded data."""
-    name = _short(asked["name"])
+    name, anew = _short(asked["name"]), []
 
     def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         made = _dataset(name, read())
+        anew.append(made)
         found = {}
         for split in SPLITS:
             images, labels = getattr(made, split)
             found |= {f"{split}_images": images, f"{split}_labels": labels}
-        return found, {"class_names": made.class_names, "mean": made.mean, "std": made.std}
+        return found, {field: getattr(made, field) for field in ("class_names", "mean", "std", "remarks")}
 
     asked = {field: value for field, value in asked.items() if field != "train_examples"}  # they are chosen later
     found, about = decoded.kept(asked, files, make)
+    for text in () if anew else about["remarks"]:  # a reader has said it already
+        print(f"{paths.printable(asked['dir'])}: {text}", file=sys.stderr, flush=True)
     splits = {split: Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS}
     return Dataset(name, **splits, **{field: tuple(value) for field, value in about.items()})
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cnn.data import damages
 from cnn.images import pictures, whole
 from cnn.images.errors import DataError
 from cnn.images.pictures import MODES
@@ -114,19 +115,73 @@ def load_images(
       DataError: a file that cannot be read (it is named), a size below 1, channels other than 1 or 3, or more
         than `cnn.images.pictures.MAX_BYTES` of pixels.
     """
+    return read_images(paths, image_size, channels, chosen=chosen, value_range=value_range).images
+
+
+class Read(NamedTuple):
+    """Pictures that were read, and what is to be known of them.
+
+    Attributes:
+      images: uint8 [N, height, width, channels]; zeros for one that could not be read.
+      sizes: (height, width) of each as it is stored, pixels, int64 [N, 2]; 0 for one that could not be read.
+      errors: number of the picture -> why it could not be read.
+      damages: number of the picture -> what is damaged in its file, though it was decoded (`cnn.data.damages`).
+    """
+
+    images: np.ndarray
+    sizes: np.ndarray
+    errors: dict[int, DataError]
+    damages: dict[int, str]
+
+
+def read_images(
+    paths: Sequence[str],
+    image_size: int | tuple[int, int],
+    channels: int,
+    *,
+    chosen: Sequence[int | str] | None = None,
+    value_range: Sequence[float] | None = None,
+    stops: bool = True,
+    examine: bool = False,
+) -> Read:
+    """Reads pictures as `load_images` does, and says of each what may be wrong with it.
+
+    Args:
+      paths, image_size, channels, chosen, value_range: as for `load_images`.
+      stops: whether the first picture that cannot be read is raised, and no further ones are read.
+      examine: whether files are searched for damages that a decoder passes over.
+
+    Returns:
+      What was `Read`.
+
+    Raises:
+      DataError: as `load_images`; of files that cannot be read only if it `stops`.
+    """
     height, width = _checked(image_size, channels, chosen)
     check_memory(len(paths), (height, width, channels))
-    images = np.empty((len(paths), height, width, channels), np.uint8)
+    images = np.zeros((len(paths), height, width, channels), np.uint8)
+    sizes = np.zeros((len(paths), 2), np.int64)
+    errors: dict[int, DataError] = {}
+    found: dict[int, str] = {}
 
     def read(i: int) -> None:
-        pixels = whole.read_bytes(paths[i], channels, chosen=chosen, value_range=value_range)
-        check_covering(paths[i], pixels.shape, (height, width))
-        images[i] = fit(pixels, height, width)
+        try:
+            pixels = whole.read_bytes(paths[i], channels, chosen=chosen, value_range=value_range)
+            check_covering(paths[i], pixels.shape, (height, width))
+            images[i] = fit(pixels, height, width)
+            sizes[i] = pixels.shape[:2]
+            damage = damages.of_file(paths[i]) if examine else None
+            if damage:
+                found[i] = damage
+        except DataError as error:
+            if stops:
+                raise
+            errors[i] = error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
-        for _ in pool.map(read, range(len(paths))):
+        for _ in pool.map(read, range(len(paths))):  # an error cancels what is not begun
             pass
-    return images
+    return Read(images, sizes, dict(sorted(errors.items())), dict(sorted(found.items())))
 
 
 def load_image(

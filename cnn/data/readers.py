@@ -1,4 +1,4 @@
-"""Readers of digits, of fake images and of a folder of pictures; each returns three uint8 splits and class names.
+"""Readers of digits and of fake images, and what all readers share; each returns three uint8 splits and class names.
 
 Validation is held out of the training examples by a constant seed: every run sees the same splits, whatever its seed.
 """
@@ -8,15 +8,12 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import pathlib
-import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from cnn.data.class_folders import EXTENSIONS, Listing, check_none_beside, list_classes
-from cnn.data.image_files import check_memory, load_images, resize_and_crop
-from cnn.data.wanted import Wanted
+from cnn.data.image_files import check_memory, resize_and_crop
+from cnn.data.leftovers import Skipped
 from cnn.images.errors import DataError
 
 SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
@@ -32,12 +29,21 @@ class Split(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Three splits and the names of the classes: what a reader returns."""
+    """Three splits and the names of the classes: what a reader returns.
+
+    Attributes:
+      train, validation, test: the splits.
+      class_names: one for each label.
+      skipped: files that were left out.
+      remarks: what a reader of the results has to know of the data, a line each.
+    """
 
     train: Split
     validation: Split
     test: Split
     class_names: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
@@ -170,140 +176,3 @@ def fake(validation_fraction: float, image_size: int) -> Splits:
         take(everything, np.arange(640, 800)),
         tuple(f"pattern {k}" for k in range(10)),
     )
-
-
-def folder(
-    root: str,
-    validation_fraction: float,
-    image_size: int | None,
-    *,
-    channels: Sequence[int | str] | None = None,
-    value_range: Sequence[float] | None = None,
-    wanted: Wanted | None = None,
-) -> Splits:
-    """A folder of pictures of any sizes and modes (`EXTENSIONS`): root/{train,val,test}/<class>/ or root/<class>/.
-
-    Args:
-      root: the folder; see `folder_listings`.
-      validation_fraction: fraction of the training pictures that is held out for validation.
-      image_size: pixels; shortest sides are resized to it, then the centre is cut out.
-      channels: numbers or names of the channels that are read, in order; None: RGB.
-      value_range: (low, high): the values that count as 0 and as 255; None: those of a picture's dtype. Pictures of
-        more than 8 bits are scaled by it to 8.
-      wanted: which pictures are read; None: all.
-
-    Returns:
-      Splits of uint8 [N, image_size, image_size, 3], or with as many channels as are chosen; classes are the
-      directories' names, sorted.
-
-    Raises:
-      DataError: a missing directory, size or class, a file that is not a readable image, or too much of it.
-    """
-    if image_size is None:
-        raise DataError(
-            "data.name='folder' needs data.image_size: pictures of any size are resized (shortest side) and "
-            "centre-cropped to it; 64 is quick, 224 usual"
-        )
-    listings, classes = folder_listings(root, validation_fraction)
-    labels = {name: listing.labels for name, listing in listings.items()}
-    if wanted:
-        chosen = {name: wanted.of(name, listing.labels) for name, listing in listings.items()}
-        labels = {name: labels[name][kept] for name, (kept, _) in chosen.items()}
-        listings = {name: _some(listings[name], own) for name, (_, own) in chosen.items()}
-    total = sum(len(listing.paths) for listing in listings.values())
-    count = len(channels) if channels else 3
-    check_memory(total, (image_size, image_size, count))
-    options: Any = {"chosen": channels, "value_range": value_range}
-    splits = {
-        name: Split(load_images(x.paths, image_size, count, **options), labels[name]) for name, x in listings.items()
-    }
-    return Splits(**splits, class_names=classes)
-
-
-def folder_listings(root: str, validation_fraction: float) -> tuple[dict[str, Listing], tuple[str, ...]]:
-    """Which pictures of a folder are in which split, without reading them.
-
-    A folder with train/, val/ and test/ has its own splits, and nothing is held out. In one with train/ and val/ alone,
-    val is the test split; in one with train/ and test/ alone, validation is held out of train. In one with a directory
-    for each class alone, a fifth of each class is held out for test, the same pictures for every run; a line on
-    standard error says so.
-
-    Args:
-      root: folder with train/<class>/ and val/<class>/, test/<class>/ or both, or with <class>/.
-      validation_fraction: fraction of the training pictures that is held out for validation.
-
-    Returns:
-      {"train", "validation", "test"} -> `Listing`, and the classes: the directories' names, sorted.
-
-    Raises:
-      DataError: a missing directory or class, one class alone, a file that is no picture by its name, or a picture
-        that belongs to no class.
-    """
-    if not root:
-        raise DataError(
-            "data.name='folder' needs data.dir, the directory that has train/ and val/ in it, or the classes"
-        )
-    validation = None
-    if _has_splits(pathlib.Path(root)):
-        check_none_beside(pathlib.Path(root))
-        classes, train, validation, test = _own_splits(pathlib.Path(root))
-    else:
-        classes, everything = list_classes(pathlib.Path(root))
-        kept, held = hold_out(everything.labels, TEST_FRACTION)
-        train, test = _some(everything, kept), _some(everything, held)
-        print(
-            f"{root} has no train/ and val/: {len(test.paths)} of its {len(everything.paths)} pictures, "
-            f"{TEST_FRACTION:.0%} of each class, are held out for test, the same ones in every run",
-            file=sys.stderr,
-            flush=True,
-        )
-    if len(classes) < 2:
-        raise DataError(
-            f"{root} has one class, {''.join(classes)!r}, and so nothing to tell apart; are the class directories one "
-            "level deeper?"
-        )
-    if validation is None:
-        kept, held = hold_out(train.labels, validation_fraction)
-        train, validation = _some(train, kept), _some(train, held)
-    parts = (train, validation, test)
-    return dict(zip(("train", "validation", "test"), parts, strict=True)), classes
-
-
-def _own_splits(root: pathlib.Path) -> tuple[tuple[str, ...], Listing, Listing | None, Listing]:
-    """The classes, and the pictures for training, validation and test of a folder that is split.
-
-    Where there is a test/ with classes, it is the test split, and val/ is for validation; else val/ is the test split.
-    """
-    names = ["train", *(name for name in ("val", "test") if (root / name).is_dir())]
-    if "test" in names and not any(path.is_dir() for path in (root / "test").iterdir()):
-        names.remove("test")
-        print(f"{root}/test has no class directories, and is not read", file=sys.stderr, flush=True)
-    if names == ["train"]:
-        names.append("val")  # which is missing, and is said to be
-    found = {name: list_classes(root / name) for name in names}
-    classes = found["train"][0]
-    for name in names[1:]:
-        only_train, only_other = set(classes) - set(found[name][0]), set(found[name][0]) - set(classes)
-        if only_train or only_other:
-            raise DataError(
-                f"{root}: train and {name} must have the same classes; only in train: {sorted(only_train)}, "
-                f"only in {name}: {sorted(only_other)}"
-            )
-    listings = {name: listing for name, (_, listing) in found.items()}
-    test = listings.get("test", listings.get("val"))
-    assert test is not None
-    return classes, listings["train"], listings.get("val") if "test" in listings else None, test
-
-
-def _some(listing: Listing, indices: np.ndarray) -> Listing:
-    return Listing([listing.paths[i] for i in indices], listing.labels[indices])
-
-
-def _has_splits(root: pathlib.Path) -> bool:
-    """Whether a folder is split already; not where it has directories of pictures alone, one perhaps called train."""
-    if not (root / "train").is_dir() and not (root / "val").is_dir():
-        return not root.is_dir() or not any(path.is_dir() for path in root.iterdir())
-    inside = [
-        path for split in ("train", "val", "test") if (root / split).is_dir() for path in (root / split).iterdir()
-    ]
-    return any(path.is_dir() for path in inside) or not any(path.suffix.lower() in EXTENSIONS for path in inside)

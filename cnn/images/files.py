@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import stat
 from typing import Any
 
 import numpy as np
 
 from cnn.images import choices, extras, hdf5, ome_zarr, rasters, slides
 from cnn.images.axes import arrange
-from cnn.images.errors import StorageError
+from cnn.images.errors import DamagedError, StorageError
 from cnn.images.facts import Choice, Facts
 from cnn.images.paths import inside_of
 from cnn.images.pictures import is_known, open_picture, transparency
@@ -70,6 +71,9 @@ def open_file(path: str, channels: int | None, cache_bytes: int, choice: Choice 
     file, inside = inside_of(path)
     if not os.path.exists(file):
         raise StorageError(f"{file}: there is no such file or directory")
+    mode = os.stat(file).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe or a device may wait for ever
+        raise StorageError(f"{file}: it is a pipe, a socket or a device, not a file; save the image in a file")
     choice = choices.whole(path, choice)
     try:
         return _open(file, inside, channels, cache_bytes, choice)
@@ -113,6 +117,8 @@ def _open_tiff_or_slide(file: str, channels: int | None, cache_bytes: int, choic
     """A TIFF; as a slide only where it cannot be read as a TIFF and OpenSlide knows it."""
     try:
         return _tiff(file, channels, cache_bytes, choice)
+    except DamagedError:
+        raise
     except Exception:
         if not slides.known(file):
             raise
@@ -130,6 +136,8 @@ def _open_slide_or_tiff(file: str, channels: int | None, cache_bytes: int, choic
             return slides.open_slide(file, channels, cache_bytes, choice)
         try:
             return _tiff(file, channels, cache_bytes, choice)
+        except DamagedError:
+            raise
         except Exception:  # as many kinds as in `open_file`: not a TIFF, or one that tifffile does not read
             return slides.open_slide(file, channels, cache_bytes, choice)
     if _starts_with(file, b"II") or _starts_with(file, b"MM"):

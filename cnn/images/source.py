@@ -15,6 +15,8 @@ from cnn.images.errors import StorageError
 from cnn.images.facts import NOTHING, Choice, Facts, Spacing
 from cnn.images.files import is_array, open_file
 from cnn.images.views import Chosen, Coloured
+from cnn.runtime.ranges import short
+from cnn.runtime.ranges import whole as whole_number
 from cnn.windows import overlap, shape_text
 
 CACHE_BYTES = 256 * 2**20  # for decoded chunks or segments, which neighbouring regions need again
@@ -233,6 +235,9 @@ def open_image(
       StorageError: if the file is missing or malformed, or rank, dtype, range, mask or channels do not fit; says what
         to do.
     """
+    for name, number, least in (("net_channels", net_channels, 1), ("cache_bytes", cache_bytes, 0)):
+        if number is not None and not whole_number(least, 2**62)(number):
+            raise StorageError(f"open_image: {name} (={short(number)}) must be a whole number of at least {least}")
     choice = Choice(page, level, select)
     taken = net_channels if channels is None else None  # where channels are chosen, they are those of the file
 

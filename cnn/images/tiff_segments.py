@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn.images.errors import MORE_MEMORY, StorageError
+from cnn.images.errors import MORE_MEMORY, DamagedError, StorageError
 from cnn.images.views import Mapped
 from cnn.windows import overlap, shape_text
 
@@ -136,6 +136,12 @@ class Segments:
         self._what = "tile" if keyframe.is_tiled else "strip"
         self._grid = tuple(-(-n // s) for n, s in zip(self.shape[:2], self._size, strict=True))
         self._planes = keyframe.shaped[0]
+        needed = self._planes * math.prod(self._grid)
+        if len(self._counts) < needed:  # said before each of what may be millions is looked for
+            raise DamagedError(
+                f"{self._path}: page {self._page} of {shape_text(self.shape[:2])} pixels needs {needed:,} "
+                f"{self._what}s and lists {len(self._counts):,}; take an undamaged copy of the file"
+            )
         segment = math.prod(self._size) * self.shape[2] // self._planes * self.dtype.itemsize
         if segment > cache.limit:
             raise StorageError(

@@ -5,9 +5,11 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 
+from cnn.runtime.ranges import whole
 from cnn.windows import Window
 
 Shape = tuple[int, ...]
+IS_COUNT = whole(1, 2**62)  # of features and groups; what a net can have is asked where it is made
 HE_NORMAL = nn.initializers.he_normal()  # one function, so that kernels of all layers start by an equal one
 
 

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import ops
-from cnn.layers.base import HE_NORMAL, Layer, Shape
+from cnn.layers.base import HE_NORMAL, IS_COUNT, Layer, Shape
+from cnn.runtime.ranges import number, short, whole
 from cnn.windows import GeometryError, check_flag, shape_text
+
+_IS_RATE, _IS_SIZE = number(lambda value: 0 <= value < 1), whole(1)
 
 
 class LRN(Layer):
@@ -38,8 +41,8 @@ class LRN(Layer):
             raise GeometryError(
                 f"{self.label}: needs an image (height, width, channels), not {shape_text(input_shape)}"
             )
-        if self.size < 1:
-            raise GeometryError(f"{self.label}: size (={self.size}) must be at least 1 channel")
+        if not _IS_SIZE(self.size):
+            raise GeometryError(f"{self.label}: size (={short(self.size)}) must be at least 1 channel")
         return tuple(input_shape)
 
     @nn.compact
@@ -153,8 +156,8 @@ class Dropout(Layer):
     @nn.nowrap
     def output_shape(self, input_shape: Shape) -> Shape:
         """The input's shape."""
-        if not 0 <= self.rate < 1:
-            raise GeometryError(f"{self.label}: rate (={self.rate}) must be at least 0 and below 1")
+        if not _IS_RATE(self.rate):
+            raise GeometryError(f"{self.label}: rate (={short(self.rate)}) must be at least 0 and below 1")
         return tuple(input_shape)
 
     @nn.compact
@@ -260,8 +263,8 @@ class Dense(Layer):
             )
         if self.inputs is not None and input_shape[0] != self.inputs:
             raise GeometryError(f"{self.label}: takes {self.inputs} values, got {input_shape[0]}")
-        if self.features < 1:
-            raise GeometryError(f"{self.label}: features (={self.features}) must be at least 1")
+        if not IS_COUNT(self.features):
+            raise GeometryError(f"{self.label}: features (={short(self.features)}) must be at least 1, a whole number")
         check_flag(self.use_bias, "use_bias", self.label)
         return (self.features,)
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from cnn import ops
-from cnn.layers.base import HE_NORMAL, Layer, Shape
+from cnn.layers.base import HE_NORMAL, IS_COUNT, Layer, Shape
+from cnn.runtime.ranges import short
 from cnn.windows import (
     GeometryError,
     Padding,
@@ -127,11 +128,11 @@ class Conv(WindowLayer):
         """(H', W', features)."""
         window = self.window(input_shape)
         channels = input_shape[2]
-        if self.features < 1:
-            raise GeometryError(f"{self.label}: features (={self.features}) must be at least 1")
-        if self.groups < 1 or channels % self.groups or self.features % self.groups:
+        if not IS_COUNT(self.features):
+            raise GeometryError(f"{self.label}: features (={short(self.features)}) must be at least 1, a whole number")
+        if not IS_COUNT(self.groups) or channels % self.groups or self.features % self.groups:
             common = math.gcd(channels, self.features)
-            fit = [g for g in range(1, common + 1) if common % g == 0]
+            fit = [g for g in range(1, min(common, 4096) + 1) if common % g == 0]
             raise GeometryError(
                 f"{self.label}: channels (={channels}) and features (={self.features}) must both be divisible by "
                 f"groups (={self.groups}); groups that do: {', '.join(map(str, fit))}"

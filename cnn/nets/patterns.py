@@ -22,11 +22,15 @@ from cnn.layers import (
 )
 from cnn.nets import textbook_kernels
 from cnn.nets.network import Net, net
+from cnn.runtime.ranges import short
 from cnn.windows import as_pair
 
 POOLS = {"max": MaxPool, "average": AvgPool, "n_max": NMaxPool}
 BLOCK_ENDS = (*POOLS, "conv", "stride", None)
 NORMS = {"none": (None, False), "batch": ("batch", True), "lrn": ("lrn",)}
+MOST_DOUBLED = 512  # maps of a block where each has twice as many as the one before
+MOST_VALUES = 10**8  # maps or features of a layer
+MOST_LAYERS = 1_000  # of one kind; deeper nets are not this pattern
 SHARINGS = ("shared", "local", "full")
 
 
@@ -120,12 +124,21 @@ def layer_pattern(
         _check_count("layer_pattern", what, count, 0)
     for what, count in (("num_classes", num_classes), ("width", width), ("pool_n", pool_n)):
         _check_count("layer_pattern", what, count)
+    if convs * blocks > MOST_LAYERS or blocks > MOST_LAYERS or fc > MOST_LAYERS:
+        raise ValueError(
+            f"layer_pattern: convs (={convs}), blocks (={blocks}) and fc (={fc}) make more than {MOST_LAYERS:,} layers"
+        )
     for what, name in (("activation", activation), ("flatten_order", flatten_order), ("padding_mode", padding_mode)):
         if not isinstance(name, str):
             raise ValueError(f"layer_pattern: {what} (={name!r}) must be a text, one name")
     dropouts(dropout)  # checked also where no fully connected layer has it
     if isinstance(features, int):
-        features = [min(features * 2**i, 512) for i in range(blocks)]
+        if features > MOST_DOUBLED:
+            raise ValueError(
+                f"layer_pattern: features (={short(features)}) must be at most {MOST_DOUBLED}, where doubling from "
+                "block to block ends; or a list, one number for each block"
+            )
+        features = [min(features * 2**i, MOST_DOUBLED) for i in range(blocks)]
     maps = _each(features, blocks, "features", "number", "blocks")
     ends = _each(pool, blocks, "pool", "kind", "blocks")
     sizes = _each(kernel, convs, "kernel", "number", "convolutions of a block")
@@ -159,8 +172,9 @@ def layer_pattern(
 
 def _check_count(function: str, what: str, value: Any, least: int = 1) -> None:
     """Refuses what is no whole number, or too small, before a layer is made of it."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{function}: {what} (={value!r}) must be a whole number, at least {least}")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= MOST_VALUES:
+        most = f" and at most {MOST_VALUES:,}" if isinstance(value, Integral) and value > MOST_VALUES else ""
+        raise ValueError(f"{function}: {what} (={short(value)}) must be a whole number, at least {least}{most}")
 
 
 def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[Any]:
@@ -187,13 +201,13 @@ def norms(norm: bool | str | None, what: str) -> tuple[list[Layer], list[Layer]]
     """
     kind = next((kind for kind, spelt in NORMS.items() if norm in spelt), None)
     if kind is None:
-        raise ValueError(f"{what}: unknown norm {norm!r}; norms: batch, lrn, or None")
+        raise ValueError(f"{what}: unknown norm {short(norm)}; norms: batch, lrn, or None")
     return [BatchNorm()] if kind == "batch" else [], [LRN()] if kind == "lrn" else []
 
 
 def _check_end(end: Any, convs: int) -> None:
     if end not in BLOCK_ENDS:
-        raise ValueError(f"layer_pattern: unknown pool {end!r}; pools: {', '.join(map(str, BLOCK_ENDS))}")
+        raise ValueError(f"layer_pattern: unknown pool {short(end)}; pools: {', '.join(map(str, BLOCK_ENDS))}")
     if end == "stride" and convs == 0:
         raise ValueError("layer_pattern: pool 'stride' needs a convolution to stride; convs (=0) must be at least 1")
 

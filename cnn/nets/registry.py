@@ -128,7 +128,8 @@ def create(name: str, num_classes: int | None = None, *, output_activation: str 
         return _with_activation(_own(build, name, options), output_activation)
     try:
         return _with_activation(build(**options), output_activation)
-    except (TypeError, AttributeError) as error:  # such as a word for a number
+    # Such as a word for a number, or a number so large that no net can have it.
+    except (TypeError, AttributeError, ArithmeticError, LookupError, RecursionError) as error:
         text = f"{type(error).__name__}: {error}"
         raise ValueError(f"net {name!r} cannot be built with the options {options}: {text}") from error
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn import data
-from cnn.data import readers, tfds
+from cnn.data import class_folders, folders, readers, tfds
 from cnn.images import pictures, whole
 from cnn.images.errors import DataError
 from cnn.protocols import crops
@@ -136,7 +136,7 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
     of_pixels: Any = {"chosen": run.channels, "value_range": run.value_range}
     directory = config.dir if name == config.name or config.name not in readers.NAMES else ""
     if name == "folder" and config.name == "folder":
-        listings, classes = readers.folder_listings(directory, config.validation_fraction)
+        listings, classes = folders.folder_listings(directory, config.validation_fraction)
         found = from_files(f"the {split} split of an image folder", *listings[split], channels, **of_pixels)
     elif name in ("digits", "fake") or data.is_own(name):
         made = data.load(name, validation_fraction=config.validation_fraction, image_size=config.image_size)
@@ -146,7 +146,7 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
     elif os.path.isdir(name):
         if os.path.isdir(os.path.join(name, "val")) and "val" not in run.class_names:
             raise DataError(f"data {name!r} holds splits, not classes; give one of them, {os.path.join(name, 'val')!r}")
-        classes, listing = readers.list_classes(pathlib.Path(name))
+        classes, listing = class_folders.list_classes(pathlib.Path(name))
         found = from_files("a folder of pictures", *listing, channels, **of_pixels)
     elif os.sep in name and not name.split(os.sep)[0].isidentifier() or name == "folder":
         raise DataError(f"data {name!r} is no folder; give the one that holds <class>/*.jpg or png")

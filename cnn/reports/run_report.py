@@ -21,6 +21,7 @@ from cnn.windows import shape_text
 
 NAME = "report.html"
 FIRST_CLASSES = 12  # a run of more has the table of its classes behind the confusion picture, not before
+SKIPPED = 50  # files that were left out and are named on the page
 AT_THE_CENTRE = "Each window's value is drawn around the window's centre."
 MAP_PICTURES = {
     "map": f"The picture, and the probability of the best class, or of each large part its class. {AT_THE_CENTRE}",
@@ -59,6 +60,7 @@ def write_run_page(workdir: str) -> str:
         Section("Result", _scores(result)),
         Section("Training", [*_pictures(workdir, {"curves": curves}), *_history(workdir)]),
         Section("Classes", _classes(workdir, result)),
+        Section("Data", _data(data)),
         Section("Mistakes", _mistakes(workdir, result)),
         Section("Net", _net(workdir, str(net), table)),
     ]
@@ -70,6 +72,19 @@ def write_run_page(workdir: str) -> str:
     shown = [section for section in sections if section.items]
     html.write(path, f"{result['net']} on {result['data']}", shown, subtitle)
     return path
+
+
+def _data(facts: Mapping[str, Any]) -> list[html.Item]:
+    """What is odd in the data, and which files were left out; nothing where nothing is."""
+    skipped = facts.get("skipped", [])
+    lines = [str(line) for line in facts.get("remarks", [])]
+    files = [f"{file}: {reason}" for file, reason in skipped[:SKIPPED]]
+    if skipped[SKIPPED:]:
+        files.append(f"and {len(skipped) - SKIPPED:,} more, in data.json")
+    items: list[html.Item] = [Text(line[:1].upper() + line[1:] + ".") for line in lines]
+    if files:
+        items += [Text(f"{len(skipped):,} files were left out (data.on_error=skip):"), Listing("\n".join(files))]
+    return items
 
 
 def write_dense_page(output_dir: str) -> str:

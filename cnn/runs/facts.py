@@ -27,7 +27,8 @@ def of(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
       {"name", "mean", "std", "class_names", "image_shape", "examples": split -> number, "digest": split -> text by
-      which its pixels and labels are known}; of several processes, which all call this, what they have together.
+      which its pixels and labels are known, "skipped": [file, reason] of what was left out, "remarks": lines on what is
+      odd}; of several processes, which all call this, what they have together.
     """
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {
@@ -38,6 +39,8 @@ def of(dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.image_shape),
         "examples": {name: len(split.labels) for name, split in splits.items()},
         "digest": {name: _digest(split, dataset.share) for name, split in splits.items()},
+        "skipped": [list(one) for one in dataset.skipped],
+        "remarks": list(dataset.remarks),
     }
 
 
@@ -209,4 +212,14 @@ def differences(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
             for key in ("mean", "std")
             if not np.allclose(facts[key], now[key], rtol=1e-9)
         ]
-    return differ
+    return differ + _left_out(facts, now) if differ else []
+
+
+def _left_out(facts: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which files are left out here or there alone: why the examples differ."""
+    there, here = ({str(one[0]) for one in tree.get("skipped", [])} for tree in (facts, now))
+    return [
+        f"{len(files):,} files are left out {where} alone, the first {min(files)}"
+        for files, where in ((there - here, "there"), (here - there, "here"))
+        if files
+    ]

@@ -13,7 +13,7 @@ from cnn.data.augment import PAD_MODES
 from cnn.nets.outputs import ACTIVATIONS
 from cnn.runs.defaults import Config
 from cnn.runtime.devices import SHARDINGS
-from cnn.runtime.ranges import MOST, Range, each, number, one_of, text, whole
+from cnn.runtime.ranges import MOST, Range, each, number, one_of, short, text, whole
 
 SCHEDULES = ("constant", "step", "cosine")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -100,14 +100,29 @@ def check(config: Config) -> None:
     Raises:
       ValueError: if fields are out of range; one line that names them all, with their values and what they may be.
     """
+    wrong = problems(config)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def problems(config: Config) -> list[str]:
+    """What is wrong with fields of a config, each by itself.
+
+    Args:
+      config: the config of a run; fields that it does not have are not looked at.
+
+    Returns:
+      A text for each field that is out of range, with its value and what it may be.
+    """
     wrong = []
     for one in RANGES:
         group, _, last = one.field.rpartition(".")
         part = config.get(group, {}) if group else config
-        if last in part:
+        if not hasattr(part, "keys"):
+            wrong.append(f"{group} (={short(part)}) must be a group of fields, as cnn.runs.defaults has it")
+        elif last in part:
             wrong += one.wrong(part[last])
-    if wrong:
-        raise ValueError("; ".join(wrong))
+    return list(dict.fromkeys(wrong))
 
 
 def check_fields(group: str, part: Config, *names: str) -> None:

@@ -68,7 +68,7 @@ def source_file(reference: str) -> str:
     _search(os.getcwd())
     try:
         spec = importlib.util.find_spec(place)
-    except ModuleNotFoundError:
+    except (ImportError, ValueError, AttributeError, TypeError):  # such as a name that begins with a dot
         spec = None
     if spec is None or spec.origin is None:
         raise ValueError(f"{reference}: there is no module {place}; a file is named with its .py, my_nets.py:my_net")

@@ -1,6 +1,7 @@
 """Ranges of values: what a field may be, in a test and in words, said in one form wherever a field is checked."""
 
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -8,6 +9,18 @@ from typing import Any, NamedTuple
 MOST = 2**31 - 1  # of what is counted in int32: steps, examples, pixels
 
 Test = Callable[[Any], bool]
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong, _SHORT.maxtuple, _SHORT.maxlist = 120, 120, 60, 12, 12
+
+
+def short(value: Any) -> str:
+    """A value as a message shows it: one line, cut where it is long."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:  # a whole number of more digits than Python prints, or a class of the user's own
+        return f"a {type(value).__name__}"
+    return " ".join(text.split())
 
 
 class Range(NamedTuple):
@@ -30,7 +43,7 @@ class Range(NamedTuple):
         if self.holds(value) or (self.may_be_absent and value is None):
             return []
         otherwise = ", or None" if self.may_be_absent else ""
-        return [f"{self.field} (={value!r}) must be {self.words}{otherwise}"]
+        return [f"{self.field} (={short(value)}) must be {self.words}{otherwise}"]
 
 
 def number(test: Test) -> Test:

@@ -1,9 +1,12 @@
 """Whether a net can be trained on its data as a config says, found out without computing: before anything is written.
 
-Each field by itself is checked by `cnn.runs.ranges`; here is what depends on the net or the data as well.
+What can be said before there are data is checked by `cnn.training.early`; here is what depends on them.
 """
 
 import functools
+import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +21,28 @@ from cnn.runs.config import Config
 from cnn.runtime import own_code
 from cnn.training import steps
 from cnn.windows import shape_text
+
+
+def all_of(*checks: Callable[[], Any]) -> None:
+    """Makes several checks, and says all that is wrong at once.
+
+    Args:
+      *checks: functions without arguments, each of which raises a ValueError for what is wrong.
+
+    Raises:
+      ValueError: if some raise one; the very error where it is one, else a line of all.
+    """
+    errors: list[ValueError] = []
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            errors.append(error)
+    texts = list(dict.fromkeys(str(error) for error in errors))
+    if len(texts) == 1:
+        raise errors[0]
+    if texts:
+        raise ValueError("; ".join(texts))
 
 
 def check_net(config: Config, net: Net, image_shape: tuple[int, int, int], num_classes: int) -> geometry.Table:
@@ -62,6 +87,13 @@ def check_net(config: Config, net: Net, image_shape: tuple[int, int, int], num_c
             f"net {name!r} ends in {last.name} ({last.kind}) with {last.output_shape[0]} outputs, fewer than the "
             f"{num_classes} classes of data {own_code.short(config.data.name)!r}; end it in Dense(num_classes)"
         )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 2 * 4 * table.params > memory:
+        raise ValueError(
+            f"net {name!r} has {table.params:,} parameters; these and their gradients take "
+            f"{8 * table.params / 2**30:,.0f} GiB as float32, and the machine has {memory / 2**30:,.0f} GiB: take a "
+            "smaller net, or smaller images before fully connected layers"
+        )
     return table
 
 
@@ -82,19 +114,37 @@ def check_step(
     Raises:
       ValueError: if one does not; names the field or the net.
     """
+    all_of(
+        lambda: _check_batches(config, image_shape),
+        lambda: _check_indices(config),
+        lambda: _check_pad(config, image_shape),
+    )
+    if own_code.is_reference(config.net.name):
+        _check_own(config, net, optimizer, image_shape)
+
+
+def _check_batches(config: Config, image_shape: tuple[int, int, int]) -> None:
     one = 4 * image_shape[0] * image_shape[1] * image_shape[2]
-    for field, count in (("train.batch_size", config.train.batch_size), ("eval.batch_size", config.eval.batch_size)):
-        if count * one > MAX_BYTES:
-            raise ValueError(
-                f"{field} (={count}): so many images of {shape_text(image_shape)} take {count * one / 2**30:,.1f} GiB "
-                f"as float32, above the limit of {MAX_BYTES / 2**30:g} GiB; {max(1, MAX_BYTES // one):,} fit"
-            )
+    too_large = [
+        f"{field} (={count}): so many images of {shape_text(image_shape)} take {count * one / 2**30:,.1f} GiB as "
+        f"float32, above the limit of {MAX_BYTES / 2**30:g} GiB; {max(1, MAX_BYTES // one):,} fit"
+        for field, count in (("train.batch_size", config.train.batch_size), ("eval.batch_size", config.eval.batch_size))
+        if count * one > MAX_BYTES
+    ]
+    if too_large:
+        raise ValueError("; ".join(too_large))
+
+
+def _check_indices(config: Config) -> None:
     indices = config.train.steps_per_dispatch * config.train.batch_size * 4
     if indices > MAX_BYTES:
         raise ValueError(
             f"train.steps_per_dispatch (={config.train.steps_per_dispatch}): the int32 indices of so many steps' "
             f"examples take {indices / 2**30:,.1f} GiB, above the limit of {MAX_BYTES / 2**30:g} GiB; take fewer"
         )
+
+
+def _check_pad(config: Config, image_shape: tuple[int, int, int]) -> None:
     if config.augment.pad > min(image_shape[:2]):
         raise ValueError(
             f"augment.pad (={config.augment.pad}) must be at most {min(image_shape[:2])} pixels, the smaller side of "
@@ -106,8 +156,6 @@ def check_step(
         jax.eval_shape(functools.partial(augment, **config.augment.to_dict()), key, images)
     except ValueError as error:
         raise ValueError(f"augment: {error}") from error
-    if own_code.is_reference(config.net.name):
-        _check_own(config, net, optimizer, image_shape)
 
 
 def _check_own(

@@ -1,5 +1,6 @@
 """The loop of training, for one seed or for several: steps, then a pause to write, to validate and to save."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import optax
 
-from cnn import data
+from cnn import data, geometry
 from cnn.data import Dataset
 from cnn.nets import Net
 from cnn.runs import checkpoint, ranges, stopping
@@ -67,28 +68,41 @@ class Task(NamedTuple):
         return score_split(self.net, variables, self.config, self.dataset, split, devices)
 
 
-def make_task(config: Config, dataset: Dataset) -> Task:
+def make_task(config: Config, dataset: Dataset, also: Sequence[Callable[[Net], Any]] = ()) -> Task:
     """Makes the net, its schedule and its optimiser, and checks without computing that they can be trained.
 
     Args:
       config: the config of the run; `cnn.runs.defaults` has its fields.
       dataset: all of `config.data`, loaded.
+      also: further checks of the net, each of which raises a ValueError for what is wrong.
 
     Returns:
       The `Task`.
 
     Raises:
-      ValueError: if a field is out of range, or the net, the data and the config do not go together.
+      ValueError: if a field is out of range, or the net, the data and the config do not go together; one line that
+        says all that is wrong with the net and these data.
     """
     ranges.check(config)
     net = checkpoint.make_net(config, dataset.num_classes)
-    table = checks.check_net(config, net, dataset.image_shape, dataset.num_classes)
+    checks.all_of(
+        lambda: checks.check_net(config, net, dataset.image_shape, dataset.num_classes),
+        lambda: class_weights.of(config.train, dataset),
+        lambda: _check_steps(config, net, dataset),
+        *(functools.partial(check, net) for check in also),
+    )
+    table = geometry.table(net, dataset.image_shape)
     total = steps.total_steps(config.train, len(dataset.train.labels))
     schedule = make_schedule(config.train, total)
     optimizer = make_optimizer(config.train, schedule, total_steps=total)
-    checks.check_step(config, net, optimizer, dataset.image_shape)
     weights = class_weights.of(config.train, dataset)
     return Task(config, dataset, net, table.macs, total, schedule, optimizer, weights)
+
+
+def _check_steps(config: Config, net: Net, dataset: Dataset) -> None:
+    total = steps.total_steps(config.train, len(dataset.train.labels))
+    optimizer = make_optimizer(config.train, make_schedule(config.train, total), total_steps=total)
+    checks.check_step(config, net, optimizer, dataset.image_shape)
 
 
 class Program(NamedTuple):

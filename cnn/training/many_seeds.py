@@ -15,11 +15,10 @@ from jax.sharding import PartitionSpec
 from cnn import ops
 from cnn.data import Dataset
 from cnn.nets import Net
-from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options
 from cnn.runtime.devices import AXIS, Devices
-from cnn.training import initial, loop, steps
+from cnn.training import early, initial, loop, steps
 from cnn.training.evaluate import Metrics
 from cnn.training.loop import Pauses, Program, Task
 from cnn.training.steps import StepResult
@@ -102,7 +101,7 @@ def train_seeds(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={list(seeds)}) must be different ones, at least one")
-    ranges.check(config)
+    early.check(config, given=True)
     sharding = config.train.get("sharding", "data")
     if sharding != "data":
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnn import data
 from cnn.data import DataError
-from cnn.data.readers import EXTENSIONS
+from cnn.data.class_folders import EXTENSIONS
 from cnn.images import paths
 from cnn.nets import outputs
 from cnn.runs import logs
@@ -156,6 +156,8 @@ def predict_readable(run: Run, paths: Sequence[str]) -> tuple[list[Prediction], 
     Raises:
       FloatingPointError: if the scores of a picture are not finite.
     """
+    if isinstance(paths, str):
+        raise DataError(f"paths (={paths!r}) must be a list of paths, not one text: [{paths!r}]")
     predictions: list[Prediction] = []
     unread: list[DataError] = []
     size = max(1, min(len(paths), run.config.eval.batch_size))

@@ -10,9 +10,10 @@ from typing import Any
 from cnn import data
 from cnn.reports import markdown
 from cnn.runs import config as config_lib
-from cnn.runs import logs, ranges
+from cnn.runs import logs
 from cnn.runs.config import Config
 from cnn.runtime import own_code, processes
+from cnn.training import early
 from experiments.ablation import executors, spread, study_report
 from experiments.ablation import study as study_lib
 from experiments.ablation.cells import TUNING_SEEDS, Done, Job
@@ -70,7 +71,7 @@ def run_study(
     for cell, found in configs.items():
         for config in found:
             try:
-                ranges.check(config)
+                early.check(config)
                 dataset = study_lib.load_data(config)
                 study_lib.check(config, dataset.image_shape, dataset.num_classes, len(dataset.train.labels))
             except data.DataError:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnn import data
-from cnn.data import readers
+from cnn.data import class_folders, readers
 from tests.reference.datasets import check_dataset
 
 
@@ -183,7 +183,7 @@ def test_pictures_of_every_kind_that_keeps_its_values(tmp_path):
             Image.fromarray(colours).save(
                 tmp_path / name / f"x.{kind}", **({"lossless": True} if kind == "webp" else {})
             )
-    _, listing = readers.list_classes(tmp_path)
+    _, listing = class_folders.list_classes(tmp_path)
     assert len(listing.paths) == 2 * len(kinds)
     assert all(np.array_equal(image, colours) for image in data.load_images(listing.paths, 16, 3))
 

@@ -218,3 +218,37 @@ def test_batches_fill_up_the_last():
     found = [(indices.tolist(), count) for indices, count in data.batches(5, 2)]
     assert found == [([0, 1], 2), ([2, 3], 2), ([4, 4], 1)]
     assert list(data.batches(0, 2)) == []
+
+
+def test_one_bad_picture_among_many(run, scans, tmp_path):
+    """Each gets its error, which names it; nothing waits for a pipe, and the same file twice is two predictions."""
+    good = str(scans / "one.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "null.png").symlink_to("/dev/zero")
+    (tmp_path / "half.png").write_bytes((scans / "one.png").read_bytes()[:60])
+    odd = os.fsdecode(b"\xff.png")
+    names = ("pipe.png", "folder.png", "empty.png", "text.jpg", "loop.png", "null.png", "half.png", "gone.png", odd, "")
+    bad = [str(tmp_path / name) for name in names]
+    found, unread = predict.predict_readable(run, [good, *bad, good])
+    assert [one.path for one in found] == [good, good] and len(unread) == len(bad)
+    for path, error in zip(bad, unread, strict=True):
+        assert path.rstrip("/") in str(error) and "\n" not in str(error)
+    assert predict.predict_readable(run, []) == ([], []) and predict.predict(run, []) == []
+    with pytest.raises(DataError, match=r"paths \(='.*one.png'\) must be a list of paths, not one text"):
+        predict.predict(run, good)
+
+
+def test_names_of_no_picture(scans, tmp_path):
+    for names, words in (
+        (["a\0b.png"], "no picture"),
+        ([str(tmp_path / "*.gif")], "no picture"),
+        ([" "], "no picture"),
+    ):
+        with pytest.raises(DataError, match=words):
+            predict.find_pictures(names)
+    one = str(scans / "one.png")
+    assert predict.find_pictures([one, one]) == [one, one]
