@@ -94,7 +94,10 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
         on_scenes.check(task.net, dataset.image_shape, config.eval.scenes, config.eval.scene_size)
     if longer:
         environment |= longer_lib.check(task, config_lib.load(workdir), checkpoint.latest_step(workdir) or 0, workdir)
-    state = devices.place(task.first_state(config.seed))
+    state = devices.make(lambda: task.first_state(config.seed))
+    if devices.count > 1:
+        held = {"parameters": state.params, "optimiser": state.optimizer}
+        print(devices.state_text("parameters and optimiser", held), flush=True)
     if goes_on:
         state = one_seed.latest_state(state, devices, workdir, config.checkpoint.keep)
     if other:

@@ -100,7 +100,7 @@ def _killer(monkeypatch):
     """The library with NumPy's steps, without pictures, and with moments at which it can be killed."""
     killer = Killer()
 
-    def make_step(net, optimizer, config, mean, std, class_weights):
+    def make_step(net, optimizer, config, mean, std, class_weights, devices):
         return config.train.learning_rate
 
     def make_run_steps(rate, devices, length, **options):

@@ -15,6 +15,7 @@ from cnn.ops.gradients import gradients_for
 from cnn.ops.plain import CHOICES, is_plain, plain, use
 from cnn.ops.pooling import average_pool, axis_counts, max_pool, n_max_pool, sum_pool, window_counts
 from cnn.ops.shapes import shapes_of
+from cnn.ops.wide_sums import with_wide_sums
 
 __all__ = [
     "CHOICES",
@@ -41,5 +42,6 @@ __all__ = [
     "tap",
     "use",
     "window_counts",
+    "with_wide_sums",
     "workspace",
 ]

@@ -36,6 +36,11 @@ def linear(function: Function, transpose: Function, fixed: Sequence[jax.Array], 
     return _linear_p.bind(*_varying_alike([*fixed, value]), function=function, transpose=transpose)
 
 
+def is_linear(primitive: Primitive) -> bool:
+    """Whether a primitive of a program is that of `linear`; its parameter "function" computes it."""
+    return primitive is _linear_p
+
+
 def transposed(function: Callable[[jax.Array], jax.Array], shape: Sequence[int], cotangent: jax.Array) -> jax.Array:
     """Applies the transpose of a linear function, as JAX derives it from the function.
 

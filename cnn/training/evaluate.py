@@ -16,6 +16,7 @@ from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
 from cnn.runtime.compiler import jit_net
 from cnn.runtime.devices import Devices
+from cnn.training import sharded
 
 
 class Metrics(NamedTuple):
@@ -95,11 +96,21 @@ def logits(net: Net, variables: Mapping[str, Any], images: jax.Array, mean: Any,
 
 
 def _score(
-    net: Net, dtype: str, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array, mean: Any, std: Any
+    net: Net,
+    dtype: str,
+    devices: Devices | None,
+    variables: Mapping[str, Any],
+    images: jax.Array,
+    labels: jax.Array,
+    mean: Any,
+    std: Any,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """For each example: prediction, `rank` of the label, loss, probability of the prediction."""
+    """For each example: prediction, `rank` of the label, loss, probability of the prediction.
+
+    Devices are given where the variables are split over them.
+    """
     x = data.normalise(images, mean, std).astype(dtype)
-    scores: Any = net.apply(variables, x, train=False)
+    scores: Any = sharded.apply(net, devices, variables, x, train=False)
     logits = scores.astype(jnp.float32)
     classes = outputs.class_scores(logits)
     loss = outputs.negative_log_likelihood(logits, labels, net.output_activation)
@@ -112,7 +123,7 @@ def _score(
 @functools.cache
 def _compiled_score(options: tuple[tuple[str, str | int], ...]) -> Any:
     """`_score` as `jax.jit` makes it; the same one for the same options, or every split would be compiled anew."""
-    return jax.jit(_score, static_argnums=(0, 1), compiler_options=dict(options))
+    return jax.jit(_score, static_argnums=(0, 1, 2), compiler_options=dict(options))
 
 
 def evaluate(
@@ -136,7 +147,7 @@ def evaluate(
       batch_size: examples in one call to the devices; changes speed and memory; in nets with wide convolutions also how
         results are rounded (see `cnn.ops.winograd`).
       dtype: data type of the net's activations; scores and sums are float32 and wider.
-      devices: the devices to run on; None: all local devices.
+      devices: the devices to run on, over which variables may be split; None: all local devices.
 
     Returns:
       The split's `Metrics`.
@@ -151,13 +162,14 @@ def evaluate(
     count = len(split.labels)
     if not count:
         raise ValueError("the split has no examples; hold some out with data.validation_fraction")
-    variables = devices.replicate(variables)
+    variables = devices.place(variables)
     table = geometry.table(net, split.images.shape[1:])
     score = _compiled_score(tuple(devices.compiler_options(table.macs).items()))
+    split_over = devices if sharded.is_split(devices) else None
     parts = []
     for indices, real in data.batches(count, batch_size):
         batch = jax.device_put((split.images[indices], split.labels[indices]), devices.split())
-        scored = score(net, dtype, variables, *batch, np.asarray(mean, np.float32), np.asarray(std, np.float32))
+        scored = score(net, dtype, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std)))
         parts.append([np.asarray(values)[:real] for values in scored])
     predicted, ranks, loss, probabilities = (np.concatenate(values) for values in zip(*parts, strict=True))
     classes = outputs.class_count(table[-1].output_shape[-1])

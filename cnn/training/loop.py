@@ -52,11 +52,10 @@ class Task(NamedTuple):
         """How often each training example is drawn in a number of steps, on average."""
         return steps * self.config.train.batch_size / len(self.dataset.train.labels)
 
-    def step(self) -> steps.Step:
-        """One step of training as a pure function (`cnn.training.steps.make_step`)."""
-        return steps.make_step(
-            self.net, self.optimizer, self.config, self.dataset.mean, self.dataset.std, self.class_weights
-        )
+    def step(self, devices: Devices | None = None) -> steps.Step:
+        """One step of training as a pure function (`cnn.training.steps.make_step`), for devices."""
+        constants = (self.dataset.mean, self.dataset.std, self.class_weights)
+        return steps.make_step(self.net, self.optimizer, self.config, *constants, devices)
 
     def first_state(self, seed: int) -> State:
         """The state before the first step, on the first device."""

@@ -98,11 +98,17 @@ def train_seeds(
       The trained nets and what training cost.
 
     Raises:
-      ValueError: if a field is out of range, or the seeds are not different.
+      ValueError: if a field is out of range, train.sharding is not "data", or the seeds are not different.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={list(seeds)}) must be different ones, at least one")
     ranges.check(config)
+    sharding = config.train.get("sharding", "data")
+    if sharding != "data":
+        raise ValueError(
+            f"train.sharding (={sharding!r}) splits one net over devices, and several seeds are spread over them, each "
+            "net whole on one; leave it at 'data'"
+        )
     config, dataset = initial.prepared(config, dataset)
     with ops.use(config.train.get("ops", "fast")):
         return _train_groups(loop.make_task(config, dataset), seeds, devices or Devices(), each)

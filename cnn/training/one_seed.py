@@ -20,8 +20,9 @@ def latest_state(state: State, devices: Devices, workdir: str, keep: int) -> Sta
     """The latest checkpoint's state, or a new one where there is no checkpoint; nothing is written.
 
     Args:
-      state: the state before the first step, on all devices.
-      devices: the devices, each of which gets a copy of the state.
+      state: the state before the first step, placed on the devices: the checkpoint is read into the same places,
+        however the run that wrote it was split.
+      devices: the devices.
       workdir: directory of the run, which may be missing.
       keep: number of checkpoints to keep.
 
@@ -79,7 +80,7 @@ def train(
 
     with stopping.requests() as asked, logs.Progress(task.total, first, config.train.batch_size) as progress:
         run_steps = steps.make_run_steps(
-            task.step(),
+            task.step(devices),
             devices,
             config.train.steps_per_dispatch,
             options=options,

@@ -15,13 +15,14 @@ import numpy as np
 import optax
 from jax import lax
 
-from cnn import data, nets
+from cnn import data, nets, ops
 from cnn.data.augment import augment, shift_out_of_window
 from cnn.nets import Net, outputs
 from cnn.runs import ranges
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options, jit_once
 from cnn.runtime.devices import Devices
+from cnn.training import sharded
 
 
 class State(NamedTuple):
@@ -159,8 +160,11 @@ def make_step(
     mean: Sequence[float],
     std: Sequence[float],
     class_weights: np.ndarray | None = None,
+    devices: Devices | None = None,
 ) -> Step:
     """One step of training as a pure function.
+
+    Gradients of half-precision activations are summed in float32, over examples and over devices.
 
     Args:
       net: the classifier.
@@ -168,6 +172,8 @@ def make_step(
       config: config of the run; its augment and train parts are read.
       mean, std: mean and standard deviation of each channel, in units of the full range.
       class_weights: weights of the classes in the loss, as `cnn.training.class_weights.of` gives them; None: none.
+      devices: the devices that parameters may be split over, in a step that is compiled for them; None: each device
+        has all parameters.
 
     Returns:
       (state, uint8 images [B, H, W, C], int32 labels [B]) -> (state, `StepResult`).
@@ -177,6 +183,7 @@ def make_step(
     """
     ranges.check_fields("train", config.train, "dtype", "background", "label_smoothing")
     options = config.augment.to_dict()
+    half = jnp.dtype(config.train.dtype).itemsize < 4
 
     def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, StepResult]:
         # fold_in(key, step), not a split chain: the keys of a step do not depend on how the run got there.
@@ -190,7 +197,9 @@ def make_step(
         x = data.normalise(x, mean, std).astype(config.train.dtype)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Any, StepResult]]:
-            logits, statistics = net.apply(
+            logits, statistics = sharded.apply(
+                net,
+                devices,
                 {"params": params, **state.statistics},
                 x,
                 train=True,
@@ -200,7 +209,10 @@ def make_step(
             result = measure(logits, labels, config.train.label_smoothing, missed, net.output_activation, class_weights)
             return result.loss, (dict(statistics), result)
 
-        (_, (statistics, result)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        _, pull, (statistics, result) = jax.vjp(objective, state.params, has_aux=True)
+        (gradient,) = (ops.with_wide_sums(pull) if half else pull)(jnp.ones((), jnp.float32))
+        if devices is not None:
+            gradient = lax.with_sharding_constraint(gradient, devices.state_shardings(gradient))
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         return State(state.step + 1, params, statistics, optimizer_state, state.key), result
@@ -235,23 +247,55 @@ def make_run_steps(
       (state (donated), uint8 images, int32 labels, int32 indices [S, B]) -> (state, `StepResult` of NumPy arrays [S],
       or of fewer where it was stopped), for 1 <= S <= length.
     """
+    looped = devices.platform != "cpu" if looped is None else looped
+    compiled: Any = None
+
+    def compiled_for(state: State) -> Any:
+        nonlocal compiled
+        compiled = compiled or jit_steps(step, devices, state, length if looped else None, options)
+        return compiled
+
+    return _in_one_call(compiled_for, length) if looped else _one_by_one(compiled_for, devices, stop)
+
+
+def jit_steps(
+    step: Step, devices: Devices, state: Any, length: int | None = None, options: Options | None = None
+) -> Any:
+    """Steps compiled for devices, with the state, the data and the batch placed as in training.
+
+    Args:
+      step: one step of training, as `make_step` makes it for these devices.
+      devices: the devices, which may be descriptions of devices that are not here.
+      state: the state, or its shapes (`jax.eval_shape` of `init_state`).
+      length: the most steps of a loop on the device; None: one step, no loop.
+      options: options for the compiler, as `Devices.compiler_options` gives them.
+
+    Returns:
+      What `jax.jit` makes, to be called or lowered: (state (donated), uint8 images, int32 labels, int32 indices [B]) ->
+      (state, `StepResult`); of a loop, indices are [length, B], the number of steps, int32, follows them, and results
+      are [length].
+    """
     everywhere, split = devices.everywhere, devices.split()
-    jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere, compiler_options=dict(options or {}))
+    placed = devices.state_shardings(state)
 
     def pick(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array) -> tuple[State, StepResult]:
         return step(state, *lax.with_sharding_constraint((images[indices], labels[indices]), split))
 
-    if devices.platform != "cpu" if looped is None else looped:
-        shardings = (everywhere, everywhere, everywhere, devices.split(1), everywhere)
-        return _in_one_call(jit(_loop(pick, length), in_shardings=shardings), length)
-    return _one_by_one(jit(pick, in_shardings=(everywhere, everywhere, everywhere, split)), devices, stop)
+    batch = (split,) if length is None else (devices.split(1), everywhere)
+    return jax.jit(
+        pick if length is None else _loop(pick, length),
+        in_shardings=(placed, everywhere, everywhere, *batch),
+        out_shardings=(placed, everywhere),
+        donate_argnums=0,
+        compiler_options=dict(options or {}),
+    )
 
 
-def _one_by_one(one: Any, devices: Devices, stop: Callable[[], bool]) -> RunSteps:
-    """A call for each step; `one` is the compiled step."""
+def _one_by_one(compiled_for: Callable[[State], Any], devices: Devices, stop: Callable[[], bool]) -> RunSteps:
+    """A call for each step; `compiled_for` gives the compiled step."""
 
     def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
-        results = []
+        results, one = [], compiled_for(state)
         for row in indices:
             state, result = one(state, images, labels, row)
             if devices.count > 1:
@@ -282,13 +326,13 @@ def _loop(pick: Any, length: int) -> Any:
     return loop
 
 
-def _in_one_call(many: Any, length: int) -> RunSteps:
-    """One call for all steps; `many` is the compiled loop."""
+def _in_one_call(compiled_for: Callable[[State], Any], length: int) -> RunSteps:
+    """One call for all steps; `compiled_for` gives the compiled loop."""
 
     def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
         count = len(indices)
         padded = np.pad(indices, ((0, length - count), (0, 0)))
-        state, result = many(state, images, labels, padded, np.int32(count))
+        state, result = compiled_for(state)(state, images, labels, padded, np.int32(count))
         return state, StepResult(*(np.asarray(values)[:count] for values in result))
 
     return run
