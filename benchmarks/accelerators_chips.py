@@ -119,8 +119,10 @@ def topology(name: str) -> Topology:
         raise ModuleNotFoundError(
             "the compiler for TPUs is not installed: python -m pip install -r requirements-tpu-compiler.txt"
         )
-    # Without these the library asks the network which TPU this machine is, and complains that it is none.
+    # Without these the library asks the network which TPU this machine is and complains that it is none, and several
+    # processes could not compile at the same time, as if there were a chip to share.
     for variable, value in (
+        ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
         ("TPU_SKIP_MDS_QUERY", "1"),
         ("TPU_ACCELERATOR_TYPE", "v5litepod-1"),
         ("TPU_WORKER_HOSTNAMES", "localhost"),
