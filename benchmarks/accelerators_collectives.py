@@ -1,18 +1,12 @@
-"""What the devices of a compiled program send each other, read from the text that the compiler gives of it (HLO)."""
+"""What the devices of a compiled program send each other, read from the compiler's text."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import NamedTuple
 
-BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128}
+from benchmarks.accelerators_text import Instruction, Text, type_bytes
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{\s*$")
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
-_OPERATION = re.compile(r"(?:^|[\s)}\]])([a-z][a-z-]*)\(")
-_CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_TYPE = re.compile(r"([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 
 
 class Collective(NamedTuple):
@@ -48,33 +42,6 @@ class Traffic(NamedTuple):
         return sum(one.sent for one in self.kinds.values())
 
 
-class _Instruction(NamedTuple):
-    name: str
-    type: str
-    operation: str
-    rest: str  # operands and attributes
-
-
-def type_bytes(text: str) -> float:
-    """Size of an array, or of all arrays of a tuple.
-
-    Args:
-      text: its type in HLO: "bf16[64,3]{1,0}" or "(f32[], s32[8]{0})".
-
-    Returns:
-      Bytes, without the padding of a layout in tiles.
-    """
-    total = 0.0
-    for name, sizes in _TYPE.findall(text):
-        digits = re.match(r"[a-z]+(\d+)", name)
-        bits = BITS.get(name) or (int(digits[1]) if digits else 0)  # tokens and opaque values have no size
-        count = 1
-        for size in filter(None, sizes.split(",")):
-            count *= int(size)
-        total += count * bits / 8
-    return total
-
-
 def group_size(rest: str, devices: int) -> int:
     """Number of devices that one collective operation joins.
 
@@ -98,17 +65,16 @@ def group_size(rest: str, devices: int) -> int:
     return devices
 
 
-def traffic(text: str, devices: int) -> Traffic:
+def traffic(text: Text, devices: int) -> Traffic:
     """Reads the collective operations of a program, those in loops as often as the loops run.
 
     Args:
-      text: the compiled program (`jax.stages.Compiled.as_text`), the same for each device.
+      text: the compiled program, the same for each device.
       devices: number of devices that it runs on.
 
     Returns:
       The `Traffic`.
     """
-    entry, computations = _computations(text)
     found: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
     unknown = 0
 
@@ -116,88 +82,35 @@ def traffic(text: str, devices: int) -> Traffic:
         """Counts a computation and all that it calls; whether there was any collective operation in it."""
         nonlocal unknown
         any_here = False
-        types = {one.name: one.type for one in computations.get(name, ())}
-        for one in computations.get(name, ()):
+        types = {one.name: one.type for one in text.computations.get(name, ())}
+        for one in text.computations.get(name, ()):
             if counted := _collective(one, types, devices, scattered):
                 kind, size, sent = counted
                 for i, value in enumerate((1, size, sent)):
                     found[kind][i] += times * value
                 any_here = True
-            if one.operation.removesuffix("-start") in KINDS:
                 continue  # what it calls is a sum of two numbers
-            turns = _turns(one, computations) if one.operation == "while" else 1
+            turns = text.turns(one) if one.operation == "while" else 1
             # A sum of which each device keeps a part is a fused operation of this name on TPUs.
             inner = scattered or (one.operation == "fusion" and "all-reduce-scatter" in one.rest)
-            below = [walk(called, times * (turns or 1), inner) for called in _called(one)]
+            below = [walk(called, times * (turns or 1), inner) for called in one.called]
             unknown += turns is None and any(below)
             any_here |= any(below)
         return any_here
 
-    walk(entry, 1, False)
+    walk(text.entry, 1, False)
     kinds = {kind: Collective(int(found[kind][0]), *found[kind][1:]) for kind in KINDS if kind in found}
     return Traffic(kinds, unknown)
 
 
-def _computations(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
-    """The name of the first computation to run, and the instructions of all by name."""
-    entry, name = "", ""
-    computations: dict[str, list[_Instruction]] = {}
-    for line in text.splitlines():
-        if head := _COMPUTATION.match(line):
-            name = head[2]
-            computations[name] = []
-            entry = name if head[1] else entry
-        elif name and (found := _INSTRUCTION.match(line)):
-            computations[name].append(_instruction(found[1], re.sub(r"/\*.*?\*/", "", found[2])))
-    return entry, computations
-
-
-def _instruction(name: str, text: str) -> _Instruction:
-    """Type, operation and the rest of what stands behind "name = "."""
-    end = _type_end(text)
-    operation = re.match(r"\s*([\w-]+)\(", text[end:])
-    if not operation:
-        return _Instruction(name, text[:end], "", text[end:])
-    return _Instruction(name, text[:end], operation[1], text[end + operation.end() :])
-
-
-def _type_end(text: str) -> int:
-    """Where the type ends: behind its closing parenthesis, or at the first space outside of its layout."""
-    depth = 0
-    for i, letter in enumerate(text):
-        if letter in "({[":
-            depth += 1
-        elif letter in ")}]":
-            depth -= 1
-        elif letter == " " and not depth:
-            return i
-    return len(text)
-
-
-def _operands(rest: str) -> list[str]:
-    """Names of the operands, which stand up to the closing parenthesis, with or without their types."""
-    depth = 1
-    for i, letter in enumerate(rest):
-        depth += (letter in "({[") - (letter in ")}]")
-        if not depth:
-            return re.findall(r"%([\w.-]+)", rest[:i])
-    return []
-
-
-def _called(one: _Instruction) -> Iterator[str]:
-    yield from _CALLED.findall(one.rest)
-    for names in _BRANCHES.findall(one.rest):
-        yield from re.findall(r"[\w.-]+", names)
-
-
 def _collective(
-    one: _Instruction, types: dict[str, str], devices: int, scattered: bool
+    one: Instruction, types: dict[str, str], devices: int, scattered: bool
 ) -> tuple[str, float, float] | None:
     """Kind, bytes and bytes sent of a collective operation; None of any other."""
     kind = one.operation.removesuffix("-start")
     if kind not in KINDS:
         return None
-    size = sum(type_bytes(types.get(name, "")) for name in _operands(one.rest))
+    size = sum(type_bytes(types.get(name, "")) for name in one.operands)
     group = group_size(one.rest, devices)
     if kind == "all-gather":
         size *= group
@@ -206,21 +119,3 @@ def _collective(
     share = (group - 1) / group
     factor = {"all-reduce": 2 * share, "collective-permute": 1.0}.get(kind, share)
     return kind, size, factor * size
-
-
-def _turns(loop: _Instruction, computations: dict[str, list[_Instruction]]) -> int | None:
-    """How often a loop runs: as the compiler notes it, or where it counts up to a constant; None: it is not said."""
-    if known := re.search(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)', loop.rest):
-        return int(known[1])
-    condition = re.search(r"condition=%?([\w.-]+)", loop.rest)
-    instructions = computations.get(condition[1], []) if condition else []
-    constants = {
-        one.name: int(found[1])
-        for one in instructions
-        if one.operation == "constant" and (found := re.match(r"(\d+)\)", one.rest))
-    }
-    for one in instructions:
-        if one.operation == "compare" and "direction=LT" in one.rest:
-            bounds = [constants[name] for name in _operands(one.rest) if name in constants]
-            return bounds[0] if bounds else None
-    return None

@@ -9,14 +9,10 @@ import jax
 
 from benchmarks.accelerators_chips import Topology
 from benchmarks.accelerators_collectives import traffic
+from benchmarks.accelerators_memory import moved_bytes
 from benchmarks.accelerators_programs import Program
+from benchmarks.accelerators_text import Text, parse
 from cnn.runtime.byte_sizes import bytes_text
-
-_TOO_LARGE = (
-    re.compile(r"\(([\d.]+)([BKMGT]?)\) exceeds available (?:\w+ )?\(?([\d.]+)([BKMGT]?)"),
-    re.compile(r"exceeds available HBM"),
-    re.compile(r"Used ([\d.]+)([BKMGT]?) of ([\d.]+)([BKMGT]?) hbm"),
-)
 
 
 class TooLargeError(MemoryError):
@@ -59,7 +55,7 @@ class Limits(NamedTuple):
 
     Attributes:
       compute: all operations at the chip's peak.
-      memory: all bytes that operations read and write, at the bandwidth of the chip's memory.
+      memory: all bytes that are read from the chip's main memory and written to it, at its bandwidth.
       links: all bytes that a chip sends, at the bandwidth of the links of the chip that has the fewest.
     """
 
@@ -78,20 +74,20 @@ class Limits(NamedTuple):
         return self._fields[self.index(self.time)]
 
 
-def limits(topology: Topology, flops: float, accessed: float, sent: float) -> Limits:
+def limits(topology: Topology, flops: float, moved: float, sent: float) -> Limits:
     """The roofline of a program (Williams, Waterman, Patterson, "Roofline", 2009), with links as a third roof.
 
     Args:
       topology: the chips.
       flops: operations of one device.
-      accessed: bytes that its operations read and write.
+      moved: bytes that it reads from its main memory and writes to it.
       sent: bytes that it sends to other devices.
 
     Returns:
       The `Limits`.
     """
     chip, links = topology.chip, topology.links_bandwidth
-    return Limits(flops / chip.flops, accessed / chip.bandwidth, sent * chip_share(topology) / links if sent else 0.0)
+    return Limits(flops / chip.flops, moved / chip.bandwidth, sent * chip_share(topology) / links if sent else 0.0)
 
 
 def chip_share(topology: Topology) -> float:
@@ -162,22 +158,39 @@ def row(program: Program, topology: Topology, compiled: Any, seconds: float) -> 
         analysis.generated_code_size_in_bytes,
     )
     cost = compiled.cost_analysis()
-    sends = traffic(compiled.as_text(), program.devices)
-    bounds = limits(topology, cost["flops"], cost["bytes accessed"], sends.sent)
-    wanted = program.flops / program.devices
     return {
         "memory": memory._asdict() | {"used": memory.used, "left": topology.chip.memory - memory.used},
         "flops": cost["flops"],
         "bytes_accessed": cost["bytes accessed"],
+        "net_flops": program.flops / program.devices,
+        "compile_seconds": round(seconds, 1),
+        **roofline(parse(compiled.as_text()), topology, cost["flops"], program.flops / program.devices),
+    }
+
+
+def roofline(text: Text, topology: Topology, flops: float, net_flops: float) -> dict[str, Any]:
+    """What the text of a program says of its traffic, and the least time.
+
+    Args:
+      text: the compiled program.
+      topology: the chips.
+      flops: operations of one device, as the compiler counts them.
+      net_flops: operations of one device that the net itself needs.
+
+    Returns:
+      A part of a row.
+    """
+    sends, moved = traffic(text, len(topology.devices)), moved_bytes(text)
+    bounds = limits(topology, flops, moved, sends.sent)
+    return {
+        "bytes_moved": moved,
         "collectives": {kind: one._asdict() for kind, one in sends.kinds.items()},
         "bytes_sent": sends.sent,
         "loops_of_unknown_length": sends.unknown_loops,
         "limits": bounds._asdict(),
         "roofline_seconds": bounds.time,
         "bound_by": bounds.name,
-        "net_flops": wanted,
-        "utilisation": wanted / (bounds.time * topology.chip.flops),
-        "compile_seconds": round(seconds, 1),
+        "utilisation": net_flops / (bounds.time * topology.chip.flops),
     }
 
 

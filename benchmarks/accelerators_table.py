@@ -14,7 +14,8 @@ _HEADERS = (
     "temporaries",
     "left, GiB",
     "GFLOP",
-    "GB read and written",
+    "GB of operations",
+    "GB moved",
     "MB all-reduced",
     "gathered",
     "reduce-scattered",
@@ -107,7 +108,8 @@ def _figures(row: Mapping[str, Any]) -> list[str]:
     cells = [
         *(f"{memory[name] / chips.GIB:.2f}" for name in ("used", "arguments", "temporaries", "left")),
         f"{row['flops'] / 1e9:,.1f}",
-        f"{row['bytes_accessed'] / 1e9:.2f}",
+        f"{row['bytes_accessed'] / 1e9:.3g}",
+        f"{row['bytes_moved'] / 1e9:.3g}",
         *(f"{bytes_of.get(kind, 0) / 1e6:,.1f}" for kind in ("all-reduce", "all-gather", "reduce-scatter")),
         f"{other / 1e6:,.1f}",
         f"{1e3 * row['roofline_seconds']:.3g}",
@@ -141,11 +143,11 @@ def _facts(results: Mapping[str, Any]) -> str:
     commits = ", ".join(dict.fromkeys(str(row["commit"]) for row in results["rows"] if row.get("commit")))
     facts = [
         "all figures are of one chip and of one run; memory is arguments + temporaries + results + code, without "
-        "results that take an argument's place; GB are what the compiler counts for all operations, also where an "
-        "array stays on the chip; MB are whole arrays",
-        "ms at least: the largest of operations by peak, bytes by the memory's bandwidth, and bytes sent around a ring "
-        "by the bandwidth of the links of a chip at a corner; utilisation: operations of the net's convolutions and "
-        "fully connected layers (of a step 6 for each multiply-add of the forward pass) by that time and the peak",
+        "results that take an argument's place; GB of operations are operands and results of all operations as the "
+        "compiler counts them, GB moved those that lie in the chip's main memory; MB are whole arrays",
+        "ms at least: the largest of operations by peak, GB moved by the memory's bandwidth, and bytes sent around a "
+        "ring by the bandwidth of the links of a chip at a corner; utilisation: operations of the net's convolutions "
+        "and fully connected layers (of a step 6 for each multiply-add of the forward pass) by that time and the peak",
         *peaks,
         f"command `{results['command']}`, device {results['device']}, python {results['python']}, {packages}",
         f"commit {commits}",
