@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks.training import flops_per_example
 from cnn import dense, geometry, nets
 from cnn.dense import tiles
 from cnn.nets import Net
@@ -43,7 +44,7 @@ class Program(NamedTuple):
       about: what it is, in a line.
       lower: lowers it for the devices, without compiling.
       flops: operations of one run in convolutions and fully connected layers, two for each multiply-add, over all
-        devices; of a training step three times those of the forward pass.
+        devices; of a training step those of the forward pass and of both gradients, as `benchmarks.training` counts.
       devices: number of devices that it runs on.
     """
 
@@ -112,7 +113,7 @@ def training_step(wish: Wish, batch: int, devices: Devices, examples: int = 0) -
     config.train.sharding = devices.sharding
     config.augment.flip, config.augment.pad = True, 4
     net, middle = wish.make(), (0.5,) * wish.image[2]
-    macs = geometry.table(net, wish.image).macs
+    geometry.table(net, wish.image)  # an image that does not fit is said by layers
     optimizer = make_optimizer(config.train, optax.constant_schedule(LEARNING_RATE))
     state = jax.eval_shape(lambda: steps.init_state(net, optimizer, wish.image, 0))
     step = steps.make_step(net, optimizer, config, middle, middle, devices=devices)
@@ -135,7 +136,7 @@ def training_step(wish: Wish, batch: int, devices: Devices, examples: int = 0) -
 
     where = f"drawn from {examples:,} on each chip" if examples else "given, each chip its share"
     about = f"training step of {batch:,} images of {shape_text(wish.image)}, {where}"
-    return Program(about, lower, 6.0 * macs * batch, devices.count)
+    return Program(about, lower, float(batch * flops_per_example(net, wish.image)), devices.count)
 
 
 def dense_pass(wish: Wish, side: int, stride: int, backend: str, devices: Devices) -> Program:

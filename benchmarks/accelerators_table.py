@@ -147,7 +147,8 @@ def _facts(results: Mapping[str, Any]) -> str:
         "compiler counts them, GB moved those that lie in the chip's main memory; MB are whole arrays",
         "ms at least: the largest of operations by peak, GB moved by the memory's bandwidth, and bytes sent around a "
         "ring by the bandwidth of the links of a chip at a corner; utilisation: operations of the net's convolutions "
-        "and fully connected layers (of a step 6 for each multiply-add of the forward pass) by that time and the peak",
+        "and fully connected layers (of a step two for each multiply-add of the forward pass and of both gradients) "
+        "by that time and the peak",
         *peaks,
         f"command `{results['command']}`, device {results['device']}, python {results['python']}, {packages}",
         f"commit {commits}",
