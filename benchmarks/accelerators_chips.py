@@ -117,7 +117,7 @@ def topology(name: str) -> Topology:
     chip, size = parse(name)
     if not has_compiler():
         raise ModuleNotFoundError(
-            "the compiler for TPUs is not installed: python -m pip install -r requirements-tpu-compiler.txt"
+            "the compiler for TPUs is not installed: python -m pip install --no-deps -r requirements-tpu-compiler.txt"
         )
     # Without these the library asks the network which TPU this machine is and complains that it is none, and several
     # processes could not compile at the same time, as if there were a chip to share.
