@@ -4,6 +4,7 @@ They are the project's own, made from shapes: no weight and no image is made.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +50,7 @@ class Program(NamedTuple):
     """
 
     about: str
-    lower: Any
+    lower: Callable[[], Any]
     flops: float
     devices: int
 
