@@ -76,29 +76,36 @@ def traffic(text: Text, devices: int) -> Traffic:
       The `Traffic`.
     """
     found: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
-    unknown = 0
+    unknown, channels = 0, set[str]()
 
-    def walk(name: str, times: int, scattered: bool) -> bool:
+    def walk(name: str, times: int, fused: bool, scattered: bool) -> bool:
         """Counts a computation and all that it calls; whether there was any collective operation in it."""
         nonlocal unknown
         any_here = False
         types = {one.name: one.type for one in text.computations.get(name, ())}
         for one in text.computations.get(name, ()):
             if counted := _collective(one, types, devices, scattered):
+                any_here = True
+                # One that runs beside others stands in each fused operation from its start to its end.
+                channel = re.search(r"channel_id=(\d+)", one.rest)
+                if fused and channel:
+                    if channel[1] in channels:
+                        continue
+                    channels.add(channel[1])
                 kind, size, sent = counted
                 for i, value in enumerate((1, size, sent)):
                     found[kind][i] += times * value
-                any_here = True
                 continue  # what it calls is a sum of two numbers
             turns = text.turns(one) if one.operation == "while" else 1
             # A sum of which each device keeps a part is a fused operation of this name on TPUs.
-            inner = scattered or (one.operation == "fusion" and "all-reduce-scatter" in one.rest)
-            below = [walk(called, times * (turns or 1), inner) for called in one.called]
+            is_fusion = one.operation == "fusion"
+            flags = fused or is_fusion, scattered or (is_fusion and "all-reduce-scatter" in one.rest)
+            below = [walk(called, times * (turns or 1), *flags) for called in one.called]
             unknown += turns is None and any(below)
             any_here |= any(below)
         return any_here
 
-    walk(text.entry, 1, False)
+    walk(text.entry, 1, False, False)
     kinds = {kind: Collective(int(found[kind][0]), *found[kind][1:]) for kind in KINDS if kind in found}
     return Traffic(kinds, unknown)
 

@@ -4,6 +4,8 @@ The compiler's own count of bytes is of all operands and results, also of arrays
 (tens to a hundred MiB on a TPU). In the text such arrays are marked, so that the others can be counted.
 """
 
+import re
+
 from benchmarks.accelerators_text import Instruction, Text, arrays, main_memory_bytes, type_bytes
 
 # What moves nothing: names, and the ends of what was counted where it began.
@@ -72,6 +74,8 @@ def _of_instruction(text: Text, one: Instruction, others: dict[str, Instruction]
 def _of_fusion(text: Text, one: Instruction, types: list[str]) -> float:
     """Reads of a fused operation, by what it does with each operand, and its writes."""
     body = text.computations.get(one.called[0], [])
+    if any("AsyncCollective" in x.rest for x in body):
+        return _of_part(one, types)
     total = 0.0
     for i, type_text in enumerate(types):
         if full := main_memory_bytes(type_text):
@@ -83,6 +87,18 @@ def _of_fusion(text: Text, one: Instruction, types: list[str]) -> float:
     if root is not None and root.operation == "dynamic-update-slice" and main_memory_bytes(one.type):
         return total + type_bytes(inside[root.operands[1]].type)
     return total + main_memory_bytes(one.type)
+
+
+def _of_part(one: Instruction, types: list[str]) -> float:
+    """Reads and writes of one of the fused operations that a collective operation runs beside, from start to end.
+
+    Arrays that it only hands on, which are the same in its operands and results, count where they were made.
+    """
+    handed = re.findall(r"\{(\d*)\}: \((\d+), \{\}\)", one.rest)
+    results, operands = {index for index, _ in handed}, {int(operand) for _, operand in handed}
+    made = [0.0 if str(i) in results else size * is_main for i, (size, is_main) in enumerate(arrays(one.type))]
+    total = sum(main_memory_bytes(x) for i, x in enumerate(types) if i not in operands)
+    return total + (0.0 if "" in results else sum(made))
 
 
 def _read(text: Text, computation: str, position: int, full: float) -> float:
