@@ -22,6 +22,7 @@ GUIDES = (
     "architecture",
     "nets",
     "training",
+    "scaling",
     "dense",
     "streaming",
     "images",

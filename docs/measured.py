@@ -229,3 +229,22 @@ def speed() -> str:
         size = "x".join(map(str, case["image"]))
         lines.append([f"training: `{case['net']}`, {size}", *rates, f"{ours['to_torch']:.2f} of its rate", ""])
     return table(["what", "ours:", "PyTorch's best:", "ours by PyTorch's:", "all crops one by one:"], lines)
+
+
+def accelerators() -> str:
+    """Training steps that were compiled for TPUs which were not there."""
+    lines = []
+    for row in _results("benchmarks/results/accelerators.json")["rows"]:
+        if row["what"] != "training":
+            continue
+        sharding = "any" if row["topology"].endswith(":1x1") else row["sharding"]
+        name = [f"`{row['net']}`", row["topology"], sharding, f"{row['batch']:,}"]
+        if "needs" in row:
+            lines.append([*name, f"needs {row['needs'] / 2**30:.1f} of {row['has'] / 2**30:.1f}", *[""] * 5])
+            continue
+        bounds = row["limits"]
+        times = [_time(1e3 * bounds[limit]) for limit in ("compute", "memory", "links")]
+        used = f"{row['memory']['used'] / 2**30:.2f}"
+        lines.append([*name, used, f"{row['bytes_sent'] / 1e6:,.0f}", *times, f"{row['utilisation']:.0%}"])
+    headers = ["net", "slice", "sharding", "batch:", "GiB used:", "MB sent:", "operations:", "memory:", "links:"]
+    return table([*headers, "utilisation at most:"], lines)

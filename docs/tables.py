@@ -97,6 +97,7 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/performance.md", "training"): measured.training,
     ("docs/performance.md", "growth"): measured.growth,
     ("docs/performance.md", "start-up"): measured.startup,
+    ("docs/scaling.md", "accelerators"): measured.accelerators,
     ("docs/streaming.md", "stream"): measured.stream,
     ("docs/results.md", "data sets"): measured.data_sets,
     ("docs/results.md", "scenes"): measured.scenes,

@@ -54,7 +54,8 @@ def normalised_values(
     one = values.astype(np.uint8) if dtype == "uint8" else values
     if value_range != ranges.of_dtype(np.uint8) or dtype != "uint8":
         one = ranges.fractions(values, value_range)
-    return np.asarray(data.normalise(np.repeat(one[:, None], len(mean), axis=1), mean, std))
+    with jax.ensure_compile_time_eval():  # numbers, also where a tile is a part of a program that is traced
+        return np.asarray(data.normalise(np.repeat(one[:, None], len(mean), axis=1), mean, std))
 
 
 def look_up(table: jax.Array, pixels: jax.Array) -> jax.Array:
