@@ -59,7 +59,8 @@ class Branches(Layer):
             raise GeometryError(f"{self.label}: paths (={self.paths!r}) must be one tuple of layers for each path")
         for number, path in enumerate(self.paths, start=1):
             if not isinstance(path, tuple) or not all(isinstance(layer, Layer) for layer in path):
-                raise GeometryError(f"{self.label}: path {number} (={path!r}) must be a tuple of layers of cnn.layers")
+                given = type(path).__name__ if isinstance(path, Layer) else " ".join(repr(path).split())
+                raise GeometryError(f"{self.label}: path {number} (={given}) must be a tuple of layers of cnn.layers")
         if not isinstance(self.join, str) or self.join not in JOINS:
             raise GeometryError(f"{self.label}: join (={self.join!r}) must be one of {', '.join(JOINS)}")
         return self.paths

@@ -119,7 +119,7 @@ def _word(words: Sequence[str]) -> _Rule:
 RULES = (
     dict.fromkeys(("kernel", "stride", "dilation"), _SIZE)
     | dict.fromkeys(("features", "groups", "inputs", "n", "size"), _COUNT)
-    | dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding"), _FLAG)
+    | dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding", "zero_init"), _FLAG)
     | dict.fromkeys(("rate", "k", "alpha", "beta", "momentum", "epsilon", "padding_value"), _NUMBER)
     | dict.fromkeys(("slope", "offset", "scale", "low", "high"), _NUMBER)
     | {"padding": _PADDING, "padding_mode": _word(PADDING_MODES), "rounding": _word(_ROUNDINGS)}

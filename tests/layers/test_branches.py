@@ -99,6 +99,7 @@ def test_training_changes_statistics_and_drops_whole_paths():
     np.testing.assert_allclose(after, 0.9 * before + 0.1 * features.mean((0, 1, 2)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_residual_net_is_run_densely():
     """Without padding every score is that of its window cut out; with it, that of the definition in NumPy."""
     head = [AvgPool(None), Flatten(), Dense(3)]
@@ -131,7 +132,7 @@ def test_a_residual_net_is_run_densely():
     ("layer", "message"),
     [
         (Branches(()), r"block1 \(branches\): paths \(=\(\)\) must be one tuple of layers for each path"),
-        (Branches(((), Conv(2))), r"block1 \(branches\): paths \(=.*\) must be one tuple of layers for each path"),
+        (Branches(((), Conv(2))), r"block1 \(branches\): path 2 \(=Conv\) must be a tuple of layers of cnn.layers"),
         (Branches((("conv",),)), r"path 1 \(=\('conv',\)\) must be a tuple of layers of cnn.layers"),
         (Branches(((), ()), "add"), r"join \(='add'\) must be one of sum, concat, mean, max"),
         (
@@ -140,7 +141,7 @@ def test_a_residual_net_is_run_densely():
         ),
         (
             Branches(((Conv(2, 3),), (Conv(9, 5),)), "concat"),
-            r"the paths of a concat must give the same height and width, and path 1 \(conv1\) gives 6x6x2, path 2 \(conv2\)",
+            r"a concat must give the same height and width, and path 1 \(conv1\) gives 6x6x2, path 2 \(conv2\)",
         ),
         (
             Branches(((Conv(3, 2, stride=2),), (Conv(3, 5),))),

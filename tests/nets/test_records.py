@@ -51,7 +51,7 @@ INITIALISERS = (nn.initializers.zeros, textbook_kernels.bank_init, Conv.kernel_i
 DRAWN = {
     **dict.fromkeys(("kernel", "stride", "dilation"), SIZES),
     **dict.fromkeys(("features", "groups", "inputs", "n", "size"), st.integers(1, 10**8)),
-    **dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding"), st.booleans()),
+    **dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding", "zero_init"), st.booleans()),
     **{name: st.sampled_from(sorted(words)) for name, words in WORDS.items()},
     "padding": PADDINGS,
     "order": st.sampled_from(["hwc", "chw", "random"]),
