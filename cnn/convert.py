@@ -16,7 +16,9 @@ import numpy as np
 from cnn import geometry
 from cnn.layers import (
     BatchNorm,
+    Branches,
     Conv,
+    Crop,
     Dense,
     Flatten,
     Layer,
@@ -131,17 +133,28 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
         raise TypeError(f"convert.plan: net (={net!r}) must be a net, such as cnn.nets.net(layers) makes")
     views = _dense_views(net, table)
     layers: list[Layer] = []
+
+    def slid(layer: Layer, shape: Shape) -> Layer:
+        """A layer that takes images, as it slides over larger ones; `shape` is that of its input at the window."""
+        if isinstance(layer, Branches):
+            paths = [
+                tuple(slid(inner, seen) for inner, (_, seen) in zip(path, layer.walk(i, shape), strict=True))
+                for i, path in enumerate(layer.paths, start=1)
+            ]
+            # A path without a window has one value of its own, so that all paths are planned alike.
+            through = [() if any(map(_slides, path)) else (Crop(0, name=f"path{i}"),) for i, path in enumerate(paths)]
+            return layer.clone(paths=tuple(path + end for path, end in zip(paths, through, strict=True)))
+        if isinstance(layer, Pool) and layer.kernel is None:
+            return layer.clone(kernel=shape[:2], stride=1)  # it pools what was the whole image in training: a window
+        return layer.clone(position_invariant=position_invariant) if isinstance(layer, Conv) else layer
+
     shape = table.input_shape
     for row, layer in zip(table, net.layers, strict=True):
         if isinstance(layer, Dense):
             kernel = views[row.name][0][:2]
             layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init)
-        elif isinstance(layer, Pool) and layer.kernel is None:
-            layer = layer.clone(kernel=shape[:2], stride=1)  # it pools what was the whole image in training: a window
-        if isinstance(layer, Conv):
-            layer = layer.clone(position_invariant=position_invariant)
         if not isinstance(layer, Flatten):
-            layers.append(layer.clone(name=row.name))
+            layers.append(slid(layer, shape).clone(name=row.name))
         shape = row.output_shape
     return Conversion(Net(tuple(layers), net.output_activation), views)
 
@@ -153,12 +166,7 @@ def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]
     flattened: tuple[Shape, str] | None = None  # the map that Flatten saw and its order, until a Dense takes it
     for row, layer in zip(table, net.layers, strict=True):
         if len(shape) == 3:
-            _check_slides(row, layer)
-        if isinstance(layer, LocallyConnected):
-            raise GeometryError(
-                f"{row.name} ({row.kind}): its kernels belong to fixed places of a {shape_text(shape)} map; it cannot "
-                f"be slid over a larger image"
-            )
+            _check_slides(layer.clone(name=row.name), shape)
         if isinstance(layer, Flatten):
             flattened = (shape, layer.order)
         elif isinstance(layer, Dense):
@@ -176,16 +184,34 @@ def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]
     return views
 
 
-def _check_slides(row: geometry.Row, layer: Layer) -> None:
-    """Refuses user-defined layers that mix pixels and cannot be run with another stride and dilation."""
+def _slides(layer: Layer) -> bool:
+    return isinstance(layer, WindowLayer | Branches)
+
+
+def _check_slides(layer: Layer, shape: Shape) -> None:
+    """Refuses layers that cannot be slid, with another stride and dilation, over images larger than the window."""
+    if isinstance(layer, Branches):
+        for inner, seen in layer.leaves(shape):
+            if isinstance(inner, Pool) and inner.kernel is None:
+                raise GeometryError(
+                    f"{inner.label}: pools the whole window within a layer that branches: no two windows share what it "
+                    f"gives, so that the net cannot be slid; take context='crop'"
+                )
+            _check_slides(inner, seen)
+        return
     if not layer.mixes_pixels or isinstance(layer, Flatten | Dense):
         return
+    if isinstance(layer, LocallyConnected):
+        raise GeometryError(
+            f"{layer.label}: its kernels belong to fixed places of a {shape_text(shape)} map; it cannot be slid over a "
+            f"larger image"
+        )
     missing = [name for name in SLIDING_FIELDS if name not in type(layer).__dataclass_fields__]
-    if isinstance(layer, LocallyConnected) or (isinstance(layer, WindowLayer) and not missing):
+    if isinstance(layer, WindowLayer) and not missing:
         return
     wanted = f"fields {', '.join(missing)}" if isinstance(layer, WindowLayer) else "cnn.layers.WindowLayer as its base"
     raise GeometryError(
-        f"{row.name} ({row.kind}): mixes pixels, and cannot be slid at another stride: class {type(layer).__name__} "
+        f"{layer.label}: mixes pixels, and cannot be slid at another stride: class {type(layer).__name__} "
         f"lacks {wanted} (see cnn.layers.MaxPool)"
     )
 

@@ -6,7 +6,22 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from cnn import dense, geometry, nets
-from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, MaxPool, NMaxPool, PReLU, Scale
+from cnn.layers import (
+    LRN,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Branches,
+    Conv,
+    Crop,
+    Dense,
+    Flatten,
+    MaxPool,
+    NMaxPool,
+    PReLU,
+    Scale,
+    StochasticDepth,
+)
 from cnn.windows import GeometryError
 
 LARGEST_WINDOW = 40
@@ -56,10 +71,64 @@ def blocks(draw, padded):
     return layers
 
 
+def split(draw, total):
+    """Padding at both sides, of `total` pixels."""
+    low = draw(st.integers(0, total))
+    return low, total - low
+
+
 @st.composite
-def cases(draw, padded=False):
+def paths(draw, padded, shrink, stride, features, deep):
+    """Layers that make a map smaller by `shrink` - 1 pixels along each axis, and take every `stride`-th value of it."""
+    more = [draw(st.integers(0, 2)) if padded else 0 for _ in range(2)]
+    kernel = tuple(n + m for n, m in zip(shrink, more, strict=True))
+    padding = tuple(split(draw, m) for m in more)
+    kinds = ["conv", "pool", "two"] + ["crop"] * (shrink[0] % 2 and shrink[1] % 2) + ["nested"] * deep
+    kind = draw(st.sampled_from(kinds))
+    one = Conv(features, 1, use_bias=draw(st.booleans()))
+    if kind == "conv":
+        layers = [Conv(features, kernel, stride=stride, padding=padding, rounding="floor")]
+    elif kind == "pool" and all(max(p) < k for p, k in zip(padding, kernel, strict=True)):
+        pool = draw(st.sampled_from([MaxPool, AvgPool]))
+        layers = [pool(kernel, stride, padding=padding, rounding="floor"), one]
+    elif kind == "two":  # the second shrinks the map behind the stride by what is left
+        second = tuple(draw(st.integers(1, 1 + (n - 1) // s)) for n, s in zip(kernel, stride, strict=True))
+        first = tuple(n - (k - 1) * s for n, k, s in zip(kernel, second, stride, strict=True))
+        padding = tuple((min(p[0], k - 1), min(p[1], k - 1)) for p, k in zip(padding, first, strict=True))
+        lost = [m - sum(p) for m, p in zip(more, padding, strict=True)]
+        first = tuple(n - m for n, m in zip(first, lost, strict=True))
+        layers = [Conv(features, first, stride=stride, padding=padding, rounding="floor"), Conv(features, second)]
+    elif kind == "nested":
+        inner = [draw(paths(padded, shrink, stride, features, False)) for _ in range(2)]
+        layers = [Branches(tuple(map(tuple, inner)), draw(st.sampled_from(["sum", "mean", "max"])))]
+    elif kind == "crop":
+        layers = [Crop(((shrink[0] - 1) // 2, (shrink[1] - 1) // 2), stride, rounding="floor"), one]
+    else:
+        layers = [one.clone(kernel=shrink, stride=stride, rounding="floor")]
+    layers += draw(st.sampled_from([[], [BatchNorm()], [Activation("sigmoid")], [StochasticDepth(0.5)]]))
+    return layers
+
+
+@st.composite
+def branching(draw, padded):
+    """A 1x1 convolution and a layer of two or three paths, one of which may be the identity, perhaps an activation."""
+    join = draw(st.sampled_from(["sum", "sum", "concat", "mean", "max"]))
+    features = draw(st.integers(1, 4))
+    shrink = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 2), (3, 2)]))
+    made = [draw(paths(padded, shrink, stride, features, True)) for _ in range(draw(st.integers(1, 3)))]
+    if shrink == stride == (1, 1) and draw(st.booleans()):
+        made.insert(draw(st.integers(0, len(made))), [])
+    last = draw(st.sampled_from([[], [Activation("relu")], [MaxPool(2, rounding="floor")]]))
+    return [Conv(features, 1), Branches(tuple(map(tuple, made)), join), *last]
+
+
+@st.composite
+def cases(draw, padded=False, branches=False):
     """A net of up to three blocks and two fully connected layers, its window, an image size and a stride."""
-    layers = [layer for block in draw(st.lists(blocks(padded), min_size=1, max_size=3)) for layer in block]
+    kinds = st.one_of(branching(padded), blocks(padded)) if branches else blocks(padded)
+    layers = [layer for block in draw(st.lists(kinds, min_size=1, max_size=3)) for layer in block]
+    assume(not branches or any(isinstance(layer, Branches) for layer in layers))
     channels = 2
     head = draw(st.sampled_from(["flatten", "flatten", "average", "fully convolutional"]))
     if head == "average":

@@ -59,7 +59,7 @@ def test_imports_go_one_way():
 def test_every_module_is_in_a_package():
     """What stands beside the packages are the promised names alone."""
     modules = {path.stem for path in (ROOT / "cnn").glob("*.py")} - {"__init__"}
-    assert modules == {"windows", "geometry", "convert", "train", "prepare", "__main__"}
+    assert modules == {"windows", "convert", "train", "prepare", "__main__"}
     folders = {path.parent.name for path in (ROOT / "cnn").glob("*/__init__.py")}
     assert modules | folders == set(FLOOR)
 

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
-from cnn.dense import fragments, lattice, passes
+from cnn import geometry
+from cnn.dense import dilation, fragments, lattice, passes
 from cnn.dense.grid import Grid
 from cnn.dense.passes import Schedule, Variables
 from cnn.dense.prepared import PreparedNet
-from cnn.layers import Conv, WindowLayer
+from cnn.layers import Conv, Layer, WindowLayer, changed
 from cnn.nets import Net
 from cnn.runtime.compiler import jit_net, jit_once
 from cnn.windows import GeometryError, Pair
@@ -84,7 +85,7 @@ def _routes(
 ) -> list[tuple[int, lattice.Route, slice]]:
     """The runs along one axis: the first pixel, the route from there, and the places of its scores before `end`."""
     if backend == "atrous":
-        routes = [(0, lattice.dilated(axis, 0, stride, size, clip), slice(end))]
+        routes = [(0, dilation.dilated(axis, 0, stride, size, clip), slice(end))]
     elif backend == "mpf":
         routes = [(0, fragments.fragmented(axis, stride, size, clip), slice(end))]
     else:
@@ -95,7 +96,7 @@ def _routes(
             count = -(-(size - first) // period)
             start = first * stride
             # Without padding, passes of one size are the same program, run on different parts of the image.
-            route = lattice.dilated(axis, start if clip else 0, stride * period, count, clip)
+            route = dilation.dilated(axis, start if clip else 0, stride * period, count, clip)
             routes.append((0 if clip else start, route, slice(first, end, period)))
     return [(start + route.first, route._replace(first=0), put) for start, route, put in routes]
 
@@ -110,7 +111,7 @@ def _route_at_border(axis: lattice.Axis, grid: Grid, i: int, prepared: PreparedN
     assert last is not None
     count = min(BORDER_OUTPUTS, grid.regular[i]) if prepared.position_invariant else 1
     start = last - (count - 1) * step
-    route = lattice.dilated(axis, start if clip else 0, step if count > 1 else grid.native[i], count, clip)
+    route = dilation.dilated(axis, start if clip else 0, step if count > 1 else grid.native[i], count, clip)
     route = route._replace(skip=count - 1, count=1)
     return (0 if clip else start) + route.first, route._replace(first=0), slice(grid.size[i] - 1, grid.size[i])
 
@@ -129,7 +130,7 @@ def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
       GeometryError: if the map's stride, or the place of its windows at the border, is not a multiple of the native
         stride, so that it is not one whole pass.
     """
-    for layer in prepared.net.layers:
+    for layer, _ in geometry.leaves(prepared.net.layers, prepared.image_shape):
         if not isinstance(layer, Conv) or layer.padding_mode in ("zero", "constant"):
             continue
         if layer.padding not in ("valid", 0):
@@ -211,11 +212,14 @@ def run_pass(
 @functools.partial(jit_net, static_argnums=(0, 1))
 def _whole(prepared: PreparedNet, grid: Grid, variables: Variables, images: jax.Array) -> jax.Array:
     """The wanted scores of one pass over the whole image, in which sizes that do not divide are rounded down."""
-    layers = [
-        layer.clone(rounding="floor") if isinstance(layer, WindowLayer) and layer.rounding == "exact" else layer
-        for layer in prepared.converted.net.layers
-    ]
-    scores: Any = Net(tuple(layers)).apply(prepared.converted.variables(variables), images, train=False)
+
+    def floored(layer: Layer) -> Layer:
+        exact = isinstance(layer, WindowLayer) and layer.rounding == "exact"
+        return layer.clone(rounding="floor") if exact else layer
+
+    scores: Any = Net(changed(prepared.converted.net.layers, floored)).apply(
+        prepared.converted.variables(variables), images, train=False
+    )
     for axis, (n, s, m) in enumerate(zip(grid.regular, grid.step, grid.native, strict=True)):
         last = grid.last[axis]
         regular = jax.lax.slice_in_dim(scores, 0, (n - 1) * s // m + 1, s // m, axis + 1)

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnn import geometry
 from cnn.dense.arguments import COUNT_OR_NONE, named
 from cnn.dense.backends import BACKENDS
 from cnn.dense.cost import layer_costs
 from cnn.dense.grid import Grid, lay_grid
 from cnn.dense.maps import score_map
 from cnn.dense.prepared import PreparedNet, input_channels, prepare_trained
-from cnn.layers import Layer
+from cnn.layers import Layer, changed
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair, shape_text
 
@@ -225,10 +226,7 @@ def _in_image(
     """
     conv_net, conv_variables = prepared.converted.net, prepared.converted.variables(variables)
     floored = Net(
-        tuple(
-            layer.clone(rounding="floor") if getattr(layer, "rounding", "") == "exact" else layer
-            for layer in conv_net.layers
-        )
+        changed(conv_net.layers, lambda x: x.clone(rounding="floor") if getattr(x, "rounding", "") == "exact" else x)
     )
     run = functools.partial(jax.jit(lambda own, x: floored.apply(own, x, train=False)), conv_variables)
     whole = np.asarray(run(images))[0]
@@ -295,14 +293,19 @@ def _check_layers(prepared: PreparedNet, variables: Mapping[str, Any], rng: np.r
     Raises:
       GeometryError: naming the layer, the pixel and the output.
     """
-    shape: tuple[int, ...] = prepared.image_shape
-    for layer, row in zip(prepared.net.layers, prepared.table, strict=True):
+    for layer, shape in geometry.leaves(prepared.net.layers, prepared.image_shape):
         own = not type(layer).__module__.startswith("cnn.layers")
-        if own and len(shape) == 3 and len(row.output_shape) == 3:
-            layer = layer.clone(name=row.name)
-            weights = {name: tree[row.name] for name, tree in variables.items() if row.name in tree}
+        if own and len(shape) == 3 and len(layer.output_shape(shape)) == 3:
+            weights = {name: _part(tree, (layer.name or "").split("/")) for name, tree in variables.items()}
+            weights = {name: tree for name, tree in weights.items() if tree is not None}
             _check_layer(layer, weights, (shape[0], shape[1], shape[2]), rng)
-        shape = row.output_shape
+
+
+def _part(tree: Any, names: Sequence[str]) -> Any:
+    """The part of a tree of variables under names, one within the other; None: there is none."""
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def _check_layer(

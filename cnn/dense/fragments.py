@@ -8,7 +8,19 @@ Source: Giusti et al., "Fast Image Scanning with Deep Max-Pooling Convolutional 
 import math
 from typing import NamedTuple
 
-from cnn.dense.lattice import ONLY_PADDING, Axis, Group, Mask, Route, Slide, Step, counted_to, unchanged
+from cnn.dense.lattice import (
+    ONLY_PADDING,
+    Axis,
+    Fork,
+    Group,
+    Mask,
+    PathRoute,
+    Route,
+    Slide,
+    Step,
+    counted_to,
+    unchanged,
+)
 from cnn.windows import GeometryError
 
 
@@ -53,7 +65,7 @@ def fragmented(axis: Axis, stride: int, count: int, clip: bool) -> Route:
       stride: distance between scores, pixels; the first score is at position 0.
       count: number of scores.
       clip: True: read no pixel beyond the image's border, and pad the layers there; False: read as if the net had no
-        padding, and mark the values that must be masked (as in `cnn.dense.lattice.dilated`).
+        padding, and mark the values that must be masked (as in `cnn.dense.dilation`).
 
     Returns:
       The `Route`.
@@ -61,21 +73,59 @@ def fragmented(axis: Axis, stride: int, count: int, clip: bool) -> Route:
     Raises:
       GeometryError: if a window lies wholly in padding.
     """
-    splits: dict[int, _Split] = {}
-    starts: tuple[int, ...] = (0,)
-    for index in filter(axis.acts, range(len(axis.slides))):
-        splits[index] = _split(axis, index, starts, stride, (count - 1) * stride)
-        starts = splits[index].output_starts()
-    order = tuple(sorted(range(len(starts)), key=starts.__getitem__))
+    made = _split_all(axis, (0,), stride, (count - 1) * stride)
+    order = tuple(sorted(range(len(made.starts)), key=made.starts.__getitem__))
+    steps, first, length = _lengthened(axis, made, 0, -(-count // len(made.starts)), clip)
+    return Route(first, length, steps, order, count)
 
-    steps: list[Step] = []
-    fragments, length = len(starts), -(-count // len(starts))
-    first = 0  # position of the first value of fragment 0; below 0 where padding is read as pixels
+
+class _Made(NamedTuple):
+    """The fragments that a chain of layers makes, before their lengths are known.
+
+    Attributes:
+      layers: for each layer the starts of its input's fragments, its `_Split` if it makes fragments, and what each of
+        its paths makes if it branches.
+      starts: position of the first value of each output fragment, pixels.
+    """
+
+    layers: tuple[tuple[tuple[int, ...], _Split | None, tuple["_Made", ...]], ...]
+    starts: tuple[int, ...]
+
+
+def _split_all(axis: Axis, starts: tuple[int, ...], stride: int, last: int) -> _Made:
+    """The walk from the pixels to the scores, which are at multiples of `stride` up to `last`."""
+    layers: list[tuple[tuple[int, ...], _Split | None, tuple[_Made, ...]]] = []
+    for index, slide in enumerate(axis.slides):
+        if slide.paths:
+            paths = tuple(_split_all(path, starts, stride, last) for path in slide.paths)
+            layers.append((starts, None, paths))
+            starts = paths[0].starts
+        elif axis.acts(index):
+            split = _split(axis, index, starts, stride, last)
+            layers.append((starts, split, ()))
+            starts = split.output_starts()
+        else:
+            layers.append((starts, None, ()))
+    return _Made(tuple(layers), starts)
+
+
+def _lengthened(
+    axis: Axis, made: _Made, first: int, length: int, clip: bool
+) -> tuple[tuple[Step | Fork, ...], int, int]:
+    """The walk back: the steps, and position of the first value of fragment 0 and length of the input's fragments.
+
+    The position is below 0 where padding is read as pixels.
+    """
+    steps: list[Step | Fork] = []
     for index in reversed(range(len(axis.slides))):
-        if index not in splits:
-            steps.append(unchanged(range(fragments), length))
+        slide, (starts, split, paths) = axis.slides[index], made.layers[index]
+        if paths:
+            fork, first, length = _lengthened_fork(slide, paths, first, length, clip)
+            steps.append(fork)
             continue
-        slide, split = axis.slides[index], splits[index]
+        if split is None:
+            steps.append(unchanged(range(len(starts)), length))
+            continue
         length_in = split.runs[-1][0] + (length - 1) * split.stride + slide.extent
         if clip:
             length_in = min(length_in - slide.low, slide.limit // slide.spacing + 1)
@@ -87,8 +137,22 @@ def fragmented(axis: Axis, stride: int, count: int, clip: bool) -> Route:
         beyond = max(split.starts) + (length_in - 1) * slide.spacing > slide.limit
         mask = places if slide.padded and (beyond or not clip) else None
         steps.append(Step(split.stride, slide.dilation, groups, mask, counted_to(slide, places)))
-        fragments, length = len(split.starts), length_in
-    return Route(first, length, tuple(reversed(steps)), order, count)
+        length = length_in
+    return tuple(reversed(steps)), first, length
+
+
+def _lengthened_fork(
+    slide: Slide, paths: tuple[_Made, ...], first: int, length: int, clip: bool
+) -> tuple[Fork, int, int]:
+    """The paths of a layer that branches, and the union of what they read of its input's fragments."""
+    found = [_lengthened(path, made, first, length, clip) for path, made in zip(slide.paths, paths, strict=True)]
+    begin = min(at for _, at, _ in found)
+    routes = []
+    for (steps, at, count), made in zip(found, paths, strict=True):
+        skip = (at - begin) // slide.spacing
+        order = tuple(made.starts.index(start) for start in paths[0].starts)
+        routes.append(PathRoute(skip, skip + count, steps, order))
+    return Fork(tuple(routes)), begin, max(route.stop for route in routes)
 
 
 def _split(axis: Axis, index: int, starts: tuple[int, ...], stride: int, last: int) -> _Split:

@@ -30,16 +30,19 @@ stride works: divisors of the native stride, multiples of it, and others.
 Padding lies beyond the image's border and nowhere else: positions from 0 to the layer's *limit* depend on the image,
 all others are padding.
 
+Where a net branches, every path has the same stride, so that its values lie at the positions of the other paths'
+values, and the join at a position takes what each path has there. Each path is planned by itself, from the positions
+that are wanted of the join back to those that it reads; the block's input holds the union of these.
+
 Source: Giusti et al., "Fast Image Scanning with Deep Max-Pooling Convolutional Neural Networks" (2013), for the
 fragments; Long, Shelhamer, Darrell (2015), section 3.2, for the equality of shifting and dilating.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from cnn import geometry
-from cnn.layers import AvgPool, Pool, WindowLayer
+from cnn.layers import AvgPool, Branches, Layer, Pool, WindowLayer
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair
 
@@ -58,6 +61,7 @@ class Slide(NamedTuple):
       spacing: distance N between the values of its input in one pass, pixels.
       limit: largest position of its input, pixels.
       counted: largest position that counts in the divisor of a pool that hangs over its padding, pixels; None: all do.
+      paths: of a layer that branches, each path along the axis; `extent` is that of the longest, and `low` is none.
     """
 
     extent: int
@@ -68,6 +72,7 @@ class Slide(NamedTuple):
     spacing: int
     limit: int
     counted: int | None = None
+    paths: tuple["Axis", ...] = ()
 
     @property
     def moves(self) -> bool:
@@ -76,13 +81,14 @@ class Slide(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """A converted net along one axis of an image.
+    """A converted net, or a path of one of its layers, along one axis of an image.
 
     Attributes:
       slides: one for each layer.
-      limit: largest position of a score, pixels.
+      limit: largest position of a score, or of the values of the join behind a path, pixels.
       offset: where the first score's receptive field starts, pixels; negative: in padding.
-      last: index of the last layer with a window, which computes the wanted positions only.
+      last: index of the last layer with a window, which computes the wanted positions only; -1: that layer is behind
+        this path.
     """
 
     slides: tuple[Slide, ...]
@@ -92,11 +98,20 @@ class Axis(NamedTuple):
 
     def acts(self, index: int) -> bool:
         """Whether a layer needs more of a plan along this axis than to be applied value by value."""
-        return index == self.last or (index < self.last and self.slides[index].moves)
+        return index == self.last or self.slides[index].moves
 
     def output_limit(self, index: int) -> int:
         """Largest position of a layer's output, pixels."""
         return self.limit if index + 1 == len(self.slides) else self.slides[index + 1].limit
+
+    def leaves(self) -> Iterator[Slide]:
+        """The layers that do not branch, those of all paths among them, path by path."""
+        for slide in self.slides:
+            if slide.paths:
+                for path in slide.paths:
+                    yield from path.leaves()
+            else:
+                yield slide
 
 
 class Group(NamedTuple):
@@ -151,6 +166,31 @@ class Step(NamedTuple):
     counted: Mask | None = None
 
 
+class PathRoute(NamedTuple):
+    """How one path of a layer that branches runs along one axis.
+
+    Attributes:
+      start, stop: the part of each fragment of the block's input that the path reads, in values; `stop` is exclusive.
+      steps: one for each layer of the path.
+      order: indices of the path's output fragments, in the order of those of the first path.
+    """
+
+    start: int
+    stop: int
+    steps: tuple["Step | Fork", ...]
+    order: tuple[int, ...]
+
+
+class Fork(NamedTuple):
+    """How a layer that branches runs along one axis.
+
+    Attributes:
+      paths: one for each of its paths.
+    """
+
+    paths: tuple[PathRoute, ...]
+
+
 class Route(NamedTuple):
     """How a net runs along one axis.
 
@@ -165,7 +205,7 @@ class Route(NamedTuple):
 
     first: int
     length: int
-    steps: tuple[Step, ...]
+    steps: tuple[Step | Fork, ...]
     order: tuple[int, ...]
     count: int
     skip: int = 0
@@ -187,84 +227,89 @@ def axes(net: Net, table: geometry.Table, image_size: Sequence[int], padded_net:
     Raises:
       GeometryError: if the net has no layer that slides.
     """
-    slides: tuple[list[Slide], list[Slide]] = ([], [])
-    spacing, limit, offset = [1, 1], [image_size[0] - 1, image_size[1] - 1], [0, 0]
-    channels, windowed = table.input_shape[2], []
-    for index, (layer, row) in enumerate(zip(net.layers, table, strict=True)):
-        size = tuple(end // n + 1 for end, n in zip(limit, spacing, strict=True))
-        seen = layer.window((size[0], size[1], channels))
-        for axis in range(2):
-            extent, stride, n, end = seen.extent[axis], seen.stride[axis], spacing[axis], limit[axis]
-            low, high = seen.padding[axis]
-            after = end + (low + high - (extent - 1)) * n
-            if isinstance(layer, Pool) and layer.rounding == "ceil":
-                # A last window may hang over the edge if it starts inside the input or the padding before it.
-                after = max(after, min(after + (stride - 1) * n, end + low * n))
-            if not padded_net:
-                low, after = 0, end - (extent - 1) * n
-            reach = after - low * n + (extent - 1) * n  # the last position that a window covers
-            padded, counted = low > 0 or reach > end, None
-            if isinstance(layer, AvgPool) and layer.count_padding and reach > end + high * n:
-                counted = end + high * n
-            slides[axis].append(Slide(extent, seen.dilation[axis], stride, low, padded, n, end, counted))
-            offset[axis] -= low * n
-            spacing[axis], limit[axis] = n * stride, after
-        channels = row.output_shape[2]
-        if isinstance(layer, WindowLayer):
-            windowed.append(index)
-    if not windowed:
+    shapes = [table.input_shape, *(row.output_shape for row in table)]
+    chain = [(layer, shape) for layer, shape in zip(net.layers, shapes, strict=False)]
+    both = _follow(chain, (1, 1), (image_size[0] - 1, image_size[1] - 1), padded_net)
+    if not any(_slides(layer) for layer in net.layers):
         raise GeometryError("the net has no convolution, pool or fully connected layer that could slide")
-    result = []
-    for axis in range(2):
-        moving = [index for index in windowed if slides[axis][index].moves]
-        result.append(Axis(tuple(slides[axis]), limit[axis], offset[axis], (moving or windowed)[-1]))
-    return result[0], result[1]
+    return _ending(both[0].axis, net.layers), _ending(both[1].axis, net.layers)
 
 
-def dilated(axis: Axis, start: int, stride: int, count: int, clip: bool) -> Route:
-    """Plans one run of every layer, with its taps as far apart as the wanted positions demand.
+class _Followed(NamedTuple):
+    """A chain of layers along one axis, and the distance between the values of its output, pixels."""
 
-    If the stride is a multiple of the native stride, nothing is dilated: the route is that of one ordinary pass.
+    axis: Axis
+    spacing: int
 
-    Args:
-      axis: the net along one axis of the image, from `axes`.
-      start: position of the first score, pixels.
-      stride: distance between scores, pixels.
-      count: number of scores.
-      clip: True: read no pixel beyond the image's border, and pad the layers there; False: read as if the net had no
-        padding, and mark the values that must be masked.
 
-    Returns:
-      The `Route`; one fragment throughout.
+def _follow(
+    chain: Iterable[tuple[Layer, Sequence[int]]], spacing: Pair, limit: Pair, padded_net: bool
+) -> tuple[_Followed, _Followed]:
+    """Follows layers, each with the shape of its input at the window, from a spacing and a largest position on."""
+    slides: tuple[list[Slide], list[Slide]] = ([], [])
+    offset = [0, 0]
+    for layer, shape in chain:
+        size = (limit[0] // spacing[0] + 1, limit[1] // spacing[1] + 1, shape[2])
+        if isinstance(layer, Branches):
+            found = [_follow(layer.walk(i + 1, shape), spacing, limit, padded_net) for i in range(len(layer.paths))]
+            made = [_joined([path[axis] for path in found], spacing[axis], limit[axis]) for axis in range(2)]
+            offsets = [min(path[axis].axis.offset for path in found) for axis in range(2)]
+        else:
+            made = [_slide(layer, size, axis, spacing[axis], limit[axis], padded_net) for axis in range(2)]
+            offsets = [-slide.low * slide.spacing for slide, _ in made]
+        for axis in range(2):
+            slides[axis].append(made[axis][0])
+            offset[axis] += offsets[axis]
+        spacing = (spacing[0] * made[0][0].stride, spacing[1] * made[1][0].stride)
+        limit = (made[0][1], made[1][1])
+    first, second = (
+        _Followed(Axis(tuple(slides[axis]), limit[axis], offset[axis], -1), spacing[axis]) for axis in range(2)
+    )
+    return first, second
 
-    Raises:
-      GeometryError: if a window lies wholly in padding.
-    """
-    steps: list[Step] = []
-    first, length, spacing = start, count, stride  # of the output of the layer that the loop has reached
-    for index in reversed(range(len(axis.slides))):
-        slide = axis.slides[index]
-        if not axis.acts(index):
-            steps.append(unchanged((0,), length))
-            continue
-        inner = math.gcd(stride, slide.spacing)
-        first_in = first - slide.low * slide.spacing
-        last_in = first_in + (length - 1) * spacing + (slide.extent - 1) * slide.spacing
-        before = after = 0
-        if clip and slide.padded:
-            before = max(0, -(first_in // inner))  # number of values at positions below 0
-            after = max(0, -((slide.limit - last_in) // inner))  # number of values above the limit
-        length_in = (last_in - first_in) // inner + 1 - before - after
-        if length_in < 1:
-            raise GeometryError(ONLY_PADDING.format(index=index))
-        first_in += before * inner
-        dilation = slide.dilation * slide.spacing // inner if slide.extent > 1 else 1
-        group = Group((0,), 0, length_in, (before, after), 0)
-        places = Mask((first_in,), inner, length_in, slide.limit)
-        mask = places if slide.padded and not clip else None
-        steps.append(Step(spacing // inner, dilation, (group,), mask, counted_to(slide, places)))
-        first, length, spacing = first_in, length_in, inner
-    return Route(first, length, tuple(reversed(steps)), (0,), count)
+
+def _slide(layer: Layer, size: Sequence[int], axis: int, spacing: int, end: int, padded_net: bool) -> tuple[Slide, int]:
+    """A layer that does not branch along one axis, and the largest position of its output."""
+    seen = layer.window((size[0], size[1], size[2]))
+    extent, stride, n = seen.extent[axis], seen.stride[axis], spacing
+    low, high = seen.padding[axis]
+    after = end + (low + high - (extent - 1)) * n
+    if isinstance(layer, Pool) and layer.rounding == "ceil":
+        # A last window may hang over the edge if it starts inside the input or the padding before it.
+        after = max(after, min(after + (stride - 1) * n, end + low * n))
+    if not padded_net:
+        low, after = 0, end - (extent - 1) * n
+    reach = after - low * n + (extent - 1) * n  # the last position that a window covers
+    padded, counted = low > 0 or reach > end, None
+    if isinstance(layer, AvgPool) and layer.count_padding and reach > end + high * n:
+        counted = end + high * n
+    return Slide(extent, seen.dilation[axis], stride, low, padded, n, end, counted), after
+
+
+def _joined(paths: Sequence[_Followed], spacing: int, end: int) -> tuple[Slide, int]:
+    """A layer that branches along one axis, and the largest position of its join: where all paths have a value."""
+    after = min(path.axis.limit for path in paths)
+    extents = [1 + sum((s.extent - 1) * s.spacing for s in path.axis.slides) // spacing for path in paths]
+    padded = any(slide.padded for path in paths for slide in path.axis.slides)
+    stride = paths[0].spacing // spacing  # that of all paths: `Branches.window` checks it
+    axes = tuple(path.axis._replace(limit=after) for path in paths)
+    return Slide(max(extents), 1, stride, 0, padded, spacing, end, None, axes), after
+
+
+def _slides(layer: Layer) -> bool:
+    """Whether a layer has a window, or a path with one."""
+    return isinstance(layer, WindowLayer | Branches)
+
+
+def _ending(axis: Axis, layers: Sequence[Layer]) -> Axis:
+    """An axis that ends with the scores, or with the join that computes them: the last layer that moves is marked."""
+    windowed = [index for index, layer in enumerate(layers) if _slides(layer)]
+    last = ([index for index in windowed if axis.slides[index].moves] or windowed)[-1]
+    slides, layer = list(axis.slides), layers[last]
+    if isinstance(layer, Branches):
+        paths = zip(slides[last].paths, layer.paths, strict=True)
+        slides[last] = slides[last]._replace(paths=tuple(_ending(path, inner) for path, inner in paths))
+    return axis._replace(slides=tuple(slides), last=last)
 
 
 def counted_to(slide: Slide, places: Mask) -> Mask | None:

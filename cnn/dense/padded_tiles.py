@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cnn.dense import fragments, lattice
+from cnn.dense import dilation, fragments
 from cnn.dense.grid import Grid
-from cnn.dense.lattice import Slide, Step
+from cnn.dense.lattice import Fork, Slide, Step
 from cnn.dense.passes import Schedule
 from cnn.dense.prepared import PreparedNet
 from cnn.windows import Pair
@@ -31,7 +31,7 @@ def padded_pass(
     routes = []
     for i, axis in enumerate(prepared.axes(image_shape)):
         if backend == "atrous":
-            routes.append(lattice.dilated(axis, 0, grid.step[i], outputs[i], clip=False))
+            routes.append(dilation.dilated(axis, 0, grid.step[i], outputs[i], clip=False))
         else:
             routes.append(fragments.fragmented(axis, grid.step[i], outputs[i], clip=False))
     before = (-routes[0].first, -routes[1].first)
@@ -43,8 +43,13 @@ def padded_pass(
     return Schedule(prepared.converted.net, vertical, horizontal), before
 
 
-def _without_limit(step: Step, slide: Slide) -> Step:
+def _without_limit(step: Step | Fork, slide: Slide) -> Step | Fork:
     """A step whose masks have limits relative to that of the image, which is passed when a tile is run."""
+    if isinstance(step, Fork):
+        routes = zip(step.paths, slide.paths, strict=True)
+        return Fork(
+            tuple(route._replace(steps=tuple(map(_without_limit, route.steps, path.slides))) for route, path in routes)
+        )
     masks = {name: mask for name in ("mask", "counted") if (mask := getattr(step, name)) is not None}
     return step._replace(**{name: mask._replace(limit=mask.limit - slide.limit) for name, mask in masks.items()})
 
@@ -58,7 +63,8 @@ def border_limits(prepared: PreparedNet, image_shape: tuple[int, int, int]) -> n
       image_shape: (height, width, channels), pixels.
 
     Returns:
-      Largest position of each layer's input that depends on the image, pixels, int32 [layers, 2].
+      Largest position of each layer's input that depends on the image, pixels, int32 [layers, 2]; a layer that
+      branches has a row for each layer of its paths.
     """
     both = prepared.axes(image_shape)
-    return np.array([[slide.limit for slide in axis.slides] for axis in both], np.int32).T
+    return np.array([[slide.limit for slide in axis.leaves()] for axis in both], np.int32).T

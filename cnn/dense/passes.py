@@ -1,5 +1,6 @@
 """One pass of a converted net by a schedule: dilated, on fragments, or as the net is (see `cnn.dense.lattice`)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import geometry
-from cnn.dense.lattice import Group, Mask, Route, Step
-from cnn.layers import AvgPool, Conv, Layer, NMaxPool, Pool, SumPool, WindowLayer
+from cnn.dense.lattice import Fork, Group, Mask, Route, Step
+from cnn.layers import AvgPool, Branches, Conv, Layer, NMaxPool, Pool, Shape, SumPool, WindowLayer, joined
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair
 
@@ -44,7 +45,8 @@ class Placement(NamedTuple):
 
     Attributes:
       corner: position in the image of the schedule's position 0, pixels, int32 [2].
-      limits: largest position of each layer's input that depends on the image, pixels, int32 [layers, 2].
+      limits: largest position of each layer's input that depends on the image, pixels, int32 [layers, 2]; a layer that
+        branches has a row for each layer of its paths.
     """
 
     corner: Any
@@ -87,12 +89,9 @@ def run(schedule: Schedule, variables: Variables, images: jax.Array, placement: 
       GeometryError: if an N-max pool would have to ignore values beyond the image's border.
     """
     x = images[None, None]  # (Fy, Fx, N, H, W, C)
-    for index, (layer, name, vertical, horizontal) in enumerate(_layer_steps(schedule)):
-        own = {collection: tree[name] for collection, tree in variables.items() if name in tree}
-        if isinstance(layer, WindowLayer):
-            x = _windowed_in_image(layer, own, x, (vertical, horizontal), placement, index)
-        else:
-            x = _apply(layer, own, x)
+    x, _ = _run_chain(
+        schedule.net.layers, (schedule.vertical.steps, schedule.horizontal.steps), variables, x, placement, 0
+    )
     x = _take(_take(x, schedule.vertical.order, 0), schedule.horizontal.order, 1)
     fy, fx, n, height, width, classes = x.shape
     scores = x.transpose(2, 3, 0, 4, 1, 5).reshape(n, height * fy, width * fx, classes)
@@ -110,42 +109,96 @@ def work(schedule: Schedule, channels: int) -> list[LayerWork]:
     Returns:
       One `LayerWork` for each layer, for one image.
     """
+    steps = schedule.vertical.steps, schedule.horizontal.steps
+    return _work_of_chain(schedule.net.layers, steps, (1, 1), (*schedule.extent, channels))[0]
+
+
+_Steps = Sequence[Step | Fork]
+_Size = tuple[Pair, Shape]  # the number of fragments along both axes, and the shape of one
+
+
+def _work_of_chain(
+    layers: Sequence[Layer], steps: tuple[_Steps, _Steps], fragments: Pair, shape: Shape
+) -> tuple[list[LayerWork], _Size]:
+    """The work of layers one after another, and the size of the last one's output."""
     result = []
-    fragments, shape = (1, 1), (*schedule.extent, channels)
-    for layer, name, vertical, horizontal in _layer_steps(schedule):
-        inputs = fragments[0] * fragments[1] * shape[0] * shape[1] * shape[2]
-        macs, workspace, made, largest = 0, 0, fragments, shape
-        if not isinstance(layer, WindowLayer):
-            largest = layer.output_shape(shape)
-            macs = fragments[0] * fragments[1] * layer.macs(shape)
+    for layer, name, down, across in _with_steps(layers, steps):
+        inputs = math.prod(fragments) * math.prod(shape)
+        if isinstance(layer, Branches):
+            macs, workspace, (fragments, shape) = _work_of_paths(layer, (down, across), fragments, shape)
         else:
-            for down in vertical.groups:
-                for across in horizontal.groups:
-                    part = (down.stop - down.start, across.stop - across.start, shape[2])
-                    piece = layer.clone(padding=(down.padding, across.padding))
-                    batch = len(down.fragments) * len(across.fragments)
-                    macs += batch * piece.macs(part)
-                    out = piece.output_shape(part)
-                    if isinstance(piece, Conv):
-                        workspace = max(workspace, piece.workspace(part, batch))
-                    largest = (out[0] + down.fill, out[1] + across.fill, out[2])
-            rows = sum(len(group.fragments) for group in vertical.groups)
-            columns = sum(len(group.fragments) for group in horizontal.groups)
-            made = (rows, columns)
-        fragments, shape = made, largest
-        outputs = fragments[0] * fragments[1] * shape[0] * shape[1] * shape[2]
+            macs, workspace, (fragments, shape) = _work_of_layer(layer, (down, across), fragments, shape)
+        outputs = math.prod(fragments) * math.prod(shape)
         result.append(LayerWork(name, layer.kind, macs, inputs, outputs, workspace))
-    return result
+    return result, (fragments, shape)
 
 
-def _layer_steps(schedule: Schedule) -> Iterator[tuple[Any, str, Step, Step]]:
-    """Each layer with the stride and dilation of its steps, its name, and its vertical and horizontal step."""
-    layers = schedule.net.layers
-    names = geometry.layer_names(layers)
-    for layer, name, down, across in zip(
-        layers, names, schedule.vertical.steps, schedule.horizontal.steps, strict=True
-    ):
+def _work_of_layer(layer: Layer, steps: tuple[Step, Step], fragments: Pair, shape: Shape) -> tuple[int, int, _Size]:
+    """Multiply-adds, temporary values, and the size of the output of a layer that does not branch."""
+    if not isinstance(layer, WindowLayer):
+        return math.prod(fragments) * layer.macs(shape), 0, (fragments, layer.output_shape(shape))
+    macs, workspace, largest = 0, 0, shape
+    for down in steps[0].groups:
+        for across in steps[1].groups:
+            part = (down.stop - down.start, across.stop - across.start, shape[2])
+            piece: Any = layer.clone(padding=(down.padding, across.padding))
+            batch = len(down.fragments) * len(across.fragments)
+            macs += batch * piece.macs(part)
+            out = piece.output_shape(part)
+            if isinstance(piece, Conv):
+                workspace = max(workspace, piece.workspace(part, batch))
+            largest = (out[0] + down.fill, out[1] + across.fill, out[2])
+    rows, columns = (sum(len(group.fragments) for group in step.groups) for step in steps)
+    return macs, workspace, ((rows, columns), largest)
+
+
+def _work_of_paths(layer: Branches, forks: tuple[Fork, Fork], fragments: Pair, shape: Shape) -> tuple[int, int, _Size]:
+    """`_work_of_layer` of one that branches: while a path runs, the outputs of those before it are kept."""
+    macs, workspace, kept, sizes = 0, 0, 0, []
+    for path, down, across in zip(layer.paths, forks[0].paths, forks[1].paths, strict=True):
+        part = (down.stop - down.start, across.stop - across.start, shape[2])
+        works, size = _work_of_chain(path, (down.steps, across.steps), fragments, part)
+        macs += sum(work.macs for work in works)
+        workspace = max([workspace, *(kept + work.inputs + work.outputs + work.workspace for work in works)])
+        kept += math.prod(size[0]) * math.prod(size[1])
+        sizes.append(size)
+    made, largest = sizes[0]
+    features = sum(size[1][2] for size in sizes) if layer.join == "concat" else largest[2]
+    return macs, max(workspace, kept), (made, (*largest[:2], features))
+
+
+def _run_chain(
+    layers: Sequence[Layer],
+    steps: tuple[_Steps, _Steps],
+    variables: Variables,
+    x: jax.Array,
+    placement: Placement | None,
+    index: int,
+) -> tuple[jax.Array, int]:
+    """Runs layers one after another; `index` counts those that do not branch, in the order of `Placement.limits`."""
+    for layer, name, vertical, horizontal in _with_steps(layers, steps):
+        own = {collection: tree[name] for collection, tree in variables.items() if name in tree}
+        if isinstance(layer, Branches):
+            outputs = []
+            for path, down, across in zip(layer.paths, vertical.paths, horizontal.paths, strict=True):
+                part = jax.lax.slice_in_dim(x, down.start, down.stop, axis=3)
+                part = jax.lax.slice_in_dim(part, across.start, across.stop, axis=4)
+                y, index = _run_chain(path, (down.steps, across.steps), own, part, placement, index)
+                outputs.append(_take(_take(y, down.order, 0), across.order, 1))
+            x = joined(outputs, layer.join)
+            continue
         if isinstance(layer, WindowLayer):
+            x = _windowed_in_image(layer, own, x, (vertical, horizontal), placement, index)
+        else:
+            x = _apply(layer, own, x)
+        index += 1
+    return x, index
+
+
+def _with_steps(layers: Sequence[Layer], steps: tuple[_Steps, _Steps]) -> Iterator[tuple[Any, str, Any, Any]]:
+    """Each layer with the stride and dilation of its steps, its name, and its vertical and horizontal step."""
+    for layer, name, down, across in zip(layers, geometry.layer_names(layers), *steps, strict=True):
+        if isinstance(down, Step) and isinstance(across, Step) and isinstance(layer, WindowLayer):
             layer = _with_spacing(layer, (down.stride, across.stride), (down.dilation, across.dilation))
         yield layer, name, down, across
 

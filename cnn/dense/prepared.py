@@ -14,7 +14,7 @@ import jax
 from cnn import convert, geometry
 from cnn.dense import lattice
 from cnn.dense.arguments import named
-from cnn.layers import Conv, Flatten, PReLU, Scale
+from cnn.layers import Branches, Conv, Flatten, Layer, PReLU, Scale, changed
 from cnn.nets import Net
 from cnn.ops.winograd import LEAST_CHANNELS
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
@@ -57,15 +57,14 @@ class PreparedNet:
     @functools.cached_property
     def padded(self) -> bool:
         """Whether a window that is cut out by itself sees padding in any layer (or the edge of a "ceil" pool)."""
-        shape: tuple[int, ...] = self.image_shape
-        for layer, row in zip(self.net.layers, self.table, strict=True):
-            if len(shape) == 3 and len(row.output_shape) == 3:
+        for layer, shape in geometry.leaves(self.net.layers, self.image_shape):
+            output = layer.output_shape(shape)
+            if len(shape) == 3 and len(output) == 3:
                 seen = layer.window(shape)
                 for axis in range(2):
-                    last = (row.output_shape[axis] - 1) * seen.stride[axis] + seen.extent[axis]
+                    last = (output[axis] - 1) * seen.stride[axis] + seen.extent[axis]
                     if seen.padding[axis][0] or last > shape[axis]:
                         return True
-            shape = row.output_shape
         return False
 
     @functools.cached_property
@@ -94,8 +93,11 @@ class PreparedNet:
         """The classifier as it is run on windows that are cut out; position-invariant if the whole is."""
         if not self.position_invariant:
             return self.net
-        layers = (x.clone(position_invariant=True) if isinstance(x, Conv) else x for x in self.net.layers)
-        return Net(tuple(layers))
+
+        def invariant(layer: Layer) -> Layer:
+            return layer.clone(position_invariant=True) if isinstance(layer, Conv) else layer
+
+        return Net(changed(self.net.layers, invariant))
 
 
 @named()
@@ -128,8 +130,8 @@ def may_spread(prepared: PreparedNet) -> bool:
       Whether a convolution is wide enough for Winograd's algorithm, which adds pixels of neighbouring windows and
       subtracts them again.
     """
-    layers = () if prepared.position_invariant else prepared.net.layers
-    return any(isinstance(layer, Conv) and layer.features >= LEAST_CHANNELS for layer in layers)
+    layers = () if prepared.position_invariant else geometry.leaves(prepared.net.layers, prepared.image_shape)
+    return any(isinstance(layer, Conv) and layer.features >= LEAST_CHANNELS for layer, _ in layers)
 
 
 def prepare_trained(
@@ -182,8 +184,15 @@ def input_channels(net: Net, variables: Variables) -> int | None:
     Raises:
       GeometryError: if the variables are only a part of those of the net.
     """
-    trained = geometry.parameters(net.layers, variables)
-    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
+    return _input_channels(net.layers, geometry.parameters(net.layers, variables))
+
+
+def _input_channels(layers: Sequence[Layer], trained: Mapping[str, Any]) -> int | None:
+    for name, layer in zip(geometry.layer_names(layers), layers, strict=True):
+        if isinstance(layer, Branches):
+            inner = trained.get(name, {})
+            found = [_input_channels(path, geometry.parameters(path, inner)) for path in layer.paths if path]
+            return next((count for count in found if count is not None), None)
         own = trained.get(name, {}).get("params", {})
         if isinstance(layer, Flatten):
             return None

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cnn import dense, geometry
-from cnn.dense import lattice
+from cnn.dense import dilation, lattice
 from cnn.dense.prepared import PreparedNet, prepare_trained
 from cnn.exchange.classifier import ExchangeError
 from cnn.layers import AvgPool, Conv, NMaxPool, WindowLayer
@@ -184,7 +184,7 @@ def _dilated(prepared: PreparedNet, variables: Variables, stride: Pair, what: st
     conversion = prepared.converted
     axes = prepared.axes(prepared.image_shape)
     _check_layers(prepared, axes, what)
-    routes = [lattice.dilated(axis, 0, step, 2, clip=False) for axis, step in zip(axes, stride, strict=True)]
+    routes = [dilation.dilated(axis, 0, step, 2, clip=False) for axis, step in zip(axes, stride, strict=True)]
     layers, inner = [], [1, 1]  # `inner`: pixels between the values of a layer's input
     for index, layer in enumerate(conversion.net.layers):
         if isinstance(layer, WindowLayer):

@@ -10,7 +10,8 @@ layers also give `window(input_shape)`, from which receptive fields follow (see 
 """
 
 from cnn.layers.activations import ACTIVATIONS, Activation, PReLU
-from cnn.layers.base import Layer, Shape, layers_of
+from cnn.layers.base import Layer, Shape, layers_of, named
+from cnn.layers.branches import Branches, Crop, StochasticDepth, changed, joined
 from cnn.layers.pointwise import LRN, BatchNorm, Dense, Dropout, Flatten, Scale, flatten_permutation
 from cnn.layers.pools import AvgPool, MaxPool, NMaxPool, Pool, SumPool
 from cnn.layers.sliding import Conv, LocallyConnected, WindowLayer
@@ -21,7 +22,9 @@ __all__ = [
     "Activation",
     "AvgPool",
     "BatchNorm",
+    "Branches",
     "Conv",
+    "Crop",
     "Dense",
     "Dropout",
     "Flatten",
@@ -33,8 +36,12 @@ __all__ = [
     "Pool",
     "Scale",
     "Shape",
+    "StochasticDepth",
     "SumPool",
     "WindowLayer",
+    "changed",
     "flatten_permutation",
+    "joined",
     "layers_of",
+    "named",
 ]

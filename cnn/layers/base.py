@@ -1,6 +1,6 @@
 """What every layer is: a small Flax module that also knows its own geometry."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -50,6 +50,11 @@ class Layer(nn.Module):
         """How the layer is written in a layer pattern; empty: patterns leave it out."""
         return self.symbol
 
+    @nn.nowrap
+    def stem(self) -> str:
+        """What the names of such layers begin with, where a net gives them one: conv1, conv2, ..."""
+        return (self.pattern_symbol() or self.kind).lower().replace(" ", "_")
+
     @property
     def label(self) -> str:
         """Name and kind of the layer, for error messages."""
@@ -76,3 +81,30 @@ def layers_of(net: Any) -> tuple[Layer, ...]:
         if not isinstance(layer, Layer):
             raise TypeError(f"a net's layers are those of cnn.layers, not {layer!r} ({type(layer).__name__})")
     return made
+
+
+def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Names the unnamed layers by kind and count: conv1, relu1, pool1, conv2, ...
+
+    Args:
+      layers: layers with or without names.
+
+    Returns:
+      The same layers, each with a name of its own.
+
+    Raises:
+      ValueError: if two layers have the same name.
+    """
+    counts: dict[str, int] = {}
+    result = []
+    for layer in layers:
+        if layer.name is None:
+            stem = layer.stem()
+            counts[stem] = counts.get(stem, 0) + 1
+            layer = layer.clone(name=f"{stem}{counts[stem]}")
+        result.append(layer)
+    names = [layer.name for layer in result]
+    doubles = sorted({str(name) for name in names if names.count(name) > 1})
+    if doubles:
+        raise ValueError(f"layers share a name: {', '.join(doubles)}; give each its own")
+    return tuple(result)

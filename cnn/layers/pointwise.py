@@ -57,14 +57,27 @@ class BatchNorm(Layer):
 
     In training, apply the net with `mutable=["batch_stats"]`. The mean and variance are those of the global batch.
 
+    Attributes:
+      momentum: part of the running statistics that a step keeps.
+      epsilon: what is added to the variance.
+      zero_init: whether the scales begin at 0 instead of 1: the last normalisation of a residual path, so that the
+        block begins as the identity (Goyal et al., arXiv 1706.02677, section 5.1).
+
     Source: Ioffe, Szegedy, "Batch Normalization" (2015).
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    zero_init: bool = False
     mixes_pixels: ClassVar[bool | None] = False
     kind: ClassVar[str] = "batch norm"
     symbol: ClassVar[str] = "BN"
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        check_flag(self.zero_init, "zero_init", self.label)
+        return tuple(input_shape)
 
     @nn.nowrap
     def param_count(self, input_shape: Shape) -> int:
@@ -80,6 +93,7 @@ class BatchNorm(Layer):
             momentum=self.momentum,
             epsilon=self.epsilon,
             dtype=x.dtype,
+            scale_init=nn.initializers.zeros if self.zero_init else nn.initializers.ones,
         )
         norm = make(name="norm")
 

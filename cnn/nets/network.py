@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn import geometry
-from cnn.layers import Layer
+from cnn.layers import Branches, Layer, named
 from cnn.nets.arrays_in import image_array
 from cnn.nets.outputs import check_activation
 from cnn.runtime.compiler import jit_once
@@ -89,7 +89,9 @@ def _with_tuples(layer: Layer) -> Layer:
         return layer  # Flax passes placeholders while it looks at a module
     own = [field.name for field in dataclasses.fields(layer) if field.name not in ("parent", "name")]
     given = {name: getattr(layer, name) for name in own}
-    changed = {name: made for name, value in given.items() if (made := _as_tuple(value)) is not value}
+    if isinstance(layer, Branches):
+        given["paths"] = tuple(tuple(_with_tuples(one) for one in path) for path in layer.checked())
+    changed = {name: made for name, value in given.items() if (made := _as_tuple(value)) is not getattr(layer, name)}
     return layer.clone(**changed) if changed else layer
 
 
@@ -125,33 +127,6 @@ def _fold(symbols: list[str]) -> list[str]:
         if len(folded) < len(symbols):
             return _fold(folded)
     return symbols
-
-
-def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Names the unnamed layers by kind and count: conv1, relu1, pool1, conv2, ...
-
-    Args:
-      layers: layers with or without names.
-
-    Returns:
-      The same layers, each with a name of its own.
-
-    Raises:
-      ValueError: if two layers have the same name.
-    """
-    counts: dict[str, int] = {}
-    result = []
-    for layer in layers:
-        if layer.name is None:
-            stem = (layer.pattern_symbol() or layer.kind).lower().replace(" ", "_")
-            counts[stem] = counts.get(stem, 0) + 1
-            layer = layer.clone(name=f"{stem}{counts[stem]}")
-        result.append(layer)
-    names = [layer.name for layer in result]
-    doubles = sorted({str(name) for name in names if names.count(name) > 1})
-    if doubles:
-        raise ValueError(f"layers share a name: {', '.join(doubles)}; give each its own")
-    return tuple(result)
 
 
 def net(*layers: Layer | Sequence[Layer], output_activation: str = "softmax") -> Net:

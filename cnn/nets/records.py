@@ -22,7 +22,9 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
+    Crop,
     Dense,
     Dropout,
     Flatten,
@@ -32,19 +34,21 @@ from cnn.layers import (
     NMaxPool,
     PReLU,
     Scale,
+    StochasticDepth,
     SumPool,
 )
-from cnn.layers.base import HE_NORMAL
+from cnn.layers.base import HE_NORMAL, named
+from cnn.layers.branches import JOINS
 from cnn.layers.pointwise import FLATTEN_ORDERS
 from cnn.nets import textbook_kernels
-from cnn.nets.network import Net, named
+from cnn.nets.network import Net
 from cnn.nets.outputs import check_activation
 from cnn.ops import PADDING_MODES
 from cnn.runtime.ranges import number, one_of, whole
 
 CLASSES: tuple[type[Layer], ...] = (
-    *(Activation, AvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, LocallyConnected, LRN, MaxPool, NMaxPool),
-    *(PReLU, Scale, SumPool),
+    *(Activation, AvgPool, BatchNorm, Branches, Conv, Crop, Dense, Dropout, Flatten, LocallyConnected, LRN, MaxPool),
+    *(NMaxPool, PReLU, Scale, StochasticDepth, SumPool),
 )
 KINDS = {re.sub(r"\W", "_", made.kind): made for made in CLASSES}
 # Functions that a field may hold, by name; the default of a field needs none.
@@ -54,7 +58,8 @@ INITIALISERS: dict[str, Callable[..., Any]] = {
     "zeros": nn.initializers.zeros,
     "ones": nn.initializers.ones,
 }
-MOST_LAYERS = 1_000
+MOST_LAYERS = 1_000  # those within paths counted too
+DEEPEST = 16  # layers that branch, one within the other
 MOST_PIXELS = 65_535  # of a kernel, stride, dilation or padding
 MOST_VALUES = 10**8  # features, groups and inputs of a layer
 LONGEST_NAME = 200  # characters
@@ -87,6 +92,26 @@ _FLAG = _Rule(lambda value: isinstance(value, bool), "true or false")
 _ROUNDINGS = ("exact", "floor", "ceil")
 
 
+def _hold_paths(value: Any) -> bool:
+    """Whether a value is a list of paths, each a list of records: not too many, nor nested too deeply."""
+    level, count = [value], 0
+    for _ in range(DEEPEST):
+        if not all(isinstance(paths, list | tuple) and paths for paths in level):
+            return False
+        records = [record for paths in level for path in paths for record in (path if _is_list(path) else [None])]
+        count += len(records)
+        if count > MOST_LAYERS or not all(isinstance(record, Mapping) for record in records):
+            return False
+        level = [record["paths"] for record in records if "paths" in record]
+        if not level:
+            return True
+    return False
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
 def _word(words: Sequence[str]) -> _Rule:
     return _Rule(one_of(tuple(words)), f"one of {', '.join(words)}")
 
@@ -94,10 +119,13 @@ def _word(words: Sequence[str]) -> _Rule:
 RULES = (
     dict.fromkeys(("kernel", "stride", "dilation"), _SIZE)
     | dict.fromkeys(("features", "groups", "inputs", "n", "size"), _COUNT)
-    | dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding"), _FLAG)
+    | dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding", "zero_init"), _FLAG)
     | dict.fromkeys(("rate", "k", "alpha", "beta", "momentum", "epsilon", "padding_value"), _NUMBER)
     | dict.fromkeys(("slope", "offset", "scale", "low", "high"), _NUMBER)
     | {"padding": _PADDING, "padding_mode": _word(PADDING_MODES), "rounding": _word(_ROUNDINGS)}
+    | {"amount": _Rule(_up_to_two(_AMOUNT), f"one whole number or two, from 0 to {MOST_PIXELS:,}")}
+    | {"join": _word(JOINS)}
+    | {"paths": _Rule(_hold_paths, f"a list of paths, each a list of records, of {MOST_LAYERS:,} layers at most")}
     | {"function": _word(tuple(ACTIVATIONS)), "order": _word(FLATTEN_ORDERS)}
     | {"kernel_init": _word(tuple(INITIALISERS))}
 )
@@ -141,7 +169,8 @@ def from_config(records: Sequence[Mapping[str, Any]], output_activation: str = "
         raise ValueError(f"layers (={_short(records)}) must be a list of records, one for each layer")
     if not 1 <= len(records) <= MOST_LAYERS:
         raise ValueError(f"layers hold {len(records):,} records; a net has 1 to {MOST_LAYERS:,} layers")
-    return Net(named([_layer(index, record) for index, record in enumerate(records)]), output_activation)
+    layers = named([_layer(f"layers[{index}]", record) for index, record in enumerate(records)])
+    return Net(layers, output_activation)
 
 
 def _record(name: str, layer: Layer) -> dict[str, Any]:
@@ -157,6 +186,9 @@ def _record(name: str, layer: Layer) -> dict[str, Any]:
     for field in _fields(type(layer)):
         value = getattr(layer, field.name)
         if value is field.default:
+            continue
+        if field.name == "paths":
+            record["paths"] = [[_record(str(inner.name), inner) for inner in path] for path in value]
             continue
         plain = bool(value) if field.type is bool and value in (0, 1) else _plain(value)
         if plain == field.default and type(plain) is type(field.default):
@@ -181,9 +213,8 @@ def _plain(value: Any) -> Any:
     return next((name for name, function in INITIALISERS.items() if function is value), value)
 
 
-def _layer(index: int, record: Any) -> Layer:
-    """One record as a layer."""
-    where = f"layers[{index}]"
+def _layer(where: str, record: Any) -> Layer:
+    """One record as a layer; `where` says which it is, for the error."""
     if not isinstance(record, Mapping):
         raise ValueError(f"{where} (={_short(record)}) must be a record such as {{'kind': 'conv', 'features': 8}}")
     kind, name = record.get("kind"), record.get("name")
@@ -203,8 +234,18 @@ def _layer(index: int, record: Any) -> Layer:
             raise ValueError(f"{who}: there is no field {_short(given)}{_near(given, known)}")
         if not _holds(known[given], value):
             raise ValueError(f"{who}: {given} (={_short(value)}) must be {_words(known[given])}")
-        values[given] = INITIALISERS[value] if given == "kernel_init" else value
+        values[given] = _value(given, value, where)
     return KINDS[kind](name=name, **values)
+
+
+def _value(field: str, value: Any, where: str) -> Any:
+    """A field's value, as its layer takes it."""
+    if field == "paths":
+        return tuple(
+            tuple(_layer(f"{where}.paths[{i}][{j}]", record) for j, record in enumerate(path))
+            for i, path in enumerate(value)
+        )
+    return INITIALISERS[value] if field == "kernel_init" else value
 
 
 def _fields(made: type[Layer]) -> list[dataclasses.Field[Any]]:

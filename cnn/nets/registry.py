@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from cnn.layers import Conv, Dense, Flatten, LocallyConnected
-from cnn.nets import classics, patterns, zoo
+from cnn.nets import all_convolutional, classics, concatenating, patterns, residual, zoo
 from cnn.nets.network import Net
 from cnn.nets.outputs import check_activation
 from cnn.nets.records import from_config
@@ -30,6 +30,16 @@ _REGISTRY: dict[str, Callable[..., Net]] = {
         zoo.zfnet512,
         zoo.lenet_caffe,
         zoo.cifar10_quick,
+        residual.resnet18,
+        residual.resnet34,
+        residual.resnet50,
+        residual.preact_resnet,
+        residual.mobilenet_v2,
+        concatenating.googlenet,
+        concatenating.squeezenet,
+        concatenating.densenet121,
+        all_convolutional.nin,
+        all_convolutional.all_cnn,
         patterns.layer_pattern,
         patterns.sharing_net,
     )

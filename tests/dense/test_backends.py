@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, note
+from hypothesis import strategies as st
 
 from cnn import convert, dense, nets, windows
 from cnn.dense import backends
-from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, PReLU, Scale
+from cnn.layers import Activation, AvgPool, Branches, Conv, Dense, Flatten, PReLU, Scale
 from cnn.windows import GeometryError
 from tests.made import random_variables
 from tests.random_nets import cases
@@ -22,15 +23,23 @@ TOLERANCE = 1e-5
 ROWS = 256
 
 
+def leaves(layers, downs, acrosses):
+    """Layers that do not branch, those of all paths among them, each with its steps along both axes."""
+    for layer, down, across in zip(layers, downs, acrosses, strict=True):
+        if isinstance(layer, Branches):
+            for path, vertical, horizontal in zip(layer.paths, down.paths, across.paths, strict=True):
+                yield from leaves(path, vertical.steps, horizontal.steps)
+        else:
+            yield layer, down, across
+
+
 def smallest_product(net, image_shape, grid, backend):
     """Rows of the smallest matrix product that a backend runs for one image: output pixels of a piece."""
     rows = []
     prepared = dense.prepare(net, grid.window, image_shape[2])
     for one in backends.plan_passes(prepared, image_shape, grid, backend):
         schedule = one.schedule
-        for layer, down, across in zip(
-            schedule.net.layers, schedule.vertical.steps, schedule.horizontal.steps, strict=True
-        ):
+        for layer, down, across in leaves(schedule.net.layers, schedule.vertical.steps, schedule.horizontal.steps):
             if isinstance(layer, Conv):
                 sizes = []
                 for step, kernel in zip((down, across), layer.kernel_shape((1, 1, layer.groups))[:2], strict=True):
@@ -46,8 +55,10 @@ def smallest_product(net, image_shape, grid, backend):
 
 
 @pytest.mark.slow
-@given(cases())
-def test_backends_equal_crops_and_each_other(case):
+@pytest.mark.parametrize("branches", [False, True])
+@given(st.data())
+def test_backends_equal_crops_and_each_other(branches, data):
+    case = data.draw(cases(branches=branches))
     net, window, image_shape, stride = case
     note(f"{net}: window {window}, image {image_shape}, stride {stride}")
     variables = random_variables(net, window, image_shape[2])
@@ -103,9 +114,11 @@ def test_padding_is_put_by_position():
 
 
 @pytest.mark.slow
-@given(cases(padded=True))
-def test_backends_of_padded_nets_equal_the_definition(case):
+@pytest.mark.parametrize("branches", [False, True])
+@given(st.data())
+def test_backends_of_padded_nets_equal_the_definition(branches, data):
     """Context "image": padding beyond the image's border alone, position by position in NumPy."""
+    case = data.draw(cases(padded=True, branches=branches))
     net, window, image_shape, stride = case
     note(f"{net}: window {window}, image {image_shape}, stride {stride}")
     variables = random_variables(net, window, image_shape[2])

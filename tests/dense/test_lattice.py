@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnn import dense, nets
-from cnn.dense import backends, fragments, lattice
+from cnn.dense import backends, dilation, fragments, lattice
 from cnn.layers import Conv, MaxPool
 
 NET = nets.net([MaxPool((1, 2)), Conv(1, (1, 2), use_bias=False)])
@@ -24,13 +24,13 @@ def axis():
 def test_positions_of_one_pass(axis):
     assert [(s.extent, s.stride, s.spacing, s.limit) for s in axis.slides] == [(2, 2, 1, 7), (2, 1, 2, 6)]
     assert (axis.limit, axis.last, axis.offset) == (4, 1, 0)
-    plain = lattice.dilated(axis, 0, 2, 3, clip=False)
+    plain = dilation.dilated(axis, 0, 2, 3, clip=False)
     assert (plain.first, plain.length, plain.count) == (0, 8, 3)
     assert [(step.stride, step.dilation) for step in plain.steps] == [(2, 1), (1, 1)]
 
 
 def test_dilated_every_position_is_computed_and_taps_move_apart(axis):
-    route = lattice.dilated(axis, 0, 1, 5, clip=False)
+    route = dilation.dilated(axis, 0, 1, 5, clip=False)
     assert (route.first, route.length) == (0, 8)
     pool, conv = route.steps
     assert (pool.stride, pool.dilation, conv.stride, conv.dilation) == (1, 1, 1, 2)

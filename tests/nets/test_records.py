@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn import convert, layers, nets
-from cnn.layers import Activation, AvgPool, Conv, Dense, Dropout, Flatten, Layer, MaxPool, PReLU
+from cnn.layers import Activation, AvgPool, Branches, Conv, Dense, Dropout, Flatten, Layer, MaxPool, PReLU
 from cnn.nets import records, textbook_kernels
 from tests.made import shapes_of
 from tests.random_nets import cases
@@ -51,11 +51,18 @@ INITIALISERS = (nn.initializers.zeros, textbook_kernels.bank_init, Conv.kernel_i
 DRAWN = {
     **dict.fromkeys(("kernel", "stride", "dilation"), SIZES),
     **dict.fromkeys(("features", "groups", "inputs", "n", "size"), st.integers(1, 10**8)),
-    **dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding"), st.booleans()),
+    **dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding", "zero_init"), st.booleans()),
     **{name: st.sampled_from(sorted(words)) for name, words in WORDS.items()},
     "padding": PADDINGS,
     "order": st.sampled_from(["hwc", "chw", "random"]),
     "kernel_init": st.sampled_from(INITIALISERS),
+    "amount": st.integers(0, 9),
+    "join": st.sampled_from(["sum", "concat", "mean", "max"]),
+    "paths": st.lists(
+        st.lists(st.sampled_from([Conv(8, 3), Activation("tanh"), Branches(((Dropout(0.25),), ()))]), max_size=2),
+        min_size=1,
+        max_size=3,
+    ),
 }
 ABSENT = ("slope", "offset", "scale", "low", "high", "inputs")
 
@@ -68,7 +75,7 @@ def any_layers(draw):
         kind = draw(st.sampled_from(sorted(records.KINDS)))
         fields = {}
         for name in (field.name for field in dataclasses.fields(records.KINDS[kind])):
-            if name in ("parent", "name") or draw(st.booleans()):
+            if name in ("parent", "name") or (name != "paths" and draw(st.booleans())):
                 continue
             value = draw(DRAWN.get(name, NUMBERS))
             pool = issubclass(records.KINDS[kind], layers.Pool) and name in ("kernel", "stride")
@@ -84,7 +91,7 @@ def test_any_layers_survive(net):
     assert nets.to_config(through_json(net)) == nets.to_config(net)
 
 
-@given(st.booleans().flatmap(cases))
+@given(st.tuples(st.booleans(), st.booleans()).flatmap(lambda kind: cases(*kind)))
 def test_random_nets_survive(case):
     net = case[0]
     assert through_json(net) == net

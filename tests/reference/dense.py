@@ -1,12 +1,13 @@
 """Dense evaluation of a net by the definition, position by position: NumPy, float64, slow and obviously right.
 
 A layer's value at pixel position p looks at its input's positions p + (tap - padding) * N, N being the product of the
-strides before it. Positions below 0 or above the input's last one are padding. No pass, no dilation, no fragments.
+strides before it. Positions below 0 or above the input's last one are padding. Where paths are joined, a position has
+what every path has there. No pass, no dilation, no fragments.
 """
 
 import numpy as np
 
-from cnn.layers import Activation, AvgPool, BatchNorm, Conv, Dropout, MaxPool, NMaxPool, PReLU, Scale
+from cnn.layers import Activation, AvgPool, BatchNorm, Branches, Conv, Crop, Dropout, MaxPool, NMaxPool, PReLU, Scale
 from tests.reference import layers
 
 
@@ -52,7 +53,25 @@ def score_map(conv_net, variables, image, stride, size):
     return x[:: stride[0], :: stride[1]][: size[0], : size[1]]
 
 
+def _joined(block, variables, x, spacing):
+    """A layer that branches: each path by itself, joined at the positions that all of them have."""
+    own = {collection: tree.get(block.name, {}) for collection, tree in variables.items()}
+    outputs = []
+    for path in block.paths:
+        y, behind = x, spacing
+        for layer in path:
+            y, behind = _layer(layer, own, y, behind)
+        outputs.append(y)
+    height, width = (min(y.shape[axis] for y in outputs) for axis in range(2))
+    outputs = [y[:height, :width] for y in outputs]
+    if block.join == "concat":
+        return np.concatenate(outputs, axis=-1), behind
+    return {"sum": np.sum, "mean": np.mean, "max": np.max}[block.join](outputs, axis=0), behind
+
+
 def _layer(layer, variables, x, spacing):
+    if isinstance(layer, Branches):
+        return _joined(layer, variables, x, spacing)
     if isinstance(layer, Activation):
         quick = {"relu": lambda v: np.maximum(v, 0), "tanh": np.tanh}.get(layer.function)
         return (quick(x) if quick else layers.activation(x, layer.function, **layer.options())), spacing
@@ -106,6 +125,8 @@ def _combine(layer, variables, taps, real):
             seen = taps[..., g * inputs : (g + 1) * inputs]
             parts.append(np.einsum("hwijc,ijck->hwk", seen, kernel[..., g * outputs : (g + 1) * outputs]))
         return np.concatenate(parts, axis=-1) + (np.asarray(params["bias"], np.float64) if layer.use_bias else 0)
+    if isinstance(layer, Crop):
+        return taps[:, :, taps.shape[2] // 2, taps.shape[3] // 2]
     flat = np.where(real, taps, -np.inf).reshape(*taps.shape[:2], -1, taps.shape[-1])
     count = real.sum(axis=(2, 3))
     if isinstance(layer, MaxPool):

@@ -1,26 +1,18 @@
 """Sizes, receptive fields, parameters and multiply-adds of a net, before any array exists."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jax.export import is_symbolic_dim
 
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, PReLU, Scale, Shape, layers_of
+from cnn.geometry.declared import UndeclaredError, check_declaration
+from cnn.geometry.variables import VariablesError, check_trained, layer_names, parameters
+from cnn.layers import Branches, Flatten, Layer, Shape, layers_of
 from cnn.windows import GeometryError, Pair, as_image_shape, shape_text
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
 SEARCH_LAYERS = 50_000  # most layers that are asked in such a search on one side, of nets of hundreds: seconds
 TERMINAL = 80  # columns that a printed table tries to stay within
-
-
-class UndeclaredError(GeometryError):
-    """A layer that does not say whether it mixes pixels, or says it wrongly; the message names the layer."""
-
-
-class VariablesError(GeometryError):
-    """Variables that are not those of a net; the message names the layer, both numbers and the way out."""
 
 
 class Row(NamedTuple):
@@ -35,6 +27,7 @@ class Row(NamedTuple):
       receptive_field: size of the box of pixels that one output value sees.
       stride: distance between the boxes of neighbouring output values: the product of the strides up to this layer.
       offset: pixel at which the box of the first output value starts; negative if the box reaches into padding.
+      inside: for `cnn.layers.Branches` the rows of all paths, named "branches1/conv1"; their numbers are in the row's.
     """
 
     name: str
@@ -45,6 +38,7 @@ class Row(NamedTuple):
     receptive_field: Pair
     stride: Pair
     offset: Pair
+    inside: tuple["Row", ...] = ()
 
 
 class Table(tuple[Row, ...]):
@@ -74,7 +68,7 @@ class Table(tuple[Row, ...]):
     def __getitem__(self, key: Any) -> Any:
         """Row by position, or by layer name."""
         if isinstance(key, str):
-            for row in self:
+            for row in flat(self):
                 if row.name == key:
                     return row
             raise KeyError(f"no layer {key!r}; layers: {', '.join(row.name for row in self)}")
@@ -83,10 +77,10 @@ class Table(tuple[Row, ...]):
     def __str__(self) -> str:
         header = ("layer", "kind", "output", "parameters", "multiply-adds", "field", "stride", "offset")
         lines = [header, ("input", "", shape_text(self.input_shape), "", "", "1", "1", "0")]
-        for row in self:
+        for row in flat(self):
             lines.append(
                 (
-                    row.name,
+                    "  " * row.name.count("/") + row.name.rpartition("/")[2],
                     row.kind,
                     shape_text(row.output_shape),
                     _number_text(row.params),
@@ -118,9 +112,31 @@ def _pair_text(pair: Pair, between: str) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}{between}{pair[1]}"
 
 
-def layer_names(layers: Sequence[Layer]) -> list[str]:
-    """Names of the layers, which are their keys in the parameter tree."""
-    return [layer.name or f"layers_{i}" for i, layer in enumerate(layers_of(layers))]
+def flat(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows with those inside of them, each after the row that it is inside of."""
+    for row in rows:
+        yield row
+        yield from flat(row.inside)
+
+
+def leaves(layers: Sequence[Layer], input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
+    """The layers that do not branch, those of all paths among them, each with the shape of its input.
+
+    Args:
+      layers: the net's layers.
+      input_shape: (height, width, channels), pixels.
+
+    Yields:
+      (layer, shape of its input).
+    """
+    shape = tuple(input_shape)
+    for name, layer in zip(layer_names(layers), layers, strict=True):
+        layer = layer if layer.name else layer.clone(name=name)
+        if isinstance(layer, Branches):
+            yield from layer.leaves(shape)
+        else:
+            yield layer, shape
+        shape = layer.output_shape(shape)
 
 
 def table(net: Any, input_shape: Sequence[int], variables: Mapping[str, Any] | None = None) -> Table:
@@ -194,37 +210,6 @@ def working_sizes(
     return sizes
 
 
-def parameters(layers: Sequence[Layer], variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parameters and statistics of each layer, by the layer's name.
-
-    Args:
-      layers: the net's layers.
-      variables: the net's variables, {"params": ..., "batch_stats": ...}, as `net.init` gives them.
-
-    Returns:
-      For each layer that has variables a dict from the name of the collection ("params", "batch_stats") to its part.
-
-    Raises:
-      TypeError: if the variables are not a dict.
-      VariablesError: if they are one of the collections itself, such as `variables["params"]`.
-    """
-    if not isinstance(variables, Mapping):
-        raise TypeError(f"variables are a {type(variables).__name__}; give the dict that net.init or a run holds")
-    names = layer_names(layers)
-    alone = [name for name in names if name in variables]
-    if alone and "params" not in variables:
-        raise VariablesError(
-            f"variables hold {', '.join(alone)} themselves, and no 'params'; give all that net.init returned, not one "
-            "entry of it: {'params': variables}, with 'batch_stats' if the net has them"
-        )
-    found: dict[str, dict[str, Any]] = {}
-    for collection, tree in variables.items():
-        for name in names:
-            if isinstance(tree, Mapping) and name in tree:
-                found.setdefault(name, {})[collection] = tree[name]
-    return found
-
-
 def _fits(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | None) -> bool:
     try:
         for _ in _walk(layers, shape, trained):
@@ -236,15 +221,31 @@ def _fits(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | No
 
 def _walk(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | None) -> Iterator[Row]:
     """Follows a shape and its receptive field through the layers; `trained` is what `parameters` gives, if known."""
-    field, stride, offset = (1, 1), (1, 1), (0, 0)
-    for name, layer in zip(layer_names(layers), layers, strict=True):
-        if layer.name is None:
+    yield from _walk_from(layers, shape, trained, ((1, 1), (1, 1), (0, 0)), "")
+
+
+def _walk_from(
+    layers: Sequence[Layer],
+    shape: Shape,
+    trained: Mapping[str, Any] | None,
+    sight: tuple[Pair, Pair, Pair],
+    block: str,
+) -> Iterator[Row]:
+    """`_walk` from a receptive field, stride and offset on, within a block whose name all names begin with."""
+    field, stride, offset = sight
+    for own, layer in zip(layer_names(layers), layers, strict=True):
+        name = block + own
+        if layer.name != name:
             layer = layer.clone(name=name)
         if len(shape) == 3:
-            _check_declaration(layer)
+            check_declaration(layer)
+        inside: tuple[Row, ...] = ()
+        if isinstance(layer, Branches):
+            paths = _walk_paths(layer, shape, trained, (field, stride, offset), own)
+            inside = tuple(row for path in paths for row in path)
         output_shape = layer.output_shape(shape)
-        if trained is not None:
-            _check_trained(layer, shape, trained)
+        if trained is not None and not inside:
+            check_trained(layer, shape, trained.get(own, {}), trained)
         if isinstance(layer, Flatten):
             field = _pair(f + (n - 1) * s for f, n, s in zip(field, shape[:2], stride, strict=True))
         elif len(shape) == 3:
@@ -252,95 +253,20 @@ def _walk(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | No
             field = _pair(f + (e - 1) * s for f, e, s in zip(field, window.extent, stride, strict=True))
             offset = _pair(o - p[0] * s for o, p, s in zip(offset, window.padding, stride, strict=True))
             stride = _pair(s * t for s, t in zip(stride, window.stride, strict=True))
-        yield Row(name, layer.kind, output_shape, layer.param_count(shape), layer.macs(shape), field, stride, offset)
+        counts = (layer.param_count(shape), layer.macs(shape))
+        yield Row(name, layer.kind, output_shape, *counts, field, stride, offset, inside)
         shape = output_shape
 
 
-def _check_trained(layer: Layer, shape: Shape, trained: Mapping[str, Any]) -> None:
-    """Refuses a layer whose trained variables are missing, or not those of a layer with such an input."""
-    own = trained.get(layer.name or "", {})
-    params = own.get("params", {})
-    if layer.param_count(shape) and not jax.tree.leaves(params):
-        others = ", ".join(name for name, found in trained.items() if "params" in found) or "no layer"
-        raise VariablesError(f"{layer.label}: the variables hold no parameters of it, but of {others}; {_OWN}")
-    if isinstance(layer, BatchNorm) and "batch_stats" not in own:
-        raise VariablesError(
-            f"{layer.label}: the variables lack its running means and variances, 'batch_stats'; give all that net.init "
-            "returned, not 'params' alone"
-        )
-    if isinstance(layer, PReLU | Scale):
-        _check_shapes(layer, params, layer.param_shapes(shape))
-    if isinstance(layer, BatchNorm):
-        _check_shapes(layer, params.get("norm", {}), dict.fromkeys(("scale", "bias"), shape[-1:]))
-        _check_shapes(layer, own["batch_stats"].get("norm", {}), dict.fromkeys(("mean", "var"), shape[-1:]))
-    if not isinstance(layer, Conv | Dense | LocallyConnected):
-        return
-    missing = [name for name in ("kernel", "bias")[: 1 + layer.use_bias] if name not in params]
-    if missing:
-        raise VariablesError(f"{layer.label}: the variables lack its {' and '.join(missing)}; {_OWN}")
-    for name in ("kernel", "bias")[: 1 + layer.use_bias]:
-        _check_floating(layer, name, params[name])
-    biases = layer.output_shape(shape) if isinstance(layer, LocallyConnected) else (layer.features,)
-    kernel = tuple(params["kernel"].shape)
-    wanted: Shape = (shape[0], layer.features) if isinstance(layer, Dense) else layer.kernel_shape(shape)
-    if kernel == wanted:
-        if layer.use_bias and tuple(params["bias"].shape) != biases:
-            found = tuple(params["bias"].shape)
-            raise VariablesError(f"{layer.label}: its bias has shape {found}, the layer's would be {biases}; {_OWN}")
-        return
-    if isinstance(layer, Dense) and kernel[1:] == wanted[1:]:  # another size of the image may give so many values
-        raise GeometryError(f"{layer.label}: its kernel takes {kernel[0]} values, got {wanted[0]}")
-    if isinstance(layer, Conv) and len(kernel) == 4 and kernel[:2] + kernel[3:] == wanted[:2] + wanted[3:]:
-        takes = kernel[2] * layer.groups
-        raise VariablesError(
-            f"{layer.label}: its kernel takes {takes} channels, got {shape[2]}; give {takes} channels, or the net and "
-            f"variables of one that takes {shape[2]}"
-        )
-    message = f"{layer.label}: its kernel is {shape_text(kernel)}, the layer's would be {shape_text(wanted)}"
-    raise (GeometryError(message) if isinstance(layer, LocallyConnected) else VariablesError(f"{message}; {_OWN}"))
-
-
-def _check_shapes(layer: Layer, given: Mapping[str, Any], wanted: Mapping[str, Shape]) -> None:
-    """Refuses arrays of a layer that are missing, not floating or of another shape."""
-    for name, shape in wanted.items():
-        if name not in given:
-            raise VariablesError(f"{layer.label}: the variables lack its {name}; {_OWN}")
-        _check_floating(layer, name, given[name])
-        if tuple(given[name].shape) != shape:
-            found = tuple(given[name].shape)
-            raise VariablesError(f"{layer.label}: its {name} has shape {found}, the layer's would be {shape}; {_OWN}")
-
-
-def _check_floating(layer: Layer, name: str, values: Any) -> None:
-    """Whole and complex numbers would be cast: scores from rounded weights, or from their real parts."""
-    if not jnp.issubdtype(getattr(values, "dtype", None) or object, jnp.floating):
-        kind = getattr(values, "dtype", type(values).__name__)
-        raise VariablesError(f"{layer.label}: its {name} is {kind}, not floating; {_OWN}")
-
-
-_OWN = "give the variables of this net (nets.init, or those of its run)"
-
-
-def _check_declaration(layer: Layer) -> None:
-    """Refuses layers that do not declare whether they mix pixels, or that mix pixels and declare no window."""
-    if layer.mixes_pixels is None:
-        raise UndeclaredError(
-            f"{layer.label}: does not say whether it mixes pixels. Set mixes_pixels = False in class "
-            f"{type(layer).__name__} if every output pixel depends on the input pixel at its own place alone; else "
-            f"derive it from cnn.layers.WindowLayer and return its window from window()"
-        )
-    if isinstance(layer, Flatten | Dense):
-        return
-    if layer.mixes_pixels and type(layer).window is Layer.window:
-        raise UndeclaredError(
-            f"{layer.label}: mixes pixels and does not say over which window; class {type(layer).__name__} must return "
-            f"it from window()"
-        )
-    if not layer.mixes_pixels and type(layer).window is not Layer.window:
-        raise UndeclaredError(
-            f"{layer.label}: has a window() and says mixes_pixels = False; remove one of the two from class "
-            f"{type(layer).__name__}"
-        )
+def _walk_paths(
+    layer: Branches, shape: Shape, trained: Mapping[str, Any] | None, sight: tuple[Pair, Pair, Pair], own: str
+) -> list[list[Row]]:
+    """The rows of each path of a layer that branches; `own` is its name among the layers beside it."""
+    found = []
+    for path in layer.checked():
+        inner = None if trained is None else parameters(path, trained.get(own, {})) if path else {}
+        found.append(list(_walk_from(path, shape, inner, sight, f"{layer.name}/")))
+    return found
 
 
 def _pair(values: Iterator[int]) -> Pair:
