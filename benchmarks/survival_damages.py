@@ -82,7 +82,7 @@ def kind_of(name: str) -> str:
     """The kind of a file: numbers of steps, chunks and hashes are left out of its name."""
     name = re.sub(r"[0-9a-f]{32}", "ARRAY", name.replace(os.sep, "/"))
     name = re.sub(r"(?<=/)c(/\d+)+$|(?<=/)\d+(\.\d+)+$", "CHUNK", name)
-    return re.sub(r"(?<=/)\d+(?=/)", "STEP", name)
+    return re.sub(r"(checkpoints|checkpoints_best)/\d+(?=/)", r"\1/STEP", name)
 
 
 def classify(folder: pathlib.Path, use: Use, expected: Any, before: Any) -> tuple[str, str]:
@@ -117,7 +117,12 @@ def classify(folder: pathlib.Path, use: Use, expected: Any, before: Any) -> tupl
         return (NOTED if line else SAME), printed
     if before is not None and found == before and line:
         return BEFORE, printed
-    if isinstance(found, dict) and "from here on is kept" in printed and _but_best(found) == _but_best(expected):
+    if (
+        isinstance(found, dict)
+        and isinstance(expected, dict)
+        and "from here on is kept" in printed
+        and _but_best(found) == _but_best(expected)
+    ):
         return LATER, printed
     return f"FAULT: another result, {'with a line' if line else 'silent'}", printed
 

@@ -169,7 +169,7 @@ def stream(folder: pathlib.Path, sink: str, source: Any = PIXELS) -> str:
     net, variables = _net()
     constants = {"mean": (0.5, 0.4, 0.6), "std": (0.2, 0.3, 0.25), "class_names": ["a", "b", "c"]}
     dense.stream(net, variables, source, folder / sink, window=(16, 16), stride=2, tile=8, progress=False, **constants)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and ".copy" not in path.name)
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())

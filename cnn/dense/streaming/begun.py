@@ -93,6 +93,7 @@ def resume(
     facts = {**facts, "about": begun.get("about", facts["about"])}  # of the version, too, that began the map
     shape, dtype, about = _map_of(facts)
     target = sinks.open_sink(sink, shape, dtype, existing=True, about=about, complete=begun["complete"])
+    map_files.mark(paths.resolve(sink), whole=begun["complete"])
     done = begun["done"]
     read, written = fingerprints.of_first(done, counted, image, target, skips)
     changed = None

@@ -122,7 +122,7 @@ def is_marked_unfinished(path: str) -> bool:
     """Whether a map says that it is not whole: one in an OME-Zarr lacks what readers of it need."""
     if path.lower().endswith(".ome.zarr"):
         attributes_ = _object(os.path.join(path, "zarr.json")).get("attributes")
-        return isinstance(attributes_, dict) and MARK in attributes_ and "ome" not in attributes_
+        return isinstance(attributes_, dict) and MARK in attributes_ and "omero" not in (attributes_.get("ome") or {})
     place = _markable(path)
     return bool(place) and UNFINISHED in _object(str(place))
 
@@ -160,6 +160,21 @@ def attributes(about: Mapping[str, Any]) -> dict[str, Any]:
       The attributes.
     """
     return {MARK: dict(about)}
+
+
+def repair_attributes(path: str, about: Mapping[str, Any]) -> None:
+    """Writes the attributes of a zarr of version 2 anew where they do not say what they should.
+
+    Args:
+      path: path of its directory.
+      about: what they say of it.
+    """
+    found = _object(os.path.join(path, ".zattrs"))
+    wanted = {"_ARRAY_DIMENSIONS": list(AXES), **attributes(about)}
+    if json_files.digest({name: value for name, value in found.items() if name != UNFINISHED}) != json_files.digest(
+        wanted
+    ):
+        write_attributes(path, about)
 
 
 def write_attributes(path: str, about: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from cnn.dense.streaming.sinks import coordinates, pyramid
 from cnn.dense.streaming.sinks.base import writing
 from cnn.dense.streaming.sinks.zarr_arrays import ArraySink
 from cnn.images.errors import StorageError
+from cnn.runtime import json_files
+from cnn.runtime.json_files import JsonError
 from cnn.windows import Pair
 
 VERSION = "0.5"
@@ -58,6 +60,18 @@ class OmeZarrSink(ArraySink):
         if array.rank != 3:
             raise StorageError(f"{path}: its level 0 has {array.rank} axes, a map has c, y and x; name another")
         super().__init__(array.transpose([1, 2, 0]), path, shape, dtype)
+        if complete and not self._is_described():
+            self.unfinished = True  # its pyramid and description are made again
+
+    def _is_described(self) -> bool:
+        """Whether its `zarr.json` says what it should; the values' ranges are not known without reading them all."""
+        wanted = group(self._path, self._about, len(pyramid.level_sizes(self.shape[:2])), None)["attributes"]
+        try:
+            found = dict(json_files.read(os.path.join(self._path, "zarr.json"))["attributes"])
+            said = {name: value for name, value in found.pop("ome").items() if name != "omero"}
+        except (OSError, JsonError, KeyError, TypeError, ValueError, AttributeError):
+            return False
+        return json_files.digest({**found, "ome": said}) == json_files.digest(wanted)
 
     def finish(self) -> None:
         with writing(self.name):

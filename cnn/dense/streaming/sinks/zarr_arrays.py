@@ -137,6 +137,9 @@ class ZarrSink(ArraySink):
         """
         if chunk is None:
             array = open_array(path, write=True)
+            # A damaged description is written anew, which the journal keeps too.
+            if about and not (paths.zarr_metadata(path) or "").endswith("zarr.json"):
+                map_files.repair_attributes(path, about)
         else:
             array = create(path, shape, dtype, chunk, map_files.AXES, version, map_files.attributes(about))
             if version == 2:  # TensorStore leaves version 2's attributes, a file of their own, alone
