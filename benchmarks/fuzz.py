@@ -81,7 +81,7 @@ def _fuzz(target: str, folder: str) -> None:
     """Fuzzes in this process, and writes what it finds into a folder every few seconds."""
     import atheris
 
-    with atheris.instrument_imports(include=["cnn", "benchmarks.fuzz_targets"]):
+    with atheris.instrument_imports(include=["cnn", "benchmarks"]):
         from benchmarks import fuzz_targets
         from cnn.commands import program
         from cnn.runtime import process
@@ -133,7 +133,7 @@ def _fuzz(target: str, folder: str) -> None:
         for seed in range(50):
             with open(os.path.join(corpus, f"seed{seed}"), "wb") as file:
                 file.write(fuzz_targets.random_input(seed))
-    limits = [f"-max_total_time={SECONDS.value}", f"-max_len={MOST_LENGTH}", "-timeout=60", "-rss_limit_mb=6000"]
+    limits = [f"-max_total_time={SECONDS.value}", f"-max_len={MOST_LENGTH}", "-timeout=120", "-rss_limit_mb=6000"]
     atheris.Setup([sys.argv[0], corpus, *limits, f"-artifact_prefix={folder}/"], one)
     atheris.Fuzz()
 

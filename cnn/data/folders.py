@@ -35,7 +35,7 @@ def folder(
       value_range: (low, high): the values that count as 0 and as 255; None: those of a picture's dtype. Pictures of
         more than 8 bits are scaled by it to 8.
       on_error: what a file that cannot be used does: "stop", or "skip", which leaves it out and lists it. The splits
-        are drawn before pictures are read, so that a picture that cannot be read moves no other one.
+        are drawn before pictures are decoded, so that one that cannot be decoded moves no other one.
 
     Returns:
       Splits of uint8 [N, image_size, image_size, 3], or with as many channels as are chosen; classes are the

@@ -291,24 +291,16 @@ def load(workdir: str) -> Config:
         raise FileNotFoundError(f"{path} is missing: {workdir!r} holds no run; train one with main.py --workdir")
     try:
         tree = logs.read_json(path, *dict.fromkeys(field.name.split(".")[0] for field in defaults.FIELDS))
-        config = _of(tree, path)
     except RecursionError:  # lists in lists, thousands deep
         raise ValueError(f"{path} is damaged: it is nested too deep; restore it, or train again elsewhere") from None
     try:
+        config = ConfigDict(tree)
         ranges.check(config)
         assert isinstance(config.net.name, str) and isinstance(config.data.name, str)
-    except (ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{path} is damaged: {error}; restore it, or train again in another --workdir") from error
-    return config
-
-
-def _of(tree: dict[str, Any], path: str) -> Config:
-    """What a config.json holds, as a config."""
-    try:
-        return ConfigDict(tree)
-    except (ValueError, TypeError, AttributeError) as error:  # such as a name with a dot in it
+    except (ValueError, AttributeError, KeyError, TypeError, AssertionError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged: {text}; restore it, or train again in another --workdir") from error
+    return config
 
 
 def closest(field: str, config: Config) -> str:
