@@ -98,7 +98,9 @@ def _fuzz(target: str, folder: str) -> None:
     last = os.open(os.path.join(folder, "last"), os.O_RDWR | os.O_CREAT)
 
     def note(key: str, data: bytes, text: str) -> None:
-        state["findings"].setdefault(key, {"input": base64.b64encode(data).decode(), "text": text[-3000:]})
+        state["findings"].setdefault(
+            key, {"input": base64.b64encode(data).decode(), "text": text[-3000:].replace(os.getcwd() + os.sep, "")}
+        )
 
     def one(data: bytes) -> None:
         nonlocal written
