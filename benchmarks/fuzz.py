@@ -10,6 +10,7 @@ fuzzing.json, with the first input of each finding, and fuzzing.md to --output; 
 
 import base64
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -79,9 +80,8 @@ def _watch(target: str) -> None:
 
 def _fuzz(target: str, folder: str) -> None:
     """Fuzzes in this process, and writes what it finds into a folder every few seconds."""
-    import atheris
-
-    with atheris.instrument_imports(include=["cnn", "benchmarks.fuzz_targets"]):
+    atheris: Any = importlib.import_module("atheris")  # of no requirements file
+    with atheris.instrument_imports(include=["cnn", "benchmarks"]):
         from benchmarks import fuzz_targets
         from cnn.commands import program
         from cnn.runtime import process
@@ -98,7 +98,8 @@ def _fuzz(target: str, folder: str) -> None:
     last = os.open(os.path.join(folder, "last"), os.O_RDWR | os.O_CREAT)
 
     def note(key: str, data: bytes, text: str) -> None:
-        state["findings"].setdefault(key, {"input": base64.b64encode(data).decode(), "text": text[-3000:]})
+        shown = text[-3000:].replace(os.getcwd() + os.sep, "")
+        state["findings"].setdefault(key, {"input": base64.b64encode(data).decode(), "text": shown})
 
     def one(data: bytes) -> None:
         nonlocal written
@@ -133,7 +134,7 @@ def _fuzz(target: str, folder: str) -> None:
         for seed in range(50):
             with open(os.path.join(corpus, f"seed{seed}"), "wb") as file:
                 file.write(fuzz_targets.random_input(seed))
-    limits = [f"-max_total_time={SECONDS.value}", f"-max_len={MOST_LENGTH}", "-timeout=60", "-rss_limit_mb=6000"]
+    limits = [f"-max_total_time={SECONDS.value}", f"-max_len={MOST_LENGTH}", "-timeout=120", "-rss_limit_mb=6000"]
     atheris.Setup([sys.argv[0], corpus, *limits, f"-artifact_prefix={folder}/"], one)
     atheris.Fuzz()
 

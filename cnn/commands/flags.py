@@ -163,13 +163,11 @@ def check_finite(*free: str) -> None:
     Raises:
       ValueError: if there are some; names them all.
     """
-    wrong = [
-        f"--{name}={flags.FLAGS[name].value}: it must be a finite number"
-        for name in flags.FLAGS
-        if name not in free
-        and isinstance(flags.FLAGS[name].value, float)
-        and not math.isfinite(flags.FLAGS[name].value)
-        and not name.startswith("config.")  # of which the fields' ranges say more
+    values = {name: flags.FLAGS[name].value for name in flags.FLAGS if not name.startswith("config.")}
+    wrong = [  # of a config's fields their ranges say more
+        f"--{name}={value}: it must be a finite number"
+        for name, value in values.items()
+        if name not in free and isinstance(value, float) and not math.isfinite(value)
     ]
     if wrong:
         raise ValueError("; ".join(wrong))

@@ -37,7 +37,7 @@ def folder(
       value_range: (low, high): the values that count as 0 and as 255; None: those of a picture's dtype. Pictures of
         more than 8 bits are scaled by it to 8.
       on_error: what a file that cannot be used does: "stop", or "skip", which leaves it out and lists it. The splits
-        are drawn before pictures are read, so that a picture that cannot be read moves no other one.
+        are drawn before pictures are decoded, so that one that cannot be decoded moves no other one.
       wanted: which pictures are read, of several processes' that stop at what cannot be read; what is odd is not looked
         for then. None: all.
 

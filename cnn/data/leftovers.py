@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import stat
 import sys
@@ -136,8 +135,3 @@ def kind_of(mode: int) -> str | None:
         return None
     kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe (FIFO)"), (stat.S_ISSOCK, "a socket"))
     return next((words for test, words in kinds if test(mode)), "a device")
-
-
-def reasons(skipped: Sequence[Skipped]) -> dict[str, int]:
-    """How often each reason stands among what was left out, the most frequent first."""
-    return dict(collections.Counter(one.reason for one in skipped).most_common())

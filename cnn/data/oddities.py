@@ -80,7 +80,7 @@ def _say_few(leftovers: Leftovers, splits: Mapping[str, Split], classes: Sequenc
         if not counts.sum():  # a run without validation says so elsewhere
             continue
         for count, words in ((0, "no example"), (1, "one example")):
-            few = [classes[label] for label in np.flatnonzero(counts == count)]
+            few = [classes[label] for label in np.flatnonzero(counts == count).tolist()]
             if few:
                 leftovers.remark(f"the {TEST_OF[name]} split has {words} of {len(few):,} classes: {listed(few)}")
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnn import data
 from cnn.data import class_folders, folders, readers, tfds
+from cnn.data.leftovers import Leftovers
 from cnn.images import pictures, whole
 from cnn.images.errors import DataError
 from cnn.protocols import crops
@@ -136,7 +137,8 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
     of_pixels: Any = {"chosen": run.channels, "value_range": run.value_range}
     directory = config.dir if name == config.name or config.name not in readers.NAMES else ""
     if name == "folder" and config.name == "folder":
-        listings, classes = folders.folder_listings(directory, config.validation_fraction)
+        leftovers = Leftovers(directory, config.get("on_error", "stop"))
+        listings, classes = folders.folder_listings(directory, config.validation_fraction, leftovers)
         found = from_files(f"the {split} split of an image folder", *listings[split], channels, **of_pixels)
     elif name in ("digits", "fake") or data.is_own(name):
         made = data.load(name, validation_fraction=config.validation_fraction, image_size=config.image_size)
