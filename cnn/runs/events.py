@@ -24,7 +24,8 @@ class Events:
         with imports.without("torch"):  # seconds to import, and not needed
             from tensorboardX.proto import event_pb2
 
-        self._make, self._file = event_pb2.Event, None
+        messages: Any = event_pb2  # made when it is imported, so that no type is known
+        self._make, self._file = messages.Event, None
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         path = os.path.join(folder, name)
         try:
@@ -35,7 +36,7 @@ class Events:
             self._file = whole.Appended(path)
             self._add(file_version="brain.Event:2")
             if after:
-                started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+                started = messages.SessionLog(status=messages.SessionLog.START)
                 self._add(step=after + 1, file_version="brain.Event:2")
                 self._add(step=after + 1, session_log=started)
         except OSError as error:

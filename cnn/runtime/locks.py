@@ -8,17 +8,15 @@ machines. A holder that was suspended for so long that its lock was taken over i
 """
 
 import contextlib
-import errno
 import os
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from cnn.runtime import signals
-from cnn.runtime.holders import Holder, alive, me, parse
+from cnn.runtime import lock_files, signals
+from cnn.runtime.holders import Holder, alive, me
 
 NAME = "lock"  # of the lock of a folder, within it
 HEARTBEAT_SECONDS = 10.0  # between two renewals of a lock
@@ -27,7 +25,6 @@ _WATCHED = 2.5  # heartbeats for which such a lock must stay as it is before it 
 _EMPTY_SECONDS = 5.0  # after which a file without content is no lock that is just being made
 _TRIES = 200  # times that a lock is looked for again, while other processes release or take over theirs
 _PAUSE_SECONDS = 0.02
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.EACCES}
 
 
 class Taken(OSError):
@@ -71,7 +68,7 @@ class Held:
     def renew(self) -> None:
         """Gives a sign of life, if the lock is still this process's."""
         try:
-            found = _read(self.path)
+            found = lock_files.read(self.path)
             now = found.holder if found else None
             if now is not None and now.token == self._holder.token:
                 os.utime(self.path)
@@ -97,7 +94,7 @@ class Held:
     def drop(self) -> None:
         """Removes the lock's file at once, for a process that ends this very moment."""
         with contextlib.suppress(OSError):
-            found = _read(self.path)
+            found = lock_files.read(self.path)
             if found and found.holder and found.holder.token == self._holder.token:
                 os.remove(self.path)
 
@@ -143,14 +140,6 @@ def check() -> None:
         held.check()
 
 
-class _Found(NamedTuple):
-    """What a lock's file holds: its holder, None where it cannot be read; and when it was renewed, nanoseconds."""
-
-    holder: Holder | None
-    content: bytes
-    renewed: int
-
-
 def _acquire(path: str, what: str) -> Held:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -169,13 +158,15 @@ def _make(path: str, what: str) -> Holder:
     """Makes a lock's file, in place of a stale one if need be; gives its new holder."""
     for _ in range(_TRIES):
         mine = me()
-        if _create(path, mine):
+        if lock_files.create(path, mine):
             return mine
-        found = _read(path)
+        found = lock_files.read(path)
         if found is None:  # released in between
             continue
         if found.holder is None and not found.content:
-            if _now(path) - found.renewed < _EMPTY_SECONDS * 1e9:  # being made where there are no hard links
+            if (
+                lock_files.now_by(path) - found.renewed < _EMPTY_SECONDS * 1e9
+            ):  # being made where there are no hard links
                 time.sleep(_PAUSE_SECONDS)
                 continue
         elif found.holder is None:
@@ -192,66 +183,19 @@ def _make(path: str, what: str) -> Holder:
     raise Taken(f"{what}: other processes are taking its lock {path}; try again, or name another place")
 
 
-def _create(path: str, mine: Holder) -> bool:
-    """Makes a lock's file where there is none; whether it did."""
-    part = f"{path}.{secrets.token_hex(4)}"
-    try:
-        _write(part, mine.content())
-        try:
-            os.link(part, path)
-            return True
-        except FileExistsError:
-            return os.stat(part).st_nlink == 2  # made, and its answer lost in the network
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(part)
-    try:
-        _write(path, mine.content())
-        return True
-    except FileExistsError:
-        return False
-
-
-def _write(path: str, content: bytes) -> None:
-    """Writes a file that must not be there, whole or not at all."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        written = os.write(file, content)
-        os.close(file)
-        if written < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.remove(path)
-        raise
-
-
-def _read(path: str) -> _Found | None:
-    """What a lock's file holds; None if there is none. It is opened each time, so that no network's cache answers."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(4096)
-            return _Found(parse(content), content, os.fstat(file.fileno()).st_mtime_ns)
-    except FileNotFoundError:
-        return None
-
-
-def _reason_to_take_over(path: str, what: str, found: _Found) -> str:
+def _reason_to_take_over(path: str, what: str, found: lock_files.Found) -> str:
     """Why a lock is stale; raises `Taken` if it is not."""
     holder = found.holder
     if holder is None:
         return "it was never finished"
     if holder.place == me().place:
         known = alive(holder.pid, holder.started)
-        age = (_now(path) - found.renewed) / 1e9
+        age = (lock_files.now_by(path) - found.renewed) / 1e9
         # Where the system does not say when a process began, another one may have its number by now.
         if known is False or (known is None and age > STALE_SECONDS):
             return "that process has ended"
         raise Taken(f"{what}: {holder} is writing here and holds {path}; wait until it ends, or name another place")
-    age = (_now(path) - found.renewed) / 1e9
+    age = (lock_files.now_by(path) - found.renewed) / 1e9
     if -HEARTBEAT_SECONDS <= age < STALE_SECONDS:
         raise Taken(
             f"{what}: {holder} is writing here and holds {path}, its last sign of life is {max(age, 0):.0f} s old; "
@@ -263,7 +207,7 @@ def _reason_to_take_over(path: str, what: str, found: _Found) -> str:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(min(1.0, HEARTBEAT_SECONDS / 4))
-        now = _read(path)
+        now = lock_files.read(path)
         if now is None or (now.content, now.renewed) != (found.content, found.renewed):
             raise Taken(
                 f"{what}: {now.holder if now else holder} is writing here and holds {path}; wait until it ends, or "
@@ -272,14 +216,14 @@ def _reason_to_take_over(path: str, what: str, found: _Found) -> str:
     return f"it gave no sign of life for {seconds:.0f} s"
 
 
-def _replace(path: str, what: str, stale: _Found, mine: Holder) -> bool:
+def _replace(path: str, what: str, stale: lock_files.Found, mine: Holder) -> bool:
     """Puts a lock in the place of a stale one, unless another process does so first; whether it did."""
     part = f"{path}.{secrets.token_hex(4)}"
     with _claimed(path, stale.holder.token if stale.holder else "empty", what) as found:
         if not found or found.content != stale.content:
             return False
         try:
-            _write(part, mine.content())
+            lock_files.write(part, mine.content())
             os.replace(part, path)
         finally:
             with contextlib.suppress(OSError):
@@ -288,7 +232,7 @@ def _replace(path: str, what: str, stale: _Found, mine: Holder) -> bool:
 
 
 @contextlib.contextmanager
-def _claimed(path: str, token: str, what: str) -> Iterator[_Found | None]:
+def _claimed(path: str, token: str, what: str) -> Iterator[lock_files.Found | None]:
     """The right to remove or replace one lock, which one process at a time has: a lock of that lock.
 
     Yields:
@@ -303,12 +247,12 @@ def _claimed(path: str, token: str, what: str) -> Iterator[_Found | None]:
         return
     began = _clock()
     try:
-        found = _read(path)
+        found = lock_files.read(path)
         there = found.holder.token if found and found.holder else "empty"
         # Whoever was suspended in here for longer may have lost the right, too.
         yield found if there == token and _clock() - began < STALE_SECONDS / 2 else None
     finally:
-        found = _read(claim)
+        found = lock_files.read(claim)
         if found and found.holder and found.holder.token == mine.token:
             os.remove(claim)
 
@@ -320,17 +264,6 @@ def _missing(folder: str) -> list[str]:
         found.append(folder)
         folder = os.path.dirname(folder)
     return found
-
-
-def _now(path: str) -> int:
-    """The time by the clock of the file system that a lock lies on, nanoseconds."""
-    part = f"{path}.{secrets.token_hex(4)}"
-    try:
-        _write(part, b".")
-        return os.stat(part).st_mtime_ns
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(part)
 
 
 def _clock() -> float:
