@@ -18,7 +18,7 @@ def loss(params, x):
     maps = ops.convolution(x, half["kernel"], Window((3, 3)))
     flat = maps.reshape(len(x), -1)
     scores = jax.checkpoint(lambda flat, matrix: ops.product(flat, matrix))(flat, half["matrix"])
-    scores, _ = jax.lax.scan(lambda values, _: (values + half["bias"], None), scores, length=1)
+    scores, _ = jax.lax.scan(lambda values, _: (values + half["bias"][None], None), scores, length=1)
     return scores.astype(jnp.float32).sum()
 
 
@@ -53,4 +53,4 @@ def test_results_that_are_half_stay_half():
     assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(found, jnp.bfloat16)
     np.testing.assert_array_equal(found["same"], x)
     exact = np.asarray(x, np.float64)
-    np.testing.assert_allclose(found["products"].astype(np.float64), exact @ exact.T, rtol=2**-8, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(found["products"], np.float64), exact @ exact.T, rtol=2**-8, atol=1e-6)
