@@ -77,7 +77,7 @@ CASES = {
         {"augment": {"pad": 1, "contrast": 0.2}},
         ["data", "fsdp"],
     ),
-    "own": (own_net, {"optimizer": "adamw", "weight_decay": 1e-2, "learning_rate": 1e-3}, ["model"]),
+    "own": (own_net, {"weight_decay": 1e-2}, ["model"]),
     "bfloat16": (
         lambda: pattern(dropout=0.3, activation="tanh", pool="average"),
         {"dtype": "bfloat16"},
