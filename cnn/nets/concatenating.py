@@ -36,7 +36,8 @@ def _inception(widths: Sequence[int], kernel: int, padding: str) -> Branches:
 def googlenet(num_classes: int = 1000, padding: str = "same", dropout: float = 0.2, kernel: int = 3) -> Net:
     """GoogLeNet (inception v1) with batch normalisation, without auxiliary heads, on 224x224; 6,624,904 parameters.
 
-    `kernel` is that of the third path: 3 as in torchvision's weights, 5 (7,005,832 parameters) as in the paper. Its 3x3 pools round up.
+    `kernel` is that of the third path: 3 as in torchvision's weights, 5 (7,005,832 parameters) as in the paper. Its 3x3
+    pools round up.
 
     Source: Szegedy et al., "Going Deeper with Convolutions" (2015), table 1; torchvision's form.
     """
