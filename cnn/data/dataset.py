@@ -201,7 +201,8 @@ def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[
     asked = {field: value for field, value in asked.items() if field != "train_examples"}  # they are chosen later
     found, about = decoded.kept(asked, files, make)
     splits = {split: Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS}
-    return Dataset(name, **splits, **{field: tuple(value) for field, value in about.items()})
+    class_names, mean, std = (tuple(about[field]) for field in ("class_names", "mean", "std"))
+    return Dataset(name, **splits, class_names=class_names, mean=mean, std=std)
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:
