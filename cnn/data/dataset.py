@@ -248,7 +248,8 @@ def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[
     for text in () if anew else about["remarks"]:  # a reader has said it already
         print(f"{paths.printable(asked['dir'])}: {text}", file=sys.stderr, flush=True)
     splits = {split: Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS}
-    return Dataset(name, **splits, **{field: tuple(value) for field, value in about.items()})
+    class_names, mean, std = (tuple(about[field]) for field in ("class_names", "mean", "std"))
+    return Dataset(name, **splits, class_names=class_names, mean=mean, std=std)
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:

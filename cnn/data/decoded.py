@@ -241,7 +241,7 @@ def _remove(place: str) -> None:
 def _checksum(array: np.ndarray) -> str:
     """SHA-256 of an array's shape, dtype and bytes."""
     digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
-    digest.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

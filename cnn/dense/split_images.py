@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
@@ -70,7 +71,7 @@ class Split(NamedTuple):
         return VALUE_BYTES * rows * width * channels + tiles.tile_bytes(self.tiling)
 
 
-def check_devices(devices: Sequence[Any]) -> tuple[jax.Device, ...]:
+def check_devices(devices: Sequence[Any]) -> tuple[Any, ...]:
     """The devices that an image is split over.
 
     Args:
@@ -243,7 +244,7 @@ def run_split(split: Split, devices: Devices, variables: Variables, images: jax.
     return _laid_out(parts, split, list(devices.mesh.devices.flat))
 
 
-def _laid_out(parts: Sequence[jax.Array], split: Split, devices: list[jax.Device]) -> jax.Array:
+def _laid_out(parts: Sequence[jax.Array], split: Split, devices: list[Any]) -> jax.Array:
     """The map, split evenly, from its parts with scores that are dropped."""
     grid = split.tiling.grid
     regular, (rows, columns) = grid.regular[0], grid.size
