@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,13 +18,13 @@ from cnn.data import arrays, decoded, fields, folders, readers, tfds
 from cnn.data.leftovers import Skipped
 from cnn.data.readers import Split, Splits
 from cnn.data.wanted import Wanted
-from cnn.images import paths
 from cnn.images.errors import DataError
 from cnn.runtime import own_code, processes
 from cnn.runtime.shares import WHOLE, Share
 
 IN_MEMORY = "arrays in memory"  # name of a set that was given to a run, which cannot be loaded again
 IMPORTED = "unknown data"  # name of the set that an imported net was trained on
+KEPT = ("class_names", "mean", "std", "remarks")  # what is kept of a set beside its arrays
 SPLITS = ("train", "validation", "test")
 DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own to keep
 
@@ -232,24 +231,21 @@ def _dataset(name: str, parts: Splits, share: Share = WHOLE) -> Dataset:
 
 def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[[], Splits]) -> Dataset:
     """The data set that a reader gives, which is kept on disk if the command keeps decoded data."""
-    name, anew = _short(asked["name"]), []
+    name = _short(asked["name"])
 
     def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         made = _dataset(name, read())
-        anew.append(made)
         found = {}
         for split in SPLITS:
             images, labels = getattr(made, split)
             found |= {f"{split}_images": images, f"{split}_labels": labels}
-        return found, {field: getattr(made, field) for field in ("class_names", "mean", "std", "remarks")}
+        return found, {field: getattr(made, field) for field in KEPT}
 
     asked = {field: value for field, value in asked.items() if field != "train_examples"}  # they are chosen later
     found, about = decoded.kept(asked, files, make)
-    for text in () if anew else about["remarks"]:  # a reader has said it already
-        print(f"{paths.printable(asked['dir'])}: {text}", file=sys.stderr, flush=True)
     splits = {split: Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS}
-    class_names, mean, std = (tuple(about[field]) for field in ("class_names", "mean", "std"))
-    return Dataset(name, **splits, class_names=class_names, mean=mean, std=std)
+    class_names, mean, std, remarks = (tuple(about[field]) for field in KEPT)
+    return Dataset(name, **splits, class_names=class_names, mean=mean, std=std, remarks=remarks)
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:
