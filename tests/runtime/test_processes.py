@@ -109,6 +109,7 @@ def test_a_lost_process_is_named_and_another_number_of_processes_goes_on(tmp_pat
     started = start(2, folder, "train", 300)
     wait_for(folder / "run" / "checkpoints" / "20", started[0])
     started[1].send_signal(signal.SIGKILL)
+    started[1].wait()
     begin = time.monotonic()
     assert started[0].wait(60) == processes.LOST and time.monotonic() - begin < 60
     assert "process 1 of 2 was lost" in said(folder, 0) and "goes on from its last checkpoint" in said(folder, 0)

@@ -1,0 +1,62 @@
+"""What several processes read of a data set is, together, what one reads, and none decodes another one's pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn import data
+from cnn.data import image_files
+from cnn.runtime.shares import Share
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 7), ("val", 3)):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 255, (5, 4, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{i}.png")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("fields", [{}, {"train_examples": 5}, {"name": "fake"}])
+def test_shares_are_together_what_one_process_reads(folder, fields):
+    fields = {"name": "folder", "dir": folder, "image_size": 4, "validation_fraction": 0.3, **fields}
+    whole = data.load(**fields)
+    parts = [data.load(**fields, share=Share(i, i + 1, 3)) for i in range(3)]
+    for split in ("train", "validation", "test"):
+        images = [getattr(part, split).images for part in parts]
+        np.testing.assert_array_equal(np.concatenate(images), getattr(whole, split).images)
+        assert max(map(len, images)) <= -(-len(getattr(whole, split).labels) // 3)
+        for part in parts:
+            np.testing.assert_array_equal(getattr(part, split).labels, getattr(whole, split).labels)
+
+
+def test_no_picture_of_another_share_is_read(folder, monkeypatch):
+    read = []
+    real = image_files.whole.read_bytes
+    monkeypatch.setattr(
+        image_files.whole, "read_bytes", lambda path, *rest, **more: read.append(path) or real(path, *rest, **more)
+    )
+    fields = {"name": "folder", "dir": folder, "image_size": 4, "validation_fraction": 0.3}
+    for i in range(2):
+        data.load(**fields, share=Share(i, i + 1, 2))
+    assert len(read) == len(set(read)) == 20
+
+
+def test_skipping_is_for_one_process(folder):
+    with pytest.raises(data.DataError, match="is for one process"):
+        data.load("folder", dir=folder, image_size=4, on_error="skip", share=Share(0, 1, 2))
+
+
+@pytest.mark.slow
+def test_a_tfds_set_is_decoded_in_shares(tfds_data_dir):
+    fields = {"name": "mnist", "dir": str(tfds_data_dir), "train_examples": 90}
+    whole = data.load(**fields)
+    part = data.load(**fields, share=Share(299, 300, 300))
+    for split in ("train", "validation", "test"):
+        own = part.share.rows(len(getattr(whole, split).labels))
+        np.testing.assert_array_equal(getattr(part, split).images, getattr(whole, split).images[own])
+        np.testing.assert_array_equal(getattr(part, split).labels, getattr(whole, split).labels)
