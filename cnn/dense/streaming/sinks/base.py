@@ -94,6 +94,18 @@ class Sink:
     def tidy(self) -> None:
         """Removes what was only needed until the map was finished; the journal must say already that it is."""
 
+    def digest(self) -> str:
+        """What `finish` made, as `cnn.dense.streaming.beside.digest` has it; "" where it makes nothing."""
+        return ""
+
+    def make_anew(self) -> bool:
+        """Makes that once more of the blocks of a finished map.
+
+        Returns:
+          Whether this kind of map can.
+        """
+        return False
+
     def close(self) -> None:
         """Closes the file, without waiting for the disk."""
 
@@ -167,4 +179,23 @@ def reading(name: str, rows: slice, columns: slice) -> Iterator[None]:
         raise StorageError(
             f"{name}: rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop} of the map cannot be "
             f"read: {error}; overwrite=True (--overwrite) computes it anew"
+        ) from error
+
+
+@contextlib.contextmanager
+def reading_beside(name: str) -> Iterator[None]:
+    """Errors of the system while what a map holds beside its scores is read, as one line that names the map.
+
+    Args:
+      name: name of the map.
+
+    Raises:
+      StorageError: in their place.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{name}: {error.filename or 'a file of it'} cannot be read: {error.strerror or error}; restore it, or "
+            "overwrite=True (--overwrite) computes the map anew"
         ) from error
