@@ -134,8 +134,9 @@ class _Order(NamedTuple):
         in_parts = self.backend == "shift" or self.grid.native[axis] % self.grid.step[axis]
         return self.period(axis) if in_parts else 1
 
-    def tiling(self, asked: Sequence[int], fixed: bool = False, least: int = LEAST_OUTPUTS) -> Tiling:
+    def tiling(self, asked: Sequence[int], fixed: bool = False, least: int | None = None) -> Tiling:
         """A tiling whose tiles have at least `asked` scores along each axis (see `plan_tiles`)."""
+        least = LEAST_OUTPUTS if least is None else least
         sizes = [max(n, least * self.parts(axis)) for axis, n in enumerate(asked)]
         if not fixed:
             sizes = [min(n, m) for n, m in zip(sizes, self.grid.regular, strict=True)]
@@ -155,7 +156,7 @@ def plan_tiles(
     itemsize: int = 4,
     fixed: bool = False,
     cover: bool = False,
-    least: int = LEAST_OUTPUTS,
+    least: int | None = None,
 ) -> Tiling:
     """Chooses the tiles of a map.
 
@@ -174,7 +175,7 @@ def plan_tiles(
       itemsize: bytes of one value of the source image, of which a tile's pixels are held too.
       fixed: whether to keep `outputs` even if the map has fewer scores, so that images of all sizes share one program.
       cover: whether more windows lie flush with the bottom and right border (see `cnn.dense.score_map`).
-      least: fewest scores along each axis that `outputs` is raised to; with fewer than `LEAST_OUTPUTS` tiles are
+      least: fewest scores along each axis that `outputs` is raised to; None: `LEAST_OUTPUTS`. With fewer tiles are
         rounded otherwise than the whole map.
 
     Returns:
