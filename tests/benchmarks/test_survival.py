@@ -57,6 +57,14 @@ def test_damages_are_what_they_say(tmp_path):
     assert {name: survival_damages.kind_of(name) for name in kinds} == kinds
 
 
+def test_kinds_of_files_take_turns():
+    cases = [("run", f"{name}.json", how, None) for name in "abc" for how in survival_damages.DAMAGES]
+    order = survival_damages._in_turn(cases, np.random.default_rng(0))
+    assert sorted(order) == list(range(21))
+    for first in range(0, 21, 3):
+        assert {cases[number][1] for number in order[first : first + 3]} == {"a.json", "b.json", "c.json"}
+
+
 def test_the_table_counts_words():
     damage = {"subject": "run", "file": "config.json", "damage": "zero", "use": "train", "said": ""}
     results = {
