@@ -12,7 +12,7 @@ from cnn.dense.streaming import map_files, whole
 from cnn.dense.streaming.about import georeference_of
 from cnn.dense.streaming.map_files import MARK
 from cnn.dense.streaming.sink import suffix_of
-from cnn.dense.streaming.sinks.base import reading
+from cnn.dense.streaming.sinks.base import plain, reading
 from cnn.dense.streaming.sinks.coordinates import map_transform
 from cnn.dense.streaming.sinks.tiff_maps import TiffMap
 from cnn.dense.streaming.sinks.zarr_arrays import open_array
@@ -200,7 +200,7 @@ def open_map(path: str | os.PathLike[str], *, unfinished: bool = False, check: b
     except Exception as error:  # NumPy, tifffile and TensorStore raise many kinds for what they cannot read
         raise StorageError(
             f"{name}: cannot be opened as a map of this program: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}; dense.stream writes maps, and dense.open_image opens images"
+            f"{plain(error)[:300]}; dense.stream writes maps, and dense.open_image opens images"
         ) from error
 
 
