@@ -76,6 +76,18 @@ def test_the_table_counts_words():
     assert "refused (2); same result" in text
 
 
+def test_parts_are_put_together():
+    kill = {"job": "training", "moments": (1.0,), "word": "same result"}
+    damage = {"subject": "run", "file": "a", "damage": "zero", "use": "train", "said": "", "word": "refused"}
+    facts = {"command": "a", "commit": "1", "python": "3.11", "load_before": 2.0, "load_after": 3.0}
+    one = {"kills": [kill], "damages": [], **facts}
+    other = {"kills": [], "damages": [damage, damage], **facts, "command": "b", "load_before": 1.0, "load_after": 4.0}
+    found = survival.merged([one, other])
+    assert found["kills"] == [kill] and found["damages"] == [damage, damage]
+    assert (found["command"], found["commit"], found["load_before"], found["load_after"]) == ("a; b", "1", 1.0, 4.0)
+    assert "SIGKILL at 1 random moments" in survival.report(found) and "refused (2)" in survival.report(found)
+
+
 @pytest.mark.slow
 def test_a_small_part_of_it():
     done = run_python("-m", "benchmarks.survival", "--smoke")
