@@ -262,7 +262,7 @@ def _finished(config: Config, workdir: str) -> dict[str, Any] | None:
         return None
     if checkpoint.fault(workdir, step):  # that of the step before is gone on with, which says so
         return None
-    if config.checkpoint.best and (gone := best.lost(workdir, step)):
+    if config.checkpoint.best and "best" in result and (gone := best.lost(workdir, step)):
         if gone.saved:
             return None
         text = "the best net is lost, the last one is not (--checkpoint=last); another --workdir trains both again"
