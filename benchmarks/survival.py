@@ -2,7 +2,8 @@
 
 Damages files of runs, studies and streams, one at a time, each followed by a command that uses it; and kills training,
 ablation and streaming at random moments, each started again to its end. Writes survival.json and survival.md with a
-table of what came of them. Ends with status 1 if anything was silent and different, or a traceback.
+table of what came of them. Ends with status 1 if anything was silent and different, or a traceback. Parts that ran one
+after another, or at once, into folders of their own are put together by `--merge=FOLDER,FOLDER`.
 """
 
 import collections
@@ -25,6 +26,7 @@ DAMAGES = flags.DEFINE_integer("damages", 300, "Number of damaged files.", lower
 MINUTES = flags.DEFINE_float("minutes", 0, "Minutes after which no further kill or damage begins; 0: no limit.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the damages and of the moments.")
 JOB = flags.DEFINE_list("job", [], "Names of the jobs that are killed, in turn; default: all.")
+MERGE = flags.DEFINE_list("merge", [], "Folders of results that are put together; nothing is killed or damaged.")
 SMOKE_CASES = {"jobs": ["streaming into m.npy"], "subjects": ["m.npy", "half run"], "kills": 2, "damages": 12}
 
 
@@ -33,8 +35,15 @@ def main() -> None:
     import jax
 
     from benchmarks import machine, survival_damages, survival_kills, survival_subjects
+    from cnn.runs import logs
     from cnn.runtime import compiler
 
+    if MERGE.value:
+        parts = [logs.read_json(os.path.join(folder, "survival.json"), "kills", "damages") for folder in MERGE.value]
+        results = merged(parts)
+        machine.write(options.OUTPUT.value, "survival", results, report(results) + "\n" + machine.lines(results))
+        _end(results)
+        return
     results: dict[str, Any] = {"load_before": os.getloadavg()[0], "seed": SEED.value}
     smoke = options.SMOKE.value
     jobs = SMOKE_CASES["jobs"] if smoke else machine.chosen(JOB.value, survival_kills.JOBS)
@@ -56,9 +65,34 @@ def main() -> None:
     print(text)
     if not smoke:
         machine.write(options.OUTPUT.value, "survival", results, text)
-    faults = [one for one in [*results["kills"], *outcomes] if one["word"].startswith("FAULT")]
+    _end(results)
+
+
+def _end(results: Any) -> None:
+    """Ends with status 1 if there is a fault."""
+    faults = [one for one in [*results["kills"], *results["damages"]] if one["word"].startswith("FAULT")]
     if faults:
         sys.exit(f"error: {len(faults)} faults, of which the first is {faults[0]}")
+
+
+def merged(parts: list[Any]) -> dict[str, Any]:
+    """Results of several parts as those of one.
+
+    Args:
+      parts: the contents of their survival.json.
+
+    Returns:
+      Kills, damages, commands and commits of all of them; the other facts are those of the first, the load the
+      smallest and the largest.
+    """
+    together: dict[str, Any] = {**parts[0]}
+    for name in ("kills", "damages"):
+        together[name] = [one for part in parts for one in part[name]]
+    for name, joint in (("command", "; "), ("commit", ", ")):
+        together[name] = joint.join(dict.fromkeys(str(part[name]) for part in parts))
+    together["load_before"] = min(part["load_before"] for part in parts)
+    together["load_after"] = max(part["load_after"] for part in parts)
+    return together
 
 
 def report(results: Any) -> str:

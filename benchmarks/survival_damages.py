@@ -1,5 +1,6 @@
 """Damage to files, what comes of it, and the word for that."""
 
+import collections
 import contextlib
 import io
 import os
@@ -136,7 +137,7 @@ def run(names: list[str], count: int, seed: int, place: pathlib.Path, end: float
 
     Args:
       names: names of the subjects.
-      count: number of damages; those of each kind of file and damage come first once.
+      count: number of damages; kinds of files take turns, so that few damages are of many kinds.
       seed: seed of the choice of files and of the damages.
       place: an empty folder to work in.
       end: moment of `time.monotonic` after which no further damage is done.
@@ -159,7 +160,7 @@ def run(names: list[str], count: int, seed: int, place: pathlib.Path, end: float
                 before = use.before(copies[1]) if use.before else None
                 known[name, use.name] = use.run(copies[0]), before
         cases += _cases(name, subject, whole, rng)
-    order = rng.permutation(len(cases))
+    order = _in_turn(cases, rng)
     outcomes = []
     for number in range(count):
         if time.monotonic() > end:
@@ -188,6 +189,17 @@ def _cases(name: str, subject: Subject, whole: pathlib.Path, rng: np.random.Gene
                 (name, files[-1] if rng.random() < 0.8 else str(rng.choice(files)), how, use) for use in subject.uses
             ]
     return found
+
+
+def _in_turn(cases: list[Any], rng: np.random.Generator) -> list[int]:
+    """A random order of cases in which each kind of file comes once before any comes twice."""
+    turns: collections.Counter[tuple[str, str]] = collections.Counter()
+    ranked = []
+    for place, number in enumerate(rng.permutation(len(cases)).tolist()):
+        kind = cases[number][0], kind_of(cases[number][1])
+        ranked.append((turns[kind], place, number))
+        turns[kind] += 1
+    return [number for _, _, number in sorted(ranked)]
 
 
 def _copied(whole: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:

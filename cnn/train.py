@@ -163,12 +163,15 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     }
     if len(dataset.validation.labels):
         result["validation_accuracy"] = task.score(state.variables, "validation", devices).accuracy
-    kept = processes.from_first(lambda: best.read(workdir)) if config.checkpoint.best else None
+    kept = None
+    if config.checkpoint.best:
+        kept = processes.from_first(lambda: best.at_end(workdir, task.total, state.variables))
     variables = devices.fetch(state.variables)
     if kept:
         kept = best.Score(*kept)
         score = test if kept.step == task.total else task.score(_best_variables(workdir, variables), "test", devices)
         result["best"] = {"step": kept.step, "validation_accuracy": kept.accuracy, "test_accuracy": score.accuracy}
+        result["best"] |= {"since": kept.since} if kept.since else {}
     result |= {"parameters": table.params, "multiply_adds": table.macs}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
     result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed}
@@ -222,7 +225,7 @@ def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> Sta
                 if not task.config.checkpoint.best:
                     best.remove(workdir)
                     return one_seed.train(task, devices, state, writer, checkpoints)
-                with best.Keeper(workdir) as keeper:
+                with best.Keeper(workdir, step, state.variables) as keeper:
                     return one_seed.train(task, devices, state, writer, checkpoints, keeper)
             except FloatingPointError as error:
                 raise _diverged(workdir, step, str(error)) from error
@@ -254,8 +257,17 @@ def _finished(config: Config, workdir: str) -> dict[str, Any] | None:
             flush=True,
         )
         return None
-    complete = checkpoint.latest_step(workdir) == result.get("steps")
-    return result if complete and not config_lib.differences(config, workdir) else None
+    step = checkpoint.latest_step(workdir)
+    if step != result.get("steps") or config_lib.differences(config, workdir):
+        return None
+    if checkpoint.fault(workdir, step):  # that of the step before is gone on with, which says so
+        return None
+    if config.checkpoint.best and "best" in result and (gone := best.lost(workdir, step)):
+        if gone.saved:
+            return None
+        text = "the best net is lost, the last one is not (--checkpoint=last); another --workdir trains both again"
+        print(f"warning: {gone.why}; {text}", file=sys.stderr, flush=True)
+    return result
 
 
 def _where(workdir: str) -> str:

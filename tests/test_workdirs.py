@@ -114,6 +114,39 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_is_used(place, origi
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_finished_run_whose_last_checkpoint_is_damaged_ends_again_as_it_did(place, original, capsys):
+    """A byte that changed, which sizes do not show: the steps after the one before are taken again, if there is one."""
+    result = json.loads((place / "run" / "result.json").read_text())
+    (file,) = (place / "run" / "checkpoints" / "4" / "optimizer").glob("manifest*")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    found = train_and_evaluate(config_of(place / "data"), str(place / "run"))
+    assert {name: found[name] for name in ("test_accuracy", "test_loss", "per_class_accuracy")} == {
+        name: result[name] for name in ("test_accuracy", "test_loss", "per_class_accuracy")
+    }
+    assert "other bytes than were written; step 2 before it is used" in capsys.readouterr().err
+    for one, other in zip(leaves(place / "run"), leaves(original / "run"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert checkpoint.fault(str(place / "run"), 4) is None
+    shutil.rmtree(place / "run" / "checkpoints" / "2")
+    (file,) = (place / "run" / "checkpoints" / "4" / "optimizer").glob("manifest*")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    before = files(place / "run")
+    with pytest.raises(checkpoint.CheckpointError, match="step 4 cannot be read: .*no other .*; train again in"):
+        train_and_evaluate(config_of(place / "data"), str(place / "run"))
+    assert files(place / "run") == before
+
+
+@pytest.mark.parametrize("damaged", [None, b"", "cut"])
+def test_the_log_of_a_finished_run_comes_back_with_its_test(place, original, capsys, damaged):
+    path = place / "run" / "metrics.jsonl"
+    path.unlink() if damaged is None else path.write_bytes(path.read_bytes()[:-30] if damaged == "cut" else damaged)
+    train_and_evaluate(config_of(place / "data"), str(place / "run"))
+    assert path.read_bytes() == (original / "run" / "metrics.jsonl").read_bytes()
+    assert json.loads(path.read_text().splitlines()[-1])["split"] == "test"
+    assert "metrics.jsonl" in capsys.readouterr().err
+
+
 def test_where_no_checkpoint_can_be_read_a_line_says_so(place):
     for described in (place / "run" / "checkpoints").glob("*/variables/_METADATA"):
         described.write_bytes(described.read_bytes()[:10])

@@ -134,7 +134,8 @@ def _scores(result: Mapping[str, Any]) -> list[html.Item]:
         shown["validation accuracy"] = f"{result['validation_accuracy']:.2%}"
     if "best" in result and result["best"]["step"] != result["steps"]:
         best = result["best"]
-        at = f"of the best net by validation, step {best['step']:,}"
+        since = f" (of those after step {best['since']:,}; the one before was lost)" if best.get("since") else ""
+        at = f"of the best net by validation, step {best['step']:,}{since}"
         shown |= {f"validation accuracy {at}": f"{best['validation_accuracy']:.2%}"}
         shown |= {f"test accuracy {at}": f"{best['test_accuracy']:.2%}"}
     shown |= {"parameters": f"{result['parameters']:,}", "multiply-adds an image": f"{result['multiply_adds']:,}"}

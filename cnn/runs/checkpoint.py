@@ -13,7 +13,7 @@ from cnn.runs import facts as facts_lib
 from cnn.runs.checksums import BEST, LATEST
 from cnn.runs.config import Config
 from cnn.runs.config import load as load_config
-from cnn.runs.saved_steps import CheckpointError, Checkpoints, latest_step
+from cnn.runs.saved_steps import CheckpointError, Checkpoints, fault, latest_step
 from cnn.runtime import own_code
 
 # Where a checkpoint lies and how it is read is known here too, so that a run is used by one import.
@@ -25,6 +25,7 @@ __all__ = [
     "Checkpoints",
     "Run",
     "all_names",
+    "fault",
     "latest_step",
     "load_run",
     "make_net",

@@ -10,7 +10,7 @@ from cnn.runs import checksums, records, small_files
 
 NAME = "result.json"
 LIST = checksums.NAME
-LISTED = (NAME, "confusion.csv", "predictions.csv")
+LISTED = (NAME, "confusion.csv", "predictions.csv", "metrics.jsonl")
 
 
 def close(workdir: str) -> None:

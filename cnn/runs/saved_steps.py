@@ -299,3 +299,16 @@ def latest_step(workdir: str, folder: str = LATEST) -> int | None:
       The latest step whose files are all there, in their sizes; None if there is none.
     """
     return checksums.latest(os.path.join(workdir, folder))
+
+
+def fault(workdir: str, step: int) -> str | None:
+    """What is wrong with a checkpoint, whose every byte is read.
+
+    Args:
+      workdir: directory of the run.
+      step: number of the step.
+
+    Returns:
+      The end of a sentence about the step; None if it is as it was written.
+    """
+    return checksums.fault(os.path.join(workdir, LATEST), step)

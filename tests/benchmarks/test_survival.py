@@ -57,6 +57,14 @@ def test_damages_are_what_they_say(tmp_path):
     assert {name: survival_damages.kind_of(name) for name in kinds} == kinds
 
 
+def test_kinds_of_files_take_turns():
+    cases = [("run", f"{name}.json", how, None) for name in "abc" for how in survival_damages.DAMAGES]
+    order = survival_damages._in_turn(cases, np.random.default_rng(0))
+    assert sorted(order) == list(range(21))
+    for first in range(0, 21, 3):
+        assert {cases[number][1] for number in order[first : first + 3]} == {"a.json", "b.json", "c.json"}
+
+
 def test_the_table_counts_words():
     damage = {"subject": "run", "file": "config.json", "damage": "zero", "use": "train", "said": ""}
     results = {
@@ -66,6 +74,18 @@ def test_the_table_counts_words():
     text = survival.report(results)
     assert "SIGKILL at 2 random moments" in text and "3 damages" in text and "refused: 2; same result: 1" in text
     assert "refused (2); same result" in text
+
+
+def test_parts_are_put_together():
+    kill = {"job": "training", "moments": (1.0,), "word": "same result"}
+    damage = {"subject": "run", "file": "a", "damage": "zero", "use": "train", "said": "", "word": "refused"}
+    facts = {"command": "a", "commit": "1", "python": "3.11", "load_before": 2.0, "load_after": 3.0}
+    one = {"kills": [kill], "damages": [], **facts}
+    other = {"kills": [], "damages": [damage, damage], **facts, "command": "b", "load_before": 1.0, "load_after": 4.0}
+    found = survival.merged([one, other])
+    assert found["kills"] == [kill] and found["damages"] == [damage, damage]
+    assert (found["command"], found["commit"], found["load_before"], found["load_after"]) == ("a; b", "1", 1.0, 4.0)
+    assert "SIGKILL at 1 random moments" in survival.report(found) and "refused (2)" in survival.report(found)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A map that a stream begins, or goes on with: sink and journal together, so that neither lies about the other."""
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +19,8 @@ from cnn.dense.tiles import Tiling
 from cnn.images import paths
 from cnn.images.errors import StorageError
 from cnn.images.source import Source
+
+LOG = logging.getLogger(__name__)
 
 
 def begin(
@@ -102,9 +105,19 @@ def resume(
     elif read != begun["read"]:
         what = "image, or mask" if skips else "image"
         changed = f"was begun with another {what}: the pixels of its {done} finished tiles differ from {image.name}"
+    elif begun["complete"] and begun.get("beside") not in (None, target.digest()):
+        changed = _mended(target, begun["beside"])
     if changed:
         target.close()
         raise StorageError(f"{target.name} {changed}; name another sink, or {ANEW}")
     return target, Progress(
         target, path, facts, done, read, written, None if skips is None else tuple(begun["skipped"])
     )
+
+
+def _mended(target: Sink, beside: str) -> str | None:
+    """Makes what a finished map holds beside its scores anew, as it was; gives what is wrong where that cannot be."""
+    if target.make_anew() and target.digest() == beside:
+        LOG.warning("%s: its smaller levels, or its description, had changed; they are made anew", target.name)
+        return None
+    return "is not as its stream wrote it: its scores are, and what it holds beside them has changed"

@@ -27,7 +27,8 @@ SAID_LATER = ("output activation",)
 PLACES = ("spacing", "origin", "georeference", "reduced")  # of the image, by which a map's scores are placed
 CHECKSUM = "checksum"  # of all other fields
 FIELDS = {"computes", "tiles", "done", "complete", "read", "written"}
-KINDS = {"computes": dict, "tiles": int, "done": int, "complete": bool, "read": str, "written": str, "about": dict}
+KINDS = {"computes": dict, "tiles": int, "done": int, "complete": bool, "read": str, "written": str}
+KINDS |= {"about": dict, "beside": str}  # which not all have
 
 
 def journal_path(where: Any) -> str | None:
@@ -143,7 +144,8 @@ def write_journal(path: str, journal: Mapping[str, Any]) -> None:
       path: path of the journal.
       journal: values that JSON can hold, with at least the fields "computes" (what is computed), "tiles" (number of
         tiles of the whole map), "done" (how many of them, in order, are in the sink), "complete" (whether all are),
-        "read" and "written" (fingerprints of the pixels and scores of these tiles, `cnn.dense.streaming.fingerprints`).
+        "read" and "written" (fingerprints of the pixels and scores of these tiles, `cnn.dense.streaming.fingerprints`);
+        of a finished map with a pyramid also "beside" (`cnn.dense.streaming.beside`).
     """
     map_files.replace_json(path, {**journal, CHECKSUM: json_files.digest(journal)})
 

@@ -12,7 +12,7 @@ from cnn.dense.streaming import map_files, whole
 from cnn.dense.streaming.about import georeference_of
 from cnn.dense.streaming.map_files import MARK
 from cnn.dense.streaming.sink import suffix_of
-from cnn.dense.streaming.sinks.base import reading
+from cnn.dense.streaming.sinks.base import plain, reading
 from cnn.dense.streaming.sinks.coordinates import map_transform
 from cnn.dense.streaming.sinks.tiff_maps import TiffMap
 from cnn.dense.streaming.sinks.zarr_arrays import open_array
@@ -164,8 +164,9 @@ def open_map(path: str | os.PathLike[str], *, unfinished: bool = False, check: b
       path: path of the .npy, .zarr, .ome.zarr or .tif.
       unfinished: whether a map that was begun and is not whole may be opened; scores that are missing read as NaN, of
         a .npy as 0.
-      check: whether all of its scores are read and compared with its journal, if that lies beside it; None: those of
-        maps of at most 256 MiB (`cnn.dense.streaming.whole`).
+      check: whether all of its scores, and the smaller levels that viewers show, are read and compared with its
+        journal, if that lies beside it; None: the scores alone, of maps of at most 256 MiB
+        (`cnn.dense.streaming.whole`).
 
     Returns:
       An `OpenedMap`.
@@ -190,7 +191,7 @@ def open_map(path: str | os.PathLike[str], *, unfinished: bool = False, check: b
         if missing:
             raise ValueError(f"it says nothing of {', '.join(missing)}")
         opened = OpenedMap(name, array, about)
-        wrong = whole.fault(array, about, journal, check)
+        wrong = whole.fault(name, array, about, journal, check)
         if wrong:
             raise StorageError(f"{name}: {wrong}; restore it, or stream it anew (--overwrite)")
         return opened
@@ -199,7 +200,7 @@ def open_map(path: str | os.PathLike[str], *, unfinished: bool = False, check: b
     except Exception as error:  # NumPy, tifffile and TensorStore raise many kinds for what they cannot read
         raise StorageError(
             f"{name}: cannot be opened as a map of this program: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}; dense.stream writes maps, and dense.open_image opens images"
+            f"{plain(error)[:300]}; dense.stream writes maps, and dense.open_image opens images"
         ) from error
 
 

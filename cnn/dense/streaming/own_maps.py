@@ -43,6 +43,18 @@ def check_ours(path: str) -> None:
 
 def _check_directory(path: str, journal: bool) -> None:
     _check(path, os.path.isdir(path) and _is_map_directory(path, journal))
+    check_inside(path)
+
+
+def check_inside(path: str) -> None:
+    """Refuses to remove a part of a zarr where other files lie in it.
+
+    Args:
+      path: path of a map's directory.
+
+    Raises:
+      StorageError: if something in it is no part of a map; names it.
+    """
     foreign = _foreign(path)
     if foreign:
         raise StorageError(

@@ -140,7 +140,8 @@ class Progress:
             locks.check()
             skipped = self.skipped if self._skips else None
             complete = self.done == self._facts["tiles"] and (finished or not self._sink.unfinished)
-            journal = journal_of(self._facts, self.done, self._read, self._written, skipped, complete)
+            beside = self._sink.digest() if complete else ""
+            journal = journal_of(self._facts, self.done, self._read, self._written, skipped, complete, beside)
             write_journal(self._path, journal)
         self._saved, self._time = self.done, time.monotonic()
 
@@ -152,10 +153,15 @@ def journal_of(
     written: str,
     skipped: Pair | None = None,
     complete: bool = False,
+    beside: str = "",
 ) -> dict[str, Any]:
-    """A journal's fields; the arguments are those of `Progress`, and whether the map is finished."""
-    counted = {"done": done, "complete": complete, "read": read, "written": written}
-    return {**facts, **counted, **({} if skipped is None else {"skipped": list(skipped)})}
+    """A journal's fields: the arguments are those of `Progress`, whether the map is finished, and what it has beside.
+
+    What it has beside its tiles is the digest of its sink; a map that has nothing else has no such field.
+    """
+    counted: dict[str, Any] = {"done": done, "complete": complete, "read": read, "written": written}
+    more: dict[str, Any] = {} if skipped is None else {"skipped": list(skipped)}
+    return {**facts, **counted, **more, **({"beside": beside} if beside else {})}
 
 
 def run_all(

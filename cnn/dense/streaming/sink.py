@@ -10,7 +10,7 @@ import numpy as np
 
 from cnn.dense.streaming import map_files, own_maps
 from cnn.dense.streaming.map_files import ANEW
-from cnn.dense.streaming.sinks import geotiff_tags
+from cnn.dense.streaming.sinks import base, geotiff_tags
 from cnn.dense.streaming.sinks.base import Sink
 from cnn.dense.streaming.sinks.geotiff import MOST_BANDS, GeoTiffSink
 from cnn.dense.streaming.sinks.npy import NpySink
@@ -74,10 +74,12 @@ def open_sink(
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(f"{path}: cannot be opened as a map: {error}; name another place, or make room") from error
+        raise StorageError(
+            f"{path}: cannot be opened as a map: {base.plain(error)}; name another place, or make room"
+        ) from error
     except ValueError as error:  # raised by NumPy, tifffile and TensorStore for files that they cannot open
         way = "make room on the disk" if "No space left" in str(error) else ANEW
-        raise StorageError(f"{path}: cannot be opened as a map: {error}; {way}") from error
+        raise StorageError(f"{path}: cannot be opened as a map: {base.plain(error)}; {way}") from error
     if about and map_files.has_sidecar(path) and map_files.read_sidecar(path) != about:
         try:
             map_files.replace_json(map_files.sidecar_path(path), map_files.attributes(about))

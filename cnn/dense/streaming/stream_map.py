@@ -111,10 +111,10 @@ def stream(
 
     A stream into a file may be stopped in any way. Started again with the same arguments, it continues at its first
     missing tile, and the file ends with the same bytes; a finished stream computes nothing. Before that it reads the
-    image and the map of all finished tiles again: if a pixel or a score has changed, it is refused. Its journal,
-    `NAME.progress.json`, lies beside the file. What the scores are (`cnn.dense.streaming.about`) stands in the file,
-    and of a .npy in the sidecar `NAME.json`: `open_map` reads it. If memory runs out, the tiles are made smaller, which
-    is logged, and the stream continues.
+    image and the map of all finished tiles again: if a pixel or a score has changed, it is refused; smaller levels of
+    an OME-Zarr that have changed are made anew. Its journal, `NAME.progress.json`, lies beside the file. What the
+    scores are (`cnn.dense.streaming.about`) stands in the file, and of a .npy in the sidecar `NAME.json`: `open_map`
+    reads it. If memory runs out, the tiles are made smaller, which is logged, and the stream continues.
 
     Args:
       net: a classifier; fully connected layers are converted as needed.

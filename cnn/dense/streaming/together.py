@@ -227,7 +227,8 @@ def _finish(sink: Any, path: str, facts: Mapping[str, Any]) -> list[int]:
         counted = (journal["done"], journal["read"], journal["written"], journal.get("skipped"))
         if target.unfinished:
             target.finish()
-        journals.write_journal(path, journal_of({**facts, "about": journal["about"]}, *counted, complete=True))
+        complete = journal_of({**facts, "about": journal["about"]}, *counted, complete=True, beside=target.digest())
+        journals.write_journal(path, complete)
         target.tidy()
         target.close()
     return skipped

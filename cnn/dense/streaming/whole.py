@@ -9,20 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from cnn.dense.streaming import fingerprints
+from cnn.dense.streaming import beside, fingerprints
 from cnn.runtime import json_files
 
 CHECKED_BYTES = 2**28  # the largest map that is compared whenever it is opened: a tenth of a second's work
 
 
-def fault(array: Any, about: Mapping[str, Any], journal: Mapping[str, Any] | None, check: bool | None) -> str | None:
+def fault(
+    path: str, array: Any, about: Mapping[str, Any], journal: Mapping[str, Any] | None, check: bool | None
+) -> str | None:
     """What is wrong with a finished map.
 
     Args:
+      path: path of the map.
       array: its values [h, w, K], read where it is sliced.
       about: what it says of itself.
       journal: its journal; None: there is none.
-      check: whether its scores are compared; None: if they are at most `CHECKED_BYTES`.
+      check: whether its scores, and what it holds beside them, are compared; None: its scores alone, if they are at
+        most `CHECKED_BYTES`.
 
     Returns:
       The end of a sentence about the map; None if nothing is wrong or known.
@@ -42,7 +46,14 @@ def fault(array: Any, about: Mapping[str, Any], journal: Mapping[str, Any] | Non
     found = fingerprints.EMPTY
     for rows, columns in _tiles(array.shape, tile, journal["computes"].get("last") or (None, None)):
         found = fingerprints.chain(found, fingerprints.checksum(np.asarray(array[rows, columns])))
-    return None if found == written else "its scores are not those that its stream wrote, by its journal"
+    if found != written:
+        return "its scores are not those that its stream wrote, by its journal"
+    if check and journal.get("beside") not in (None, beside.digest(path)):
+        return (
+            "its scores are those that its stream wrote, and its smaller levels, overviews or descriptions are not, by "
+            "its journal; the same stream makes those of an OME-Zarr anew"
+        )
+    return None
 
 
 def _same(one: Any, other: Any) -> bool:

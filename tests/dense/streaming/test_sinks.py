@@ -11,6 +11,7 @@ import pytest
 
 from cnn.dense.streaming import sink as sinks
 from cnn.dense.streaming.sink import open_sink
+from cnn.dense.streaming.sinks import base
 from cnn.images.errors import StorageError
 from cnn.images.files import open_file
 from tests.dense.streaming.small_stream import run
@@ -187,3 +188,13 @@ def test_where_nothing_can_be_written(tmp_path, monkeypatch):
         with pytest.raises(StorageError, match=rf"{name}: its folder .*/new cannot be made: Read-only file system;"):
             run(tmp_path / "new" / name, tile=30)
     assert sorted(os.listdir(tmp_path)) == ["m.npy"]
+
+
+def test_errors_of_tensorstore_are_said_without_its_annotations(tmp_path):
+    open_sink(tmp_path / "m.zarr", (4, 4, 1), chunk=(4, 4)).close()
+    (tmp_path / "m.zarr" / ".zarray").write_text("{")
+    with pytest.raises(StorageError, match=r"m.zarr: cannot be opened as a map: ") as caught:
+        open_sink(tmp_path / "m.zarr", (4, 4, 1), existing=True)
+    assert "tensorstore_spec" not in str(caught.value) and len(str(caught.value)) < 400
+    error = ValueError("a: b\n [tensorstore_spec='{\"x\": [1]}'] [os_error_code='30']")
+    assert base.plain(error) == "a: b"

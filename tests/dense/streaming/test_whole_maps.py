@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from cnn import dense
+from cnn.dense.streaming import journal as journals
+from cnn.dense.streaming.sinks import pyramid
 from cnn.images.errors import StorageError
 from tests.dense.streaming.small_stream import CONSTANTS, PIXELS, Watched, journal_of, run
 
@@ -73,3 +75,56 @@ def test_an_unfinished_map_without_its_journal_is_not_taken_for_a_whole_one(tmp_
     with pytest.raises(StorageError, match="it is not finished, some tiles are computed"):
         dense.open_map(copy / sink)
     assert dense.open_map(copy / sink, unfinished=True).shape[2] == 5
+
+
+@pytest.mark.parametrize("sink", ["m.ome.zarr", "m.tif"])
+def test_what_a_map_holds_beside_its_scores_is_compared_and_made_anew(tmp_path, monkeypatch, caplog, sink):
+    """Smaller levels, descriptions and overviews, which `open_map` does not read: viewers do."""
+    monkeypatch.setattr(pyramid, "SMALLEST", 8)
+    path = tmp_path / sink
+    run(path, IMAGE, **CONSTANTS)
+    assert len(json.loads(journal_of(path).read_text())["beside"]) == 64
+    folder = tmp_path if sink == "m.tif" else path
+    whole = {str(one): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
+    beside = [path / name for name in ("1/c/0/0/0", "2/c/1/0/0", "1/zarr.json", "2/zarr.json", "zarr.json")]
+    for file in [path] if sink == "m.tif" else beside:
+        content = file.read_bytes()
+        place = len(content) - 5 if sink == "m.tif" else content.rindex(b"d") if file.suffix else 9
+        damages = [content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]]
+        damages += [content[:-7], b"", bytes(len(content)), None] if file == beside[0] else []
+        for damaged in damages:
+            file.unlink() if damaged is None else file.write_bytes(damaged)
+            if file.name != "zarr.json" or file.parent != path:  # which is read, and may be refused for another reason
+                assert dense.open_map(path).shape[2] == 5
+                with pytest.raises(StorageError, match="its scores are those that its stream wrote, and .* are not"):
+                    dense.open_map(path, check=True)
+            if sink == "m.tif":
+                with pytest.raises(StorageError, match=r"m.tif is not as its stream wrote it: .*overwrite=True"):
+                    run(path, IMAGE, **CONSTANTS)
+                run(path, IMAGE, **CONSTANTS, overwrite=True)
+            else:
+                caplog.clear()
+                run(path, IMAGE, **CONSTANTS)
+                assert "m.ome.zarr: its smaller levels, or its description, had changed" in caplog.text
+            assert {str(one): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()} == whole
+            assert dense.open_map(path, check=True).shape[2] == 5
+    if sink == "m.ome.zarr":
+        (path / "1" / "notes.txt").write_text("mine")
+        run(path, IMAGE, **CONSTANTS)  # is no part of the map, and does not matter
+        beside[0].unlink()
+        with pytest.raises(StorageError, match=r"it holds 1/notes.txt, which is no part of a map"):
+            run(path, IMAGE, **CONSTANTS)
+        assert (path / "1" / "notes.txt").read_text() == "mine"
+
+
+def test_a_map_whose_journal_says_nothing_of_its_levels_is_taken_as_it_is(tmp_path, monkeypatch):
+    """As of earlier versions."""
+    monkeypatch.setattr(pyramid, "SMALLEST", 8)
+    path = tmp_path / "m.ome.zarr"
+    run(path, IMAGE, **CONSTANTS)
+    journal = json.loads(journal_of(path).read_text())
+    del journal["beside"], journal["checksum"]
+    journals.write_journal(str(journal_of(path)), journal)
+    (path / "1/c/0/0/0").unlink()
+    assert dense.open_map(path, check=True).shape[2] == 5
+    assert run(path, IMAGE, **CONSTANTS).tiles_done_before

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from cnn.images.dtypes import numpy_dtype
 from cnn.images.errors import StorageError
 from cnn.windows import shape_text
 
+_ANNOTATIONS = re.compile(r" \[(tensorstore_spec|source locations|os_error_code)=.*")
 AGAIN = "the same call continues where it stopped"  # the way out of a disk that is full
 
 
@@ -94,6 +96,18 @@ class Sink:
     def tidy(self) -> None:
         """Removes what was only needed until the map was finished; the journal must say already that it is."""
 
+    def digest(self) -> str:
+        """What `finish` made, as `cnn.dense.streaming.beside.digest` has it; "" where it makes nothing."""
+        return ""
+
+    def make_anew(self) -> bool:
+        """Makes that once more of the blocks of a finished map.
+
+        Returns:
+          Whether this kind of map can.
+        """
+        return False
+
     def close(self) -> None:
         """Closes the file, without waiting for the disk."""
 
@@ -128,6 +142,18 @@ class FileSink(Sink):
             raise
 
 
+def plain(error: Exception) -> str:
+    """The text of an error in a line, without the annotations that TensorStore adds, such as all of an array's spec.
+
+    Args:
+      error: the error.
+
+    Returns:
+      The text.
+    """
+    return _ANNOTATIONS.sub("", " ".join(str(error).split()))
+
+
 @contextlib.contextmanager
 def writing(name: str) -> Iterator[None]:
     """Errors of the system and of TensorStore while a map is written, as one line that names the map.
@@ -145,7 +171,7 @@ def writing(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         way = f"make room on the disk; {AGAIN}" if full else f"when the cause is gone, {AGAIN}"
-        raise StorageError(f"{name}: cannot be written: {error}; {way}") from error
+        raise StorageError(f"{name}: cannot be written: {plain(error)}; {way}") from error
 
 
 @contextlib.contextmanager
@@ -166,5 +192,24 @@ def reading(name: str, rows: slice, columns: slice) -> Iterator[None]:
     except Exception as error:  # of TensorStore, of TIFF's codecs and of the system, of many kinds
         raise StorageError(
             f"{name}: rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop} of the map cannot be "
-            f"read: {error}; overwrite=True (--overwrite) computes it anew"
+            f"read: {plain(error)}; overwrite=True (--overwrite) computes it anew"
+        ) from error
+
+
+@contextlib.contextmanager
+def reading_beside(name: str) -> Iterator[None]:
+    """Errors of the system while what a map holds beside its scores is read, as one line that names the map.
+
+    Args:
+      name: name of the map.
+
+    Raises:
+      StorageError: in their place.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{name}: {error.filename or 'a file of it'} cannot be read: {error.strerror or error}; restore it, or "
+            "overwrite=True (--overwrite) computes the map anew"
         ) from error

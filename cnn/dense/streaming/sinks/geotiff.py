@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cnn.dense.streaming import map_files
+from cnn.dense.streaming import beside, map_files
 from cnn.dense.streaming.sinks import geotiff_tags, pyramid
-from cnn.dense.streaming.sinks.base import writing
+from cnn.dense.streaming.sinks.base import reading_beside, writing
 from cnn.dense.streaming.sinks.tiff_maps import TiffMap
 from cnn.dense.streaming.sinks.zarr_arrays import READ_CACHE, ArraySink
 from cnn.images.errors import StorageError
@@ -77,6 +77,10 @@ class GeoTiffSink(ArraySink):
                     os.remove(self._path + ".part")
                 raise
             os.replace(self._path + ".part", self._path)
+
+    def digest(self) -> str:
+        with reading_beside(self.name):
+            return beside.digest(self._path)
 
     def tidy(self) -> None:
         _remove(self._working)

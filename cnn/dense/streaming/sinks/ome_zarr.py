@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cnn.dense.streaming import map_files
+from cnn.dense.streaming import beside, map_files, own_maps
 from cnn.dense.streaming.sinks import coordinates, pyramid
-from cnn.dense.streaming.sinks.base import writing
+from cnn.dense.streaming.sinks.base import reading_beside, writing
 from cnn.dense.streaming.sinks.zarr_arrays import ArraySink
 from cnn.images.errors import StorageError
 from cnn.runtime import json_files
@@ -77,6 +77,16 @@ class OmeZarrSink(ArraySink):
         with writing(self.name):
             ranges = pyramid.build(self._path, self._about.get("written") == "class")
             self._say(len(pyramid.level_sizes(self.shape[:2])), ranges)
+
+    def digest(self) -> str:
+        with reading_beside(self.name):
+            return beside.digest(self._path)
+
+    def make_anew(self) -> bool:
+        own_maps.check_inside(self._path)  # a level is removed before it is made
+        self.finish()
+        self.unfinished = False
+        return True
 
     def _say(self, levels: int, ranges: np.ndarray | None) -> None:
         map_files.replace_json(os.path.join(self._path, "zarr.json"), group(self._path, self._about, levels, ranges))
