@@ -83,14 +83,16 @@ def _pictures(folder: pathlib.Path, leftovers: Leftovers) -> tuple[list[pathlib.
 
 
 def check_none_beside(directory: pathlib.Path, leftovers: Leftovers | None = None) -> None:
-    """Refuses pictures that lie in a folder beside its directories, where no class has them; other files get a line.
+    """Refuses what lies in a folder beside its directories, where no class has it; files of other kinds get a line.
+
+    Pictures are refused, and links to nothing: where these led to a directory that is gone, a class is missing.
 
     Args:
       directory: a folder of directories, which may be missing.
       leftovers: takes the files; None: pictures are an error.
 
     Raises:
-      DataError: if there are pictures, and they are not left out; names the first.
+      DataError: if there are such, and they are not left out; names the first.
     """
     if not directory.is_dir():
         return
@@ -104,7 +106,16 @@ def check_none_beside(directory: pathlib.Path, leftovers: Leftovers | None = Non
             f"{paths_lib.printable(lost[0].name)!r}; move them into a class directory, or away, so that nothing is "
             "left out unseen",
         )
-    others = [paths_lib.printable(path.name) for path in beside if path not in lost]
+    nowhere = [path for path in beside if path not in lost and path.is_symlink() and not path.exists()]
+    if nowhere:
+        first = nowhere[0]
+        leftovers.leave_out(
+            [(str(path), "a link to nothing, beside the class directories") for path in nowhere],
+            f"{directory} has {len(nowhere)} links to nothing beside its directories, which may have led to classes; "
+            f"the first is {paths_lib.printable(first.name)!r}, to {paths_lib.printable(os.readlink(first))!r}; mend "
+            "or remove them",
+        )
+    others = [paths_lib.printable(path.name) for path in beside if path not in (*lost, *nowhere)]
     if others:
         leftovers.remark(f"{len(others)} files beside the directories in {directory} are not read: {listed(others)}")
 

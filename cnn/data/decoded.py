@@ -1,16 +1,17 @@
 """Decoded data sets that are kept on disk, so that the next process reads arrays and decodes nothing.
 
 A set is kept under a key of everything that its arrays depend on: what was asked for (name, sizes, channels, range,
-fractions), the name, size and times of modification and of change of every file that it is read from, the versions of
-the libraries that decode, and the source code of `cnn.data` and `cnn.images`. So a picture is missed as changed only
-where its content changed and neither its size nor any of its times did, which takes a clock that was set back or a
-damaged disk. A set one of whose files is younger than `SETTLED` seconds is not kept, as a file may change twice within
-one tick of its clock.
+fractions), the name, inode, size and times of modification and of change of every file that it is read from, the names
+of folders and hidden files beside them, where links lead, the versions of the libraries that decode, and the source
+code of `cnn.data` and `cnn.images`. So a picture is missed as changed only where its content changed in its place and
+neither its size nor any of its times did, which takes a clock that was set back or a damaged disk. A set one of whose
+files is younger than `SETTLED` seconds is not kept, as a file may change twice within one tick of its clock.
 
-What a reader says on standard error is kept too, and said again. Every file is checked by its SHA-256 before it is
-used; what is damaged is removed and made anew, with a line. Sets are written under another name and then renamed, so
-that one is whole or not there, also with several processes. Those used longest ago are removed when all together are
-larger than `LIMIT`. A folder that cannot be written, or a disk that is full, costs a line and nothing else.
+What a reader says on standard error is kept too, and said again. Every file is read into memory and checked by its
+SHA-256 there; what is damaged is removed and made anew, with a line. Sets are written under another name and then
+renamed, so that one is whole or not there, also with several processes. Those used longest ago are removed when all
+together are larger than `LIMIT`. A folder that cannot be written or read, or a disk that would be full, costs a line
+and nothing else.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 import sys
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -36,7 +38,11 @@ LIMIT = 20 * 2**30  # bytes of all sets together
 SETTLED = 2.0  # seconds; more than the coarsest clock of a usual file system (FAT's)
 ABANDONED = 24 * 3600.0  # seconds after which a set that is being written is one of a process that died
 ABOUT = "about.json"
-DECODERS = ("pillow", "numpy", "tensorflow-datasets", "array-record", "tifffile", "imagecodecs")
+WRITING = ".writing-"  # begins the name of what is no set yet, or none any more
+DECODERS = (  # libraries that read pictures or look for damages in them
+    *("pillow", "numpy", "tensorflow-datasets", "array-record", "tifffile", "imagecodecs", "simplejpeg", "rasterio"),
+    *("openslide-python", "h5py"),
+)
 _FOLDER: list[str | None] = [None]  # of this process; None: nothing is kept
 
 Arrays = dict[str, np.ndarray]
@@ -70,7 +76,7 @@ def kept(
       make: makes its arrays, and what else belongs to it, as JSON.
 
     Returns:
-      What `make` returns, to the bit. Arrays that were kept are read-only maps of their files.
+      What `make` returns, to the bit.
     """
     folder = _FOLDER[0]
     if folder is None:
@@ -91,14 +97,14 @@ def kept(
 
 
 def files_below(root: str, depth: int = 3) -> list[str]:
-    """The files in a folder and the folders in it, without hidden ones.
+    """What lies in a folder and the folders in it: files, folders, and hidden ones, which are not looked into.
 
     Args:
       root: the folder, which may be missing.
       depth: how deep files lie at most; links are followed.
 
     Returns:
-      Their paths, sorted.
+      Paths, sorted by their names in each folder.
     """
     found: list[str] = []
     try:
@@ -106,12 +112,10 @@ def files_below(root: str, depth: int = 3) -> list[str]:
     except OSError:
         return found
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            found.append(entry.path)
-        elif depth > 1:
-            found += [entry.path, *files_below(entry.path, depth - 1)]
+        found.append(entry.path)
+        if depth > 1 and not entry.name.startswith("."):
+            with contextlib.suppress(OSError):  # a link in a loop, which the reader names
+                found += files_below(entry.path, depth - 1) if entry.is_dir() else []
     return found
 
 
@@ -119,20 +123,22 @@ def _key(asked: Mapping[str, Any], files: Iterable[str]) -> tuple[str, bool]:
     """The key of a set, "" if it has no files; and whether all of them are old enough."""
     digest, newest, count = hashlib.sha256(), 0.0, 0
     for path in files:
+        facts, hidden = "", os.path.basename(path).startswith(".")  # of a folder, and of what is hidden, the name alone
         try:
-            stat = os.stat(path)
+            found, link = os.lstat(path), ""
+            if stat.S_ISLNK(found.st_mode):
+                link = os.readlink(path)
+                found = found if hidden else os.stat(path)
+            if not hidden and not stat.S_ISDIR(found.st_mode):
+                newest, count = max(newest, found.st_mtime, found.st_ctime), count + 1
+                facts = f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
         except OSError:
             return "", False  # it is read as ever, and the reader says what is wrong
-        if os.path.isdir(path):
-            digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))
-            continue
-        newest, count = max(newest, stat.st_mtime), count + 1
-        numbers = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
-        digest.update(f"{path}\0{numbers}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{path}\0{link}\0{facts}\0".encode("utf-8", "surrogateescape"))
     if not count:
         return "", False
-    facts = {"asked": asked, "files": digest.hexdigest(), "versions": _versions(), "code": _code()}
-    text = json.dumps(facts, sort_keys=True)
+    key = {"asked": asked, "files": digest.hexdigest(), "versions": _versions(), "code": _code()}
+    text = json.dumps(key, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40], newest < time.time() - SETTLED
 
 
@@ -155,14 +161,16 @@ def _code() -> str:
 
 
 def _read(place: str) -> tuple[Arrays, dict[str, Any], str] | None:
-    """A set that is kept; None if it is not, or was damaged and is removed."""
+    """A set that is kept; None if it is not, may not be read, or was damaged and is removed."""
     try:
         with open(os.path.join(place, ABOUT), encoding="utf-8") as file:
             written = json.load(file)
         arrays = {}
         for name, checksum in written["arrays"].items():
             path = os.path.join(place, f"{os.path.basename(name)}.npy")
-            array = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            # Not mapped: what is checked is what is used, whatever becomes of the file while a run goes on.
+            with open(path, "rb") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
             if _checksum(array) != checksum:
                 raise ValueError(f"{os.path.basename(path)} has another checksum")
             arrays[name] = array
@@ -173,7 +181,10 @@ def _read(place: str) -> tuple[Arrays, dict[str, Any], str] | None:
         if not os.path.isdir(place):
             return None  # it never was, or another process just removed it
         return _damaged(place, f"{os.path.basename(str(error.filename))} is missing")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except PermissionError as error:  # another user's, in a folder that several share
+        print(f"decoded data are not used: {error}", file=sys.stderr, flush=True)
+        return None
+    except Exception as error:  # of damaged bytes: ValueError, OverflowError, RecursionError, MemoryError, ...
         return _damaged(place, str(error) or type(error).__name__)
     with contextlib.suppress(OSError):  # as used now; the folder may be read-only
         os.utime(os.path.join(place, ABOUT))
@@ -194,7 +205,11 @@ def _write(folder: str, place: str, arrays: Arrays, about: dict[str, Any], said:
     try:
         os.makedirs(folder, exist_ok=True)
         _make_room(folder, LIMIT - size)
-        made = tempfile.mkdtemp(prefix=".writing-", dir=folder)
+        free = shutil.disk_usage(folder).free
+        if free < 2 * size:  # a run needs room too, for its checkpoints
+            raise OSError(f"{folder} has {free / 2**20:,.0f} MiB left, and they take {size / 2**20:,.0f}")
+        made = os.path.join(folder, f"{WRITING}{uuid.uuid4().hex}")
+        os.mkdir(made)  # with the rights of any other folder: several users may share sets
         checksums = {}
         for name, array in arrays.items():
             np.save(os.path.join(made, f"{name}.npy"), array, allow_pickle=False)
@@ -208,7 +223,7 @@ def _write(folder: str, place: str, arrays: Arrays, about: dict[str, Any], said:
             print(f"decoded data are not kept: {error}", file=sys.stderr, flush=True)
     finally:
         if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+            _erase(made)
 
 
 def _make_room(folder: str, most: int) -> None:
@@ -216,9 +231,9 @@ def _make_room(folder: str, most: int) -> None:
     sets = []
     for entry in os.scandir(folder):
         with contextlib.suppress(OSError):  # one that another process removes just now
-            if entry.name.startswith(".writing-"):
+            if entry.name.startswith(WRITING):
                 if entry.stat().st_mtime < time.time() - ABANDONED:
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    _erase(entry.path)
             elif os.path.exists(os.path.join(entry.path, ABOUT)):
                 size = sum(file.stat().st_size for file in os.scandir(entry.path))
                 sets.append((os.stat(os.path.join(entry.path, ABOUT)).st_mtime, size, entry.path))
@@ -232,10 +247,19 @@ def _make_room(folder: str, most: int) -> None:
 
 def _remove(place: str) -> None:
     """Removes a set under another name, so that no process finds a part of it."""
-    gone = f"{os.path.join(os.path.dirname(place), '.writing-')}{os.path.basename(place)}-{os.getpid()}"
+    gone = os.path.join(os.path.dirname(place), f"{WRITING}{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         os.rename(place, gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        _erase(gone)
+
+
+def _erase(path: str) -> None:
+    """Removes a folder, or a file in its place, as far as it can."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def _checksum(array: np.ndarray) -> str:

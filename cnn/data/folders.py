@@ -81,7 +81,7 @@ def folder(
         sizes |= dict(zip(listings[name].paths, read.sizes[kept].tolist(), strict=True))
         damages |= {listing.paths[i]: text for i, text in read.damages.items() if i not in out}
     leftovers.say_skipped(total + unlike)
-    _check_left(root, splits, classes)
+    _check_left(root, splits, classes, leftovers)
     if not wanted:
         oddities.say(leftovers, listings, splits, classes, sizes, damages, image_size)
     return Splits(**splits, class_names=classes, skipped=tuple(leftovers.skipped), remarks=tuple(leftovers.remarks))
@@ -92,14 +92,16 @@ def _reason(error: DataError, path: str) -> str:
     return str(error).replace(f"cannot read {path} as an image: ", "cannot be decoded: ").replace(f"{path}: ", "")
 
 
-def _check_left(root: str, splits: Mapping[str, Split], classes: Sequence[str]) -> None:
-    """Refuses a folder of which so much was left out that a class has nothing to learn from."""
+def _check_left(root: str, splits: Mapping[str, Split], classes: Sequence[str], leftovers: Leftovers) -> None:
+    """Refuses a folder of which so much was left out that a class has nothing to learn from, or nothing is a test."""
     there = set(splits["train"].labels.tolist())
     empty = [name for label, name in enumerate(classes) if label not in there]
     if empty:
         raise DataError(
             f"{root}: no picture of {', '.join(empty[:5])} is left for training, as none can be read; mend them"
         )
+    if leftovers.skipped and not len(splits["test"].labels):
+        raise DataError(f"{root}: no picture is left for the test, as none of that split can be read; mend them")
 
 
 def folder_listings(

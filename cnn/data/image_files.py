@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 
 MOST_COVERING = 2**27  # pixels of an enlarged picture of which the centre is cut out
+# What errors advise where one image is opened, and several commands have no flags for.
+_CHANNELS = re.compile(r"(?:choose|stack)[^;]*?--channels=([\d,]+)\)?(?: \(channels=\([^)]*\), data\.channels\))?")
+_PART = re.compile(r"choose one by --select=.*?, or write it")
 
 
 def resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -174,9 +178,10 @@ def read_images(
             if damage:
                 found[i] = damage
         except DataError as error:
+            told = _advised(error, channels, of_all=True)
             if stops:
-                raise
-            errors[i] = error
+                raise told from error
+            errors[i] = told
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
         for _ in pool.map(read, range(len(paths))):  # an error cancels what is not begun
@@ -206,9 +211,20 @@ def load_image(
       DataError: as `load_images`.
     """
     height, width = _checked(image_size, channels, chosen)
-    pixels = whole.read_whole(path, channels, chosen=chosen, value_range=value_range)
+    try:
+        pixels = whole.read_whole(path, channels, chosen=chosen, value_range=value_range)
+    except DataError as error:
+        raise _advised(error, channels) from error
     check_covering(path, pixels.shape, (height, width))
     return fit(pixels, height, width)
+
+
+def _advised(error: DataError, channels: int, of_all: bool = False) -> DataError:
+    """An error of one image with the ways out that there are for many: in training (`of_all`), or for a trained net."""
+    text, count = str(error), f"{channels} channel{'s' * (channels != 1)}"
+    choose = ", or choose channels of all pictures: --config.data.channels=(\\1)" if of_all else ""
+    text = _PART.sub("write it", _CHANNELS.sub(f"save it with {count}{choose}", text))
+    return error if text == str(error) else DataError(text)
 
 
 def _checked(image_size: int | tuple[int, int], channels: int, chosen: Sequence[int | str] | None) -> tuple[int, int]:

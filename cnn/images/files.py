@@ -152,7 +152,7 @@ def _open_other(file: str, channels: int | None, cache_bytes: int, choice: Choic
     if any(_starts_with(file, signature) for signature in TIFF_SIGNATURES):
         return _open_tiff_or_slide(file, channels, cache_bytes, choice)
     if not is_known(file) and extras.there("rasterio"):
-        with contextlib.suppress(StorageError):  # Pillow's error is raised below
+        with contextlib.suppress(StorageError, UnicodeError):  # Pillow's is raised below; GDAL takes UTF-8 names alone
             return rasters.open_raster(file, "", channels, cache_bytes, choice)
     choices.only(file, "a picture", choice)
     return open_picture(file, channels), Facts(valid=transparency(file))

@@ -106,7 +106,8 @@ def _opened(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[Image.Image]:
             _choose_page(image, stream)
             yield image
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(f"cannot read {os.fspath(file) if named else 'it'} as an image: {error}") from error
+        why = str(error).partition(" <_io.")[0]  # Pillow names the open file, as Python shows it
+        raise DataError(f"cannot read {os.fspath(file) if named else 'it'} as an image: {why}") from error
 
 
 @contextlib.contextmanager

@@ -26,12 +26,12 @@ DEFAULTS_FOR_OLD_RUNS = {
     "train.class_weights": [],
     "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
 }
-# Fields that may differ when a run goes on: they change what is written and when, not what is trained.
 # Fields that say how long a run is, and how its steps change with that: those of a run that is trained for longer.
 LENGTH = (
     *("train.epochs", "train.steps", "train.schedule", "train.warmup", "train.milestones", "train.decay_factor"),
     "train.frozen_until",
 )
+# Fields that may differ when a run goes on: they change what is written and when, not what is trained.
 MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch", "train.sharding")
 # Fields that can name a function of the user's own.
 CODE_FIELDS = ("net.name", "data.name")

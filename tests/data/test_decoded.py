@@ -4,25 +4,27 @@ import json
 import os
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnn import data
-from cnn.data import decoded, readers
+from cnn.data import decoded, folders
 from tests.helpers import PROGRAMS, run_python
 
 
 @pytest.fixture(name="cache")
-def _cache(tmp_path):
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoded, "SETTLED", -3600.0)  # files that were just written are old enough
     yield decoded.use(str(tmp_path / "cache"))
     decoded.use("none")
 
 
 @pytest.fixture(name="pictures")
 def _pictures(tmp_path):
-    """Two classes of six grey pictures, some minutes old."""
+    """Two classes of six grey pictures, modified some minutes ago."""
     rng = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         folder = tmp_path / "pictures" / name
@@ -55,8 +57,8 @@ def assert_same(one, other):
 
 def count_reads(monkeypatch):
     reads = []
-    folder = readers.folder
-    monkeypatch.setattr(readers, "folder", lambda *a, **o: (reads.append(a), folder(*a, **o))[1])
+    folder = folders.folder
+    monkeypatch.setattr(folders, "folder", lambda *a, **o: (reads.append(a), folder(*a, **o))[1])
     return reads
 
 
@@ -99,16 +101,93 @@ def test_a_changed_picture_is_never_missed(pictures, cache, monkeypatch):
     assert np.bincount(np.concatenate([moved.train.labels, moved.validation.labels, moved.test.labels]))[0] == 7
     # One that is too young may change again within a tick of the clock: it is read, and the set is not kept.
     kept = sets(cache)
-    write(old, changed, age=0.0)
+    monkeypatch.setattr(decoded, "SETTLED", 2.0)
+    write(old, changed)  # by the time of its change, which no copy sets back
     load(pictures)
     load(pictures)
     assert len(reads) == 7 and sets(cache) == kept
+
+
+def of_one_time(paths):
+    """Gives files the same times of modification and change, as some written within one tick of the clock have."""
+    for _ in range(1000):
+        for path in paths:
+            os.utime(path, (1e9, 1e9))
+        if len({path.stat().st_ctime_ns for path in paths}) == 1:
+            return
+    pytest.skip("the clock of this file system is too fine")
+
+
+def labels_by_pixels(dataset):
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return {image.tobytes(): int(label) for split in splits for image, label in zip(*split, strict=True)}
+
+
+def test_pictures_that_change_places_are_not_missed(pictures, cache, monkeypatch, tmp_path):
+    """Pictures of one size and time, as scripts write bitmaps, in folders that are swapped and behind links."""
+    reads = count_reads(monkeypatch)
+    files = [pictures / name / f"{i}.bmp" for name in ("cats", "dogs") for i in range(3)]
+    rng = np.random.default_rng(1)
+    for old in pictures.glob("*/*.png"):
+        os.remove(old)
+    for path in files:
+        write(path, rng.integers(0, 256, (4, 4), np.uint8))
+    of_one_time(files)
+    before = labels_by_pixels(load(pictures))
+    for one, other in (("cats", "aside"), ("dogs", "cats"), ("aside", "dogs")):
+        os.rename(pictures / one, pictures / other)
+    after = labels_by_pixels(load(pictures))
+    assert len(reads) == 2 and after == {pixels: 1 - label for pixels, label in before.items()}
+    stored = [tmp_path / "a.bmp", tmp_path / "b.bmp"]
+    for path in stored:
+        write(path, rng.integers(0, 256, (4, 4), np.uint8))
+    of_one_time(stored)
+    os.remove(files[0])
+    seen = []
+    for path in stored:
+        files[0].unlink(missing_ok=True)
+        files[0].symlink_to(path)
+        seen.append(set(labels_by_pixels(load(pictures))))
+    assert len(reads) == 4 and len(seen[0] - seen[1]) == 1
+
+
+def test_what_lies_beside_pictures_is_not_missed(tmp_path, cache, monkeypatch, capsys):
+    """A folder in a class is an error on a hit too, and a hidden picture is said."""
+    reads = count_reads(monkeypatch)
+    for place in ("train/cats", "train/dogs", "val/cats", "val/dogs"):
+        (tmp_path / "split" / place).mkdir(parents=True)
+        for i in range(3):
+            write(tmp_path / "split" / place / f"{i}.png", np.full((4, 4), 20 * i, np.uint8))
+    load(tmp_path / "split")
+    shutil.copy2(tmp_path / "split/val/cats/0.png", tmp_path / "split/val/cats/.0.png")
+    capsys.readouterr()
+    load(tmp_path / "split")
+    assert "left out 1 entries that systems make: .0.png" in capsys.readouterr().err and len(reads) == 2
+    load(tmp_path / "split")
+    assert "left out 1 entries that systems make: .0.png" in capsys.readouterr().err and len(reads) == 2
+    (tmp_path / "split/train/cats/more").mkdir()
+    with pytest.raises(data.DataError, match="the first is 'more', a directory"):
+        load(tmp_path / "split")
+
+
+def test_what_is_used_is_what_was_checked(pictures, cache):
+    """A set that is damaged while a run uses it changes nothing in the run, and may be written to as any other."""
+    plain = load(pictures)
+    kept = load(pictures)
+    place = os.path.join(cache, *sets(cache), "train_images.npy")
+    with open(place, "r+b") as file:
+        file.truncate(200)
+    assert_same(kept, plain)
+    kept.train.images[0] = 0
 
 
 def damage(place, name, how):
     path = os.path.join(place, name)
     if how == "delete":
         os.remove(path)
+    elif how.startswith("as "):
+        with open(path, "wb") as file:
+            file.write(OTHERS[how])
     elif how == "truncate":
         os.truncate(path, os.path.getsize(path) // 2)
     else:
@@ -123,7 +202,11 @@ def damage(place, name, how):
             json.dump(written, file)
 
 
+HUGE = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s,), }" % (b"9" * 20)
+OTHERS = {"as a zip": b"PK\x03\x04 and no more", "as a huge array": HUGE.ljust(127) + b"\n", "as deep": b"[" * 100_000}
 DAMAGES = [
+    *[("train_images.npy", how) for how in ("as a zip", "as a huge array")],
+    ("about.json", "as deep"),
     *[("train_images.npy", how) for how in ("delete", "truncate", "flip")],
     *[("about.json", how) for how in ("truncate", "flip", "lie")],
     ("test_labels.npy", "flip"),
@@ -144,10 +227,45 @@ def test_a_damaged_set_is_made_anew_with_a_line(pictures, cache, monkeypatch, ca
     os.remove(os.path.join(cache, sets(cache)[0], "about.json"))
     assert_same(load(pictures), plain)
     assert len(reads) == len(DAMAGES) + 1
+    (place,) = (os.path.join(cache, one) for one in sets(cache))
+    shutil.rmtree(place)
+    with open(place, "w"):  # a file in its place
+        pass
+    assert_same(load(pictures), plain)
+    assert_same(load(pictures), plain)
+    assert len(reads) == len(DAMAGES) + 2
     assert not [name for name in os.listdir(cache) if name.startswith(".writing-")]
 
 
+def test_users_may_share_a_folder(pictures, cache, monkeypatch, capsys):
+    """Sets have the rights of other folders; one that may not be read is left alone, and is not called damaged."""
+    old = os.umask(0o022)
+    try:
+        plain = load(pictures)
+    finally:
+        os.umask(old)
+    place = os.path.join(cache, *sets(cache))
+    assert os.stat(place).st_mode & 0o777 == 0o755
+    assert {os.stat(os.path.join(place, name)).st_mode & 0o777 for name in os.listdir(place)} == {0o644}
+    reads, open_ = count_reads(monkeypatch), open
+
+    def refusing(path, *rest, **more):
+        if str(path).startswith(place):
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_(path, *rest, **more)
+
+    monkeypatch.setattr("builtins.open", refusing)
+    assert_same(load(pictures), plain)
+    monkeypatch.setattr("builtins.open", open_)
+    said = capsys.readouterr().err
+    assert f"decoded data are not used: [Errno 13] Permission denied: '{place}/about.json'" in said
+    assert "damaged" not in said and len(reads) == 1
+    assert_same(load(pictures), plain)
+    assert len(reads) == 1 and os.listdir(cache) == sets(cache)
+
+
 def test_without_a_folder_it_goes_on_with_a_line(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decoded, "SETTLED", -3600.0)
     (tmp_path / "file").touch()
     try:
         decoded.use(str(tmp_path / "file" / "cache"))
@@ -161,6 +279,12 @@ def test_without_a_folder_it_goes_on_with_a_line(pictures, tmp_path, monkeypatch
         monkeypatch.setattr(np, "save", full)
         load(pictures)
         assert "decoded data are not kept: [Errno 28] No space left on device" in capsys.readouterr().err
+        assert os.listdir(folder) == []
+        monkeypatch.undo()
+        monkeypatch.setattr(decoded, "SETTLED", -3600.0)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1000))
+        load(pictures)
+        assert f"decoded data are not kept: {folder} has 0 MiB left" in capsys.readouterr().err
         assert os.listdir(folder) == []
     finally:
         decoded.use("none")
