@@ -11,6 +11,7 @@ Lines are JSON. From a process: {"hello": index}, {"beat": 1}, {"end": 1}, {"lef
 line on standard output is {"port": port}.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -47,7 +48,8 @@ class Roll:
                 self._read(key.fileobj)
         for connection, one in list(self.there.items()):
             if time.monotonic() > one["heard"] + SILENCE:
-                self._send(connection, {"silent": SILENCE})
+                with contextlib.suppress(OSError):
+                    connection.sendall(json.dumps({"silent": SILENCE}).encode() + b"\n")
                 self._gone(connection)
 
     def _accept(self) -> None:
@@ -59,7 +61,9 @@ class Roll:
             self._send(connection, line)
 
     def _read(self, connection: socket.socket) -> None:
-        one = self.there[connection]
+        one = self.there.get(connection)
+        if one is None:  # lost a moment ago, with another one
+            return
         try:
             read = connection.recv(65536)
         except OSError:
@@ -70,7 +74,11 @@ class Roll:
         one["heard"] = time.monotonic()
         *lines, one["rest"] = (one["rest"] + read).split(b"\n")
         for line in lines:
-            self._take(connection, one, json.loads(line))
+            try:
+                self._take(connection, one, dict(json.loads(line)))
+            except (ValueError, TypeError):  # no process of the run: whatever looks for open ports on a cluster
+                self._forget(connection)
+                return
 
     def _take(self, connection: socket.socket, one: dict[str, Any], line: dict[str, Any]) -> None:
         if "hello" in line:

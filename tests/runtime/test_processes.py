@@ -6,13 +6,14 @@ import pathlib
 import shutil
 import signal
 import socket
+import struct
 import time
 
 import numpy as np
 import pytest
 
 from cnn.runs import checkpoint
-from cnn.runtime import processes, signals
+from cnn.runtime import coordinator, processes, signals
 from cnn.runtime.shares import WHOLE, Share
 from tests.helpers import PROGRAMS, run_python, start_python
 
@@ -151,6 +152,28 @@ def test_a_process_that_stood_still_says_so(tmp_path):
     started[1].send_signal(signal.SIGCONT)
     assert started[1].wait(60) == processes.LOST
     assert "process 1 of 2 was silent for 30 s (suspended" in said(folder, 1)
+
+
+def test_strangers_and_two_that_are_lost_at_once_do_not_end_the_roll():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        roll = coordinator.Roll(listening)
+        found = [socket.create_connection(listening.getsockname(), timeout=10) for _ in range(4)]
+        for index, one in enumerate(found[:3]):
+            one.sendall(b'{"hello": %d}\n' % index)
+        found[3].sendall(b"GET / HTTP/1.1\r\n\r\n[1]\n")
+        while len(roll.there) != 3 or any(one["index"] is None for one in roll.there.values()):
+            roll.turn()
+        assert found[3].recv(10) == b""
+        for one in found[:2]:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the next send to it fails
+            one.close()
+        while len(roll.there) != 1:
+            roll.turn()
+        lost = json.loads(found[2].makefile().readline())
+        assert lost["lost"] in (0, 1)
+        for one in (*found, *roll.there):
+            one.close()
+        roll.selector.close()
 
 
 def test_two_services_do_not_share_a_port():
