@@ -12,7 +12,7 @@ from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
 from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
-from cnn.runs import best, checkpoint, logs, provenance, results, silent
+from cnn.runs import best, checkpoint, logs, provenance, results, silent, stopping
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
@@ -103,6 +103,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     begun = goes_on and processes.from_first(lambda: checkpoint.latest_step(workdir))
     other = None if begun else initial.load(config.train.get("initial_run", ""), workdir)
     if other:
+        processes.agree("runs to start from (train.initial_run)", facts_lib.of_run(other))
         dataset = initial.normalised_as(dataset, other)
     data_facts = _facts(dataset)
     devices = Devices(sharding=config.train.get("sharding", "data"))
@@ -211,7 +212,18 @@ def _with_whole_test(dataset: Dataset) -> Dataset:
 
 
 def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> State:
-    """Takes the steps that are left."""
+    """Takes the steps that are left; where all processes stop, none ends before the first one has saved the step."""
+    try:
+        return _train_here(task, devices, state, workdir)
+    except stopping.Stopped as error:
+        if error.together:
+            with stopping.kept():  # saving may take longer than a program has that was asked to stop
+                processes.barrier("saved")
+        raise
+
+
+def _train_here(task: loop.Task, devices: Devices, state: State, workdir: str) -> State:
+    """Takes the steps that are left, of one process."""
     step = int(state.step)
     if not processes.is_first():
         keeper = silent.Keeper() if task.config.checkpoint.best else None

@@ -59,9 +59,11 @@ def start(
                 take(argv[1:])
             main()
         except app.UsageError as error:
+            _leave(2, f"error: {error}", error)
             usage_error(str(error))
         except KeyboardInterrupt as error:
-            _leave(128 + getattr(error, "signal", signal.SIGINT), "it was stopped", error)
+            if not getattr(error, "together", False):
+                _leave(128 + getattr(error, "signal", signal.SIGINT), _text(line), error, "it was stopped")
             raise
         except MENDABLE as error:
             # One line; anything else keeps its traceback, and -v=1 shows that of these too.
@@ -70,12 +72,14 @@ def start(
                 _leave(1, f"error: {error}", error)
                 watch.end(1)
                 sys.exit(f"error: {error}")
+            _leave(128 + watch.first, f"error: {error}", error)
             _say(f"error: {error}")  # what could not be saved is said; the status is the signal's
             raise signals.Stopped(watch.first) from error
         except Exception as error:
             if watch.first is None:
                 _leave(1, "", error)
                 raise
+            _leave(128 + watch.first, _text(line), error, "it was stopped")
             raise signals.Stopped(watch.first) from error  # of a library that was interrupted
 
     try:
@@ -102,13 +106,20 @@ def _say(text: str) -> None:
     print("\n" * sys.stderr.isatty() + text, file=sys.stderr, flush=True)
 
 
-def _leave(status: int, line: str, error: BaseException) -> None:
-    """Ends one of several processes so that the others know of it; nothing is to be done for a process by itself."""
+def _leave(status: int, line: str, error: BaseException, why: str = "") -> None:
+    """Ends one of several processes so that the others know of it; nothing is to be done for a process by itself.
+
+    Args:
+      status: its exit status.
+      line: what it says; "": the traceback of the error.
+      error: what ends it.
+      why: what the others say; "": the line, or the error.
+    """
     if "cnn.runtime.processes" not in sys.modules:
         return
     from cnn.runtime import presence, processes
 
-    if processes.count() == 1 or isinstance(error, signals.Stopped):  # all stop at the same step
+    if processes.count() == 1:
         return
     if processes.is_loss(error):
         presence.wait_for_verdict()  # which names the process that was lost, and ends this one
@@ -116,7 +127,7 @@ def _leave(status: int, line: str, error: BaseException) -> None:
         print(line, file=sys.stderr, flush=True)
     else:
         traceback.print_exception(error)
-    processes.leave(status, line or f"{type(error).__name__}: {error}")
+    processes.leave(status, why or line or f"{type(error).__name__}: {error}")
 
 
 def usage_error(message: str) -> NoReturn:

@@ -61,7 +61,7 @@ def main() -> None:
     from cnn.runs import logs, overrides
     from cnn.runtime import compiler, process, processes
 
-    if MODE.value not in ("train", "evaluate") and any(flag.value is not None for flag in PROCESSES[1:]):
+    if MODE.value not in ("train", "evaluate") and any(flag.value not in (None, "") for flag in PROCESSES):
         raise app.UsageError("--coordinator is for --mode=train and --mode=evaluate")
     process.keep_memory()
     compiler.cache_compilations(COMPILATION_CACHE.value)

@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from cnn import data
@@ -13,6 +14,9 @@ from cnn.data import DataError, Dataset
 from cnn.runs import records, small_files
 from cnn.runtime import processes
 from cnn.runtime.shares import Share
+
+if TYPE_CHECKING:
+    from cnn.runs.checkpoint import Run
 
 NAME = "data.json"
 BY_EXAMPLE = "examples:"  # begins a digest of the digests of examples; older runs have one of all pixels in a row
@@ -60,6 +64,26 @@ def at_a_glance(dataset: Dataset) -> dict[str, Any]:
         found[f"examples for {name}"] = len(split.labels)
         found[f"labels for {name}"] = hashlib.sha256(np.ascontiguousarray(split.labels, np.int32).data).hexdigest()
     return found
+
+
+def of_run(run: "Run") -> dict[str, Any]:
+    """What processes must have alike of a trained run that each of them reads by itself.
+
+    Args:
+      run: the run.
+
+    Returns:
+      Its step, net, mean and std, names of classes, fields of evaluation, and a digest of its variables.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(run.variables):
+        values = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
+        digest.update(values.tobytes())
+    found: dict[str, Any] = {"step": run.step, "net": str(run.net), "variables": digest.hexdigest()}
+    found |= {"mean": list(run.mean), "std": list(run.std), "class_names": list(run.class_names)}
+    found["train.dtype"] = run.config.train.dtype
+    return found | {f"eval.{name}": value for name, value in run.config.eval.items()}
 
 
 def _digest(split: data.Split, share: Share) -> str:

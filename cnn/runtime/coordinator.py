@@ -7,9 +7,11 @@ goodbye, or is silent for `SILENCE` seconds, is lost, and all others are told.
     python -m cnn.runtime.coordinator ADDRESS PROCESSES HEARTBEAT SHUTDOWN
 
 Lines are JSON. From a process: {"hello": index}, {"beat": 1}, {"end": 1}, {"left": text}. To all: {"lost": index} or
-{"left": text, "process": index}. The first line on standard output is {"port": port}.
+{"left": text, "process": index}; to one that was silent for too long, before it is lost: {"silent": seconds}. The first
+line on standard output is {"port": port}.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -22,6 +24,7 @@ from typing import Any
 
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 30.0  # seconds after which a silent process counts as lost: its machine, or the network, is gone
+PATIENCE = 5.0  # seconds for the service of a run that was stopped to leave its port
 FORGOTTEN = 120.0  # seconds that the service waits for processes that never say anything once its parent is gone
 
 
@@ -45,6 +48,8 @@ class Roll:
                 self._read(key.fileobj)
         for connection, one in list(self.there.items()):
             if time.monotonic() > one["heard"] + SILENCE:
+                with contextlib.suppress(OSError):
+                    connection.sendall(json.dumps({"silent": SILENCE}).encode() + b"\n")
                 self._gone(connection)
 
     def _accept(self) -> None:
@@ -56,7 +61,9 @@ class Roll:
             self._send(connection, line)
 
     def _read(self, connection: socket.socket) -> None:
-        one = self.there[connection]
+        one = self.there.get(connection)
+        if one is None:  # lost a moment ago, with another one
+            return
         try:
             read = connection.recv(65536)
         except OSError:
@@ -67,7 +74,11 @@ class Roll:
         one["heard"] = time.monotonic()
         *lines, one["rest"] = (one["rest"] + read).split(b"\n")
         for line in lines:
-            self._take(connection, one, json.loads(line))
+            try:
+                self._take(connection, one, dict(json.loads(line)))
+            except (ValueError, TypeError):  # no process of the run: whatever looks for open ports on a cluster
+                self._forget(connection)
+                return
 
     def _take(self, connection: socket.socket, one: dict[str, Any], line: dict[str, Any]) -> None:
         if "hello" in line:
@@ -101,6 +112,28 @@ class Roll:
             self._forget(connection)
 
 
+def _listening(port: int) -> socket.socket:
+    """A socket that listens at a port of all addresses; 0: at any."""
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
+
+
+def _is_free(port: int) -> bool:
+    """Whether nobody listens at a port, once those had time to end whose run was stopped.
+
+    JAX's service does not ask: two of them share a port in silence, and mix the processes of two runs.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            _listening(port).close()
+            return True
+        except OSError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.2)
+
+
 def main() -> None:
     """Serves until the first process says goodbye, or is gone and so are all others."""
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the processes, which end this one
@@ -108,12 +141,12 @@ def main() -> None:
     # Not the whole of JAX, which takes a second.
     runtime: Any = importlib.import_module("jaxlib._jax")
     address, processes, heartbeat, shutdown = sys.argv[1:]
+    if not _is_free(int(address.rpartition(":")[2])):
+        return
     service = runtime.get_distributed_runtime_service(
         address, int(processes), heartbeat_timeout=int(heartbeat), shutdown_timeout=int(shutdown)
     )
-    both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
-    roll = Roll(socket.create_server(("", 0), family=family, dualstack_ipv6=both))
+    roll = Roll(_listening(0))
     print(json.dumps({"port": roll.listening.getsockname()[1]}), flush=True)
     roll.selector.register(sys.stdin, selectors.EVENT_READ)
     orphaned = None

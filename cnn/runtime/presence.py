@@ -66,7 +66,12 @@ class _Connection:
             self._end("the machine of process 0, or the network to it, was lost")
 
     def _take(self, line: dict[str, Any]) -> None:
-        if "lost" in line:
+        if "silent" in line:
+            self._end(
+                f"process {self.index} of {self.count} was silent for {line['silent']:.0f} s (suspended, or its "
+                "network failed), and counts as lost"
+            )
+        elif "lost" in line:
             self._end(f"process {line['lost']} of {self.count} was lost (killed, or its machine or network failed)")
         else:
             time.sleep(GRACE)

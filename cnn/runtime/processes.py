@@ -11,6 +11,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 from unittest import mock
@@ -20,13 +22,14 @@ import numpy as np
 from jax._src import distributed  # its client is public in no other way; Orbax takes it from here, too
 from jax.experimental import multihost_utils
 
-from cnn.runtime import locks, presence
+from cnn.runtime import lock_files, locks, presence, signals
 from cnn.runtime.shares import WHOLE, Share
 
 AUTO = "auto"
 HEARTBEAT_SECONDS = 100  # of JAX's own watch, which aborts: the last resort, long after `cnn.runtime.presence`
 SHUTDOWN_SECONDS = 30
 JOIN_SECONDS = 300  # for all processes to start
+SEEN_SECONDS = 60.0  # after which a file that one process has made is seen by all: file systems of networks may wait
 WAIT_MILLISECONDS = 24 * 3600 * 1000  # nothing is waited for in vain: whoever is lost ends all
 LOST = presence.LOST
 _NUMBERS = itertools.count()  # of what is exchanged; all processes count alike
@@ -42,7 +45,8 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
       process_id: number of this one, from 0; None with "auto".
 
     Raises:
-      ValueError: if these do not go together, or the processes do not find each other.
+      ValueError: if these do not go together, or the port is taken. Where the processes do not find each other in
+        time, this one ends with a line and the exit status 1.
     """
     numbers = (num_processes, process_id)
     if not coordinator:
@@ -56,14 +60,22 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
         _check(coordinator, num_processes, process_id)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `cnn.runs.stopping`
-    options: dict[str, Any] = {"initialization_timeout": JOIN_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    options: dict[str, Any] = {
+        "initialization_timeout": JOIN_SECONDS + 60,
+        "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+    }
     options["shutdown_timeout_seconds"] = SHUTDOWN_SECONDS
     given = (
         {} if coordinator == AUTO else {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
     )
     service = _Service()
     runtime: Any = vars(distributed)["_jax"]
-    with mock.patch.object(runtime, "get_distributed_runtime_service", service.begin):
+    several = "all" if num_processes is None else f"all {num_processes}"
+    late = (
+        f"--coordinator={coordinator}: the processes did not find each other within {JOIN_SECONDS} s; start {several} "
+        "with the same --coordinator, each with a --process_id of its own, where the port of the first is open to them"
+    )
+    with mock.patch.object(runtime, "get_distributed_runtime_service", service.begin), _in_time(late):
         try:
             jax.distributed.initialize(num_processes=num_processes, process_id=process_id, **given, **options)
         except (RuntimeError, ValueError) as error:
@@ -75,14 +87,37 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
                 f"--coordinator={coordinator}: the processes did not find each other: {text}; {way}"
             ) from error
     if is_first():
-        _client().key_value_set("cnn/presence", str(service.port))
-    port = int(_client().blocking_key_value_get("cnn/presence", JOIN_SECONDS * 1000))
+        _client().key_value_set("cnn/presence", json.dumps([service.port, count()]))
+    port, all_of_them = json.loads(_client().blocking_key_value_get("cnn/presence", JOIN_SECONDS * 1000))
     address = str(distributed.global_state.coordinator_address)
+    signals.at_sudden_end(lambda: presence.leave("it was stopped"))
     presence.join(address.rpartition(":")[0].strip("[]"), port, index(), count())
-    jax.devices()  # all wait here for each other's
     atexit.register(finish)
+    if all_of_them != count():
+        raise ValueError(
+            f"--num_processes={count()} in process {index()}, and {all_of_them} in process 0; start all with the same "
+            "number"
+        )
+    jax.devices()  # all wait here for each other's
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what is said is said once, by the first process
+
+
+@contextlib.contextmanager
+def _in_time(late: str) -> Iterator[None]:
+    """Ends this process, with a line, where a block takes longer than all may: JAX would abort it, and say no more."""
+
+    def give_up() -> None:
+        os.write(2, f"error: {late}\n".encode())
+        os._exit(1)
+
+    timer = threading.Timer(JOIN_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _check(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
@@ -126,6 +161,7 @@ class _Service:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
+            self.shutdown()
             raise RuntimeError(f"nothing can listen at {address}: is the port taken?")
         self.port = int(json.loads(line)["port"])
         return self
@@ -140,6 +176,8 @@ class _Service:
             except OSError:  # it has ended by itself
                 pass
             child.wait()
+            assert child.stdout is not None
+            child.stdout.close()
 
 
 def _client() -> Any:
@@ -254,24 +292,57 @@ def from_first(compute: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def alone(folder: str, what: str) -> Iterator[None]:
+def alone(folder: str, what: str, *, seen: bool = False) -> Iterator[None]:
     """Holds the lock of a folder, for all processes: the first one takes it (`cnn.runtime.locks.alone`).
 
     Args:
       folder: the folder.
       what: what is locked, at the beginning of messages: "--workdir=runs/mnist".
+      seen: whether all processes must see the folder, because all write there.
 
     Raises:
       Taken: if a process that is none of these holds it; a ValueError in all but the first.
       OSError: if the lock cannot be written.
+      ValueError: in all processes, if one of them does not see the folder; names it.
     """
+    path = os.path.join(folder, locks.NAME)
     with contextlib.ExitStack() as held:
 
         def take() -> None:
-            held.enter_context(locks.alone(os.path.join(folder, locks.NAME), what))
+            held.enter_context(locks.alone(path, what))
 
         from_first(take)
+        if seen:
+            check_seen(path, what)
         yield
+
+
+def check_seen(path: str, what: str) -> None:
+    """Makes sure that all processes see a lock that the first one has just taken, and so the place that it locks.
+
+    Args:
+      path: the lock's file.
+      what: what is locked, at the beginning of the message.
+
+    Raises:
+      ValueError: in all processes, if one of them does not see it; names it.
+    """
+    if count() == 1:
+        return
+
+    def content() -> str:
+        found = lock_files.read(path)
+        return found.content.decode() if found else ""
+
+    wanted, end = from_first(content), time.monotonic() + SEEN_SECONDS
+    while not (sees := content() == wanted) and time.monotonic() < end:
+        time.sleep(0.5)
+    blind = [i for i, one in enumerate(gather(sees)) if not one]
+    if blind:
+        raise ValueError(
+            f"{what}: process {', '.join(map(str, blind))} of {count()} does not see this place as process 0 does: "
+            f"{path} is not there, or another; all write to one place, on a file system that all of them see"
+        )
 
 
 def agree(what: str, fields: dict[str, Any]) -> None:
@@ -313,6 +384,7 @@ def tree_from_first(tree: Any) -> Any:
     """
     if count() == 1:
         return tree
+    barrier("from the first")  # which may have read for longer than sums wait
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree, is_source=is_first()))
 
 
@@ -425,17 +497,26 @@ class Stop:
       checks: how often it was looked for.
     """
 
-    def __init__(self, asked: Any) -> None:
+    def __init__(self, asked: signals.Request) -> None:
         """Watches what this process is asked.
 
         Args:
-          asked: has `signal`, the number of the signal that this process was asked by, or None.
+          asked: what this process is asked (`cnn.runtime.signals.Request`).
         """
         self.signal: int | None = None
         self._asked, self.checks, self._name = asked, 0, f"cnn/{next(_NUMBERS)}/stop"
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to save: from then on a signal is noted here, and ends this process no more."""
+        return self._asked.begun
+
+    @begun.setter
+    def begun(self, value: bool) -> None:
+        self._asked.begun = value
+
     def check(self) -> bool:
-        """Asks; all processes call this after the same steps.
+        """Asks; all processes call this after the same steps. From the first one on there is something to save.
 
         Between two checks all processes wait for each other, in the sums of a step. So what one of them says before a
         step is known to all after it.
@@ -443,6 +524,7 @@ class Stop:
         Returns:
           Whether to stop now.
         """
+        self.begun = True
         if count() == 1:
             self.signal = self._asked.signal
         if self.signal is not None or count() == 1:
@@ -495,6 +577,8 @@ def finish() -> None:
         if is_loss(error):
             presence.wait_for_verdict()
         leave(1, f"{type(error).__name__}: {error}")
-    barrier("end")
+    watch = signals.watch()
+    with watch.kept() if watch else contextlib.nullcontext():  # all end now, whichever was asked to
+        barrier("end")
     presence.end()
     jax.distributed.shutdown()

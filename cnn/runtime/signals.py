@@ -34,11 +34,12 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
       signal: number of the signal that asked.
+      together: whether all processes of the run stop at this step.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, together: bool = False) -> None:
         super().__init__()
-        self.signal = int(number)
+        self.signal, self.together = int(number), together
 
 
 class Request:

@@ -251,7 +251,10 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
     Raises:
       DataError: if the run's data cannot be read, or have other classes or images of another shape.
     """
+    if processes.count() > 1:  # each of which has read it by itself
+        processes.agree("runs", facts_lib.of_run(run))
     dataset = load_data(run)
+    processes.agree("data", facts_lib.at_a_glance(dataset))
     splits = {"validation": dataset.validation, "test": dataset.test}
     options = {"batch_size": run.config.eval.batch_size, "dtype": run.config.train.dtype, "share": dataset.share}
     return {

@@ -208,5 +208,5 @@ def train(
         if save and (step == task.total or stopped or (pauses.save and step % pauses.save == 0)):
             save(step, state)
         if stopped is not None:
-            raise stopping.Stopped(stopped)
+            raise stopping.Stopped(stopped, together=isinstance(asked, processes.Stop))
     return state

@@ -7,9 +7,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import cnn
 from cnn import data
 from cnn.reports import markdown
 from cnn.runs import config as config_lib
+from cnn.runs import facts as facts_lib
 from cnn.runs import logs
 from cnn.runs.config import Config
 from cnn.runtime import own_code, processes
@@ -68,12 +70,15 @@ def run_study(
         raise ValueError(f"--seeds={seeds} must be at least 1")
     start_from = load_base(base or study.base, beside=name)
     configs = {cell: cell_configs(study, cell, start_from, overrides or {}) for cell in study.cells}
+    read: dict[str, Any] = {}  # what is known of the data of each cell
     for cell, found in configs.items():
         for config in found:
             try:
                 early.check(config)
                 dataset = study_lib.load_data(config)
                 study_lib.check(config, dataset.image_shape, dataset.num_classes, len(dataset.train.labels))
+                known_data = {**facts_lib.at_a_glance(dataset), "mean": dataset.mean, "std": dataset.std}
+                read |= {f"{name} (cell {cell!r})": value for name, value in known_data.items()}
             except data.DataError:
                 raise
             except ValueError as error:
@@ -82,8 +87,9 @@ def run_study(
     facts = {"study": title, "question": study.question, "baseline": study.baseline}
     facts = {**facts, "measures": [measure.described() for measure in study.measures]}
     known = spread.identities(facts, configs)
-    processes.agree("study", {**known, "seeds": seeds})
-    with processes.alone(workdir, f"--workdir={workdir}"):
+    processes.agree("study", {**known, "seeds": seeds, "version": cnn.__version__})
+    processes.agree("data", read)
+    with processes.alone(workdir, f"--workdir={workdir}", seen=True):
         opened: list[Store] = []
 
         def missing() -> list[Any]:

@@ -5,14 +5,15 @@ Trains and streams as tests/runtime/test_processes.py asks. With 0 as PROCESSES 
 
 import json
 import sys
+import time
 
 import jax
 import numpy as np
 
 from cnn import data, dense, nets, train
 from cnn.dense.streaming import together
-from cnn.runs import stopping
-from cnn.runtime import presence, processes
+from cnn.runs import checkpoint, stopping
+from cnn.runtime import presence, processes, signals
 from cnn.training.evaluate import evaluate
 from configs import default
 
@@ -22,7 +23,17 @@ jax.config.update("jax_num_cpu_devices", int(sys.argv[6]))
 if number:
     processes.start(coordinator, number, index)
 found = {}
-rng = np.random.default_rng(0)
+watch = signals.begin() if "slowly" in parts else None  # as in a command
+processes.SEEN_SECONDS = 1.0
+if "slowly" in parts and processes.is_first():  # a large checkpoint, or a slow disk
+    leave = checkpoint.Checkpoints.__exit__
+
+    def slowly(self, *exception):
+        with stopping.kept():
+            time.sleep(9)
+        return leave(self, *exception)
+
+    checkpoint.Checkpoints.__exit__ = slowly
 
 
 def pictures(count, seed):
@@ -47,6 +58,13 @@ if "words" in parts:
             call()
         except ValueError as error:
             found.setdefault("errors", []).append(str(error))
+    with processes.alone(f"{folder}/seen", "a study", seen=True):
+        pass
+    try:
+        with processes.alone(f"{folder}/seen by {processes.index()}", "a study", seen=True):
+            found["errors"].append("nothing was said")
+    except ValueError as error:
+        found["errors"].append(str(error))
 if "train" in parts:
     config = default.get_config()
     config.update_from_flattened_dict(
@@ -65,6 +83,8 @@ if "train" in parts:
     try:
         result = train.train_and_evaluate(config, f"{folder}/run", made)
     except stopping.Stopped as error:
+        if watch:
+            watch.end()
         sys.exit(128 + error.signal)
     except Exception as error:
         if processes.is_loss(error):

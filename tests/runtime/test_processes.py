@@ -6,20 +6,21 @@ import pathlib
 import shutil
 import signal
 import socket
+import struct
 import time
 
 import numpy as np
 import pytest
 
 from cnn.runs import checkpoint
-from cnn.runtime import processes
+from cnn.runtime import coordinator, processes, signals
 from cnn.runtime.shares import WHOLE, Share
 from tests.helpers import PROGRAMS, run_python, start_python
 
 PROGRAM = PROGRAMS / "processes_together.py"
 
 
-def start(count, folder, parts, steps=6):
+def start(count, folder, parts, steps=6, counts=None):
     """Starts so many processes; their output goes to FOLDER.I.txt."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -28,7 +29,7 @@ def start(count, folder, parts, steps=6):
     started = []
     for index in range(count):
         with open(f"{folder}.{index}.txt", "w") as said:
-            arguments = (address, count, index, folder, parts, 1, steps)
+            arguments = (address, counts[index] if counts else count, index, folder, parts, 1, steps)
             started.append(start_python(PROGRAM, *arguments, stdout=said, stderr=said))
     return started
 
@@ -83,7 +84,8 @@ def test_two_processes_and_four_give_what_one_gives(tmp_path):
         "the processes have different config: steps is 5 in process 0 and 6 in process 1; start all with the same "
         "command, code and data"
     )
-    assert len(two["errors"]) == 2 and "Expecting property name" in two["errors"][1]
+    assert len(two["errors"]) == 3 and "Expecting property name" in two["errors"][1]
+    assert two["errors"][2].startswith("a study: process 1 of 2 does not see this place as process 0 does: ")
     assert_same_runs(tmp_path / "one", tmp_path / "two")
     for name, value in one["result"].items():
         assert two["result"][name] == pytest.approx(value, abs=1e-6), name
@@ -97,7 +99,7 @@ def test_two_processes_and_four_give_what_one_gives(tmp_path):
 
 
 def wait_for(path, process):
-    end = time.monotonic() + 200
+    end = time.monotonic() + 600
     while not path.exists() and time.monotonic() < end and process.poll() is None:
         time.sleep(0.05)
     assert path.exists(), "no checkpoint was saved"
@@ -125,6 +127,86 @@ def test_a_lost_process_is_named_and_another_number_of_processes_goes_on(tmp_pat
     alone(2, folder, "train", 300)
     alone(2, tmp_path / "again", "train", 300)
     assert_same_runs(folder, tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_whoever_is_asked_to_stop_waits_until_the_step_is_saved(tmp_path):
+    folder = tmp_path / "run"
+    started = start(2, folder, "train,slowly", 3000)
+    wait_for(folder / "run" / "checkpoints" / "20", started[0])
+    started[1].send_signal(signal.SIGTERM)
+    # Longer than the seconds in which a command ends that was asked to, where nothing is saved.
+    assert [one.wait(100) for one in started] == [143, 143], said(folder, 0) + said(folder, 1)
+    text = "".join(said(folder, index) for index in (0, 1))
+    assert "was lost" not in text and "ended:" not in text and "Traceback" not in text
+    assert checkpoint.latest_step(str(folder / "run")) is not None
+
+
+@pytest.mark.slow
+def test_a_process_that_stood_still_says_so(tmp_path):
+    folder = tmp_path / "run"
+    started = start(2, folder, "train", 3000)
+    wait_for(folder / "run" / "checkpoints" / "20", started[0])
+    started[1].send_signal(signal.SIGSTOP)
+    assert started[0].wait(100) == processes.LOST and "process 1 of 2 was lost" in said(folder, 0)
+    started[1].send_signal(signal.SIGCONT)
+    assert started[1].wait(60) == processes.LOST
+    assert "process 1 of 2 was silent for 30 s (suspended" in said(folder, 1)
+
+
+def test_strangers_and_two_that_are_lost_at_once_do_not_end_the_roll():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        roll = coordinator.Roll(listening)
+        found = [socket.create_connection(listening.getsockname(), timeout=10) for _ in range(4)]
+        for index, one in enumerate(found[:3]):
+            one.sendall(b'{"hello": %d}\n' % index)
+        found[3].sendall(b"GET / HTTP/1.1\r\n\r\n[1]\n")
+        while len(roll.there) != 3 or any(one["index"] is None for one in roll.there.values()):
+            roll.turn()
+        assert found[3].recv(10) == b""
+        for one in found[:2]:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the next send to it fails
+            one.close()
+        while len(roll.there) != 1:
+            roll.turn()
+        lost = json.loads(found[2].makefile().readline())
+        assert lost["lost"] in (0, 1)
+        for one in (*found, *roll.there):
+            one.close()
+        roll.selector.close()
+
+
+def test_two_services_do_not_share_a_port():
+    first, other = processes._Service(), processes._Service()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"[::]:{free.getsockname()[1]}"
+    first.begin(address, 1, 100, 30)
+    try:
+        with pytest.raises(RuntimeError, match="nothing can listen at .*: is the port taken"):
+            other.begin(address, 1, 100, 30)
+    finally:
+        first.shutdown()
+
+
+@pytest.mark.slow
+def test_a_process_that_finds_no_other_ends_with_a_line():
+    code = "from cnn.runtime import processes as p; p.JOIN_SECONDS = 3; p.start('127.0.0.1:{}', 2, 0)"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        code = code.format(free.getsockname()[1])
+    done = run_python("-c", code)
+    assert done.returncode == 1
+    assert "did not find each other within 3 s; start all 2 with the same --coordinator, each with a" in done.stderr
+    assert "Check failure" not in done.stderr
+
+
+@pytest.mark.slow
+def test_processes_that_were_told_other_numbers(tmp_path):
+    started = start(2, tmp_path / "run", "words", counts=[2, 3])
+    assert [one.wait(100) for one in started] == [processes.LOST, 1]
+    assert "ValueError: --num_processes=3 in process 1, and 2 in process 0; start all" in said(tmp_path / "run", 1)
+    assert "process 1 of 2 ended: ValueError: --num_processes=3 in process 1" in said(tmp_path / "run", 0)
 
 
 def test_shares_are_all_of_everything_once():
@@ -160,5 +242,10 @@ def test_a_process_by_itself_agrees_with_itself():
     assert processes.from_first(lambda: (1, 2)) == (1, 2)
     processes.agree("config", {"a": 1})
     processes.barrier("nothing")
+    asked = signals.Request()
+    stop = processes.Stop(asked)
+    assert not stop.begun and not stop.check() and asked.begun  # a signal is noted from here on
+    asked.signal = 15
+    assert stop.check() and stop.signal == 15
     turns = processes.Turns()
     assert [turns.next(), turns.next()] == [0, 1]

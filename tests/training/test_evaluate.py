@@ -1,5 +1,7 @@
 """Exact evaluation: a toy whose answer is known, and sums that do not depend on the batch."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from cnn import nets
 from cnn.data import Split
 from cnn.layers import AvgPool, Conv, Flatten
+from cnn.runs import defaults, facts
 from cnn.training.evaluate import Metrics, evaluate, rank
 from cnn.training.predict import write_test_predictions
 
@@ -159,3 +162,20 @@ def test_rank_is_the_place_of_the_label_as_argmax_counts():
     order = np.argsort(-scores, axis=1, kind="stable")
     assert np.array_equal(rank(scores, labels), (order == labels[:, None]).argmax(axis=1))
     assert np.array_equal(rank(scores, labels) == 0, scores.argmax(axis=1) == labels)
+
+
+def test_what_processes_compare_of_a_run_that_each_has_read():
+    net, variables = lookup_net(3)
+    fields = {"step": 4, "mean": (0.5,), "std": (0.25,), "class_names": ("a", "b", "c"), "net": net}
+
+    def run(scale=1.0, batch=8):
+        config = defaults.get_config()
+        config.eval.batch_size = batch
+        scaled = jax.tree.map(lambda x: np.asarray(x) * np.float32(scale), variables)
+        return types.SimpleNamespace(**fields, variables=scaled, config=config)
+
+    one = facts.of_run(run())
+    assert one == facts.of_run(run()) and one["step"] == 4
+    for other, name in ((run(scale=1 + 1e-6), "variables"), (run(batch=9), "eval.batch_size")):
+        found = facts.of_run(other)
+        assert [field for field in one if one[field] != found[field]] == [name]

@@ -20,7 +20,7 @@ import jax
 from cnn.dense.streaming import fingerprints, map_files, planned
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming import sink as sinks
-from cnn.dense.streaming.alone import alone
+from cnn.dense.streaming.alone import alone, lock_path
 from cnn.dense.streaming.begun import begin, resume
 from cnn.dense.streaming.pipeline import JOURNAL_SECONDS, Progress, Task, journal_of, run_all
 from cnn.dense.streaming.sinks.base import Sink
@@ -189,6 +189,8 @@ def run(
             return counter.done
 
         done = processes.from_first(first)
+        place = paths.resolve(sink)
+        processes.check_seen(lock_path(place), place)  # or this one would write its tiles elsewhere
         job = opened[0] if opened else plan()
         facts = job.facts
         processes.agree("stream", {**facts["computes"], "tiles": facts["tiles"], "map": facts["map"]})
