@@ -32,7 +32,13 @@ IMAGES = {
     "lenet5": (32, 32, 1),
     "lenet_caffe": (28, 28, 1),
     "sharing_net": (28, 28, 1),
-} | dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), (224, 224, 3))
+} | dict.fromkeys(
+    (
+        *("vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "googlenet"),
+        *("squeezenet", "densenet121"),
+    ),
+    (224, 224, 3),
+)
 SMALL = (32, 32, 3)
 BATCH_PER_CHIP = {"vgg11": 32, "vgg13": 32, "vgg16": 32, "vgg19": 32}
 OTHER_BATCH = 128

@@ -1,5 +1,12 @@
 """What tests of all registered nets share: the smallest sensible window of each, and the accelerators."""
 
+import pytest
+
+from cnn import nets
+
+BRANCHING = (
+    *("resnet18", "resnet34", "resnet50", "preact_resnet", "mobilenet_v2", "googlenet", "squeezenet", "densenet121"),
+)
 ACCELERATORS = ("cuda", "rocm", "tpu")
 # (height, width, channels) of each registered net's images.
 WINDOWS = {
@@ -15,4 +22,9 @@ WINDOWS = {
     "qa_net": (32, 32, 3),
     "sharing_net": (28, 28, 1),
     "zfnet512": (59, 59, 3),
-} | dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), (32, 32, 3))
+} | dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19", *BRANCHING, "nin", "all_cnn"), (32, 32, 3))
+# Names for tests of every net; deep ones whose programs take minutes are left to `--everything`.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in BRANCHING and name != "preact_resnet" else name
+    for name in nets.names()
+]

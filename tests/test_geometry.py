@@ -266,7 +266,8 @@ def test_printed_table():
 
 
 @pytest.mark.parametrize(
-    "name, shape", [("vgg16", (224, 224, 3)), ("alexnet", (227, 227, 3)), ("full_cnn", (28, 28, 1))]
+    "name, shape",
+    [("vgg16", (224, 224, 3)), ("alexnet", (227, 227, 3)), ("full_cnn", (28, 28, 1)), ("resnet18", (224, 224, 3))],
 )
 def test_printed_tables_fit_a_terminal(name, shape):
     lines = str(geometry.table(nets.create(name), shape)).splitlines()

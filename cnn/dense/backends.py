@@ -239,7 +239,7 @@ def crop_batch(prepared: PreparedNet, platform: str | None = None) -> int:
     Returns:
       The number with which the largest activation stays below the limit of the platform (`CROP_BATCH_BYTES`).
     """
-    largest = 4 * max(math.prod(row.output_shape) for row in prepared.table)
+    largest = 4 * max(math.prod(row.output_shape) for row in geometry.flat(prepared.table))
     limit = CROP_BATCH_BYTES.get(platform or jax.default_backend(), CROP_BATCH_BYTES_ELSEWHERE)
     return max(1, limit // largest)
 

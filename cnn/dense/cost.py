@@ -11,7 +11,7 @@ from cnn.dense.contexts import able
 from cnn.dense.grid import Grid
 from cnn.dense.passes import Schedule
 from cnn.dense.prepared import PreparedNet, prepare
-from cnn.layers import Conv
+from cnn.layers import Branches, Conv
 from cnn.nets import Net
 from cnn.runtime.byte_sizes import bytes_text
 from cnn.windows import shape_text
@@ -74,6 +74,8 @@ def layer_costs(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
             values = batch * (math.prod(shape) + math.prod(row.output_shape))
             if isinstance(layer, Conv):
                 values += layer.workspace(shape, batch)
+            if isinstance(layer, Branches):
+                values += _values_inside(layer, shape, batch)
             costs.append(LayerCost(row.name, row.kind, windows * row.macs, VALUE_BYTES * values))
             shape = row.output_shape
         return costs
@@ -87,6 +89,21 @@ def layer_costs(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, b
                 a._replace(macs=a.macs + b.macs, bytes=max(a.bytes, b.bytes)) for a, b in zip(costs, done, strict=True)
             ]
     return costs
+
+
+def _values_inside(block: Branches, shape: Sequence[int], batch: int) -> int:
+    """Temporary values of a layer that branches, for a batch of crops: what its paths gave, and the largest layer."""
+    kept, most = 0, 0
+    for number in range(1, len(block.checked()) + 1):
+        for layer, seen in block.walk(number, tuple(shape)):
+            values = batch * (math.prod(seen) + math.prod(layer.output_shape(seen)))
+            if isinstance(layer, Branches):
+                values += _values_inside(layer, seen, batch)
+            if isinstance(layer, Conv):
+                values += layer.workspace(seen, batch)
+            most = max(most, kept + values)
+        kept += batch * math.prod(block.path_shape(number, tuple(shape)))
+    return max(most, kept)
 
 
 def schedule_costs(schedule: Schedule, channels: int) -> list[LayerCost]:

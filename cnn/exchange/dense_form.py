@@ -5,7 +5,8 @@ dilations and padding, which do not depend on the size of the image. Along one a
 `inner` pixels apart, and what the layer reads beyond the image's border is counted in those.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from cnn import dense, geometry
 from cnn.dense import dilation, lattice
 from cnn.dense.prepared import PreparedNet, prepare_trained
 from cnn.exchange.classifier import ExchangeError
-from cnn.layers import AvgPool, Conv, NMaxPool, WindowLayer
+from cnn.layers import AvgPool, Branches, Conv, Layer, NMaxPool, WindowLayer
 from cnn.nets import Net
 from cnn.windows import Pair, as_pair, shape_text
 
@@ -123,24 +124,28 @@ class Form(NamedTuple):
     def _strided(self) -> list[tuple[Any, Pair]]:
         """The layers with a stride, up to the last one that lets no pixel be left over, and strides up to each."""
         found, last = [], 0
-        shape: tuple[int, ...] = self.image_shape
-        for layer, row in zip(self.net.layers, geometry.table(self.net, self.image_shape), strict=True):
-            if isinstance(layer, WindowLayer) and layer.window((shape[0], shape[1], shape[2])).stride != (1, 1):
-                found.append((layer, row.stride))
-                last = len(found) if is_exact(layer) else last
-            shape = row.output_shape
+        strides = {row.name: row.stride for row in geometry.flat(geometry.table(self.net, self.image_shape))}
+        for layer, shape in geometry.leaves(self.net.layers, self.image_shape):
+            if isinstance(layer, WindowLayer) and layer.window(shape).stride != (1, 1):
+                found.append((layer, strides[str(layer.name)]))
+                last = len(found) if self._exact(layer) else last
         return found[:last]
+
+    def _exact(self, layer: Any) -> bool:
+        """`is_exact`; cropped and strided paths are known to join only where no layer before leaves pixels over."""
+        joins = self.context == "both" and any(isinstance(one, Branches) for one in self.net.layers)
+        return is_exact(layer) or (joins and not self.dilated)
 
     @property
     def steps(self) -> Pair:
         """Images that are larger than a window by multiples of this fit all layers, pixels (vertical, horizontal)."""
-        strided = self._strided()
-        return strided[-1][1] if strided else (1, 1)
+        strides = [stride for layer, stride in self._strided() if self._exact(layer)]
+        return math.lcm(*(down for down, _ in strides)), math.lcm(*(across for _, across in strides))
 
     @property
     def regular(self) -> bool:
         """Whether no other sizes fit."""
-        return all(is_exact(layer) for layer, _ in self._strided())
+        return all(self._exact(layer) for layer, _ in self._strided())
 
 
 def is_exact(layer: Any) -> bool:
@@ -185,23 +190,9 @@ def _dilated(prepared: PreparedNet, variables: Variables, stride: Pair, what: st
     axes = prepared.axes(prepared.image_shape)
     _check_layers(prepared, axes, what)
     routes = [dilation.dilated(axis, 0, step, 2, clip=False) for axis, step in zip(axes, stride, strict=True)]
-    layers, inner = [], [1, 1]  # `inner`: pixels between the values of a layer's input
-    for index, layer in enumerate(conversion.net.layers):
-        if isinstance(layer, WindowLayer):
-            steps = [route.steps[index] for route in routes]
-            beyond = [[n // inner[i] for n in _beyond(axis, index)] for i, axis in enumerate(axes)]
-            fields: dict[str, Any] = {
-                "stride": tuple(step.stride for step in steps),
-                "dilation": tuple(step.dilation for step in steps),
-                "padding": tuple(tuple(amounts) for amounts in beyond),
-                "rounding": "floor",
-            }
-            layers.append(layer.clone(**fields))
-            inner = [n * step.stride for n, step in zip(inner, steps, strict=True)]
-        else:
-            layers.append(layer)
+    layers, _ = _dilated_layers(conversion.net.layers, axes, [route.steps for route in routes], (1, 1))
     return Form(
-        Net(tuple(layers), prepared.net.output_activation),
+        Net(layers, prepared.net.output_activation),
         conversion.variables(variables),
         prepared.image_shape,
         stride,
@@ -209,6 +200,51 @@ def _dilated(prepared: PreparedNet, variables: Variables, stride: Pair, what: st
         "image" if prepared.padded else "both",
         (axes[0].limit, axes[1].limit),
     )
+
+
+def _dilated_layers(
+    layers: Sequence[Layer], axes: Sequence[lattice.Axis], steps: Sequence[Sequence[Any]], inner: Pair
+) -> tuple[tuple[Layer, ...], Pair]:
+    """Layers, those of paths among them, with the stride, dilation and padding of their steps along both axes.
+
+    `inner` is the number of pixels between the values of the first layer's input; with the layers comes that of the
+    last one's output.
+    """
+    made: list[Layer] = []
+    for index, layer in enumerate(layers):
+        both = [one[index] for one in steps]
+        if isinstance(layer, Branches):
+            paths, after = [], inner
+            for k, path in enumerate(layer.paths):
+                along = [axis.slides[index].paths[k] for axis in axes]
+                own, after = _dilated_layers(path, along, [fork.paths[k].steps for fork in both], inner)
+                paths.append(own)
+            layer, inner = layer.clone(paths=tuple(paths)), after
+        elif isinstance(layer, WindowLayer):
+            beyond = [[n // inner[i] for n in _beyond(axis, index)] for i, axis in enumerate(axes)]
+            fields: dict[str, Any] = {
+                "stride": tuple(step.stride for step in both),
+                "dilation": tuple(step.dilation for step in both),
+                "padding": tuple(tuple(amounts) for amounts in beyond),
+                "rounding": "floor",
+            }
+            layer = layer.clone(**fields)
+            inner = (inner[0] * both[0].stride, inner[1] * both[1].stride)
+        made.append(layer)
+    return tuple(made), inner
+
+
+def _with_places(
+    layers: Sequence[Layer], all_axes: Sequence[Sequence[lattice.Axis]], block: str = ""
+) -> Iterator[tuple[Layer, str, int, Sequence[Sequence[lattice.Axis]]]]:
+    """The layers that do not branch, each with its name, its index in its chain, and the chain's axes for all sizes."""
+    for index, (name, layer) in enumerate(zip(geometry.layer_names(layers), layers, strict=True)):
+        if isinstance(layer, Branches):
+            for k, path in enumerate(layer.paths):
+                along = [[axis.slides[index].paths[k] for axis in both] for both in all_axes]
+                yield from _with_places(path, along, f"{block}{name}/")
+        else:
+            yield layer, block + name, index, all_axes
 
 
 def _beyond(axis: lattice.Axis, index: int) -> Pair:
@@ -221,19 +257,20 @@ def _beyond(axis: lattice.Axis, index: int) -> Pair:
 def _check_layers(prepared: PreparedNet, axes: Sequence[lattice.Axis], what: str) -> None:
     """Refuses layers whose padding cannot be said without the size of the image."""
     height, width, _ = prepared.image_shape
-    names = geometry.layer_names(prepared.converted.net.layers)
     most = max(prepared.native_stride)
     larger = [
         lattice.axes(prepared.converted.net, prepared.converted_table, (height + n, width + n), prepared.padded)
         for n in range(1, min(most, 64) + 1)
     ]
     way = "write it without a stride, which takes sizes that fit" if prepared.padded else "write it without a stride"
-    for index, (name, layer) in enumerate(zip(names, prepared.converted.net.layers, strict=True)):
+    for layer, name, index, (own_axes, *others) in _with_places(prepared.converted.net.layers, [axes, *larger]):
         own = f"{what}: {name} ({layer.kind}):"
-        reach = [_beyond(axis, index) for axis in axes]
+        reach = [_beyond(axis, index) for axis in own_axes]
         if not any(any(amounts) for amounts in reach):
             continue
-        if any(_beyond(axis, index) != reach[i] for both in larger for i, axis in enumerate(both)):
+        if any(n < 0 for amounts in reach for n in amounts):
+            raise ExchangeError(f"{own} sees less of the image's end than the paths beside it; {way}")
+        if any(_beyond(axis, index) != reach[i] for both in others for i, axis in enumerate(both)):
             raise ExchangeError(f"{own} its padding {_padding(layer)} depends on the size of the image; {way}")
         if isinstance(layer, Conv) and layer.padding_mode not in ("zero", "constant"):
             raise ExchangeError(
@@ -242,7 +279,7 @@ def _check_layers(prepared: PreparedNet, axes: Sequence[lattice.Axis], what: str
             )
         if isinstance(layer, NMaxPool):
             raise ExchangeError(f"{own} a padded n-max pool cannot leave out single values; {way}")
-        if isinstance(layer, AvgPool) and any(axis.slides[index].counted is not None for axis in axes):
+        if isinstance(layer, AvgPool) and any(axis.slides[index].counted is not None for axis in own_axes):
             raise ExchangeError(f"{own} a last window hangs over padding that counts; {way}")
 
 

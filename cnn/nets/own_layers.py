@@ -7,13 +7,14 @@ them the error would name a layer after it.
 
 import dataclasses
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from cnn import geometry
-from cnn.layers import Layer, Shape
+from cnn.layers import Branches, Layer, Shape
 from cnn.nets.network import Net
 from cnn.runtime import own_code
 from cnn.windows import GeometryError, shape_text
@@ -36,9 +37,15 @@ def check(net: Net, image_shape: Shape) -> None:
     """
     if not net.layers:
         raise ValueError("it has no layers; return nets.net(Conv(8, 3), Activation(), Flatten(), Dense(num_classes))")
-    shape = tuple(image_shape)
-    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
-        layer = layer.clone(name=name) if layer.name is None else layer
+    _check_chain(net, net.layers, tuple(image_shape), image_shape)
+
+
+def _check_chain(net: Net, layers: Iterable[Layer], shape: Shape, image_shape: Shape) -> Shape:
+    """Checks layers one after another, those within paths before the layer that joins them; returns the last shape."""
+    for index, layer in enumerate(layers):
+        layer = layer.clone(name=f"layers_{index}") if layer.name is None else layer
+        if isinstance(layer, Branches) and len(shape) == 3:
+            _check_paths(net, layer, shape, image_shape)
         _check_answers(layer, shape)
         try:
             declared = layer.output_shape(shape)
@@ -49,6 +56,18 @@ def check(net: Net, image_shape: Shape) -> None:
             for train in (False, True):
                 _check_call(layer, shape, declared, train)
         shape = declared
+    return shape
+
+
+def _check_paths(net: Net, layer: Branches, shape: Shape, image_shape: Shape) -> None:
+    """Checks the layers of all paths, named by block and layer."""
+    try:
+        paths = layer.checked()
+    except GeometryError:
+        return  # `_check_answers` leaves it to `geometry.table`, which says it with the image
+    for path in paths:
+        named = [inner.clone(name=f"{layer.name}/{inner.name}") for inner in path]
+        _check_chain(net, named, shape, image_shape)
 
 
 def _is_ours(layer: Layer) -> bool:

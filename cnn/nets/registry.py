@@ -6,7 +6,7 @@ from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
-from cnn.layers import Conv, Dense, Flatten, LocallyConnected
+from cnn.layers import Branches, Conv, Dense, Flatten, LocallyConnected
 from cnn.nets import all_convolutional, classics, concatenating, patterns, residual, zoo
 from cnn.nets.network import Net
 from cnn.nets.outputs import check_activation
@@ -66,7 +66,7 @@ def layers(num_classes: int | None = None, layers: Any = None) -> Net:
     # What comes after a layer with features keeps their number, unless it flattens a map.
     for layer in built.layers:
         outputs = {layer.label: layer.features} if isinstance(layer, Conv | Dense | LocallyConnected) else outputs
-        outputs = {} if isinstance(layer, Flatten) else outputs
+        outputs = {} if isinstance(layer, Flatten | Branches) else outputs  # joined, they may have other channels
     for label, count in outputs.items():
         if num_classes not in (None, count):
             raise ValueError(

@@ -3,14 +3,14 @@
 Matplotlib is imported where it is used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from cnn import data, geometry
-from cnn.layers import Conv, Dense, Dropout, LocallyConnected, WindowLayer
+from cnn.layers import Branches, Conv, Dense, Dropout, Layer, LocallyConnected, WindowLayer
 from cnn.nets import Net, outputs
 from cnn.reports.figure import (
     BLUE,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_WITH_KERNEL = (Conv, Dense, LocallyConnected)
 KERNELS = 96  # tiles that a picture of kernels shows at most
 CHANNELS = 12  # channels of a kernel that it shows, where they are not colours
 ROWS = 16  # kernels that it then shows
@@ -48,14 +49,33 @@ def first_kernel(net: Net, variables: Mapping[str, Any]) -> np.ndarray | None:
       variables: its variables.
 
     Returns:
-      [kh, kw, C / groups, K], float32; None where the first layer with a kernel is no convolution.
+      [kh, kw, C / groups, K], float32; None where the first layer with a kernel is no convolution. Of a net that
+      begins with paths, that of the first path with a kernel.
     """
-    for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
+    own = _first_with_kernel(net.layers, variables["params"])
+    return None if own is None else np.asarray(own["kernel"], np.float32)
+
+
+def _first_with_kernel(layers: Sequence[Layer], params: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The parameters of the first layer with a kernel, within paths too; None where it is no convolution."""
+    for name, layer in zip(geometry.layer_names(layers), layers, strict=True):
+        if isinstance(layer, Branches):
+            chain = [inner for path in layer.paths for inner in path]
+            if any(isinstance(inner, _WITH_KERNEL) for inner in _flat(chain)):
+                return _first_with_kernel(chain, params[name])
         if isinstance(layer, Conv):
-            return np.asarray(variables["params"][name]["kernel"], np.float32)
-        if isinstance(layer, Dense | LocallyConnected):
+            return params[name]
+        if isinstance(layer, _WITH_KERNEL):
             return None
     return None
+
+
+def _flat(layers: Sequence[Layer]) -> Iterator[Layer]:
+    for layer in layers:
+        if isinstance(layer, Branches):
+            yield from (inner for path in layer.paths for inner in _flat(path))
+        else:
+            yield layer
 
 
 def kernels_picture(path: str, kernel: np.ndarray, names: Sequence[str] | None = None, title: str = "") -> None:
@@ -186,7 +206,8 @@ def feature_maps_picture(
 ) -> None:
     """Draws images, what each layer with a map made of them, and the probabilities of the classes.
 
-    A row shows the first channels of a convolution after its normalisation and activation, or of a pool. They share one
+    A row shows the first channels of a convolution after its normalisation and activation, of a pool, or of paths that
+    were joined. They share one
     scale: black is the lowest and white the highest value that the row's layer has in all drawn channels of all images,
     and the side says which these are, and how many channels there are. Values that are not finite are orange.
 
@@ -250,7 +271,7 @@ def _forward(
     for name, layer in zip(geometry.layer_names(net.layers), net.layers, strict=True):
         if stages[name].ndim != 4:
             break
-        if isinstance(layer, WindowLayer) or not groups:
+        if isinstance(layer, WindowLayer | Branches) or not groups:
             groups.append([])
         if not isinstance(layer, Dropout):
             groups[-1].append(name)

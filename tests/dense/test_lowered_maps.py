@@ -9,7 +9,7 @@ from jax import export
 from cnn import dense, nets
 from cnn.windows import GeometryError
 from tests.made import draw, random_variables, shapes_of
-from tests.registered import ACCELERATORS, WINDOWS
+from tests.registered import ACCELERATORS, NAMES, WINDOWS
 
 BACKENDS = ("shift", "atrous", "mpf")
 
@@ -21,7 +21,7 @@ def mapped(net, window, stride, backend):
     return jax.jit(scores)
 
 
-@pytest.mark.parametrize("name", nets.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_maps_of_every_net_are_lowered_for_accelerators(name, monkeypatch):
     window = WINDOWS[name]
     net = nets.create(name, num_classes=4)

@@ -9,11 +9,12 @@ import pytest
 from jax import export
 
 from cnn import convert, dense, nets
-from cnn.exchange import stablehlo_write
-from cnn.exchange.classifier import ExchangeError
-from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool
+from cnn.exchange import dense_form, stablehlo_write
+from cnn.exchange.classifier import Classifier, ExchangeError
+from cnn.exchange.onnx_out import write as onnx_write
+from cnn.layers import Activation, AvgPool, BatchNorm, Branches, Conv, Crop, Dense, Flatten, MaxPool
 from tests.exchange.random_classifiers import classifier, random_case
-from tests.made import draw
+from tests.made import draw, random_variables
 from tests.reference import dense as reference
 from tests.registered import WINDOWS
 
@@ -67,6 +68,25 @@ def test_program_at_a_finer_stride(tmp_path):
     assert made.difference <= 1e-5 and made.metadata["cnn.context"] == "image"
     images = draw(2, (1, 9, 7, 1))
     assert_close(np.asarray(stablehlo_write.read(path)(images)), in_numpy(run, images, (1, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("padding", [0, 1])
+def test_nets_that_branch(tmp_path, padding):
+    """The layers of all paths are dilated, and a stride within a path says which sizes fit."""
+    short = (*(() if padding else (Crop(1),)), Conv(3, 1, stride=2, rounding="floor"))
+    main = (Conv(3, 3, stride=2, padding=padding, rounding="exact" if not padding else "floor"), BatchNorm())
+    net = nets.net(Conv(4, 3), Branches((main, short)), Activation(), Flatten(), Dense(3))
+    run = Classifier(net, random_variables(net, (9, 9), 2), (9, 9, 2), (0.5, 0.5), (1.0, 1.0), ("a", "b", "c"))
+    form = dense_form.of(run, True, None, "net.stablehlo")
+    assert (form.steps, form.regular) == ((1, 1) if padding else (2, 2), True)
+    for stride in (None, 1, (2, 3)):
+        written = stablehlo_write.write(tmp_path / "net.stablehlo", run, dense=True, stride=stride)
+        assert written.difference <= 1e-5 and len(written.sizes) == 2
+    with pytest.raises(
+        ExchangeError, match=r"block1 \(branches\): Branches is not written to ONNX; write a .stablehlo"
+    ):
+        onnx_write.write(tmp_path / "net.onnx", run)
 
 
 @pytest.mark.slow

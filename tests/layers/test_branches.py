@@ -1,11 +1,14 @@
 """Layers that branch: names, shapes, geometry and counts by hand, values against NumPy, and what does not fit."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn import convert, dense, geometry, nets
+from cnn import convert, dense, exchange, geometry, nets
+from cnn.dense import backends, cost
+from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.layers import (
     Activation,
     AvgPool,
@@ -16,10 +19,12 @@ from cnn.layers import (
     Dense,
     Dropout,
     Flatten,
+    Layer,
     LocallyConnected,
     MaxPool,
     StochasticDepth,
 )
+from cnn.nets import own_layers
 from cnn.windows import GeometryError
 from tests.made import draw, random_variables
 from tests.reference import dense as reference
@@ -174,3 +179,63 @@ def test_what_cannot_slide_is_named():
     del variables["params"]["block1"]["conv1"]["bias"]
     with pytest.raises(geometry.VariablesError, match=r"block1/conv1 \(conv\): the variables lack its bias"):
         geometry.table(net, (4, 4, 3), variables)
+
+
+class Square(Layer):
+    """A layer of a user's own, within a path."""
+
+    kind = "square"
+    mixes_pixels = False
+    features: int = 0  # what it says of its channels, if they are not those of its input
+
+    @nn.nowrap
+    def output_shape(self, input_shape):
+        return (*input_shape[:2], self.features or input_shape[2])
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return x * x
+
+
+def test_layers_of_ones_own_within_paths():
+    """They are slid as others are, and one that does not do what it says is named."""
+    net = nets.net(Branches(((Conv(3, 3), Square()), (Crop(1),))), AvgPool(None), Flatten(), Dense(2))
+    variables, image = random_variables(net, (5, 5), 3), draw(2, (1, 7, 8, 3))
+    own_layers.check(net, (5, 5, 3))
+    found = [dense.score_map(net, variables, jnp.asarray(image), (5, 5), 1, name).scores for name in ("crops", "mpf")]
+    np.testing.assert_allclose(*found, atol=1e-5 * np.abs(found[0]).max())
+    wrong = nets.net(Branches(((Branches(((Conv(3, 3), Square(4)), (Conv(4, 3),))),), (Conv(4, 3),))), AvgPool(None))
+    message = r"layer block1/block1/square1 \(square\), class Square: gives an array \[2, 3, 3, 3\] for two inputs"
+    with pytest.raises(ValueError, match=message):
+        own_layers.check(wrong, (5, 5, 3))
+    word = nets.net(Branches(((Conv(3, "3"),), ())), AvgPool(None))
+    with pytest.raises(ValueError, match=r"block1/conv1 \(conv\): .*'3'"):
+        own_layers.check(word, (5, 5, 3))
+
+
+def test_what_a_path_gives_in_between_counts_as_memory_of_crops():
+    """A wide path: 6x6 values of 40 channels, where the block's input and output have 2."""
+    net = nets.net(Branches(((Conv(40, 1), Activation(), Conv(2, 1)), ())), AvgPool(None), Flatten(), Dense(2))
+    prepared = dense.prepare(net, 6, 2)
+    grid = dense.plan_grid(net, (6, 6, 2), (6, 6), None)
+    assert cost.layer_costs(prepared, (6, 6, 2), grid, "crops")[0].bytes >= 4 * 36 * (2 + 2 + 40 + 40)
+    assert backends.crop_batch(prepared, "cpu") == backends.CROP_BATCH_BYTES["cpu"] // (4 * 36 * 40)
+
+
+def test_a_join_may_end_a_net_of_records():
+    """The number of outputs is not that of the convolution before it."""
+    net = nets.net(Conv(4, 1), Branches(((), (Conv(2, 1),)), "concat"), AvgPool(None))
+    assert nets.create("layers", num_classes=6, layers=nets.to_config(net)) == net
+
+
+def test_weights_of_pytorch_are_refused_by_name(tmp_path):
+    """Not read onto a net that branches, nor taken for its layers outside of its blocks."""
+    numpy = pytest.importorskip("safetensors.numpy", reason="safetensors are written: requirements-exchange.txt")
+    arrays = {"a.weight": draw(0, (4, 3, 1, 1)), "a.bias": draw(0, (4,)), "b.weight": draw(0, (2, 4))}
+    numpy.save_file(arrays | {"b.bias": draw(0, (2,))}, tmp_path / "a.safetensors")
+    net = nets.net(Conv(4, 1), Branches(((Conv(4, 1),), ())), AvgPool(None), Flatten(), Dense(2))
+    with pytest.raises(ExchangeError, match=r"block1 \(branches\): PyTorch's weights are not read onto"):
+        exchange.load(tmp_path / "a.safetensors", net=net)
+    run = Classifier(net, random_variables(net, (4, 4), 3), (4, 4, 3), (0.0,) * 3, (1.0,) * 3, ("a", "b"))
+    with pytest.raises(ExchangeError, match=r"block1 \(branches\): PyTorch has no module for it; write StableHLO"):
+        exchange.save(tmp_path / "b.safetensors", run)

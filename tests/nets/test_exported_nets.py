@@ -10,14 +10,14 @@ from jax import export
 
 from cnn import convert, nets
 from tests.made import draw, random_variables, shapes_of
-from tests.registered import ACCELERATORS, WINDOWS
+from tests.registered import ACCELERATORS, NAMES, WINDOWS
 
 
 def applied(net):
     return jax.jit(functools.partial(net.apply, train=False))
 
 
-@pytest.mark.parametrize("name", nets.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_net_is_exported(name):
     window = WINDOWS[name]
     net = nets.create(name, num_classes=4)

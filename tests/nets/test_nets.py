@@ -46,6 +46,26 @@ COUNTS = [
     ("sharing_net", {}, (28, 28, 1), 136 + 1_168 + 5_770, 10),
     ("sharing_net", dict(sharing="local"), (28, 28, 1), 22_984 + 36 * 73 * 16 + 5_770, 10),
     ("sharing_net", dict(sharing="full"), (28, 28, 1), 1_061_320 + 1_353 * 576 + 5_770, 10),
+    # torchvision's table of weights; its googlenet without auxiliary heads.
+    ("resnet18", {}, (224, 224, 3), 11_689_512, 1000),
+    ("resnet34", {}, (224, 224, 3), 21_797_672, 1000),
+    ("resnet50", {}, (224, 224, 3), 25_557_032, 1000),
+    ("mobilenet_v2", {}, (224, 224, 3), 3_504_872, 1000),
+    ("googlenet", {}, (224, 224, 3), 6_624_904, 1000),
+    ("squeezenet", {}, (224, 224, 3), 1_235_496, 1000),
+    ("squeezenet", dict(version="1.0"), (224, 224, 3), 1_248_424, 1000),
+    ("densenet121", {}, (224, 224, 3), 7_978_856, 1000),
+    # By hand: a 3x3 convolution of 3 channels; in each stage the maps of all 3x3 convolutions, and 1x1 beside a stride;
+    # two numbers for each channel that is normalised; fully connected.
+    (
+        "preact_resnet",
+        dict(depth=8),
+        (32, 32, 3),
+        *(432 + 9 * (2 * 16**2 + 16 * 32 + 32**2 + 32 * 64 + 64**2) + 16 * 32 + 32 * 64 + 2 * 240 + 650, 10),
+    ),
+    ("preact_resnet", {}, (32, 32, 3), 272_282, 10),
+    ("nin", {}, (32, 32, 3), 966_986, 10),
+    ("all_cnn", {}, (32, 32, 3), 1_369_738, 10),
 ]
 LARGE = ("alexnet", "alexnet_owt", "caffenet", "zfnet512", "vgg11", "vgg13", "vgg16", "vgg19")
 

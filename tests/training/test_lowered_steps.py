@@ -12,7 +12,7 @@ from cnn.layers import Conv, Dense
 from cnn.training.optimizer import make_optimizer
 from cnn.training.steps import init_state, make_step
 from tests.made import small_config
-from tests.registered import ACCELERATORS
+from tests.registered import ACCELERATORS, NAMES
 
 
 def operations(net, image):
@@ -20,9 +20,8 @@ def operations(net, image):
 
     A convolution of one pixel, or one that covers its whole image, is a matrix product; so is each of its gradients.
     """
-    shapes = [image, *(row.output_shape for row in geometry.table(net, image))]
     convolutions = products = 0
-    for layer, shape in zip(net.layers, shapes[:-1], strict=True):
+    for layer, shape in geometry.leaves(net.layers, image):
         if not isinstance(layer, Conv | Dense):
             continue
         many = 3 if convolutions + products else 2  # nobody asks for the gradient of the first layer's images
@@ -33,7 +32,7 @@ def operations(net, image):
     return convolutions, products
 
 
-@pytest.mark.parametrize("name", nets.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_nets_step_is_exported_for_accelerators(name, monkeypatch):
     """Of a batch that on CPU is laid out with the images last; no array is made, also of nets of a gigabyte."""
     image, config = image_of(name, None), small_config(dtype="bfloat16" if name == "qa_net" else "float32")

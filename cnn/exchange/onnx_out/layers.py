@@ -13,7 +13,9 @@ from cnn.layers import (
     LRN,
     Activation,
     BatchNorm,
+    Branches,
     Conv,
+    Crop,
     Dense,
     Dropout,
     Flatten,
@@ -21,6 +23,7 @@ from cnn.layers import (
     Pool,
     PReLU,
     Scale,
+    StochasticDepth,
     flatten_permutation,
 )
 from cnn.layers.activations import fields_of
@@ -86,6 +89,11 @@ def write(graph: Graph, layer: Any, stage: Stage) -> str:
             return writer(graph, layer, stage)
     if isinstance(layer, Pool) and type(layer).__module__ == Pool.__module__:
         return pool(graph, layer, stage)
+    if isinstance(layer, Branches | Crop | StochasticDepth):
+        raise ExchangeError(
+            f"{stage.name} ({layer.kind}): {type(layer).__name__} is not written to ONNX; write a .stablehlo, which "
+            "takes any layer"
+        )
     known = ", ".join(sorted(kind.__name__ for kind in _WRITERS))
     raise ExchangeError(
         f"{stage.name} ({layer.kind}): ONNX has no operator for {type(layer).__name__}, a layer of your own; "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cnn.layers import BatchNorm, Conv, Dense, Layer, LocallyConnected, PReLU, Scale
+from cnn.layers import BatchNorm, Branches, Conv, Dense, Layer, LocallyConnected, PReLU, Scale
 
 PARTS = ("weight", "bias", "running_mean", "running_var")
 # Parts of names that tell where in a net a module stands, whatever the alphabet says: timm's pre_logits stands between
@@ -150,6 +150,8 @@ def _alike(shape: Sequence[int], features: int, kernel: int | None) -> bool:
 
 def fits(layers: Sequence[Layer], found: Sequence[Module]) -> bool:
     """Whether the modules could be those of a net, as far as features and kernels tell."""
+    if any(isinstance(layer, Branches) for layer in layers):
+        return False  # whose layers within paths are not matched
     norms = sum(isinstance(layer, BatchNorm | Scale) for layer in layers)
     those = [module.tensors["weight"] for module in found if module.kind == "kernel" and "weight" in module.tensors]
     sizes = outline(layers)

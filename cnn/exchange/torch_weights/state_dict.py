@@ -16,7 +16,7 @@ from cnn.exchange.torch_weights import file as safetensors_file
 from cnn.exchange.torch_weights import torch as safetensors_torch
 from cnn.exchange.torch_weights.names import Module, fits, matched, modules, unlike
 from cnn.exchange.written import check_run, whole_file
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, PReLU, Scale
+from cnn.layers import BatchNorm, Branches, Conv, Dense, Flatten, Layer, PReLU, Scale
 from cnn.nets import Net
 from cnn.runtime import whole
 from cnn.windows import GeometryError, as_pair
@@ -58,6 +58,9 @@ def read(
         raise ExchangeError(f"{path}: holds no tensors of layers (weight, bias)")
     said = _said(path, metadata)
     made, built = _net(path, _own_net(path, said) if net is None else net, found)
+    block = next((layer for layer in made.layers if isinstance(layer, Branches)), None)
+    if block is not None:
+        raise ExchangeError(f"{path}: {block.label}: PyTorch's weights are not read onto a net that branches")
     known = Preprocessing() if given is None else given
     known = known.over(
         preprocessing.read(*((preprocess,) if isinstance(preprocess, str | os.PathLike) else preprocess))

@@ -12,7 +12,9 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
+    Crop,
     Dense,
     Dropout,
     Flatten,
@@ -21,6 +23,7 @@ from cnn.layers import (
     Pool,
     PReLU,
     Scale,
+    StochasticDepth,
     SumPool,
     flatten_permutation,
 )
@@ -148,7 +151,8 @@ class _Writer:
         elif isinstance(layer, Activation):
             self._module(_activation(layer))
         else:
-            raise ExchangeError(f"{layer.label}: PyTorch has no module for it; write ONNX or StableHLO instead")
+            others = "StableHLO" if isinstance(layer, Branches | Crop | StochasticDepth) else "ONNX or StableHLO"
+            raise ExchangeError(f"{layer.label}: PyTorch has no module for it; write {others} instead")
 
     def _module(self, text: str, **arrays: Any) -> None:
         index = len(self.modules)
