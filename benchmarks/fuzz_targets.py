@@ -199,7 +199,7 @@ def checkpoints(data: bytes) -> None:
     template = {"params": {"fc1": {"kernel": np.zeros((4, 2), np.float32)}}}
     with contextlib.redirect_stderr(io.StringIO()), checkpoint.Checkpoints(start, 1) as opened:
         opened.restore_latest(variables=template)
-        opened.restore_facts(3)
+        opened.latest_facts()
 
 
 TARGETS: dict[str, Target] = {
