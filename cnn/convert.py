@@ -141,8 +141,10 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
                 tuple(slid(inner, seen) for inner, (_, seen) in zip(path, layer.walk(i, shape), strict=True))
                 for i, path in enumerate(layer.paths, start=1)
             ]
+            taken = {inner.name for path in paths for inner in path}
             # A path without a window has one value of its own, so that all paths are planned alike.
-            through = [() if any(map(_slides, path)) else (Crop(0, name=f"path{i}"),) for i, path in enumerate(paths)]
+            free = [name for i in range(2 * len(paths) + sum(map(len, paths))) if (name := f"path{i}") not in taken]
+            through = [() if any(map(_slides, path)) else (Crop(0, name=free[i]),) for i, path in enumerate(paths)]
             return layer.clone(paths=tuple(path + end for path, end in zip(paths, through, strict=True)))
         if isinstance(layer, Pool) and layer.kernel is None:
             return layer.clone(kernel=shape[:2], stride=1)  # it pools what was the whole image in training: a window

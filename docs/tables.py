@@ -62,7 +62,8 @@ def registry() -> str:
         shape = SIZES.get(name, (32, 32, 3))
         rows_of = geometry.table(net, shape)
         size = "x".join(map(str, shape))
-        rows.append([f"`{name}`", size, f"{rows_of.params:,}", f"{rows_of.macs / 1e6:,.1f} M", f"`{net}`"])
+        pattern = str(net).replace("|", "\\|")  # concatenated paths; a bar would end the cell
+        rows.append([f"`{name}`", size, f"{rows_of.params:,}", f"{rows_of.macs / 1e6:,.1f} M", f"`{pattern}`"])
     return table(["name", "image", "parameters:", "multiply-adds:", "pattern"], rows)
 
 

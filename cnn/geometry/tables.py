@@ -94,9 +94,9 @@ class Table(tuple[Row, ...]):
         widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
         # One space between columns where two would make lines longer than a terminal's.
         gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= TERMINAL else " "
-        stride = "stride"
+        last = "field (receptive field), stride and offset are in pixels of the input image"
         if sum(widths) + len(widths) - 1 > TERMINAL:  # a shorter word, where it is the word that makes them longer
-            stride = "step (stride)"
+            last = "field (receptive field), step (stride) and offset: pixels of the input image"
             widths[6] = max(len("step"), *(len(line[6]) for line in lines[1:]))
             lines[0] = (*header[:6], "step", header[7])
         texts = []
@@ -104,7 +104,7 @@ class Table(tuple[Row, ...]):
             cells = [name.ljust(widths[0]), kind.ljust(widths[1])]
             cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
             texts.append(gap.join(cells).rstrip())
-        return "\n".join([*texts, f"field (receptive field), {stride} and offset are in pixels of the input image"])
+        return "\n".join([*texts, last])
 
 
 def _number_text(number: int) -> str:

@@ -52,7 +52,7 @@ def first_kernel(net: Net, variables: Mapping[str, Any]) -> np.ndarray | None:
       [kh, kw, C / groups, K], float32; None where the first layer with a kernel is no convolution. Of a net that
       begins with paths, that of the first path with a kernel.
     """
-    own = _first_with_kernel(net.layers, variables["params"])
+    own = _first_with_kernel(net.layers, variables.get("params", {}))  # a net of pools alone has none
     return None if own is None else np.asarray(own["kernel"], np.float32)
 
 

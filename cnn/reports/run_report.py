@@ -192,13 +192,15 @@ def _net(workdir: str, notation: str, table: geometry.Table) -> list[html.Item]:
             Cell(shape_text(row.receptive_field), math.prod(row.receptive_field)),
             Cell(shape_text(row.stride), math.prod(row.stride)),
         )
-        for row in table
+        for row in geometry.flat(table)
     ]
     headers = ("layer", "kind", "output", "parameters", "multiply-adds", "share", "receptive field", "stride")
     caption = (
         f"The layers, for one image of {shape_text(table.input_shape)}: {table.params:,} parameters and "
         f"{table.macs:,} multiply-adds in all. Receptive fields and strides are in pixels of the image."
     )
+    if any(row.inside for row in table):
+        caption += " Layers within paths stand below the block that they are counted in, block1/conv1 below block1."
     pictures = {
         "kernels": "The kernels of the first convolution, each scaled by its own largest magnitude.",
         "features": (

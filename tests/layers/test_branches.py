@@ -222,6 +222,13 @@ def test_what_a_path_gives_in_between_counts_as_memory_of_crops():
     assert backends.crop_batch(prepared, "cpu") == backends.CROP_BATCH_BYTES["cpu"] // (4 * 36 * 40)
 
 
+def test_layers_may_have_any_name():
+    """Also that of what stands for an identity in the net that is slid."""
+    net = nets.net(Branches(((), (Activation(name="path0"),), (Conv(3, 1, name="path1"),))), AvgPool(None))
+    slid = convert.convolutional(net, (4, 4, 3)).layers[0]
+    assert [[layer.name for layer in path] for path in slid.paths] == [["path2"], ["path0", "path3"], ["path1"]]
+
+
 def test_a_join_may_end_a_net_of_records():
     """The number of outputs is not that of the convolution before it."""
     net = nets.net(Conv(4, 1), Branches(((), (Conv(2, 1),)), "concat"), AvgPool(None))

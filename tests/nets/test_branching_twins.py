@@ -189,6 +189,8 @@ def test_counts_and_logits_are_those_of_the_twin(torch, name):
             torch.nn.init.uniform_(one.weight, 0.5, 1.5)
             torch.nn.init.normal_(one.bias, std=0.3)
             one.momentum = None
+        elif isinstance(one, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(one.weight, nonlinearity="relu")
     images = draw(1, (3, 64, 64, 3))
     with torch.no_grad():
         module.train()(torch.randn(8, 3, 64, 64))

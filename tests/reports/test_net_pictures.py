@@ -57,7 +57,7 @@ def test_first_kernel_is_the_first_convolutions():
 
 def test_layers_within_paths_are_found_and_drawn(tmp_path, monkeypatch):
     """The first kernel is that of the first path with one, and each block has a row of its own."""
-    nested = Branches(((Branches(((), (Activation("tanh"), Conv(4, 3, padding=1)))), BatchNorm()), (Conv(4, 1),)))
+    nested = Branches(((Branches(((), (Activation("tanh"), Conv(3, 3, padding=1)))), BatchNorm()), (Conv(3, 1),)))
     net = make([Branches(((), ())), nested, Activation(), Conv(2, 1), Flatten(), Dense(3)])
     variables = random_variables(net, (6, 6), 3)
     expected = variables["params"]["block2"]["block1"]["conv1"]["kernel"]
@@ -66,7 +66,7 @@ def test_layers_within_paths_are_found_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(net_pictures, "_draw_maps", lambda axes, row, *rest: rows.append(row))
     images = np.random.default_rng(1).integers(0, 256, (1, 6, 6, 3)).astype(np.uint8)
     net_pictures.feature_maps_picture(str(tmp_path / "maps.png"), net, variables, images, MEAN, STD)
-    assert [(row.name, row.channels) for row in rows] == [("block1", 3), ("block2, relu1", 4), ("conv1", 2)]
+    assert [(row.name, row.channels) for row in rows] == [("block1", 3), ("block2, relu1", 3), ("conv1", 2)]
     _, stages = net.apply(variables, data.normalise(images, MEAN, STD), train=False, method="activations")
     np.testing.assert_allclose(rows[1].maps, stages["relu1"], atol=1e-5)
 

@@ -11,6 +11,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from cnn import geometry, nets
+from cnn.layers import Branches, Conv, Dense, Flatten
 from cnn.protocols import labelled_images
 from cnn.protocols.vgg_options import Options
 from cnn.reports import image_report, run_report, scenes_tables, vgg_report, vgg_tables
@@ -264,3 +265,16 @@ def test_a_directory_without_results_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no result.json and no NAME_map.json"):
         run_report.write_dense_page(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_within_paths_stand_below_their_block(tmp_path):
+    """With their own numbers, which the block's hold; the page says so, and of other nets does not."""
+    net = nets.net([Branches(((Conv(2, 3, padding=1),), (Conv(2, 1),))), Flatten(), Dense(3)])
+    _, table = run_report._net(str(tmp_path), str(net), geometry.table(net, (4, 5, 1)))[:2]
+    names = [row[0] for row in table.rows]
+    assert names == ["block1", "block1/conv1", "block1/conv2", "flatten1", "fc1"]
+    assert [row[3].text for row in table.rows[:3]] == ["24", "20", "4"]  # 3 * 3 * 2 + 2 weights, and 1 * 2 + 2
+    assert "Layers within paths stand below the block" in table.caption
+    plain = nets.net([Conv(2, 3), Flatten(), Dense(3)])
+    _, table = run_report._net(str(tmp_path), str(plain), geometry.table(plain, (4, 5, 1)))[:2]
+    assert "paths" not in table.caption
