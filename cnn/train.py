@@ -16,7 +16,7 @@ from cnn.runs import best, checkpoint, logs, provenance, results, silent, stoppi
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
-from cnn.runtime import locks, own_code, processes
+from cnn.runtime import arrays_of_all, locks, own_code, processes
 from cnn.runtime.devices import Devices
 from cnn.training import early, initial, loop, one_seed, predict
 from cnn.training import longer as longer_lib
@@ -200,14 +200,14 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
 def _best_variables(workdir: str, like: Any) -> Any:
     """The variables of the best validation, in all processes."""
     mine = checkpoint.load_run(workdir, which="best").variables if processes.is_first() else like
-    return processes.tree_from_first(mine)
+    return arrays_of_all.tree_from_first(mine)
 
 
 def _with_whole_test(dataset: Dataset) -> Dataset:
     """A data set with all images of the test split, of which pictures are drawn."""
     if dataset.share.is_whole:
         return dataset
-    test = dataset.test._replace(images=processes.rows_of_all(dataset.test.images))
+    test = dataset.test._replace(images=arrays_of_all.rows_of_all(dataset.test.images))
     return dataclasses.replace(dataset, test=test)
 
 
@@ -290,7 +290,7 @@ def _where(workdir: str) -> str:
 def _facts(dataset: Dataset) -> dict[str, Any]:
     """The contents of data.json."""
     border = predict.border_brightness(dataset.train.images)
-    border = np.quantile(border if dataset.share.is_whole else processes.rows_of_all(border), (0.005, 0.995))
+    border = np.quantile(border if dataset.share.is_whole else arrays_of_all.rows_of_all(border), (0.005, 0.995))
     return {**facts_lib.of(dataset), "border_brightness": border.round(4).tolist()}
 
 

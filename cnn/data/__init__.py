@@ -10,8 +10,6 @@ from cnn.data.dataset import (
     IMPORTED,
     IN_MEMORY,
     Dataset,
-    batch_indices,
-    batches,
     from_arrays,
     is_own,
     load,
@@ -20,6 +18,7 @@ from cnn.data.dataset import (
 )
 from cnn.data.image_files import load_image, load_images
 from cnn.data.normalising import normalise
+from cnn.data.order import batch_indices, batches
 from cnn.data.readers import Split
 from cnn.images.errors import DataError
 

@@ -1,7 +1,6 @@
-"""Data sets in memory: three splits as uint8 arrays, batches as a pure function of (seed, step).
+"""Data sets in memory: three splits as uint8 arrays, read by name or made of arrays.
 
-`load` reads a set by name, `from_arrays` makes one; `batch_indices` says which examples a step sees; `normalise` runs
-on the device, inside the jitted step.
+`load` reads a set by name, `from_arrays` makes one of NumPy arrays.
 """
 
 from __future__ import annotations
@@ -9,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnn.data import arrays, decoded, fields, folders, readers, tfds
 from cnn.data.leftovers import Skipped
+from cnn.data.pixel_statistics import channel_counts, channel_statistics, statistics_of
 from cnn.data.readers import Split, Splits
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
@@ -315,116 +315,3 @@ def _draw(name: str, train_examples: int, labels: np.ndarray) -> np.ndarray:
             f"data.name={name!r} at this data.validation_fraction; ask for fewer, or None for all"
         )
     return readers.draw(labels, train_examples)
-
-
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, by exact histograms.
-
-    Args:
-      images: uint8 [N, H, W, C].
-
-    Returns:
-      Two tuples of C numbers, for pixels scaled to [0, 1]; a channel of one value has a deviation of 1.
-    """
-    return statistics_of(channel_counts(images))
-
-
-def channel_counts(images: np.ndarray) -> np.ndarray:
-    """How often each channel has each value.
-
-    Args:
-      images: uint8 [N, H, W, C].
-
-    Returns:
-      int64 [C, 256].
-    """
-    channels = images.shape[-1]
-    counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images), 1024):  # in blocks: bincount makes an int64 copy of what it counts
-        for c in range(channels):
-            counts[c] += np.bincount(images[start : start + 1024, ..., c].ravel(), minlength=256)
-    return counts
-
-
-def statistics_of(counts: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel.
-
-    Args:
-      counts: as `channel_counts` gives them, or the sum of several.
-
-    Returns:
-      As `channel_statistics`.
-    """
-    values = np.arange(256) / 255.0
-    weights = counts / counts.sum(axis=1, keepdims=True)  # (C, 256) float64
-    mean = weights @ values
-    std = np.sqrt((weights * (values[None] - mean[:, None]) ** 2).sum(axis=1))
-    std = np.where(std > 0, std, 1.0)
-    return tuple(mean.tolist()), tuple(std.tolist())
-
-
-@functools.lru_cache(maxsize=4)  # one dispatch spans few epochs, and the next starts in the last of them
-def permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    """The order of the training examples in one epoch; a pure function of its arguments.
-
-    Args:
-      seed: seed of the run.
-      epoch: number of the epoch, 0 for the first.
-      num_examples: number of training examples.
-
-    Returns:
-      int32 [num_examples], read-only, as it is kept for later calls.
-    """
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch))))
-    order = generator.permutation(num_examples).astype(np.int32)
-    order.setflags(write=False)  # it is shared by every later call
-    return order
-
-
-def batch_indices(seed: int, step: int, *, batch_size: int, num_examples: int, steps: int = 1) -> np.ndarray:
-    """Which training examples the steps `step` to `step + steps - 1` see; a pure function of its arguments.
-
-    The stream of examples is an endless sequence of epochs, each a fresh permutation seeded by (seed, epoch),
-    cut into batches. A batch may span epochs, so nothing is dropped: every epoch has each example once.
-
-    Args:
-      seed: seed of the run, at least 0.
-      step: the first step, from 0.
-      batch_size: examples a step; may be larger than the set.
-      num_examples: size of the training split.
-      steps: number of consecutive steps.
-
-    Returns:
-      int32 [steps, batch_size], each in [0, num_examples).
-
-    Raises:
-      ValueError: a negative seed or step, or a size below 1.
-    """
-    if seed < 0 or step < 0:
-        raise ValueError(f"batch_indices: seed (={seed}) and step (={step}) must be at least 0")
-    if min(batch_size, num_examples, steps) < 1:
-        raise ValueError(
-            f"batch_indices: batch_size (={batch_size}), num_examples (={num_examples}) and steps (={steps}) "
-            "must be at least 1"
-        )
-    start, count = step * batch_size, steps * batch_size
-    first, skip = divmod(start, num_examples)
-    epochs = -(-(skip + count) // num_examples)  # rounded up
-    stream = np.concatenate([permutation(seed, first + e, num_examples) for e in range(epochs)])
-    return stream[skip : skip + count].reshape(steps, batch_size)
-
-
-def batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Indices of examples in order, in batches of one size; the last one repeats its last example.
-
-    Programs are compiled for one size of batch; whoever computes with a batch drops what the repeats give.
-
-    Args:
-      count: number of examples.
-      size: examples in a batch, at least 1.
-
-    Yields:
-      (int64 [size], how many of them are no repeats).
-    """
-    for start in range(0, count, size):
-        yield np.minimum(np.arange(start, start + size), count - 1), min(size, count - start)

@@ -12,7 +12,7 @@ import numpy as np
 from cnn import data
 from cnn.data import DataError, Dataset
 from cnn.runs import records, small_files
-from cnn.runtime import processes
+from cnn.runtime import arrays_of_all, processes
 from cnn.runtime.shares import Share
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _digest(split: data.Split, share: Share) -> str:
     each = np.empty((len(pixels), hashlib.sha256().digest_size), np.uint8)
     for i, example in enumerate(pixels):
         each[i] = np.frombuffer(hashlib.sha256(example.data).digest(), np.uint8)
-    found = hashlib.sha256((each if share.is_whole else processes.rows_of_all(each)).data)
+    found = hashlib.sha256((each if share.is_whole else arrays_of_all.rows_of_all(each)).data)
     found.update(np.ascontiguousarray(split.labels, np.int32).data)
     return BY_EXAMPLE + found.hexdigest()
 

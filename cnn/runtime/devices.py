@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cnn.runtime import processes
+from cnn.runtime import arrays_of_all, processes
 from cnn.runtime.compiler import Options, options_for
 
 AXIS = "batch"
@@ -91,7 +91,7 @@ class Devices:
         Returns:
           The same tree, on the devices.
         """
-        return processes.put(tree, self.everywhere)
+        return arrays_of_all.put(tree, self.everywhere)
 
     def state_shardings(self, state: Any) -> Any:
         """How the state of training is split over the devices.
@@ -185,7 +185,7 @@ class Devices:
         Returns:
           The same tree, on the devices.
         """
-        return processes.put(state, self.state_shardings(state))
+        return arrays_of_all.put(state, self.state_shardings(state))
 
     def fetch(self, tree: Any) -> Any:
         """Copies a tree from the devices, however it is split over them.
@@ -196,7 +196,7 @@ class Devices:
         Returns:
           The same tree of NumPy arrays, whole.
         """
-        return processes.fetch(tree)
+        return arrays_of_all.fetch(tree)
 
     def per_device(self, batch_size: int, field: str) -> int:
         """Number of examples on each device.

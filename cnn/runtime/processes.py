@@ -9,9 +9,7 @@ import contextlib
 import itertools
 import json
 import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -20,15 +18,13 @@ from unittest import mock
 import jax
 import numpy as np
 from jax._src import distributed  # its client is public in no other way; Orbax takes it from here, too
-from jax.experimental import multihost_utils
 
-from cnn.runtime import lock_files, locks, presence, signals
+from cnn.runtime import joining, lock_files, locks, presence, signals
+from cnn.runtime.joining import AUTO
 from cnn.runtime.shares import WHOLE, Share
 
-AUTO = "auto"
 HEARTBEAT_SECONDS = 100  # of JAX's own watch, which aborts: the last resort, long after `cnn.runtime.presence`
 SHUTDOWN_SECONDS = 30
-JOIN_SECONDS = 300  # for all processes to start
 SEEN_SECONDS = 60.0  # after which a file that one process has made is seen by all: file systems of networks may wait
 WAIT_MILLISECONDS = 24 * 3600 * 1000  # nothing is waited for in vain: whoever is lost ends all
 LOST = presence.LOST
@@ -57,38 +53,38 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
             )
         return
     if coordinator != AUTO:
-        _check(coordinator, num_processes, process_id)
+        joining.check(coordinator, num_processes, process_id)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `cnn.runs.stopping`
     options: dict[str, Any] = {
-        "initialization_timeout": JOIN_SECONDS + 60,
+        "initialization_timeout": joining.JOIN_SECONDS + 60,
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
     }
     options["shutdown_timeout_seconds"] = SHUTDOWN_SECONDS
     given = (
         {} if coordinator == AUTO else {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
     )
-    service = _Service()
+    service = joining.Service()
     runtime: Any = vars(distributed)["_jax"]
-    several = "all" if num_processes is None else f"all {num_processes}"
+    several, seconds = "all" if num_processes is None else f"all {num_processes}", joining.JOIN_SECONDS
     late = (
-        f"--coordinator={coordinator}: the processes did not find each other within {JOIN_SECONDS} s; start {several} "
+        f"--coordinator={coordinator}: the processes did not find each other within {seconds} s; start {several} "
         "with the same --coordinator, each with a --process_id of its own, where the port of the first is open to them"
     )
-    with mock.patch.object(runtime, "get_distributed_runtime_service", service.begin), _in_time(late):
+    with mock.patch.object(runtime, "get_distributed_runtime_service", service.begin), joining.in_time(late):
         try:
             jax.distributed.initialize(num_processes=num_processes, process_id=process_id, **given, **options)
         except (RuntimeError, ValueError) as error:
             service.shutdown()
             text = " ".join(str(error).split())[:300]
             way = "name it by --coordinator=HOST:PORT --num_processes=N --process_id=I" if coordinator == AUTO else ""
-            way = way or f"start all {num_processes} processes with the same --coordinator within {JOIN_SECONDS} s"
+            way = way or f"start all {num_processes} processes with the same --coordinator within {seconds} s"
             raise ValueError(
                 f"--coordinator={coordinator}: the processes did not find each other: {text}; {way}"
             ) from error
     if is_first():
-        _client().key_value_set("cnn/presence", json.dumps([service.port, count()]))
-    port, all_of_them = json.loads(_client().blocking_key_value_get("cnn/presence", JOIN_SECONDS * 1000))
+        client().key_value_set("cnn/presence", json.dumps([service.port, count()]))
+    port, all_of_them = json.loads(client().blocking_key_value_get("cnn/presence", joining.JOIN_SECONDS * 1000))
     address = str(distributed.global_state.coordinator_address)
     signals.at_sudden_end(lambda: presence.leave("it was stopped"))
     presence.join(address.rpartition(":")[0].strip("[]"), port, index(), count())
@@ -103,86 +99,14 @@ def start(coordinator: str, num_processes: int | None = None, process_id: int | 
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what is said is said once, by the first process
 
 
-@contextlib.contextmanager
-def _in_time(late: str) -> Iterator[None]:
-    """Ends this process, with a line, where a block takes longer than all may: JAX would abort it, and say no more."""
-
-    def give_up() -> None:
-        os.write(2, f"error: {late}\n".encode())
-        os._exit(1)
-
-    timer = threading.Timer(JOIN_SECONDS, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _check(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
-    """Raises for an address or numbers that cannot be."""
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"--coordinator={coordinator}: must be HOST:PORT, such as 10.0.0.1:8476, or {AUTO}")
-    if num_processes is None or process_id is None:
-        raise ValueError(
-            f"--coordinator={coordinator} needs --num_processes=N and --process_id=I, from 0 to N - 1; or "
-            f"--coordinator={AUTO} where SLURM, Open MPI, Kubernetes or a TPU pod know them"
-        )
-    if not 0 <= process_id < num_processes:
-        raise ValueError(
-            f"--process_id={process_id}: must be from 0 to {num_processes - 1}, below --num_processes={num_processes}"
-        )
-
-
-class _Service:
-    """The coordination service in a process of its own (`cnn.runtime.coordinator`); JAX takes it for its own."""
-
-    def __init__(self) -> None:
-        self.port, self._child = 0, None
-
-    def begin(
-        self, address: str, processes: int, heartbeat_timeout: int, shutdown_timeout: int, **_: Any
-    ) -> "_Service":
-        """Starts it; the arguments are those that JAX gives its own."""
-        command = [sys.executable, "-m", "cnn.runtime.coordinator"]
-        command += [address, *map(str, (processes, heartbeat_timeout, shutdown_timeout))]
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is not for it
-        )
-        assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        if not line:
-            self.shutdown()
-            raise RuntimeError(f"nothing can listen at {address}: is the port taken?")
-        self.port = int(json.loads(line)["port"])
-        return self
-
-    def shutdown(self) -> None:
-        """Ends it."""
-        child, self._child = self._child, None
-        if child is not None and child.stdin is not None:
-            try:
-                child.stdin.write("e")
-                child.stdin.close()
-            except OSError:  # it has ended by itself
-                pass
-            child.wait()
-            assert child.stdout is not None
-            child.stdout.close()
-
-
-def _client() -> Any:
+def client() -> Any:
     """JAX's client of the coordination service."""
     return distributed.global_state.client
+
+
+def next_number() -> int:
+    """A number for what is exchanged next; all processes count alike."""
+    return next(_NUMBERS)
 
 
 def count() -> int:
@@ -224,7 +148,7 @@ def barrier(name: str) -> None:
       name: what they wait for; the same in all.
     """
     if count() > 1:
-        _client().wait_at_barrier(f"cnn/{next(_NUMBERS)}/{name}", WAIT_MILLISECONDS)
+        client().wait_at_barrier(f"cnn/{next(_NUMBERS)}/{name}", WAIT_MILLISECONDS)
 
 
 def gather(value: Any) -> list[Any]:
@@ -240,10 +164,8 @@ def gather(value: Any) -> list[Any]:
     if count() == 1:
         return [json.loads(text)]
     number = next(_NUMBERS)
-    _client().key_value_set(f"cnn/{number}/{index()}", text)
-    return [
-        json.loads(_client().blocking_key_value_get(f"cnn/{number}/{i}", WAIT_MILLISECONDS)) for i in range(count())
-    ]
+    client().key_value_set(f"cnn/{number}/{index()}", text)
+    return [json.loads(client().blocking_key_value_get(f"cnn/{number}/{i}", WAIT_MILLISECONDS)) for i in range(count())]
 
 
 def total(numbers: np.ndarray) -> np.ndarray:
@@ -373,183 +295,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def tree_from_first(tree: Any) -> Any:
-    """A tree of arrays as the first process has it, in all of them.
-
-    Args:
-      tree: arrays of the same shapes and dtypes in all processes; their values count in the first alone.
-
-    Returns:
-      The same tree of NumPy arrays.
-    """
-    if count() == 1:
-        return tree
-    barrier("from the first")  # which may have read for longer than sums wait
-    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree, is_source=is_first()))
-
-
-def rows_of_all(rows: np.ndarray) -> np.ndarray:
-    """The rows that each process has of an array, one after another, in all processes.
-
-    Args:
-      rows: this process's rows, [n, ...]; of the same dtype and shape but for n in all.
-
-    Returns:
-      All rows in the order of the processes.
-    """
-    if count() == 1:
-        return rows
-    if rows.dtype.itemsize > 4:  # which JAX would narrow
-        as_bytes = np.ascontiguousarray(rows)[..., None].view(np.uint8)
-        return np.ascontiguousarray(rows_of_all(as_bytes)).view(rows.dtype)[..., 0]
-    sizes = gather(len(rows))
-    padded = np.zeros((max(1, *sizes), *rows.shape[1:]), rows.dtype)
-    padded[: len(rows)] = rows
-    found = np.asarray(multihost_utils.process_allgather(padded)).reshape(count(), *padded.shape)
-    return np.concatenate([part[:size] for part, size in zip(found, sizes, strict=True)])
-
-
-def put(tree: Any, shardings: Any) -> Any:
-    """Puts arrays on devices, some of which may belong to other processes.
-
-    Args:
-      tree: arrays, which every process has whole, or which lie as they shall already.
-      shardings: where each is to lie; a tree like it, or one sharding for all.
-
-    Returns:
-      The same tree, on the devices.
-    """
-    if count() == 1:
-        return jax.device_put(tree, shardings)
-    if isinstance(shardings, jax.sharding.Sharding):
-        shardings = jax.tree.map(lambda _: shardings, tree)
-    return jax.tree.map(_put, tree, shardings)
-
-
-def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    if isinstance(leaf, jax.Array) and (leaf.sharding == sharding or not leaf.is_fully_addressable):
-        return leaf if leaf.sharding == sharding else jax.jit(lambda x: x, out_shardings=sharding)(leaf)
-    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
-    value = np.asarray(leaf)
-    return jax.make_array_from_callback(value.shape, sharding, lambda place: value[place])
-
-
-def put_rows(rows: np.ndarray, sharding: jax.sharding.NamedSharding, length: int) -> jax.Array:
-    """Puts an array on devices of all processes, each of which has the rows of its own devices alone.
-
-    Args:
-      rows: this process's rows (`share`), [n, ...].
-      sharding: splits the first axis over all devices.
-      length: number of rows of all processes together.
-
-    Returns:
-      [at least `length`, ...]: as many rows on each device; what is beyond `length` is zero.
-    """
-    own, total_devices = share(), jax.device_count()
-    each = -(-length // total_devices)
-    first = own.first * each
-
-    def part(place: Any) -> np.ndarray:
-        low, high = (int(n or 0) for n in (place[0].start, place[0].stop))
-        found = rows[low - first : high - first]
-        return np.concatenate([found, np.zeros((high - low - len(found), *rows.shape[1:]), rows.dtype)])
-
-    return jax.make_array_from_callback((each * total_devices, *rows.shape[1:]), sharding, part)
-
-
-def fetch(tree: Any) -> Any:
-    """Copies arrays from devices, also from those of other processes; all processes call it alike.
-
-    Args:
-      tree: arrays.
-
-    Returns:
-      The same tree of NumPy arrays, whole, in all processes.
-    """
-
-    def one(leaf: Any) -> np.ndarray:
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
-            return np.array(leaf)
-        return np.array(multihost_utils.process_allgather(leaf, tiled=True))
-
-    return jax.tree.map(one, tree)
-
-
-def own_rows(array: jax.Array) -> np.ndarray:
-    """The rows of an array that lie on this process's devices, in order.
-
-    Args:
-      array: split along its first axis.
-
-    Returns:
-      Its rows here.
-    """
-    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    return np.concatenate([np.asarray(shard.data) for shard in shards])
-
-
-class Stop:
-    """Whether a run is to stop, which all processes answer alike at the same step, whichever of them was asked.
-
-    Attributes:
-      signal: number of the signal that asked; None: nobody was asked, as far as all processes know.
-      checks: how often it was looked for.
-    """
-
-    def __init__(self, asked: signals.Request) -> None:
-        """Watches what this process is asked.
-
-        Args:
-          asked: what this process is asked (`cnn.runtime.signals.Request`).
-        """
-        self.signal: int | None = None
-        self._asked, self.checks, self._name = asked, 0, f"cnn/{next(_NUMBERS)}/stop"
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is something to save: from then on a signal is noted here, and ends this process no more."""
-        return self._asked.begun
-
-    @begun.setter
-    def begun(self, value: bool) -> None:
-        self._asked.begun = value
-
-    def check(self) -> bool:
-        """Asks; all processes call this after the same steps. From the first one on there is something to save.
-
-        Between two checks all processes wait for each other, in the sums of a step. So what one of them says before a
-        step is known to all after it.
-
-        Returns:
-          Whether to stop now.
-        """
-        self.begun = True
-        if count() == 1:
-            self.signal = self._asked.signal
-        if self.signal is not None or count() == 1:
-            return self.signal is not None
-        found = dict(_client().key_value_dir_get(f"{self._name}/{self.checks}/"))
-        if found:
-            self.signal = int(found[min(found)])
-        elif self._asked.signal is not None:
-            name = f"{self._name}/{self.checks + 1}/{index()}"
-            _client().key_value_set(name, str(int(self._asked.signal)), allow_overwrite=True)
-        self.checks += 1
-        return self.signal is not None
-
-
-class Turns:
-    """Numbers 0, 1, 2, ..., of which each is given to one process alone; all processes make one alike."""
-
-    def __init__(self) -> None:
-        self._numbers, self._name = itertools.count(), f"cnn/{next(_NUMBERS)}/turns"
-
-    def next(self) -> int:
-        """The next number that no process was given."""
-        return next(self._numbers) if count() == 1 else int(_client().key_value_increment(self._name, 1)) - 1
-
-
 def is_loss(error: BaseException) -> bool:
     """Whether an error is what is felt where another process is lost: of JAX's runtime, or its sums over processes."""
     return count() > 1 and (isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error))
@@ -570,7 +315,7 @@ def leave(status: int, text: str) -> NoReturn:
 
 def finish() -> None:
     """Says goodbye, once the work of all is done; with one process nothing is to be done."""
-    if count() == 1 or _client() is None:
+    if count() == 1 or client() is None:
         return
     error = getattr(sys, "last_value", None)
     if error is not None:  # of a program of the user's own, which ends by it

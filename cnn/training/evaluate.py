@@ -15,7 +15,7 @@ from cnn.nets import Net, outputs
 from cnn.runs import facts as facts_lib
 from cnn.runs.checkpoint import Run
 from cnn.runs.config import Config
-from cnn.runtime import processes
+from cnn.runtime import arrays_of_all, processes
 from cnn.runtime.compiler import jit_net
 from cnn.runtime.devices import Devices
 from cnn.runtime.shares import WHOLE, Share
@@ -175,9 +175,9 @@ def evaluate(
     parts = []
     for batch, real in _batches(split, share, batch_size, devices):
         scored = score(net, dtype, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std)))
-        parts.append([np.asarray(processes.own_rows(values) if shared else values)[:real] for values in scored])
+        parts.append([np.asarray(arrays_of_all.own_rows(values) if shared else values)[:real] for values in scored])
     predicted, ranks, loss, probabilities = (
-        processes.rows_of_all(np.concatenate(values)) if shared else np.concatenate(values)
+        arrays_of_all.rows_of_all(np.concatenate(values)) if shared else np.concatenate(values)
         for values in zip(*parts, strict=True)
     )
     classes = outputs.class_count(table[-1].output_shape[-1])

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cnn.data import Split
-from cnn.runtime import processes
+from cnn.runtime import arrays_of_all
 from cnn.runtime.devices import AXIS, Devices
 
 
@@ -30,7 +30,7 @@ def place(train: Split, devices: Devices) -> tuple[jax.Array, jax.Array]:
     """
     if not devices.are_shared:
         return devices.replicate((train.images, train.labels))
-    images = processes.put_rows(train.images, devices.split(), len(train.labels))
+    images = arrays_of_all.put_rows(train.images, devices.split(), len(train.labels))
     return images, devices.replicate(train.labels)
 
 

@@ -13,7 +13,7 @@ from cnn.data import Dataset
 from cnn.nets import Net
 from cnn.runs import checkpoint, ranges, stopping
 from cnn.runs.config import Config
-from cnn.runtime import processes
+from cnn.runtime import turns
 from cnn.runtime.devices import Devices
 from cnn.training import checks, class_weights, steps
 from cnn.training.evaluate import Metrics, score_split
@@ -158,7 +158,7 @@ def train(
     first: int = 0,
     save: Callable[[int, State], None] | None = None,
     devices: Devices | None = None,
-    asked: stopping.Request | processes.Stop | None = None,
+    asked: stopping.Request | turns.Stop | None = None,
 ) -> State:
     """Runs the steps that are left.
 
@@ -208,5 +208,5 @@ def train(
         if save and (step == task.total or stopped or (pauses.save and step % pauses.save == 0)):
             save(step, state)
         if stopped is not None:
-            raise stopping.Stopped(stopped, together=isinstance(asked, processes.Stop))
+            raise stopping.Stopped(stopped, together=isinstance(asked, turns.Stop))
     return state

@@ -10,7 +10,7 @@ import optax
 
 from cnn.runs import best, checkpoint, logs, silent, stopping
 from cnn.runs.checkpoint import Checkpoints
-from cnn.runtime import processes
+from cnn.runtime import arrays_of_all, processes, turns
 from cnn.runtime.devices import Devices
 from cnn.training import examples, loop, steps
 from cnn.training.evaluate import Metrics
@@ -62,7 +62,7 @@ def _latest_of_first(state: State, devices: Devices, workdir: str, keep: int) ->
     if step is None:
         return state
     own = (found[0][1]["variables"], found[0][1]["optimizer"]) if found[0] else like
-    variables, optimizer = processes.tree_from_first(jax.tree.map(np.asarray, own))
+    variables, optimizer = arrays_of_all.tree_from_first(jax.tree.map(np.asarray, own))
     params = variables.pop("params")
     placed = devices.place((np.int32(step), params, variables, optimizer))
     return State(*placed, state.key)
@@ -103,7 +103,7 @@ def train(
         checkpoints.save(step, *devices.fetch((state.variables, state.optimizer)))
 
     with stopping.requests() as asked, logs.Progress(task.total, first, config.train.batch_size) as progress:
-        together = processes.Stop(asked) if devices.are_shared else None
+        together = turns.Stop(asked) if devices.are_shared else None
         run_steps = steps.make_run_steps(
             task.step(devices),
             devices,

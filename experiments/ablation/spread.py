@@ -16,7 +16,7 @@ from typing import Any
 from cnn.runs import config as config_lib
 from cnn.runs import logs
 from cnn.runs.config import Config
-from cnn.runtime import processes
+from cnn.runtime import processes, turns
 from experiments.ablation import executors
 from experiments.ablation.cells import Done, Job
 
@@ -86,7 +86,7 @@ def run(jobs: Sequence[Job], workdir: str, known: Mapping[str, str]) -> Iterator
     Yields:
       In the first process (job, its result or error), as each comes; in the others nothing.
     """
-    claim, waiting = processes.Turns(), dict(enumerate(jobs))
+    claim, waiting = turns.Turns(), dict(enumerate(jobs))
     while (number := claim.next()) < len(jobs):
         ((job, done),) = executors.here([jobs[number]])
         if processes.is_first():

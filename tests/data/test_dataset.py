@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnn import data
-from cnn.data import dataset
+from cnn.data import order, pixel_statistics
 from tests.reference.datasets import check_dataset, rows
 
 # digits
@@ -151,7 +151,7 @@ def test_batch_indices_are_a_pure_function_of_seed_and_step():
     stream = data.batch_indices(3, 0, steps=60, **fields)
     assert stream.shape == (60, 7) and stream.dtype == np.int32
     for step, steps in [(0, 1), (0, 60), (6, 3), (7, 1), (13, 40), (59, 1), (7, 8)]:
-        dataset.permutation.cache_clear()
+        order.permutation.cache_clear()
         assert np.array_equal(data.batch_indices(3, step, steps=steps, **fields), stream[step : step + steps])
     assert not np.array_equal(data.batch_indices(4, 0, steps=60, **fields), stream)
 
@@ -213,7 +213,7 @@ def test_normalised_training_images_have_mean_0_and_deviation_1(digits):
 
 def test_a_channel_that_never_varies_is_normalised_to_zero():
     same = np.full((4, 8, 8, 2), 51, np.uint8)
-    mean, std = dataset.channel_statistics(same)
+    mean, std = pixel_statistics.channel_statistics(same)
     assert std == (1.0, 1.0)
     np.testing.assert_allclose(data.normalise(same, mean, std), 0, atol=1e-7)
 

@@ -13,7 +13,7 @@ import numpy as np
 from cnn import data, dense, nets, train
 from cnn.dense.streaming import together
 from cnn.runs import checkpoint, stopping
-from cnn.runtime import presence, processes, signals
+from cnn.runtime import arrays_of_all, presence, processes, signals
 from cnn.training.evaluate import evaluate
 from configs import default
 
@@ -47,8 +47,8 @@ if "words" in parts:
     assert processes.gather([processes.index()]) == [[i] for i in every]
     assert processes.total(np.array([[2**40, processes.index()]])).tolist() == [[2**40 * len(every), sum(every)]]
     rows = np.full((processes.index(), 2), processes.index() + 0.1)
-    assert processes.rows_of_all(rows)[:, 0].tolist() == [i + 0.1 for i in every for _ in range(i)]
-    sent = processes.tree_from_first({"x": np.float32([processes.index() + 5])})
+    assert arrays_of_all.rows_of_all(rows)[:, 0].tolist() == [i + 0.1 for i in every for _ in range(i)]
+    sent = arrays_of_all.tree_from_first({"x": np.float32([processes.index() + 5])})
     assert sent["x"].tolist() == [5]
     for call in (
         lambda: processes.agree("config", {"seed": 3, "steps": 5 + (processes.index() == 1)}),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cnn.runs import checkpoint
-from cnn.runtime import coordinator, processes, signals
+from cnn.runtime import coordinator, joining, processes, signals, turns
 from cnn.runtime.shares import WHOLE, Share
 from tests.helpers import PROGRAMS, run_python, start_python
 
@@ -177,7 +177,7 @@ def test_strangers_and_two_that_are_lost_at_once_do_not_end_the_roll():
 
 
 def test_two_services_do_not_share_a_port():
-    first, other = processes._Service(), processes._Service()
+    first, other = joining.Service(), joining.Service()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"[::]:{free.getsockname()[1]}"
@@ -191,7 +191,7 @@ def test_two_services_do_not_share_a_port():
 
 @pytest.mark.slow
 def test_a_process_that_finds_no_other_ends_with_a_line():
-    code = "from cnn.runtime import processes as p; p.JOIN_SECONDS = 3; p.start('127.0.0.1:{}', 2, 0)"
+    code = "from cnn.runtime import joining, processes; joining.JOIN_SECONDS = 3; processes.start('127.0.0.1:{}', 2, 0)"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         code = code.format(free.getsockname()[1])
@@ -243,9 +243,9 @@ def test_a_process_by_itself_agrees_with_itself():
     processes.agree("config", {"a": 1})
     processes.barrier("nothing")
     asked = signals.Request()
-    stop = processes.Stop(asked)
+    stop = turns.Stop(asked)
     assert not stop.begun and not stop.check() and asked.begun  # a signal is noted from here on
     asked.signal = 15
     assert stop.check() and stop.signal == 15
-    turns = processes.Turns()
-    assert [turns.next(), turns.next()] == [0, 1]
+    own = turns.Turns()
+    assert [own.next(), own.next()] == [0, 1]
