@@ -270,7 +270,7 @@ def _finished(config: Config, workdir: str) -> dict[str, Any] | None:
         )
         return None
     step = checkpoint.latest_step(workdir)
-    if step != result.get("steps") or config_lib.differences(config, workdir):
+    if step is None or step != result.get("steps") or config_lib.differences(config, workdir):
         return None
     if checkpoint.fault(workdir, step):  # that of the step before is gone on with, which says so
         return None

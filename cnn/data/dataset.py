@@ -139,9 +139,8 @@ def load(
             "data.on_error='skip' is for one process, as each of several reads other pictures and would skip its own; "
             "remove the unreadable pictures that one process names, and take 'stop'"
         )
-    wanted = (
-        None if share.is_whole else Wanted(share, train_examples and functools.partial(_draw, name, train_examples))
-    )
+    draw = functools.partial(_draw, name, train_examples) if train_examples else None
+    wanted = None if share.is_whole else Wanted(share, draw)
     if name == "digits":
         parts = readers.digits(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "fake":
@@ -162,7 +161,9 @@ def load(
     else:
         read = functools.partial(tfds.read, name, dir, validation_fraction, image_size, wanted)
         parts = read() if wanted else _kept({"name": name, **given}, lambda: tfds.files_of(name, dir), read)
-    if wanted and len(parts.train.images) < len(parts.train.labels):  # only this process's images were read
+    if (
+        wanted and isinstance(parts, Splits) and len(parts.train.images) < len(parts.train.labels)
+    ):  # only this process's images were read
         return _dataset(_short(name), parts, share)
     dataset = parts if isinstance(parts, Dataset) else _dataset(_short(name), parts)
     return of_share(dataset if train_examples is None else subset(dataset, train_examples), share)
@@ -248,9 +249,9 @@ def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[
 
     asked = {field: value for field, value in asked.items() if field != "train_examples"}  # they are chosen later
     found, about = decoded.kept(asked, files, make)
-    splits = {split: Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS}
+    train, validation, test = (Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS)
     class_names, mean, std, remarks = (tuple(about[field]) for field in KEPT)
-    return Dataset(name, **splits, class_names=class_names, mean=mean, std=std, remarks=remarks)
+    return Dataset(name, train, validation, test, class_names, mean, std, remarks=remarks)
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:

@@ -42,7 +42,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from cnn import geometry
-from cnn.layers import AvgPool, Branches, Layer, Pool, WindowLayer
+from cnn.layers import AvgPool, Branches, Layer, Pool, Shape, WindowLayer
 from cnn.nets import Net
 from cnn.windows import GeometryError, Pair
 
@@ -243,7 +243,7 @@ class _Followed(NamedTuple):
 
 
 def _follow(
-    chain: Iterable[tuple[Layer, Sequence[int]]], spacing: Pair, limit: Pair, padded_net: bool
+    chain: Iterable[tuple[Layer, Shape]], spacing: Pair, limit: Pair, padded_net: bool
 ) -> tuple[_Followed, _Followed]:
     """Follows layers, each with the shape of its input at the window, from a spacing and a largest position on."""
     slides: tuple[list[Slide], list[Slide]] = ([], [])

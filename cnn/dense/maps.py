@@ -29,7 +29,7 @@ Source: Sermanet et al., "OverFeat" (2013); Simonyan, Zisserman (2014), section 
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -87,7 +87,7 @@ class ScoreMap(NamedTuple):
 def score_map(
     net: Net,
     variables: Variables,
-    images: jax.Array,
+    images: jax.Array | np.ndarray,
     window: Sequence[int],
     stride: int | Sequence[int] | None = None,
     backend: str = "auto",
@@ -96,7 +96,7 @@ def score_map(
     memory_limit: int | str | None = None,
     position_invariant: bool = False,
     cover: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> ScoreMap:
     """Class scores of every window of every image.
 
@@ -138,30 +138,31 @@ def score_map(
       GeometryError: if the window, stride, image and trained kernels do not fit each other, or a layer cannot slide.
       MemoryError: if the backend, or all of them with "auto", need more than the memory limit.
     """
+    pixels: Any = images
     if devices is not None:
         devices = split_images.check_devices(devices)
-        images = checked_images(images, "score_map")
-    if devices is None or images.shape[0] == 0:
-        devices, images = None, image_array(images, "score_map")
-    shape = images.shape[1:]
+        pixels = checked_images(pixels, "score_map")
+    if devices is None or pixels.shape[0] == 0:
+        devices, pixels = None, image_array(pixels, "score_map")
+    shape = pixels.shape[1:]
     stride = None if stride is None else as_pair(stride, "stride", "score_map")
     limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
     prepared = prepare_trained(net, variables, window, shape[2], position_invariant)
     over = None if devices is None else Devices(devices)
     if over is not None:
-        images = split_images.place(images, over)
-    if may_spread(prepared) and not isinstance(images, jax.core.Tracer) and not bool(_all_finite(images)):
+        pixels = split_images.place(pixels, over)
+    if may_spread(prepared) and not isinstance(pixels, jax.core.Tracer) and not bool(_all_finite(pixels)):
         prepared = prepare(net, window, shape[2], position_invariant=True)
-    trained = variables_for(variables, images)
+    trained = variables_for(variables, pixels)
     if over is None:
-        grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, images.shape[0], cover)
-        scores = run_backend(prepared, trained, images, grid, backend)
+        grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, pixels.shape[0], cover)
+        scores = run_backend(prepared, trained, pixels, grid, backend)
     else:
         split = split_images.plan_split(
-            prepared, tuple(shape), stride, backend, context, over.count, limit, images.shape[0], cover
+            prepared, tuple(shape), stride, backend, context, over.count, limit, pixels.shape[0], cover
         )
         grid, context, backend = split.tiling.grid, split.tiling.context, split.tiling.backend
-        scores = split_images.run_split(split, over, trained, images)
+        scores = split_images.run_split(split, over, trained, pixels)
     grid = with_sight(prepared, shape, grid, context)
     return ScoreMap(scores, grid.boxes(shape), context, backend, grid, net.output_activation)
 

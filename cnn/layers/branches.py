@@ -63,7 +63,7 @@ class Branches(Layer):
                 raise GeometryError(f"{self.label}: path {number} (={given}) must be a tuple of layers of cnn.layers")
         if not isinstance(self.join, str) or self.join not in JOINS:
             raise GeometryError(f"{self.label}: join (={self.join!r}) must be one of {', '.join(JOINS)}")
-        return self.paths
+        return tuple(tuple(path) for path in self.paths)
 
     @nn.nowrap
     def path_label(self, number: int) -> str:
@@ -156,13 +156,15 @@ class Branches(Layer):
     @nn.nowrap
     def _box(self, number: int, input_shape: Shape) -> tuple[Pair, Pair, Pair]:
         """Start and end of what a path's first output sees, and the path's stride, in values of the block's input."""
-        start, field, stride = (0, 0), (1, 1), (1, 1)
+        start, field, stride = [0, 0], [1, 1], [1, 1]
         for layer, shape in self.walk(number, input_shape):
             seen = layer.window(shape)
-            field = tuple(f + (e - 1) * s for f, e, s in zip(field, seen.extent, stride, strict=True))
-            start = tuple(o - p[0] * s for o, p, s in zip(start, seen.padding, stride, strict=True))
-            stride = tuple(s * t for s, t in zip(stride, seen.stride, strict=True))
-        return start, tuple(o + f for o, f in zip(start, field, strict=True)), stride
+            for axis in range(2):
+                field[axis] += (seen.extent[axis] - 1) * stride[axis]
+                start[axis] -= seen.padding[axis][0] * stride[axis]
+                stride[axis] *= seen.stride[axis]
+        stop = (start[0] + field[0], start[1] + field[1])
+        return (start[0], start[1]), stop, (stride[0], stride[1])
 
     @nn.nowrap
     def pattern_symbol(self) -> str:

@@ -172,8 +172,9 @@ def layer_pattern(
 
 def _check_count(function: str, what: str, value: Any, least: int = 1) -> None:
     """Refuses what is no whole number, or too small, before a layer is made of it."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= MOST_VALUES:
-        most = f" and at most {MOST_VALUES:,}" if isinstance(value, Integral) and value > MOST_VALUES else ""
+    number: Any = value if isinstance(value, Integral) and not isinstance(value, bool) else 0
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= number <= MOST_VALUES:
+        most = f" and at most {MOST_VALUES:,}" if number > MOST_VALUES else ""
         raise ValueError(f"{function}: {what} (={short(value)}) must be a whole number, at least {least}{most}")
 
 

@@ -98,7 +98,9 @@ def _hold_paths(value: Any) -> bool:
     for _ in range(DEEPEST):
         if not all(isinstance(paths, list | tuple) and paths for paths in level):
             return False
-        records = [record for paths in level for path in paths for record in (path if _is_list(path) else [None])]
+        records: list[Any] = [
+            record for paths in level for path in paths for record in (path if _is_list(path) else [None])
+        ]
         count += len(records)
         if count > MOST_LAYERS or not all(isinstance(record, Mapping) for record in records):
             return False

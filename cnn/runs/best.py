@@ -57,11 +57,11 @@ def read(workdir: str) -> Score | None:
     if found is None:
         return None
     step, facts = found
-    numbers = [facts.get(name) for name in ("accuracy", "loss")] if isinstance(facts, dict) else []
-    since = facts.get("since", 0) if isinstance(facts, dict) else 0
-    if [type(one) for one in (*numbers, since)] != [float, float, int]:  # of a run without checksums
+    known: dict[str, Any] = {"since": 0, **facts} if isinstance(facts, dict) else {}
+    numbers: list[Any] = [known.get(name) for name in ("accuracy", "loss", "since")]
+    if [type(one) for one in numbers] != [float, float, int]:  # of a run without checksums
         raise CheckpointError(f"{os.path.join(workdir, BEST, str(step))}: its facts are damaged: {str(facts)[:80]}")
-    return Score(step, *numbers, since)
+    return Score(step, numbers[0], numbers[1], numbers[2])
 
 
 class Lost(NamedTuple):
@@ -118,7 +118,8 @@ def _best_line(workdir: str, step: int) -> Score | None:
         return None
     score = None
     for line in lines:
-        accuracy, loss = line.get("accuracy"), line.get("loss")
+        accuracy: Any = line.get("accuracy")
+        loss: Any = line.get("loss")
         counts = line["split"] == "validation" and line["step"] <= step and type(accuracy) is type(loss) is float
         if counts and not math.isnan(loss) and (score is None or score.is_below(accuracy, loss)):
             score = Score(line["step"], accuracy, loss)

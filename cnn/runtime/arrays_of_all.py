@@ -82,7 +82,7 @@ def put_rows(rows: np.ndarray, sharding: jax.sharding.NamedSharding, length: int
     Returns:
       [at least `length`, ...]: as many rows on each device; what is beyond `length` is zero.
     """
-    own, total_devices = processes.share(), jax.device_processes.count()
+    own, total_devices = processes.share(), jax.device_count()
     each = -(-length // total_devices)
     first = own.first * each
 

@@ -31,7 +31,7 @@ class Devices:
       sharding: how the state of training is split over them, one of `SHARDINGS`.
     """
 
-    def __init__(self, devices: int | Sequence[jax.Device] | None = None, sharding: str = "data") -> None:
+    def __init__(self, devices: int | Sequence[Any] | None = None, sharding: str = "data") -> None:
         """Takes devices.
 
         Args:

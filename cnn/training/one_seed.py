@@ -64,8 +64,8 @@ def _latest_of_first(state: State, devices: Devices, workdir: str, keep: int) ->
     own = (found[0][1]["variables"], found[0][1]["optimizer"]) if found[0] else like
     variables, optimizer = arrays_of_all.tree_from_first(jax.tree.map(np.asarray, own))
     params = variables.pop("params")
-    placed = devices.place((np.int32(step), params, variables, optimizer))
-    return State(*placed, state.key)
+    placed: Any = devices.place((np.int32(step), params, variables, optimizer))
+    return State(placed[0], placed[1], placed[2], placed[3], state.key)
 
 
 def train(
