@@ -97,7 +97,7 @@ class Bytes:
 @functools.lru_cache
 def folder() -> str:
     """A folder of this process, in memory where the system has such a place."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # nosec B108: mkdtemp makes a folder of its own
     return tempfile.mkdtemp(prefix="fuzz", dir=place)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import pickle
+import pickle  # nosec B403: only what a child of this process writes to its pipe is read
 import shutil
 import signal
 import time
@@ -137,7 +137,7 @@ def _child(job: str, folder: pathlib.Path, kill_after: float | None) -> Any:
         content = file.read()
     _, status = os.waitpid(child, 0)
     if content:
-        return pickle.loads(content)  # of the child that this process has made
+        return pickle.loads(content)  # nosec B301: of the child that this process has made
     return None if killed else ("error", f"ended with {os.waitstatus_to_exitcode(status)}")
 
 
