@@ -136,7 +136,7 @@ def _smoke() -> Iterator[tuple[dict[str, Any], Callable[..., Any]]]:
 
 
 def _compiled(key: dict[str, Any], make: Callable[..., Any]) -> dict[str, Any]:
-    """The figures of a program; or what it needs and what there is, and with --fit those of the batch that fits."""
+    """The figures of a program. If it needs more memory than a chip has, both sizes; with --fit, of the largest batch."""
     from benchmarks import accelerators_chips as chips
     from benchmarks import accelerators_figures as figures
 

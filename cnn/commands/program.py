@@ -87,7 +87,7 @@ def start(
     except KeyboardInterrupt as error:
         watch.end()
         number = getattr(error, "signal", signal.SIGINT)
-        if number != signals.PIPE or watch.noted:  # a reader that has what it wanted is told nothing
+        if number != signals.PIPE or watch.noted:  # nothing is printed for a reader that closed the pipe early
             _say(_text(line))
         sys.exit(128 + number)
     finally:

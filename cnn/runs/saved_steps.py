@@ -122,7 +122,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writes(self, step: int) -> Iterator[None]:
-        """Says in a line that a step cannot be written, and takes what there is of it away."""
+        """Raises one line for a step that cannot be written, and removes its unfinished files."""
         try:
             yield
         except MemoryError:

@@ -4,7 +4,7 @@ A lock comes into being at once and whole, by a hard link, or by exclusive creat
 both hold on network file systems. A holder renews its lock every few seconds. The lock of a process that has ended is
 taken over: on this machine that is known from the process itself, of another machine from the lock, if it is not
 renewed any more. What is compared is the file system's own clock and whether the lock changes, never the clocks of two
-machines. A holder that was suspended for so long that its lock was taken over is told so (`Held.check`).
+machines. A holder that was suspended until its lock was taken over finds out with `Held.check`.
 """
 
 import contextlib

@@ -212,7 +212,8 @@ def _batches(
         real = min(max(len(labels) - start, 0), own)
         rows = (np.zeros((own, *split.images.shape[1:]), np.uint8), np.zeros(own, np.int32))
         rows[0][:real], rows[1][:real] = split.images[start : start + real], labels[start : start + real]
-        yield tuple(jax.make_array_from_process_local_data(devices.split(), one) for one in rows), real  # type: ignore[misc]
+        images, targets = (jax.make_array_from_process_local_data(devices.split(), one) for one in rows)
+        yield (images, targets), real
 
 
 def score_split(

@@ -16,7 +16,7 @@ from tests.helpers import run_python
 REASON = "compiles for TPUs: python -m pip install -r requirements-tpu-compiler.txt"
 needs_compiler = pytest.mark.skipif(not chips.has_compiler(), reason=REASON)
 
-# As the compiler for TPUs writes it, but for what nobody reads. S(1) marks memory on the chip.
+# The text of the compiler for TPUs, without the parts that are not parsed. S(1) marks memory on the chip.
 PROGRAM = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[8,4]{1,0})->f32[8,4]{1,0}}
 
 %add (a: f32[], b: f32[]) -> f32[] {

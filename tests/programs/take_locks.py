@@ -1,4 +1,4 @@
-"""Takes all locks of a folder that it can get, says which, and holds them until it is told to end: FOLDER."""
+"""Takes all free locks of FOLDER when a line arrives on standard input, prints them, holds them until the next line."""
 
 import contextlib
 import os

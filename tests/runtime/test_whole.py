@@ -99,7 +99,7 @@ def test_checkpoints_on_a_full_disk_end_in_one_line_and_keep_those_before(tmp_pa
             checkpoints.save(2, large, large)
         with pytest.raises(KeyError), Checkpoints(str(disk), 3) as checkpoints:
             checkpoints.save(2, large, large)
-            raise KeyError  # the error of the block is the first, and is told
+            raise KeyError  # the error of the block came first, and is the one that is raised
         assert os.listdir(disk / "checkpoints") == ["1"]  # nothing is left that takes the room of another
         read_only(disk)
         with Checkpoints(str(disk), 3) as checkpoints:  # reading writes nothing
