@@ -139,7 +139,7 @@ def _bound(equation: Any, inputs: Sequence[Any], parameters: dict[str, Any]) -> 
 
 
 def _product(equation: Any, inputs: Sequence[Any], parameters: dict[str, Any]) -> Sequence[Any]:
-    """A product or convolution with a float32 result. XLA:CPU multiplies in float32, so its terms are converted first."""
+    """A product or convolution with a float32 result. XLA:CPU multiplies in float32, so terms are converted first."""
 
     def of_wide(*terms: Any) -> Any:
         return _bound(equation, [_wide(x) for x in terms], parameters)

@@ -2,7 +2,7 @@
 
 It is a child of the first process and outlives it: were the service a part of the first process, as JAX has it, the
 others would be aborted without a word on who was lost. Each process holds a connection to it. One that closes without a
-goodbye, or is silent for `SILENCE` seconds, is lost, and all others are told.
+goodbye, or is silent for `SILENCE` seconds, is lost, and all others are notified.
 
     python -m cnn.runtime.coordinator ADDRESS PROCESSES HEARTBEAT SHUTDOWN
 

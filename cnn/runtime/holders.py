@@ -1,4 +1,4 @@
-"""Who holds a lock: a process, told from others of its number, on a machine, told from others of its name."""
+"""Who holds a lock: a process, known by its number and start, on a machine, known by its boot and namespace."""
 
 import functools
 import json
