@@ -136,7 +136,7 @@ def _smoke() -> Iterator[tuple[dict[str, Any], Callable[..., Any]]]:
 
 
 def _compiled(key: dict[str, Any], make: Callable[..., Any]) -> dict[str, Any]:
-    """The figures of a program; where it needs more memory than there is, both sizes and, with --fit, those that fit."""
+    """The figures of a program; where it needs more memory than there is, both sizes, and with --fit those that fit."""
     from benchmarks import accelerators_chips as chips
     from benchmarks import accelerators_figures as figures
 

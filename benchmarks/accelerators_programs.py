@@ -13,10 +13,10 @@ import optax
 
 from benchmarks.training import flops_per_example
 from cnn import dense, geometry, nets
-from cnn.dense import tiles
+from cnn.dense import tile_runs, tiles
 from cnn.nets import Net
 from cnn.runtime.devices import Devices
-from cnn.training import steps
+from cnn.training import dispatch, steps
 from cnn.training.optimizer import make_optimizer
 from cnn.windows import shape_text
 from configs import default
@@ -131,7 +131,7 @@ def training_step(wish: Wish, batch: int, devices: Devices, examples: int = 0) -
         labels = jax.ShapeDtypeStruct((held,), jnp.int32)
         if examples:
             indices = jax.ShapeDtypeStruct((batch,), jnp.int32)
-            return _lower(steps.jit_steps(step, devices, state), devices, state, images, labels, indices)
+            return _lower(dispatch.jit_steps(step, devices, state), devices, state, images, labels, indices)
         placed, split = devices.state_shardings(state), devices.split()
         program = jax.jit(
             step,
@@ -206,7 +206,7 @@ def stream_tile(wish: Wish, outputs: int, stride: int, backend: str, devices: De
     variables, middle = _variables(net, wish), (0.5,) * channels
 
     def scores(variables: Any, pixels: jax.Array) -> jax.Array:
-        return tiles.run_tile(tiling, variables, pixels, (0, 0), middle, middle)
+        return tile_runs.run_tile(tiling, variables, pixels, (0, 0), middle, middle)
 
     def lower() -> Any:
         one = _alone(devices)

@@ -13,6 +13,7 @@ from absl import flags
 
 from benchmarks import options
 from cnn.commands import program
+from cnn.dense import tile_runs
 
 flags.adopt_module_key_flags(options)
 CALLS = flags.DEFINE_integer("calls", 2000, "Number of maps of one shape.", lower_bound=10)
@@ -24,7 +25,7 @@ def main() -> None:
     """Makes the calls, writes the results and prints them."""
     from benchmarks import machine
     from cnn import dense, nets
-    from cnn.dense import backends, tiles
+    from cnn.dense import backends
     from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 
     few = 20 if options.SMOKE.value else None
@@ -54,7 +55,7 @@ def main() -> None:
     results["series"] = {}
     for name, (call, count) in series.items():
         memory = list(_memory(call, count))
-        kept = {"run_pass": backends.run_pass.programs, "run_schedule": tiles.run_schedule.programs}
+        kept = {"run_pass": backends.run_pass.programs, "run_schedule": tile_runs.run_schedule.programs}
         results["series"][name] = {"resident_bytes": memory, "programs": kept}
         print(name, [round(bytes_ / 2**20) for bytes_ in memory], kept, flush=True)
     results |= machine.last_facts()

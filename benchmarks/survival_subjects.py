@@ -16,7 +16,7 @@ from PIL import Image
 
 from cnn import dense, nets
 from cnn.dense import tiles
-from cnn.dense.streaming import pipeline
+from cnn.dense.streaming import progress as stream_progress
 from cnn.dense.streaming.sinks import pyramid
 from cnn.reports import mistakes, net_pictures, run_pictures
 from cnn.runs import checkpoint, logs, saved_steps
@@ -87,7 +87,7 @@ def small() -> Iterator[None]:
                 stack.enter_context(mock.patch.object(module, name, lambda *given, **options: None))
         for module, name, value in ((tiles, "LEAST_OUTPUTS", 8), (pyramid, "SMALLEST", 8)):
             stack.enter_context(mock.patch.object(module, name, value))
-        stack.enter_context(mock.patch.object(pipeline, "JOURNAL_SECONDS", 0.0))
+        stack.enter_context(mock.patch.object(stream_progress, "JOURNAL_SECONDS", 0.0))
         yield
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from cnn import data, geometry, nets
 from cnn.nets import Net
 from cnn.runtime.devices import Devices
-from cnn.training import steps
+from cnn.training import dispatch, steps
 from cnn.training.optimizer import make_optimizer, make_schedule
 from configs import default
 
@@ -134,7 +134,7 @@ def ours(problem: Problem, most_steps: int, devices: Devices | None = None) -> R
     channels = problem.images.shape[3]
     step = steps.make_step(problem.net, optimizer, problem.config, [MEAN] * channels, [STD] * channels)
     options = devices.compiler_options(geometry.table(problem.net, problem.images.shape[1:]).macs)
-    run_steps = steps.make_run_steps(step, devices, most_steps, options=options)
+    run_steps = dispatch.make_run_steps(step, devices, most_steps, options=options)
     images, labels = devices.replicate((problem.images, problem.labels))
     state = steps.init_state(problem.net, optimizer, problem.images.shape[1:], problem.config.seed)
     params = jax.tree.map(jnp.asarray, problem.params)

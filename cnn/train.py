@@ -11,19 +11,16 @@ import cnn
 from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
 from cnn.protocols import on_scenes
-from cnn.reports import figure, mistakes, net_pictures, run_pictures, run_report, scenes_report
+from cnn.reports import trained
 from cnn.runs import best, checkpoint, logs, provenance, results, silent, stopping
 from cnn.runs import config as config_lib
 from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
-from cnn.runtime import arrays_of_all, locks, own_code, processes
+from cnn.runtime import arrays_of_all, own_code, processes
 from cnn.runtime.devices import Devices
 from cnn.training import early, initial, loop, one_seed, predict
 from cnn.training import longer as longer_lib
-from cnn.training.evaluate import Metrics
 from cnn.training.steps import State
-
-PICTURED = 2  # number of test images whose feature maps are drawn, each of another class
 
 
 def train_and_evaluate(
@@ -187,7 +184,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     result |= {"seconds": seconds, **provenance.of_result(workdir, environment, trained=step < task.total)}
     result = logs.finite(result)
     logs.write_json(os.path.join(workdir, "result.json"), result)
-    _report(task, workdir, variables, test)
+    trained.write(task, workdir, variables, test)
     results.close(workdir)
     print(
         f"test accuracy {test.accuracy:.4f} ({round(test.accuracy * test.examples)} of {test.examples} right), "
@@ -310,48 +307,3 @@ def _check_dense(task: loop.Task, variables: Any) -> None:
             else own_code.describe(error, own_code.source_file(task.config.net.name))
         )
         print(f"warning: {name} must not be run densely, training goes on: {text}", file=sys.stderr, flush=True)
-
-
-def _report(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
-    """The pictures of a run, its dense run over scenes if the config asks for one, and its page."""
-    config = task.config
-    names = checkpoint.all_names(task.dataset.class_names, len(test.confusion))
-    counts = [[name, *row] for name, row in zip(names, test.confusion.tolist(), strict=True)]
-    logs.write_csv(os.path.join(workdir, "confusion.csv"), ["label / prediction", *names], counts)
-    predict.write_test_predictions(os.path.join(workdir, "predictions.csv"), task.dataset.test.labels, test, names)
-    _draw(task, workdir, variables, test)
-    if config.eval.scenes:
-        folder = os.path.join(workdir, "dense_eval")
-        options = {"scenes": config.eval.scenes, "size": config.eval.scene_size, "seed": config.seed}
-        with locks.alone(os.path.join(folder, locks.NAME), folder):
-            scenes_report.run_scenes(checkpoint.load_run(workdir), task.dataset.test, folder, **options)
-    run_report.write_run_page(workdir)
-
-
-def _draw(task: loop.Task, workdir: str, variables: Any, test: Metrics) -> None:
-    """The pictures of a run: how well it does, and what its net has learned."""
-    config, dataset, split = task.config, task.dataset, task.dataset.test
-    title = figure.run_title(own_code.short(config.net.name), dataset.name)
-
-    def path(name: str) -> str:
-        return os.path.join(workdir, f"{name}.png")
-
-    run_pictures.confusion_picture(path("confusion"), test.confusion, dataset.class_names, title)
-    remark = run_pictures.train_remark(config.train.background, weighted=bool(config.train.get("class_weights")))
-    run_pictures.curves_picture(path("curves"), logs.read_metrics(workdir), title, remark)
-    kernel = net_pictures.first_kernel(task.net, variables)
-    if kernel is not None:
-        net_pictures.kernels_picture(path("kernels"), kernel, title=title)
-    few = np.unique(split.labels, return_index=True)[1][:PICTURED]
-    net_pictures.feature_maps_picture(
-        path("features"),
-        task.net,
-        variables,
-        split.images[few],
-        dataset.mean,
-        dataset.std,
-        dataset.class_names,
-        split.labels[few],
-        title=title,
-    )
-    mistakes.mistakes_picture(path("mistakes"), mistakes.find(test, split.labels), split, dataset.class_names, title)

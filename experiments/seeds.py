@@ -12,7 +12,7 @@ from absl import app, flags
 
 from cnn.commands import flags as shared
 from cnn.commands import program
-from cnn.runs import config as config_lib
+from cnn.runs import config_files
 from experiments.summaries import MAIN, finished, summary, write
 
 CONFIG = flags.DEFINE_string("config", None, "The run: a name of configs/, or a config file.")
@@ -26,7 +26,7 @@ def main() -> None:
     """Trains every seed and writes the summary."""
     if not CONFIG.value:
         raise app.UsageError("--config is missing: the run, --config=mnist")
-    path = config_lib.find(CONFIG.value)
+    path = config_files.find(CONFIG.value)
     name = os.path.splitext(os.path.basename(path))[0]
     folder = WORKDIR.value or "runs"
     runs = []

@@ -11,7 +11,7 @@ import os
 from absl import flags
 
 from cnn.commands import program
-from cnn.runs import config as config_lib
+from cnn.runs import config_files
 from experiments.summaries import one_run, summary, verdict, write
 
 CONFIG = flags.DEFINE_string("config", "speedrun_mnist", "The run: a name of configs/, or a config file.")
@@ -22,7 +22,7 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder of the table; by default ru
 
 def main() -> None:
     """Runs all seeds and writes the summary."""
-    path = config_lib.find(CONFIG.value)
+    path = config_files.find(CONFIG.value)
     name = os.path.splitext(os.path.basename(path))[0]
     runs = []
     for seed in range(RUNS.value):

@@ -16,7 +16,7 @@ from scipy import stats
 
 from cnn.reports import markdown
 from cnn.runs import config as config_lib
-from cnn.runs import results
+from cnn.runs import config_files, results
 
 MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # an absolute path, for any working directory
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
@@ -74,7 +74,7 @@ def finished(config: str, seed: int, workdir: str) -> dict[str, Any] | None:
     """
     if not os.path.exists(os.path.join(workdir, results.NAME)):
         return None
-    wanted = config_lib.read(config)
+    wanted = config_files.read(config)
     wanted.seed = seed
     config_lib.goes_on(wanted, workdir)
     return results.read(workdir)

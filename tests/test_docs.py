@@ -13,8 +13,7 @@ import tifffile
 from PIL import Image
 
 from cnn import exchange
-from cnn.runs import checkpoint, defaults
-from cnn.runs import config as configs
+from cnn.runs import checkpoint, config_files, defaults
 from docs import build, markdown, measured, tables
 from tests import pages
 from tests.helpers import ROOT, run_python
@@ -146,7 +145,7 @@ def test_commands_name_what_exists(page, command):
         else:
             assert name in known, f"{page}: {' '.join(program)} has no flag --{name}; {sorted(known)}"
         if name == "config":
-            assert pathlib.Path(configs.find(value)).is_file()
+            assert pathlib.Path(config_files.find(value)).is_file()
         if name == "study" and not value.endswith(".py"):
             assert (ROOT / "experiments" / "studies" / f"{value}.py").is_file()
 

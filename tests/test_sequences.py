@@ -22,7 +22,7 @@ from cnn.reports import mistakes, net_pictures, run_pictures, run_report
 from cnn.runs import best, checkpoint, logs, overrides
 from cnn.runs import config as config_lib
 from cnn.train import train_and_evaluate
-from cnn.training import steps
+from cnn.training import dispatch, steps
 from cnn.training.evaluate import evaluate, evaluate_run
 from cnn.training.predict import predict
 from tests.helpers import PROGRAMS
@@ -116,7 +116,7 @@ def _killer(monkeypatch):
         return run
 
     monkeypatch.setattr(steps, "make_step", make_step)
-    monkeypatch.setattr(steps, "make_run_steps", make_run_steps)
+    monkeypatch.setattr(dispatch, "make_run_steps", make_run_steps)
     for module, names in (
         (run_pictures, ("confusion_picture", "curves_picture")),
         (net_pictures, ("kernels_picture", "feature_maps_picture")),

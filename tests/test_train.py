@@ -16,7 +16,7 @@ import pytest
 from cnn import nets
 from cnn.runs import checkpoint, logs, stopping
 from cnn.train import train_and_evaluate
-from cnn.training import steps
+from cnn.training import dispatch
 from configs import default
 from tests.helpers import PROGRAMS, run_python, start_python
 from tests.made import small_config
@@ -99,7 +99,7 @@ def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_is_asked_to_stop_saves_its_step_and_ends_bit_identical(finished, tmp_path, monkeypatch, number):
     """In the second of the steps that one call was to take."""
-    make_run_steps, calls = steps.make_run_steps, 0
+    make_run_steps, calls = dispatch.make_run_steps, 0
 
     def stopped(step, *arguments, stop, **options):
         def asked():
@@ -112,13 +112,13 @@ def test_a_run_that_is_asked_to_stop_saves_its_step_and_ends_bit_identical(finis
         return make_run_steps(step, *arguments, stop=asked, **options)
 
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    monkeypatch.setattr(steps, "make_run_steps", stopped)
+    monkeypatch.setattr(dispatch, "make_run_steps", stopped)
     with pytest.raises(stopping.Stopped) as stop:
         train_and_evaluate(small_config(), str(tmp_path))
     assert stop.value.signal == number and isinstance(stop.value, KeyboardInterrupt)
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
     assert checkpoint.latest_step(str(tmp_path)) == 7 == logs.read_metrics(str(tmp_path))[-1]["step"]
-    monkeypatch.setattr(steps, "make_run_steps", make_run_steps)
+    monkeypatch.setattr(dispatch, "make_run_steps", make_run_steps)
     result = train_and_evaluate(small_config(), str(tmp_path))
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
     assert result["test_loss"] == finished[1]["test_loss"]

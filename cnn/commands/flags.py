@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from cnn.runs import config as config_lib
-from cnn.runs import defaults
+from cnn.runs import config_files, defaults
 
 MOST_CPU_DEVICES = 1024  # more than any machine has cores; JAX makes as many threads
 _FIELD = re.compile(r"-{1,2}(?:no)?config\.([^=]*)")
@@ -51,9 +51,9 @@ class ConfigFlag:
         self.given = named is not None
         name = named if named is not None else self.default
         # Without a checkout there are no configs but the user's own: a run starts from the defaults.
-        installed = named is None and config_lib.folder() is None
-        self.path = "" if name is None or installed else config_lib.find(name)
-        config = config_lib.read(self.path) if self.path else defaults.get_config()
+        installed = named is None and config_files.folder() is None
+        self.path = "" if name is None or installed else config_files.find(name)
+        config = config_files.read(self.path) if self.path else defaults.get_config()
         self._base = copy.deepcopy(config)
         known = config_lib.fields(config)
         rest, self._absent = _without_absent(rest)

@@ -19,8 +19,7 @@ from absl import app, logging
 from absl import flags as absl_flags
 
 from cnn.commands import flags
-from cnn.runs import config as config_lib
-from cnn.runs import defaults
+from cnn.runs import config_files, defaults
 from cnn.runtime import output, signals
 
 # What a user can mend, if the message says how: a field, a file, a package that is missing, memory.
@@ -186,7 +185,7 @@ def help_text() -> str:
         for field in defaults.FIELDS:
             default = None if isinstance(field.default, type) else field.default
             parts.append(_entry(field.name, field.meaning, default, width))
-        known = config_lib.folder()
+        known = config_files.folder()
         if known:
             names = sorted(file[:-3] for file in os.listdir(known) if file.endswith(".py") and file != "__init__.py")
             parts += ["", *textwrap.wrap(f"Configs by name: {', '.join(names)}.", width)]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.dense import tiles
+from cnn.dense import tile_runs, tiles
 from cnn.dense.arguments import IMAGES, named
 from cnn.dense.contexts import resolve_context
 from cnn.dense.grid import lay_grid, with_sight
@@ -109,7 +109,7 @@ def _by_tiles(variables: Variables, image: np.ndarray, tiling: tiles.Tiling) -> 
         alike = tiling.like(tile)
         pixels = np.zeros((*alike.extent, image.shape[2]), image.dtype)
         pixels[tile.place] = image[tile.read]
-        running.append((tile, tiles.run_tile(alike, variables, jnp.asarray(pixels), tile.corner)))
+        running.append((tile, tile_runs.run_tile(alike, variables, jnp.asarray(pixels), tile.corner)))
     scores = running[0][1]
     result = np.empty((*tiling.grid.size, scores.shape[-1]), np.dtype(scores.dtype))
     for tile, scores in running:

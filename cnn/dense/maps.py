@@ -36,7 +36,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from cnn.dense import split_images
+from cnn.dense import split_images, split_plans
 from cnn.dense.arguments import named
 from cnn.dense.backends import run_backend
 from cnn.dense.contexts import resolve_context
@@ -140,7 +140,7 @@ def score_map(
     """
     pixels: Any = images
     if devices is not None:
-        devices = split_images.check_devices(devices)
+        devices = split_plans.check_devices(devices)
         pixels = checked_images(pixels, "score_map")
     if devices is None or pixels.shape[0] == 0:
         devices, pixels = None, image_array(pixels, "score_map")
@@ -158,7 +158,7 @@ def score_map(
         grid, context, backend = _resolve(prepared, shape, stride, backend, context, limit, pixels.shape[0], cover)
         scores = run_backend(prepared, trained, pixels, grid, backend)
     else:
-        split = split_images.plan_split(
+        split = split_plans.plan_split(
             prepared, tuple(shape), stride, backend, context, over.count, limit, pixels.shape[0], cover
         )
         grid, context, backend = split.tiling.grid, split.tiling.context, split.tiling.backend

@@ -8,7 +8,7 @@ from cnn.dense.backends import BACKENDS
 from cnn.dense.cost import LayerCost, backend_bytes, cheapest, layer_costs
 from cnn.dense.grid import lay_grid
 from cnn.dense.prepared import prepare
-from cnn.dense.split_images import plan_split
+from cnn.dense.split_plans import plan_split
 from cnn.nets import Net
 from cnn.runtime.byte_sizes import as_bytes
 from cnn.windows import Pair, as_image_shape, shape_text

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from cnn import dense
-from cnn.dense import tiles
+from cnn.dense import tile_runs
 from cnn.dense.detections.write import check_place
 from cnn.dense.streaming.memory import stream_bytes
 from cnn.dense.streaming.planned import Planned, check_sink, plan_stream
@@ -147,9 +147,9 @@ def _measured(run: Run, source: Source, plan: Callable[..., Tiling], tiling: Til
     pixels = source.read(y, y + height, x, x + width)
     reading = time.perf_counter() - begin
     constants = tuple(map(float, run.mean)), tuple(map(float, run.std))
-    jax.block_until_ready(tiles.run_tile(small, run.variables, jax.device_put(pixels), tile.corner, *constants))
+    jax.block_until_ready(tile_runs.run_tile(small, run.variables, jax.device_put(pixels), tile.corner, *constants))
     begin = time.perf_counter()
-    jax.block_until_ready(tiles.run_tile(small, run.variables, jax.device_put(pixels), tile.corner, *constants))
+    jax.block_until_ready(tile_runs.run_tile(small, run.variables, jax.device_put(pixels), tile.corner, *constants))
     computing = time.perf_counter() - begin
     windows = math.prod(tiling.grid.size) / math.prod(small.outputs)
     area = math.prod(source.shape[:2]) / (height * width)

@@ -18,7 +18,7 @@ from cnn.nets import Net
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options
 from cnn.runtime.devices import AXIS, Devices
-from cnn.training import early, initial, loop, steps
+from cnn.training import dispatch, early, initial, loop, steps
 from cnn.training.evaluate import Metrics
 from cnn.training.loop import Pauses, Program, Task
 from cnn.training.steps import StepResult
@@ -156,7 +156,7 @@ class _Trainer:
             for rows in np.stack(indices, axis=1):
                 state, result = run(state, *self.data, rows)
                 results.append(result)
-            together = steps.stacked(results)
+            together = dispatch.stacked(results)
             return state, [StepResult(*(values[:, i] for values in together)) for i in range(len(seeds))]
 
         def variables(state: steps.State, i: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cnn.runs import best, checkpoint, logs, silent, stopping
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime import arrays_of_all, processes, turns
 from cnn.runtime.devices import Devices
-from cnn.training import examples, loop, steps
+from cnn.training import dispatch, examples, loop
 from cnn.training.evaluate import Metrics
 from cnn.training.loop import Task
 from cnn.training.steps import State, StepResult
@@ -104,7 +104,7 @@ def train(
 
     with stopping.requests() as asked, logs.Progress(task.total, first, config.train.batch_size) as progress:
         together = turns.Stop(asked) if devices.are_shared else None
-        run_steps = steps.make_run_steps(
+        run_steps = dispatch.make_run_steps(
             task.step(devices),
             devices,
             config.train.steps_per_dispatch,

@@ -10,9 +10,8 @@ from typing import Any
 import cnn
 from cnn import data
 from cnn.reports import markdown
-from cnn.runs import config as config_lib
+from cnn.runs import config_files, logs
 from cnn.runs import facts as facts_lib
-from cnn.runs import logs
 from cnn.runs.config import Config
 from cnn.runtime import own_code, processes
 from cnn.training import early
@@ -161,7 +160,7 @@ def load_base(name: str, beside: str = "") -> Config:
       ValueError: if the file fails.
     """
     near = os.path.join(os.path.dirname(beside), name)
-    return config_lib.read(near if os.path.isfile(near) else config_lib.find(name))
+    return config_files.read(near if os.path.isfile(near) else config_files.find(name))
 
 
 def cell_configs(study: Study, cell: str, base: Config, overrides: Mapping[str, Any]) -> tuple[Config, ...]:

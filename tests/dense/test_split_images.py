@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnn import dense, nets
-from cnn.dense import split_images
+from cnn.dense import split_plans
 from cnn.layers import Conv, Dense, Flatten, MaxPool
 from cnn.windows import GeometryError
 from tests.helpers import PROGRAMS, run_python
@@ -59,7 +59,7 @@ def test_a_plan_says_what_each_device_takes():
     assert dense.plan(NET, shape, 2, limit, window=WINDOW).chosen is None
     # Every device holds as many rows, and gets no more than what its windows see beyond them.
     prepared = dense.prepare(NET, WINDOW, 1)
-    split = split_images.plan_split(prepared, shape, (2, 2), "mpf", None, 8)
+    split = split_plans.plan_split(prepared, shape, (2, 2), "mpf", None, 8)
     assert split.held == 500 and split.above + split.below <= 3 * WINDOW[0]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnn import data, dense, nets
-from cnn.dense import pixel_tables, tiles
+from cnn.dense import pixel_tables, tile_runs, tiles
 from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool, NMaxPool
 from cnn.windows import GeometryError
 from tests.made import random_variables
@@ -31,9 +31,9 @@ def pictures(seed=0):
 @pytest.mark.parametrize("stride", [None, 1])
 def test_images_of_different_sizes_are_one_program(net, window, stride):
     variables, images = random_variables(net, window, 2), pictures()
-    before = tiles.run_schedule.programs
+    before = tile_runs.run_schedule.programs
     maps = dense.score_maps(net, variables, images, window, stride, tile=24)
-    assert tiles.run_schedule.programs - before == 1
+    assert tile_runs.run_schedule.programs - before == 1
     for image, found in zip(images, maps, strict=True):
         alone = dense.score_map(
             net, variables, jnp.asarray(image)[None], window, stride, "atrous", position_invariant=True

@@ -12,13 +12,13 @@ import sys
 import numpy as np
 import tifffile
 
-from cnn.dense import tiles
-from cnn.dense.streaming import pipeline
+from cnn.dense import tile_runs, tiles
+from cnn.dense.streaming import progress
 from cnn.dense.streaming.sinks import pyramid, zarr_arrays
 from tests.dense.streaming.small_stream import CONSTANTS, PIXELS, run
 
 EVENTS = (
-    (tiles, "run_tile"),
+    (tile_runs, "run_tile"),
     (os, "fsync"),
     (os, "replace"),
     (os, "remove"),
@@ -66,7 +66,7 @@ def contents(path: pathlib.Path) -> dict[str, bytes]:
 
 
 def main(folder: str, sink: str, seed: str, count: str) -> None:
-    tiles.LEAST_OUTPUTS, pyramid.SMALLEST, pipeline.JOURNAL_SECONDS = 8, 8, 0.0
+    tiles.LEAST_OUTPUTS, pyramid.SMALLEST, progress.JOURNAL_SECONDS = 8, 8, 0.0
     whole = pathlib.Path(folder) / "whole" / sink
     events = stream(whole, 0)
     expected = contents(whole)

@@ -5,10 +5,10 @@ import signal
 import sys
 
 from cnn.train import train_and_evaluate
-from cnn.training import steps
+from cnn.training import dispatch
 from tests.made import small_config
 
-make_step, count = steps.make_run_steps, 0
+make_step, count = dispatch.make_run_steps, 0
 
 
 def counting(*arguments, **options):
@@ -24,5 +24,5 @@ def counting(*arguments, **options):
     return killed
 
 
-steps.make_run_steps = counting
+dispatch.make_run_steps = counting
 train_and_evaluate(small_config(), sys.argv[1])

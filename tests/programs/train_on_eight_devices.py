@@ -19,7 +19,7 @@ import optax
 from cnn import data, layers, nets
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime.devices import SHARDINGS, Devices
-from cnn.training import one_seed, optimizer, steps
+from cnn.training import dispatch, one_seed, optimizer, steps
 from cnn.training.evaluate import evaluate
 from configs import default
 
@@ -119,7 +119,7 @@ def train(name, devices):
     first = devices.state_text("parameters", state.params)
     arrays = devices.replicate((images_of(name), LABELS))
     row = jax.device_put(INDICES[0], devices.split())
-    one = steps.jit_steps(step, devices, state).lower(state, *arrays, row).compile()
+    one = dispatch.jit_steps(step, devices, state).lower(state, *arrays, row).compile()
     losses = []
     for indices in INDICES:
         state, result = one(state, *arrays, jax.device_put(indices, devices.split()))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnn import dense, nets
-from cnn.dense import tiles
+from cnn.dense import tile_runs
 from cnn.exchange import workdirs
 from cnn.exchange.classifier import Classifier
 from cnn.images.errors import DataError, StorageError
@@ -198,7 +198,7 @@ def test_several_images_that_were_stopped_before_a_tile_was_done_end_in_the_same
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tiles, "run_tile", stop)
+        patch.setattr(tile_runs, "run_tile", stop)
         with pytest.raises(KeyboardInterrupt):
             images_report.run_images(run, paths, str(stopped), asked, "zarr", QUIET)
     assert json.loads((stopped / "one.png.zarr.progress.json").read_text())["done"] == 0

@@ -5,8 +5,8 @@ import numpy as np
 import optax
 
 from cnn.runtime.devices import Devices
+from cnn.training import dispatch, steps
 from cnn.training import optimizer as optimizer_lib
-from cnn.training import steps
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 4, 40).astype(np.int32)
@@ -18,7 +18,7 @@ def make_pieces(config, net, looped, devices=None):
     devices = devices or Devices()
     state = devices.replicate(steps.init_state(net, optimizer, (8, 8, 1), config.seed))
     step = steps.make_step(net, optimizer, config, (0.5,), (0.25,))
-    return state, steps.make_run_steps(step, devices, 6, looped=looped)
+    return state, dispatch.make_run_steps(step, devices, 6, looped=looped)
 
 
 def numbers(state):

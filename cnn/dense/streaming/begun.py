@@ -12,7 +12,7 @@ from cnn.dense.streaming import fingerprints, map_files
 from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming import sink as sinks
 from cnn.dense.streaming.map_files import ANEW
-from cnn.dense.streaming.pipeline import Progress, journal_of
+from cnn.dense.streaming.progress import Progress, journal_of
 from cnn.dense.streaming.sinks.base import Sink
 from cnn.dense.streaming.skipping import Skipping
 from cnn.dense.tiles import Tiling

@@ -22,7 +22,8 @@ from cnn.dense.streaming import journal as journals
 from cnn.dense.streaming import sink as sinks
 from cnn.dense.streaming.alone import alone, lock_path
 from cnn.dense.streaming.begun import begin, resume
-from cnn.dense.streaming.pipeline import JOURNAL_SECONDS, Progress, Task, journal_of, run_all
+from cnn.dense.streaming.pipeline import Task, run_all
+from cnn.dense.streaming.progress import JOURNAL_SECONDS, Progress, journal_of
 from cnn.dense.streaming.sinks.base import Sink
 from cnn.images import paths
 from cnn.images.errors import StorageError

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cnn import dense
-from cnn.dense import tiles
-from cnn.dense.streaming import pipeline, skipping
+from cnn.dense import tile_runs
+from cnn.dense.streaming import progress, skipping
 from cnn.images.errors import StorageError
 from tests.dense.streaming.small_stream import CONSTANTS, NET, PADDED, PIXELS, WINDOW, contents, journal_of, run
 
@@ -91,8 +91,8 @@ def test_windows_that_are_left_out(net, options):
 
 
 def test_tiles_of_nothing_else_are_not_computed(monkeypatch):
-    run_tile, ran = tiles.run_tile, []
-    monkeypatch.setattr(tiles, "run_tile", lambda *given: ran.append(given[3]) or run_tile(*given))
+    run_tile, ran = tile_runs.run_tile, []
+    monkeypatch.setattr(tile_runs, "run_tile", lambda *given: ran.append(given[3]) or run_tile(*given))
     sink = np.zeros((42, 53, 5), np.float32)
     mask = np.zeros(SCENE.shape[:2])
     mask[50:52, 3] = 1
@@ -120,7 +120,7 @@ def test_a_stopped_stream_that_skips_ends_in_the_same_bytes(tmp_path, monkeypatc
     result = run(whole, opened(), **options)
     kept = json.loads(journal_of(whole).read_text())["skipped"]
     assert kept == [result.skipped_windows, result.skipped_tiles] and kept[0] == np.isnan(np.load(whole)[..., 0]).sum()
-    run_tile, left = tiles.run_tile, [5]
+    run_tile, left = tile_runs.run_tile, [5]
 
     def limited(*given):
         left[0] -= 1
@@ -128,11 +128,11 @@ def test_a_stopped_stream_that_skips_ends_in_the_same_bytes(tmp_path, monkeypatc
             raise KeyboardInterrupt
         return run_tile(*given)
 
-    monkeypatch.setattr(tiles, "run_tile", limited)
-    monkeypatch.setattr(pipeline, "JOURNAL_SECONDS", 0.0)
+    monkeypatch.setattr(tile_runs, "run_tile", limited)
+    monkeypatch.setattr(progress, "JOURNAL_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(stopped, opened(), **options)
-    monkeypatch.setattr(tiles, "run_tile", run_tile)
+    monkeypatch.setattr(tile_runs, "run_tile", run_tile)
     begun = contents(stopped)
     other = MASK.copy()
     other[2, 3] = False  # which no window of the first tiles sees otherwise
@@ -153,7 +153,7 @@ def test_a_stopped_stream_that_skips_ends_in_the_same_bytes(tmp_path, monkeypatc
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
         return run_tile(tiling, *rest)
 
-    monkeypatch.setattr(tiles, "run_tile", starved)
+    monkeypatch.setattr(tile_runs, "run_tile", starved)
     again = run(stopped, opened(), **options)
     assert again.tiles_done_before > 0 and again.shrunk
     assert contents(stopped) == contents(whole)

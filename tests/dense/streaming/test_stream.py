@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cnn import data, dense
-from cnn.dense import tiles
-from cnn.dense.streaming import pipeline
+from cnn.dense import tile_runs, tiles
+from cnn.dense.streaming import progress
 from cnn.images.errors import StorageError
 from cnn.windows import GeometryError
 from tests.dense.streaming.small_stream import (
@@ -87,7 +87,7 @@ def test_a_stopped_stream_ends_in_the_same_bytes(tmp_path, name, expected):
 def child(sink):
     """What the killed process runs: it is slow, and counts every tile at once."""
 
-    pipeline.JOURNAL_SECONDS, tiles.LEAST_OUTPUTS = 0.0, LEAST_OUTPUTS
+    progress.JOURNAL_SECONDS, tiles.LEAST_OUTPUTS = 0.0, LEAST_OUTPUTS
     run(sink, Watched(lambda _: time.sleep(0.02)), tile=8, **CONSTANTS)
 
 
@@ -111,14 +111,14 @@ def test_a_killed_stream_ends_in_the_same_bytes(tmp_path, name):
 
 def spread(sink):
     """What the process with several devices runs; every device must have been used."""
-    used, run_tile, tiles.LEAST_OUTPUTS = [], tiles.run_tile, LEAST_OUTPUTS
+    used, run_tile, tiles.LEAST_OUTPUTS = [], tile_runs.run_tile, LEAST_OUTPUTS
 
     def noted(tiling, variables, pixels, *rest):
         used.append(pixels.devices())
         assert jax.tree.leaves(variables)[0].devices() == pixels.devices()
         return run_tile(tiling, variables, pixels, *rest)
 
-    tiles.run_tile = noted
+    tile_runs.run_tile = noted
     run(sink)
     assert used == [{jax.local_devices()[i % 2]} for i in range(12)]
 
@@ -148,7 +148,7 @@ def test_a_finished_stream_does_nothing(tmp_path, monkeypatch, capsys):
     first = run(path, progress=True)
     assert first.megapixels_per_second > 0 and "MP" in capsys.readouterr().err
     before = contents(path)
-    monkeypatch.setattr(tiles, "run_tile", None)
+    monkeypatch.setattr(tile_runs, "run_tile", None)
     again = run(path, progress=True, tile=None)
     assert (again.tiles_done_before, again.tiles, again.megapixels_per_second) == (12, 12, 0)
     assert "finished already, all 12 tiles" in capsys.readouterr().err

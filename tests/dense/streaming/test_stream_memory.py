@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnn import dense
-from cnn.dense import tiles
-from cnn.dense.streaming import memory, pipeline, sink
+from cnn.dense import tile_runs, tiles
+from cnn.dense.streaming import memory, pipeline, progress, sink
 from tests.dense.streaming.small_stream import CONSTANTS, LEAST_OUTPUTS, NET, WINDOW, Watched, contents, load, run
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("small_tiles")
 
 def starve(monkeypatch, largest, error):
     """Makes tiles of more scores fail, from the third on."""
-    run_tile, sizes = tiles.run_tile, []
+    run_tile, sizes = tile_runs.run_tile, []
 
     def limited(tiling, *rest):
         sizes.append(tiling.outputs)
@@ -26,7 +26,7 @@ def starve(monkeypatch, largest, error):
             raise error
         return run_tile(tiling, *rest)
 
-    monkeypatch.setattr(tiles, "run_tile", limited)
+    monkeypatch.setattr(tile_runs, "run_tile", limited)
     return sizes
 
 
@@ -68,7 +68,7 @@ def test_a_stream_goes_on_with_less_memory(tmp_path, monkeypatch):
 
 def test_few_tiles_are_in_memory(monkeypatch, expected):
     counts, most = {"read": 0, "run": 0, "written": 0}, {"waiting": 0, "running": 0}
-    run_tile = tiles.run_tile
+    run_tile = tile_runs.run_tile
 
     def reading(reads):
         counts["read"] = max(reads, 0)
@@ -86,14 +86,14 @@ def test_few_tiles_are_in_memory(monkeypatch, expected):
         most["running"] = max(most["running"], counts["run"] - counts["written"])
         return run_tile(*arguments)
 
-    monkeypatch.setattr(tiles, "run_tile", counted)
+    monkeypatch.setattr(tile_runs, "run_tile", counted)
     run(Sink(), Watched(reading), tile=8, **CONSTANTS)
     assert counts == {"read": 42, "run": 42, "written": 42}
     assert most["running"] == pipeline.IN_FLIGHT and most["waiting"] <= pipeline.READ_AHEAD + 1
 
 
 def test_the_journal_counts_what_is_on_the_disk(tmp_path, monkeypatch, expected):
-    write_journal, seen = pipeline.write_journal, []
+    write_journal, seen = progress.write_journal, []
 
     def checked(path, journal):
         on_disk, done = np.load(tmp_path / "m.npy"), journal["done"]
@@ -103,8 +103,8 @@ def test_the_journal_counts_what_is_on_the_disk(tmp_path, monkeypatch, expected)
         seen.append(done)
         write_journal(path, journal)
 
-    monkeypatch.setattr(pipeline, "write_journal", checked)
-    monkeypatch.setattr(pipeline, "JOURNAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "write_journal", checked)
+    monkeypatch.setattr(progress, "JOURNAL_SECONDS", 0.0)
     run(tmp_path / "m.npy")
     assert seen == list(range(1, 13))
 
