@@ -233,7 +233,7 @@ def _wrong(tree: dict[str, Any]) -> list[str]:
     if found:
         return found
     try:
-        config = ConfigDict(tree)
+        config: Config = ConfigDict(tree)
         ranges.check(config)
         texts = [config.net.name, config.data.name]
         return [] if all(isinstance(one, str) for one in texts) else ["net.name and data.name must be texts"]
