@@ -84,6 +84,7 @@ KINDS = {
     "cover": YES_OR_NO,
     "overwrite": YES_OR_NO,
     "progress": YES_OR_NO,
+    "together": YES_OR_NO,
     "seed": SEED,
     "images": COUNT,
     "channels": COUNT,

@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 from typing import NamedTuple
 
-from cnn.runtime.holders import Holder, parse
+from cnn.runtime.holders import Holder, alive, me, parse
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.EACCES}
+
+_LEFT_SECONDS = 3600  # after which a file that is there for a moment only was left by a process on another machine
 
 
 class Found(NamedTuple):
@@ -17,6 +20,11 @@ class Found(NamedTuple):
     holder: Holder | None
     content: bytes
     renewed: int
+
+
+def part_of(path: str) -> str:
+    """The name of a new file beside a lock, which is there for a moment only."""
+    return f"{path}.{secrets.token_hex(4)}.part"
 
 
 def create(path: str, mine: Holder) -> bool:
@@ -32,7 +40,7 @@ def create(path: str, mine: Holder) -> bool:
     Raises:
       OSError: if it cannot be written.
     """
-    part = f"{path}.{secrets.token_hex(4)}"
+    part = part_of(path)
     try:
         write(part, mine.content())
         try:
@@ -104,10 +112,41 @@ def now_by(path: str) -> int:
     Returns:
       Nanoseconds, as `Found.renewed`.
     """
-    part = f"{path}.{secrets.token_hex(4)}"
+    part = part_of(path)
     try:
-        write(part, b".")
+        write(part, me().content())
         return os.stat(part).st_mtime_ns
     finally:
         with contextlib.suppress(OSError):
             os.remove(part)
+
+
+def sweep(path: str, mine: Holder) -> None:
+    """Removes what processes that were killed while they took a lock have left beside it.
+
+    That is parts of files, and claims on a lock that is not there any more, by which nobody can take anything.
+
+    Args:
+      path: the lock's file, which this process holds.
+      mine: its holder; claims on this lock are left to those who made them.
+    """
+    folder, name = os.path.split(path)
+    pattern = re.compile(re.escape(name) + r"\.([0-9a-f]{8})(\.[0-9a-f]{8})*(\.part)?")
+    with contextlib.suppress(OSError):
+        for one in os.listdir(folder):
+            beside = pattern.fullmatch(one)
+            if beside and beside[1] != mine.token[:8]:
+                with contextlib.suppress(OSError):
+                    _remove_if_left(os.path.join(folder, one), mine)
+
+
+def _remove_if_left(path: str, mine: Holder) -> None:
+    found = read(path)
+    if found is None:
+        return
+    if found.holder and found.holder.place == mine.place:
+        left = alive(found.holder.pid, found.holder.started) is False
+    else:
+        left = now_by(path) - found.renewed > _LEFT_SECONDS * 1e9
+    if left:
+        os.remove(path)

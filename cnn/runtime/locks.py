@@ -9,7 +9,6 @@ machines. A holder that was suspended until its lock was taken over finds out wi
 
 import contextlib
 import os
-import secrets
 import sys
 import threading
 import time
@@ -143,7 +142,9 @@ def check() -> None:
 def _acquire(path: str, what: str) -> Held:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        held = Held(path, what, _make(path, what))
+        mine = _make(path, what)
+        held = Held(path, what, mine)
+        lock_files.sweep(path, mine)
     except (Taken, Lost):
         raise
     except OSError as error:
@@ -218,7 +219,7 @@ def _reason_to_take_over(path: str, what: str, found: lock_files.Found) -> str:
 
 def _replace(path: str, what: str, stale: lock_files.Found, mine: Holder) -> bool:
     """Puts a lock in the place of a stale one, unless another process does so first; whether it did."""
-    part = f"{path}.{secrets.token_hex(4)}"
+    part = lock_files.part_of(path)
     with _claimed(path, stale.holder.token if stale.holder else "empty", what) as found:
         if not found or found.content != stale.content:
             return False

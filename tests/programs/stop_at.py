@@ -35,7 +35,7 @@ if stage == "loading":
 elif stage == "tracing":
     asking("cnn.training.steps", "measure")
 elif stage == "saving":
-    asking("orbax.checkpoint", "save", "CheckpointManager")
+    asking("cnn.runs.saved_steps", "save", "Checkpoints")
 elif stage == "validating":
     asking("cnn.training.loop", "score_split")
 elif stage == "reporting":

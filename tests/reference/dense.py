@@ -7,7 +7,20 @@ what every path has there. No pass, no dilation, no fragments.
 
 import numpy as np
 
-from cnn.layers import Activation, AvgPool, BatchNorm, Branches, Conv, Crop, Dropout, MaxPool, NMaxPool, PReLU, Scale
+from cnn.layers import (
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Branches,
+    Conv,
+    Crop,
+    Dropout,
+    MaxPool,
+    NMaxPool,
+    PReLU,
+    Scale,
+    StochasticDepth,
+)
 from tests.reference import layers
 
 
@@ -75,7 +88,7 @@ def _layer(layer, variables, x, spacing):
     if isinstance(layer, Activation):
         quick = {"relu": lambda v: np.maximum(v, 0), "tanh": np.tanh}.get(layer.function)
         return (quick(x) if quick else layers.activation(x, layer.function, **layer.options())), spacing
-    if isinstance(layer, Dropout):
+    if isinstance(layer, Dropout | StochasticDepth):
         return x, spacing
     if isinstance(layer, PReLU):
         slope = np.asarray(variables["params"][layer.name]["slope"], np.float64)

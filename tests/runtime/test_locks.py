@@ -218,3 +218,21 @@ def test_of_many_processes_one_takes_over(tmp_path, ended):
     assert sorted(sum(wins, [])) == sorted(f"lock{i}" for i in range(200))
     assert sum(bool(won) for won in wins) > 1  # they were at it together
     assert os.listdir(tmp_path) == []
+
+
+def test_what_killed_processes_left_beside_a_lock_is_removed(tmp_path, ended):
+    path = tmp_path / "lock"
+    left = ("lock.0123abcd", "lock.0123abcd.89abcdef", "lock.89abcdef.part", "lock.0123abcd.89abcdef.part")
+    for name in left:
+        left_by(tmp_path / name, pid=ended)
+    old = tmp_path / "lock.11111111.part"  # of another machine, or killed before it wrote
+    old.write_bytes(b"")
+    os.utime(old, (time.time() - 7200,) * 2)
+    kept = ("lock.22222222.part", "lock.zip.part", "clock.0123abcd", "lock.0123abc")
+    (tmp_path / kept[0]).write_bytes(b"")  # being written
+    for name in kept[1:]:
+        left_by(tmp_path / name, pid=ended)
+    alive = left_by(tmp_path / "lock.33333333.part", started=holders.me().started)
+    with locks.alone(str(path), "x"):
+        assert sorted(os.listdir(tmp_path)) == sorted(("lock", "lock.33333333.part", *kept))
+    assert alive.pid == os.getpid() and not path.exists()

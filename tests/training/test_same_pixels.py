@@ -133,7 +133,7 @@ def test_every_reader_sees_the_same_pixels_or_refuses_alike(tmp_path, net, name)
         for read in readers:
             with pytest.raises(DataError) as raised:
                 read()
-            said.add(str(raised.value))
+            said.add(str(raised.value).partition("; ")[0])  # what is wrong; the way out depends on the reader
         assert len(said) == 1 and name in said.pop()
         return
     predicted, streamed, kept, pixels = (read() for read in readers)
