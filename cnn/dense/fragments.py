@@ -73,7 +73,7 @@ def fragmented(axis: Axis, stride: int, count: int, clip: bool) -> Route:
     Raises:
       GeometryError: if a window lies wholly in padding.
     """
-    made = _split_all(axis, (0,), stride, (count - 1) * stride)
+    made = _split_all(axis, (0,), stride, (count - 1) * stride, _spacing_of_scores(axis, stride))
     order = tuple(sorted(range(len(made.starts)), key=made.starts.__getitem__))
     steps, first, length = _lengthened(axis, made, 0, -(-count // len(made.starts)), clip)
     return Route(first, length, steps, order, count)
@@ -92,16 +92,26 @@ class _Made(NamedTuple):
     starts: tuple[int, ...]
 
 
-def _split_all(axis: Axis, starts: tuple[int, ...], stride: int, last: int) -> _Made:
-    """The walk from the pixels to the scores, which are at multiples of `stride` up to `last`."""
+def _spacing_of_scores(axis: Axis, stride: int) -> int:
+    """Distance between neighbouring scores of a fragment, pixels: a common one for all paths that end in them."""
+    slide = axis.slides[axis.last]
+    if slide.paths:
+        return math.lcm(*(_spacing_of_scores(path, stride) for path in slide.paths))
+    return math.lcm(stride, slide.spacing)
+
+
+def _split_all(axis: Axis, starts: tuple[int, ...], stride: int, last: int, ending: int) -> _Made:
+    """The walk from the pixels to the scores, which are at multiples of `stride` up to `last`, `ending` apart in each
+    fragment.
+    """
     layers: list[tuple[tuple[int, ...], _Split | None, tuple[_Made, ...]]] = []
     for index, slide in enumerate(axis.slides):
         if slide.paths:
-            paths = tuple(_split_all(path, starts, stride, last) for path in slide.paths)
+            paths = tuple(_split_all(path, starts, stride, last, ending) for path in slide.paths)
             layers.append((starts, None, paths))
             starts = paths[0].starts
         elif axis.acts(index):
-            split = _split(axis, index, starts, stride, last)
+            split = _split(axis, index, starts, stride, last, ending)
             layers.append((starts, split, ()))
             starts = split.output_starts()
         else:
@@ -155,7 +165,7 @@ def _lengthened_fork(
     return Fork(tuple(routes)), begin, max(route.stop for route in routes)
 
 
-def _split(axis: Axis, index: int, starts: tuple[int, ...], stride: int, last: int) -> _Split:
+def _split(axis: Axis, index: int, starts: tuple[int, ...], stride: int, last: int, ending: int) -> _Split:
     """Which fragments a layer makes from those that start at `starts`, for scores at multiples of `stride` to `last`.
 
     The last layer with a window computes the wanted positions only. Every layer before it computes fragments whose
@@ -163,7 +173,7 @@ def _split(axis: Axis, index: int, starts: tuple[int, ...], stride: int, last: i
     """
     slide = axis.slides[index]
     if index == axis.last:
-        spacing, wanted = math.lcm(stride, slide.spacing), stride
+        spacing, wanted = ending, stride
     else:
         spacing = slide.spacing * slide.stride
         wanted = math.gcd(stride, spacing)

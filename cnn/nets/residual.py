@@ -127,11 +127,17 @@ def resnet50(
 
 
 def preact_resnet(
-    num_classes: int = 10, depth: int = 20, width: int = 16, padding: str = "same", drop_path: float = 0.0
+    num_classes: int = 10,
+    depth: int = 20,
+    width: int = 16,
+    padding: str = "same",
+    drop_path: float = 0.0,
+    identity: bool = True,
 ) -> Net:
     """Residual net for small images that normalises before its convolutions: 3 stages of (depth - 2) / 6 blocks.
 
-    272,282 parameters with the defaults; 1,730,522 at depth 110.
+    272,282 parameters with the defaults; 1,730,522 at depth 110. Without `identity` the same convolutions follow each
+    other as a chain, with nothing beside them.
 
     Source: He, Zhang, Ren, Sun, "Identity Mappings in Deep Residual Networks" (2016), section 4.
     """
@@ -147,7 +153,9 @@ def preact_resnet(
             path += [StochasticDepth(drop_path * (stage * count + i + 1) / (3 * count))] if drop_path else []
             before: list[Layer] = [BatchNorm(), Activation()]
             short: list[Layer] = [*cropped(padding, 1 + stride)]
-            if stride > 1:  # the paper's option: both paths see the normalised input
+            if not identity:
+                layers += [*before, *path]
+            elif stride > 1:  # the paper's option: both paths see the normalised input
                 short += [convolution(maps, 1, padding, stride)]
                 layers += [*before, Branches((tuple(path), tuple(short)))]
             else:

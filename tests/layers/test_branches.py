@@ -29,6 +29,8 @@ from cnn.windows import GeometryError
 from tests.made import draw, random_variables
 from tests.reference import dense as reference
 
+PASSES = ("crops", "shift", "atrous", "mpf")
+
 
 def residual(features, stride=1, padding=1):
     """Two 3x3 convolutions beside the identity, or beside a 1x1 convolution where stride or channels change."""
@@ -131,6 +133,20 @@ def test_a_residual_net_is_run_densely():
     found["tiles"] = np.asarray(next(iter(tiles)).scores[0])
     for name, scores in found.items():
         np.testing.assert_allclose(scores, truth, atol=1e-5 * np.abs(truth).max(), err_msg=name)
+
+
+def test_paths_that_end_a_net_at_different_spacings():
+    """The last layers of the two paths run at spacings of 2 and of 1 pixel; their fragments must be the same ones."""
+    short = (Crop(3), Conv(3, 1, 2, rounding="floor"))
+    net = nets.net([Conv(2, 3), Branches(((Conv(3, 3, 2), Conv(3, 3)), short)), Flatten(), Dense(2)])
+    variables = random_variables(net, (9, 9), 1)
+    image = np.random.default_rng(1).normal(size=(14, 12, 1)).astype(np.float32)
+    corners = [(y, x) for y in range(6) for x in range(4)]
+    windows = jnp.asarray([image[y : y + 9, x : x + 9] for y, x in corners])
+    expected = jax.jit(lambda x: net.apply(variables, x, train=False))(windows).reshape(6, 4, 2)
+    for one in PASSES:
+        found = dense.score_map(net, variables, image[None], (9, 9), 1, one).scores[0]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=one)
 
 
 @pytest.mark.parametrize(
