@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def is_slow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("slow") is not None
+    return any(item.get_closest_marker(name) for name in ("slow", "long"))
 
 
 def all_but_some_cases(items: list[pytest.Item], count: int) -> list[pytest.Item]:

@@ -96,6 +96,15 @@ def test_a_kill_from_outside_at_any_moment(tmp_path, finished):
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
 
 
+@pytest.fixture
+def interruptible():
+    """Where the tests run in the background of a shell, SIGINT is ignored, and a run leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_is_asked_to_stop_saves_its_step_and_ends_bit_identical(finished, tmp_path, monkeypatch, number):
     """In the second of the steps that one call was to take."""
