@@ -187,5 +187,5 @@ def _step(layer: Layer, variables: Mapping[str, Any]) -> Step:
     params, stats = (own.get(part, {}) for part in ("params", "batch_stats"))
     if isinstance(layer, BatchNorm):
         params, stats = params["norm"], stats["norm"]
-    arrays = ({name: np.asarray(value) for name, value in part.items()} for part in (params, stats))
-    return Step(layer, *arrays)
+    params, stats = ({name: np.asarray(value) for name, value in part.items()} for part in (params, stats))
+    return Step(layer, params, stats)

@@ -76,7 +76,6 @@ def test_a_graph_with_blocks_gives_the_scores_of_onnxruntime(tmp_path):
     pooled += [("Flatten", ["q"], "s"), ("Concat", ["r", "s"], "scores", {"axis": 1})]
     onnx.save(model(*nodes, *pooled, tensors={**TENSORS, "two": np.float32([2.0])}), tmp_path / "net.onnx")
     run = exchange.load(tmp_path / "net.onnx", mean=0.5, std=0.25)
-    print(str(run.net))
     assert len(run.class_names) == 12
 
 

@@ -222,7 +222,8 @@ def settled(net, seed, side):
     torch.manual_seed(seed)
     for one in net.modules():
         if isinstance(one, nn.BatchNorm2d):
-            nn.init.uniform_(one.weight, 0.5, 1.5), nn.init.normal_(one.bias, std=0.3)
+            nn.init.uniform_(one.weight, 0.5, 1.5)
+            nn.init.normal_(one.bias, std=0.3)
             one.momentum = None
         elif isinstance(one, nn.Conv2d):
             nn.init.kaiming_normal_(one.weight, nonlinearity="relu")
