@@ -1,4 +1,4 @@
-"""ONNX files by value: what exporters write, against onnxruntime and NumPy; what has no layers is refused by its node."""
+"""ONNX files by value: what exporters write, against onnxruntime and NumPy; what has no layers is refused by node."""
 
 import pathlib
 from typing import Any

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnn.exchange.onnx_in.chain import Step
-from cnn.exchange.onnx_in.fold import axis_of
 from cnn.exchange.onnx_in.growth import Chain
-from cnn.exchange.onnx_in.joins import JOINS
+from cnn.exchange.onnx_in.joins import JOINS, concat_axis
 from cnn.exchange.onnx_in.node import Node
 from cnn.exchange.onnx_in.shapes import cut
 from cnn.layers import Branches, Crop
@@ -57,7 +56,7 @@ def _sizes(chain: Chain) -> dict[str, int]:
 def _layout(node: Node, join: str, paths: Sequence[Chain]) -> str:
     """The layout that the values of all paths have."""
     rank = len(paths[0].axes.dims)
-    axis = axis_of(node, node.attribute("axis", 1), rank) if join == "concat" else -1
+    axis = concat_axis(node) if join == "concat" else -1
     for layout in LAYOUTS.get(rank, ()):
         fits = all(len(path.axes.dims) == rank and path.axes.are(layout) for path in paths)
         if fits and all(len(path.shape) == 3 for path in paths) and (join != "concat" or layout.find("c") == axis):

@@ -6,7 +6,7 @@ from cnn.exchange.classifier import ExchangeError
 from cnn.exchange.onnx_in.file import OnnxFile, one_line
 from cnn.exchange.onnx_in.functions import Function, activation, recognise
 from cnn.exchange.onnx_in.graph import Images
-from cnn.exchange.onnx_in.joins import DEEPEST, JOINS, Regions, joined_values
+from cnn.exchange.onnx_in.joins import DEEPEST, JOINS, Regions, concat_axis
 from cnn.exchange.onnx_in.node import Node, Value
 from cnn.exchange.onnx_in.response import Response, response
 from cnn.exchange.onnx_in.shapes import UNARY
@@ -88,22 +88,18 @@ def _join(file: OnnxFile, node: Node, value: Value, regions: Regions, depth: int
     """A block: the paths that a node joins."""
     if depth >= DEEPEST:
         raise node.error(f"is the end of a block within {DEEPEST} others; that many are read")
-    values = joined_values(node)
+    values = regions.joined_values(node)
     fork = regions.fork(node, values)
     paths: list[tuple[Step, ...]] = []
     for one in values:
         path = _between(file, fork, one, regions, node, depth + 1)
         # Sums of sums and concatenations of concatenations of the same value are one block.
         flat = len(path) == 1 and path[0].paths and JOINS[path[0].node.op] == JOINS[node.op] and node.op != "Mean"
-        if flat and (JOINS[node.op] != "concat" or _axis(path[0].node) == _axis(node)):
+        if flat and (JOINS[node.op] != "concat" or concat_axis(path[0].node) == concat_axis(node)):
             paths.extend(path[0].paths)
         else:
             paths.append(tuple(path))
     return Step(node, fork, value, None, tuple(paths))
-
-
-def _axis(node: Node) -> int:
-    return node.attribute("axis", 1) % len(node.needed(0).shape)
 
 
 def _no_join(node: Node, given: list[Value]) -> ExchangeError:

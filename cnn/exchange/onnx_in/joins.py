@@ -77,40 +77,39 @@ class Regions:
                     count += 1
         return next(iter(frontier.values()))
 
+    def joined_values(self, node: Node) -> list[Value]:
+        """What a join takes.
 
-def joined_values(node: Node) -> list[Value]:
-    """What a join takes, where it may be one.
+        A Concat that begins with all that an earlier Concat joins takes that one's value in their place: a dense block
+        is written as concatenations of growing lists.
 
-    A Concat that begins with all that an earlier Concat joins takes that one's value in their place: a dense block is
-    written as concatenations of growing lists.
+        Args:
+          node: the operator, one of `JOINS`.
 
-    Args:
-      node: the operator, one of `JOINS`.
+        Returns:
+          The values in order.
 
-    Returns:
-      The values in order.
-
-    Raises:
-      ExchangeError: if there are constants among them.
-    """
-    values = [one for one in node.inputs if one is not None]
-    if any(one.constant is not None for one in values):
-        raise node.error("joins values that depend on the images with constants; no layer does both at once")
-    if node.op != "Concat":
+        Raises:
+          ExchangeError: if there are constants among them.
+        """
+        values = [one for one in node.inputs if one is not None]
+        if any(one.constant is not None for one in values):
+            raise node.error("joins values that depend on the images with constants; no layer does both at once")
+        if node.op != "Concat":
+            return values
+        earlier = {id(user): user for user in values[0].used_by if user.op == "Concat" and user.result is not None}
+        shorter = [user for user in earlier.values() if 1 < len(user.inputs) < len(values)]
+        for user in sorted(shorter, key=lambda one: -len(one.inputs)):
+            count = len(user.inputs)
+            self.left -= count
+            if self.left < 0:
+                raise node.error("its paths are too many to be followed; choose an output before it (output=NAME)")
+            begins = all(a is b for a, b in zip(user.inputs, values[:count], strict=True))
+            if begins and user.result is not None and concat_axis(user) == concat_axis(node):
+                return [user.result, *values[count:]]
         return values
-    axis = _axis(node)
-    best: Value | None = None
-    taken = 1
-    for user in dict.fromkeys(values[0].used_by):
-        own = [one for one in user.inputs if one is not None]
-        made = user.result
-        if user.op != "Concat" or made is None or user is node or not taken < len(own) < len(values):
-            continue
-        if all(a is b for a, b in zip(own, values, strict=False)) and _axis(user) == axis:
-            best, taken = made, len(own)
-    return values if best is None else [best, *values[taken:]]
 
 
-def _axis(node: Node) -> int:
-    first = node.needed(0)
-    return axis_of(node, node.attribute("axis", 1), len(first.shape))
+def concat_axis(node: Node) -> int:
+    """The axis along which a Concat joins, counted from the front."""
+    return axis_of(node, node.attribute("axis", 1), len(node.needed(0).shape))
