@@ -90,10 +90,8 @@ def test_sizes_for_which_paths_disagree_are_refused_by_the_graph(tmp_path):
     ("name", "options", "size", "stride"),
     [
         ("resnet18", {"width": 4}, 64, 16),
-        ("resnet18", {"width": 4, "padding": "valid"}, 187, None),
         ("preact_resnet", {"depth": 8, "width": 4, "padding": "valid"}, 45, 2),
-        ("squeezenet", {"padding": "valid"}, 91, None),
-        ("densenet121", {"growth": 4}, 64, None),
+        ("squeezenet", {}, 64, None),
     ],
 )
 def test_registered_nets_are_written_and_read_again(tmp_path, name, options, size, stride):
