@@ -120,7 +120,7 @@ def test_random_graphs_agree_with_onnxruntime(tmp_path):
     """Blocks of all joins, nested, with strides, pools, normalisation and factors."""
     pytest.importorskip("onnxruntime", reason="another program is the judge: requirements-exchange.txt")
     blocks, nested, read = 0, 0, 0
-    for seed in range(40):
+    for seed in range(20):
         path = tmp_path / f"{seed}.onnx"
         onnx.save(random_graph(seed), path)
         found = onnx_read.read(path)
@@ -129,17 +129,18 @@ def test_random_graphs_agree_with_onnxruntime(tmp_path):
         inner = [one for layer in layers for path in layer.paths for one in path]
         blocks, nested = blocks + len(layers), nested + any(isinstance(one, Branches) for one in inner)
         read += 1
-    assert read == 40 and blocks > 40 and nested > 8
+    assert read == 20 and blocks > 20 and nested > 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
 def test_exports_of_pytorch_agree_with_it(exporter, tmp_path):
-    """A residual, an inception, a fire and a dense block, and resnet18, through both exporters."""
+    """A residual, an inception, a fire and a dense block, and resnet18; two through the slow default exporter."""
     pytest.importorskip("torch", reason="needs PyTorch: python -m pip install -r requirements-peers.txt")
     if exporter == "dynamo":
         pytest.importorskip("onnxscript", reason="the default exporter needs onnxscript")
-    names = ["residual", "resnet18", "inception", "fire", "dense", "inverted"]
+    names = ["residual", "dense"]
+    names += ["resnet18", "inception", "fire", "inverted"] if exporter == "legacy" else []
     done = run_python(HERE / "torch_branching_export.py", tmp_path, exporter, *names)
     assert done.returncode == 0, done.stderr
     for name in names:

@@ -109,7 +109,8 @@ def _follow_paths(checks: _Checks, name: str, layer: Branches, shape: tuple[int,
     if _may_disagree(layer, shape):
         for other in after[1:]:
             gap = checks.graph.add("Sub", [after[0], other], "sizes.gap")
-            checks.must_be_zero(gap, f"{name} ({layer.kind}): its paths give different sizes")
+            square = checks.graph.add("Mul", [gap, gap], "sizes.gap")  # a list of one has a place -1
+            checks.must_be_zero(square, f"{name} ({layer.kind}): its paths give different sizes")
     checks.size = after[0]
 
 
