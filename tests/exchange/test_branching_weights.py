@@ -213,3 +213,20 @@ def timm_names(tensors):
     places |= {"features.0.0": "conv_stem", "features.0.1": "bn1", "features.18.0": "conv_head"}
     places |= {"features.18.1": "bn2", "classifier.1": "classifier"}
     return {key: f"{places[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}" for key in tensors}
+
+
+def test_blue_green_red_is_turned_round_in_all_paths(tmp_path):
+    """In the first kernel of each; a path that gives the image itself on cannot be turned."""
+    path = tmp_path / "net.safetensors"
+    two = Branches(((Conv(3, 3, padding=1),), (BatchNorm(), Conv(3, 1))))
+    for block in (two, Branches(((Conv(3, 3, padding=1),), ()))):
+        run = small_run(nets.net([block, AvgPool(None), Flatten(), Dense(2)]), (6, 6, 3), 2)
+        exchange.save(path, run)
+        if block is not two:
+            with pytest.raises(ExchangeError, match="block1.*own channels"):
+                exchange.load(path, channels="bgr")
+            continue
+        given, found = (one.variables["params"]["block1"] for one in (run, exchange.load(path, channels="bgr")))
+        for conv in ("conv1", "conv2"):
+            np.testing.assert_array_equal(found[conv]["kernel"], given[conv]["kernel"][:, :, ::-1])
+        np.testing.assert_array_equal(found["bn1"]["norm"]["scale"], given["bn1"]["norm"]["scale"][::-1])
