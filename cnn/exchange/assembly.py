@@ -10,7 +10,18 @@ import numpy as np
 from cnn import geometry
 from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.exchange.preprocessing import LARGEST_SIDE, Preprocessing
-from cnn.layers import BatchNorm, Conv, Dense, Flatten, Layer, LocallyConnected, PReLU, Scale, flatten_permutation
+from cnn.layers import (
+    BatchNorm,
+    Branches,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    LocallyConnected,
+    PReLU,
+    Scale,
+    flatten_permutation,
+)
 from cnn.nets import Net
 from cnn.nets.outputs import class_count
 from cnn.runs.checkpoint import usual_order
@@ -27,11 +38,19 @@ class Step:
       layer: the layer; its name is that of the file, where it has one.
       params: its parameters, float32 NumPy arrays by name.
       stats: its running statistics, "mean" and "var" of a `BatchNorm`.
+      paths: of `Branches` the steps of each path, of the same layers as those of the layer itself.
     """
 
     layer: Layer
     params: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     stats: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    paths: tuple[tuple["Step", ...], ...] = ()
+
+    def with_paths(self, paths: Sequence[Sequence["Step"]]) -> "Step":
+        """The same block with other steps on its paths."""
+        steps = tuple(tuple(path) for path in paths)
+        layer = self.layer.clone(paths=tuple(tuple(one.layer for one in path) for path in steps))
+        return dataclasses.replace(self, layer=layer, paths=steps)
 
 
 def float32(array: np.ndarray, what: str) -> np.ndarray:
@@ -147,10 +166,13 @@ def _constants(known: Preprocessing, channels: int, path: str, notes: list[str])
 
 
 def _named(steps: Sequence[Step]) -> list[Step]:
-    """Layers with names of their own, fit for a tree of parameters."""
+    """Layers with names of their own, fit for a tree of parameters; those within a block have theirs apart."""
     taken: set[str] = set()
     result = []
     for step in steps:
+        if step.paths:
+            within = iter(_named([one for path in step.paths for one in path]))
+            step = step.with_paths([[next(within) for _ in path] for path in step.paths])
         name = step.layer.name
         if name is not None:
             name = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name)[:100] or "layer"
@@ -164,7 +186,7 @@ def _named(steps: Sequence[Step]) -> list[Step]:
     counts: dict[str, int] = {}
     for index, layer in enumerate(free):
         if layer.name is None:
-            stem = (layer.pattern_symbol() or layer.kind).lower().replace(" ", "_")
+            stem = layer.stem()
             counts[stem] = counts.get(stem, 0) + 1
             while f"{stem}{counts[stem]}" in taken:
                 counts[stem] += 1
@@ -175,6 +197,8 @@ def _named(steps: Sequence[Step]) -> list[Step]:
 def _check_windows(steps: Sequence[Step]) -> None:
     """Refuses windows beyond all images before anything is computed of them."""
     for step in steps:
+        for path in step.paths:
+            _check_windows(path)
         for field in ("kernel", "stride", "padding", "dilation"):
             numbers = np.asarray(_flat(getattr(step.layer, field, None)), np.float64)
             if (numbers > LARGEST_SIDE).any():
@@ -216,17 +240,31 @@ def _in_range(
 
 def _red_first(steps: Sequence[Step], image_shape: tuple[int, int, int], path: str) -> list[Step]:
     """The same net for images whose channels are in the opposite order."""
+    return _turned(steps, image_shape, path)[0]
+
+
+def _turned(steps: Sequence[Step], image_shape: tuple[int, ...], path: str) -> tuple[list[Step], bool]:
+    """Steps that see the channels in the opposite order, and whether what they give is in the former one again."""
     result = list(steps)
     shapes = [image_shape, *(row.output_shape for row in geometry.table([step.layer for step in steps], image_shape))]
     flat: tuple[int, ...] | None = None  # positions of a flattened image's values in the opposite order
     for index, (step, shape) in enumerate(zip(steps, shapes, strict=False)):
         layer, params = step.layer, dict(step.params)
+        if isinstance(layer, Branches):
+            paths = [_turned(one, shape, path) for one in step.paths]
+            if not all(done for _, done in paths):
+                raise ExchangeError(
+                    f"{path}: {layer.label}: a path gives the image's own channels on, so that blue, green, red cannot "
+                    "be turned round in it; give RGB weights"
+                )
+            result[index] = step.with_paths([own for own, _ in paths])
+            return result, True
         if isinstance(layer, Conv) and layer.groups == 1:
             result[index] = dataclasses.replace(step, params={**params, "kernel": params["kernel"][:, :, ::-1]})
-            return result
+            return result, True
         if isinstance(layer, Dense):
             result[index] = dataclasses.replace(step, params={**params, "kernel": params["kernel"][np.asarray(flat)]})
-            return result
+            return result, True
         if isinstance(layer, Conv | LocallyConnected):
             raise ExchangeError(
                 f"{path}: {layer.label}: its kernels see the channels in groups, so that blue, green, "
@@ -245,17 +283,21 @@ def _red_first(steps: Sequence[Step], image_shape: tuple[int, int, int], path: s
                 params={name: value[turn] if value.size > 1 else value for name, value in params.items()},
                 stats={name: value[turn] for name, value in step.stats.items()},
             )
-    return result
+    return result, False
 
 
 def _variables(steps: Sequence[Step]) -> dict[str, Any]:
     """The tree that `Net.apply` takes."""
     tree: dict[str, Any] = {"params": {}}
     for step in steps:
-        own = dict(step.params)
-        if isinstance(step.layer, BatchNorm):
-            tree["params"][step.layer.name] = {"norm": own}
-            tree.setdefault("batch_stats", {})[step.layer.name] = {"norm": dict(step.stats)}
+        name, own = step.layer.name, dict(step.params)
+        if step.paths:
+            for collection, part in _variables([one for path in step.paths for one in path]).items():
+                if part:
+                    tree.setdefault(collection, {})[name] = part
+        elif isinstance(step.layer, BatchNorm):
+            tree["params"][name] = {"norm": own}
+            tree.setdefault("batch_stats", {})[name] = {"norm": dict(step.stats)}
         elif own:
-            tree["params"][step.layer.name] = {name: np.ascontiguousarray(value) for name, value in own.items()}
+            tree["params"][name] = {part: np.ascontiguousarray(value) for part, value in own.items()}
     return tree

@@ -12,7 +12,7 @@ from cnn.exchange import assembly, files, preprocessing
 from cnn.exchange.assembly import Step
 from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.exchange.preprocessing import Preprocessing
-from cnn.layers import BatchNorm, Layer
+from cnn.layers import BatchNorm, Branches, Layer
 from cnn.nets import Net
 
 Path = str | os.PathLike[str]
@@ -181,8 +181,11 @@ def _with_known(found: Classifier, known: Preprocessing) -> Classifier:
 
 def _step(layer: Layer, variables: Mapping[str, Any]) -> Step:
     """A layer of a net with its arrays."""
-    params, stats = (variables.get(part, {}).get(layer.name, {}) for part in ("params", "batch_stats"))
+    own = {part: tree[layer.name] for part, tree in variables.items() if layer.name in tree}
+    if isinstance(layer, Branches):
+        return Step(layer, paths=tuple(tuple(_step(one, own) for one in path) for path in layer.checked()))
+    params, stats = (own.get(part, {}) for part in ("params", "batch_stats"))
     if isinstance(layer, BatchNorm):
         params, stats = params["norm"], stats["norm"]
-    arrays = ({name: np.asarray(value) for name, value in part.items()} for part in (params, stats))
-    return Step(layer, *arrays)
+    params, stats = ({name: np.asarray(value) for name, value in part.items()} for part in (params, stats))
+    return Step(layer, params, stats)

@@ -1,4 +1,4 @@
-"""ONNX files by value: what exporters write, against onnxruntime and NumPy; what is no chain is refused by its node."""
+"""ONNX files by value: what exporters write, against onnxruntime and NumPy; what has no layers is refused by node."""
 
 import pathlib
 from typing import Any
@@ -69,7 +69,7 @@ def test_metadata_of_this_project_is_read_back(tmp_path):
 SAME = {"kernel_shape": [1, 1], "strides": [2, 2], "auto_pad": "SAME_UPPER"}
 DILATED = {"kernel_shape": [2, 2], "dilations": [2, 1], "auto_pad": "SAME_LOWER"}
 REFUSED = {
-    "joins": ([("Relu", ["x"], ["a"], {}), ("Conv", ["a", "k"], ["b"], {}), ("Add", ["a", "b"], ["y"], {})], {}),
+    "a gate": ([("Sigmoid", ["x"], ["a"], {}), ("Conv", ["x", "k"], ["b"], {}), ("Mul", ["a", "b"], ["y"], {})], {}),
     "must be odd": ([("LRN", ["x"], ["y"], {"size": 4})], {}),
     "below its stride": ([("MaxPool", ["x"], ["y"], SAME)], {}),
     "with a dilation of 2": ([("MaxPool", ["x"], ["y"], DILATED)], {}),
@@ -88,7 +88,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("says", REFUSED)
-def test_what_is_no_chain_is_refused_by_its_node(says, tmp_path):
+def test_what_has_no_layers_is_refused_by_its_node(says, tmp_path):
     nodes, tensors = REFUSED[says]
     tensors = {"k": np.ones((3, 3, 1, 1), np.float32), "one": np.ones((1, 3, 1, 1), np.float32)} | tensors
     outputs = ("y", "z") if says.startswith("has 2") else ("y",)

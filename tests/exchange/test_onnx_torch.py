@@ -12,7 +12,7 @@ from tests.helpers import run_python
 
 pytest.importorskip("torch", reason="needs PyTorch: python -m pip install -r requirements-peers.txt")
 HERE = pathlib.Path(__file__).parent
-REFUSED = {"residual": "joins", "uneven_pool": "GatherND"}  # what has no layer, and what the refusal names
+REFUSED = {"uneven_pool": "GatherND"}  # what has no layer, and what the refusal names
 # The default exporter takes seconds for each net; these are those of which it writes other operators.
 FEW = ("normalised", "response", "padded_mean_pool", "reflect", "residual")
 

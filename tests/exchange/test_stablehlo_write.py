@@ -11,7 +11,6 @@ from jax import export
 from cnn import convert, dense, nets
 from cnn.exchange import dense_form, stablehlo_write
 from cnn.exchange.classifier import Classifier, ExchangeError
-from cnn.exchange.onnx_out import write as onnx_write
 from cnn.layers import Activation, AvgPool, BatchNorm, Branches, Conv, Crop, Dense, Flatten, MaxPool
 from tests.exchange.random_classifiers import classifier, random_case
 from tests.made import draw, random_variables
@@ -83,10 +82,6 @@ def test_nets_that_branch(tmp_path, padding):
     for stride in (None, 1, (2, 3)):
         written = stablehlo_write.write(tmp_path / "net.stablehlo", run, dense=True, stride=stride)
         assert written.difference <= 1e-5 and len(written.sizes) == 2
-    with pytest.raises(
-        ExchangeError, match=r"block1 \(branches\): Branches is not written to ONNX; write a .stablehlo"
-    ):
-        onnx_write.write(tmp_path / "net.onnx", run)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ class Normalised(nn.Module):
 
 
 class Residual(nn.Module):
-    """A shortcut: no chain."""
+    """A shortcut."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         _conv(groups=3, dilation=2, stride=2), nn.LeakyReLU(0.2), nn.MaxPool2d(2, ceil_mode=True)
     ),
     "alexnet": _alexnet,
-    "residual": Residual,  # refused
+    "residual": Residual,
 }
 SIZES = {"alexnet": 224}
 

@@ -1,1 +1,1 @@
-"""ONNX files in: what a graph means, as a chain of layers."""
+"""ONNX files in: what a graph means, as layers one after another, and blocks of them."""

@@ -267,7 +267,7 @@ class _Walker:
                 )
             array = fold(node, self.budget)
             return Value(name, array.shape, array)
-        made = Value(name, output_shape(node), None, node, self.count)
+        made = node.result = Value(name, output_shape(node), None, node, self.count)
         for one in given:
             one.used_by.append(node)
         return made

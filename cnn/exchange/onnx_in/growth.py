@@ -1,5 +1,6 @@
 """A net that grows layer by layer beside the layout that the same values have in an ONNX file."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,16 @@ class Chain:
         self.head = ""
         self.notes: list[str] = []
         self._budget = budget
+        self._begins = True  # whether it begins with the images
         self.pad: Step | None = None
+
+    def path(self) -> "Chain":
+        """An empty chain that begins with what this one gives: a path of a block."""
+        made = copy.copy(self)
+        made.layers, made.variables, made.pad, made._begins = [], [], None, False
+        made.axes = copy.copy(self.axes)
+        made.axes.sizes = dict(self.axes.sizes)
+        return made
 
     def append(self, layer: Layer, variables: dict[str, Any], node: Node | None = None) -> None:
         """Adds a layer; its geometry must fit."""
@@ -111,7 +121,7 @@ class Chain:
     def affine(self, node: Node, scale: np.ndarray, offset: np.ndarray) -> None:
         """Multiplies and adds: before all layers, within the last one where it can, or by a layer of its own."""
         last = self.layers[-1] if self.layers else None
-        if last is None and len(self.shape) == 3:
+        if last is None and len(self.shape) == 3 and self._begins:
             self.scale, self.offset = self.scale * scale, self.offset * scale + offset
             return
         if isinstance(last, Conv | Dense) and (scale == 1).all():

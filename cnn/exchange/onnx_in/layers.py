@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cnn.exchange.onnx_in.blocks import block, crop
 from cnn.exchange.onnx_in.chain import Step
 from cnn.exchange.onnx_in.file import FLOAT, type_name
 from cnn.exchange.onnx_in.fold import aligned, permutation
@@ -58,13 +59,24 @@ def build(chain: Chain, steps: Sequence[Step]) -> None:
         chain.append(Activation("identity"), {})
 
 
+def _path(chain: Chain, steps: Sequence[Step]) -> None:
+    """Adds the layers of a path of a block."""
+    for step in steps:
+        _add(chain, step, ends=False)
+    if chain.pad:
+        padding_alone(chain)
+
+
 def _add(chain: Chain, step: Step, ends: bool) -> None:
     node, function = step.node, step.function
     if chain.head and node.op not in LAYOUT:
         raise node.error(f"follows a {chain.head}; nets end there: choose an output before it (output=NAME)")
     if chain.pad and not (node.op in ("Conv", "AveragePool", "MaxPool") and padding_joins(chain, node)):
         padding_alone(chain)
-    if isinstance(function, Response):
+    if step.paths:
+        block(chain, step, _path)
+        node.check_all_read(*_WITHOUT_EFFECT)
+    elif isinstance(function, Response):
         chain.image(node)
         chain.append(LRN(function.size, function.k, function.alpha / function.size, function.beta), {}, node)
     elif isinstance(function, Function):
@@ -291,5 +303,6 @@ _METHODS = {
     "Pad": padding,
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"), _layout),
-    **dict.fromkeys(("Identity", "Cast"), _same),
+    "Slice": crop,
+    **dict.fromkeys(("Identity", "Cast", "Concat", "Mean", "Max"), _same),  # the latter of a single value
 }

@@ -56,12 +56,14 @@ class Node:
       inputs: the values that it takes; None where an optional one is left out.
       opset: version of the operators.
       file: the file that it stands in.
+      result: its first output, as soon as that is known.
     """
 
     def __init__(self, proto: Any, inputs: Sequence[Value | None], file: OnnxFile) -> None:
         self.op, self.proto, self.inputs, self.file, self.opset = proto.op_type, proto, list(inputs), file, file.opset
         self._attributes = {one.name: one for one in proto.attribute}
         self._read: set[str] = set()
+        self.result: Value | None = None
 
     @property
     def label(self) -> str:

@@ -1,4 +1,4 @@
-"""Reads a classifier from an ONNX file of any exporter, as far as it is a chain of layers."""
+"""Reads a classifier from an ONNX file of any exporter, as far as it is made of layers and blocks of them."""
 
 import pathlib
 from collections.abc import Sequence

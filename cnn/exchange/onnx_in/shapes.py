@@ -218,6 +218,39 @@ def _pad(node: Node, shape: Shape) -> Shape:
     return tuple(n + sum(p) for n, p in zip(shape, padding_of(node, len(shape)), strict=True))
 
 
+def cut(node: Node, shape: Shape) -> list[slice]:
+    """What a Slice takes of each axis, counted from the front.
+
+    Args:
+      node: the Slice.
+      shape: of its input.
+
+    Returns:
+      For each axis a slice, whose stop is behind the last place that is taken or skipped on purpose.
+
+    Raises:
+      ExchangeError: if its numbers do not fit, or it goes backwards.
+    """
+    starts, ends, axes, steps = (
+        node.integers(i + 1, name) for i, name in enumerate(("starts", "ends", "axes", "steps"))
+    )
+    if starts is None or ends is None:
+        raise node.error("lacks its starts or ends; the file is damaged")
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    if not len(starts) == len(ends) == len(axes) == len(steps) or any(step < 1 for step in steps):
+        raise node.error("its starts, ends, axes and steps do not fit each other, or it goes backwards")
+    cuts = [slice(0, size, 1) for size in shape]
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = axis_of(node, axis, len(shape))
+        cuts[axis] = slice(*slice(start, end).indices(shape[axis])[:2], step)
+    return cuts
+
+
+def _slice(node: Node, shape: Shape) -> Shape:
+    return tuple(len(range(one.start, one.stop, one.step)) for one in cut(node, shape))
+
+
 def _global(node: Node, shape: Shape) -> Shape:
     if len(shape) < 3:
         raise node.error(f"needs an image, and has an input {shape}")
@@ -242,6 +275,7 @@ _RULES: dict[str, Callable[[Node, Shape], Shape]] = {
     "Transpose": lambda node, shape: tuple(shape[i] for i in permutation(node, len(shape))),
     "Pad": _pad,
     "Concat": _concat,
+    "Slice": _slice,
 }
 
 

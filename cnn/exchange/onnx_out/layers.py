@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.onnx_out.blocks import branches, crop
 from cnn.exchange.onnx_out.graph import Graph
 from cnn.exchange.onnx_out.pools import pool
 from cnn.exchange.onnx_out.windows import padded, pads, taps
@@ -89,11 +90,8 @@ def write(graph: Graph, layer: Any, stage: Stage) -> str:
             return writer(graph, layer, stage)
     if isinstance(layer, Pool) and type(layer).__module__ == Pool.__module__:
         return pool(graph, layer, stage)
-    if isinstance(layer, Branches | Crop | StochasticDepth):
-        raise ExchangeError(
-            f"{stage.name} ({layer.kind}): {type(layer).__name__} is not written to ONNX; write a .stablehlo, which "
-            "takes any layer"
-        )
+    if isinstance(layer, Branches):
+        return branches(graph, layer, stage, write)
     known = ", ".join(sorted(kind.__name__ for kind in _WRITERS))
     raise ExchangeError(
         f"{stage.name} ({layer.kind}): ONNX has no operator for {type(layer).__name__}, a layer of your own; "
@@ -264,6 +262,7 @@ _WRITERS: dict[type, Callable[[Graph, Any, Stage], str]] = {
     Activation: _activation,
     BatchNorm: _batch_norm,
     Conv: _conv,
+    Crop: crop,
     Dense: _dense,
     Dropout: lambda graph, layer, stage: stage.x,  # nothing is dropped outside of training
     Flatten: _flatten,
@@ -271,4 +270,5 @@ _WRITERS: dict[type, Callable[[Graph, Any, Stage], str]] = {
     LocallyConnected: _locally_connected,
     PReLU: _prelu,
     Scale: _scale,
+    StochasticDepth: lambda graph, layer, stage: stage.x,  # likewise
 }

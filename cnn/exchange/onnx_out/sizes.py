@@ -5,6 +5,7 @@ number of pixels left over: runtimes refuse any other place, and name the node, 
 gathered is added to the shape that the images are given before the first layer, which nothing is copied for.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from cnn.exchange.classifier import ExchangeError
@@ -12,8 +13,8 @@ from cnn.exchange.dense_form import Form, is_exact
 from cnn.exchange.onnx_out.graph import Graph
 from cnn.exchange.onnx_out.windows import depends_on_size
 from cnn.geometry import layer_names
-from cnn.layers import Pool, WindowLayer
-from cnn.windows import shape_text
+from cnn.layers import Branches, Layer, Pool, WindowLayer
+from cnn.windows import GeometryError, shape_text
 
 
 def check_sizes(graph: Graph, form: Form) -> str:
@@ -31,8 +32,7 @@ def check_sizes(graph: Graph, form: Form) -> str:
     """
     checks = _Checks(graph)
     checks.small(f"images are smaller than the window, {shape_text(form.window)} pixels", form.window)
-    for name, layer, shape in _up_to_last_strict(form):
-        _follow(checks, name, layer, shape)
+    _follow_all(checks, form.net.layers, form.image_shape, "")
     zeros = checks.zeros[0]
     for other in checks.zeros[1:]:
         zeros = graph.add("Add", [zeros, other], "sizes.checked")
@@ -85,18 +85,52 @@ class _Checks:
         self.zeros.append(self.graph.add("Gather", [self._zero, x], message, axis=0))
 
 
-def _up_to_last_strict(form: Form) -> list[tuple[str, Any, tuple[int, int, int]]]:
-    """The layers with a window up to the last one that may leave no pixel over, with the shape that each sees."""
+def _follow_all(checks: _Checks, layers: Sequence[Layer], shape: tuple[int, ...], block: str) -> None:
+    """Checks the sizes that layers see, up to the last one that may refuse some."""
     found, last = [], 0
-    shape: tuple[int, ...] = form.image_shape
-    for name, layer in zip(layer_names(form.net.layers), form.net.layers, strict=True):
-        seen = (shape[0], shape[1], shape[2])
-        if isinstance(layer, WindowLayer):
-            found.append((name, layer, seen))
-            if is_exact(layer) and layer.window(seen).stride != (1, 1):
-                last = len(found)
+    for name, layer in zip(layer_names(layers), layers, strict=True):
+        found.append((block + name, layer, shape))
+        last = len(found) if _refuses(layer, shape) else last
         shape = layer.output_shape(shape)
-    return found[:last]
+    for name, layer, seen in found if block else found[:last]:  # of a path all, as its size is compared
+        if isinstance(layer, Branches):
+            _follow_paths(checks, name, layer, seen)
+        elif isinstance(layer, WindowLayer):
+            _follow(checks, name, layer, (seen[0], seen[1], seen[2]))
+
+
+def _follow_paths(checks: _Checks, name: str, layer: Branches, shape: tuple[int, ...]) -> None:
+    """Checks the sizes that the layers of all paths see, and that all give one size."""
+    before, after = checks.size, []
+    for path in layer.checked():
+        checks.size = before
+        _follow_all(checks, path, shape, f"{name}/")
+        after.append(checks.size)
+    if _may_disagree(layer, shape):
+        for other in after[1:]:
+            gap = checks.graph.add("Sub", [after[0], other], "sizes.gap")
+            square = checks.graph.add("Mul", [gap, gap], "sizes.gap")  # a list of one has a place -1
+            checks.must_be_zero(square, f"{name} ({layer.kind}): its paths give different sizes")
+    checks.size = after[0]
+
+
+def _refuses(layer: Layer, shape: tuple[int, ...]) -> bool:
+    """Whether a layer does not take images of all sizes from the window's on."""
+    if isinstance(layer, Branches):
+        return _may_disagree(layer, shape) or any(_refuses(one, seen) for one, seen in layer.leaves(shape))
+    return isinstance(layer, WindowLayer) and is_exact(layer) and layer.window(shape).stride != (1, 1)
+
+
+def _may_disagree(layer: Branches, shape: tuple[int, ...]) -> bool:
+    """Whether the paths of a block give different sizes of an image that is larger by less than their stride."""
+    for axis in range(2):
+        for more in range(1, layer.window(shape).stride[axis]):
+            larger = [n + more if i == axis else n for i, n in enumerate(shape)]
+            try:
+                layer.output_shape(tuple(larger))
+            except GeometryError:
+                return True
+    return False
 
 
 def _follow(checks: _Checks, name: str, layer: Any, shape: tuple[int, int, int]) -> None:

@@ -2,24 +2,27 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnn import geometry, nets
+from cnn import nets
 from cnn.exchange import files, preprocessing
-from cnn.exchange.assembly import Step, classifier
+from cnn.exchange.assembly import classifier
 from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.exchange.preprocessing import Preprocessing
+from cnn.exchange.torch_weights import branching
 from cnn.exchange.torch_weights import file as safetensors_file
 from cnn.exchange.torch_weights import torch as safetensors_torch
+from cnn.exchange.torch_weights.arrays import steps_of
+from cnn.exchange.torch_weights.branching import with_parameters
 from cnn.exchange.torch_weights.names import Module, fits, matched, modules, unlike
 from cnn.exchange.written import check_run, whole_file
-from cnn.layers import BatchNorm, Branches, Conv, Dense, Flatten, Layer, PReLU, Scale
+from cnn.layers import Conv, Dense, Layer
 from cnn.nets import Net
 from cnn.runtime import whole
-from cnn.windows import GeometryError, as_pair
+from cnn.windows import GeometryError
 
 # Sizes that nets were published for, tried where none is given: the first at which the fully connected layers fit.
 SIZES = (224, 227, 32, 28, 64, 96, 95, 48, 128, 256, 299, 384, 512)
@@ -36,7 +39,8 @@ def read(
     """Reads weights under PyTorch's names onto a net.
 
     The names may be torchvision's (features.0.weight, classifier.6.weight), timm's (pre_logits.fc1 and head.fc, which
-    are convolutions of the whole map), the layers' own, or those of any nn.Sequential, in its order.
+    are convolutions of the whole map), the layers' own, or those of any nn.Sequential, in its order. Those of a net
+    that branches must be known: torchvision's and timm's (`cnn.exchange.torch_weights.published`), or the layers' own.
 
     Args:
       path: the .safetensors file.
@@ -58,9 +62,6 @@ def read(
         raise ExchangeError(f"{path}: holds no tensors of layers (weight, bias)")
     said = _said(path, metadata)
     made, built = _net(path, _own_net(path, said) if net is None else net, found)
-    block = next((layer for layer in made.layers if isinstance(layer, Branches)), None)
-    if block is not None:
-        raise ExchangeError(f"{path}: {block.label}: PyTorch's weights are not read onto a net that branches")
     known = Preprocessing() if given is None else given
     known = known.over(
         preprocessing.read(*((preprocess,) if isinstance(preprocess, str | os.PathLike) else preprocess))
@@ -70,22 +71,40 @@ def read(
     if known.mean is None and known.std is None:
         notes.append("no mean and no std is given: the net is taken to see pixels from 0 to 1, as ToTensor makes them")
         known = known.over(Preprocessing(mean=(0.0,), std=(1.0,)))
-    pairs, missing, extra = matched(made.layers, found)
-    problems = [f"missing: {', '.join(missing)}"] if missing else []
-    extra = [*extra, *unknown]
-    problems += [f"extra: {', '.join(extra[:40])}"] if extra else []
-    if problems or not fits(made.layers, found):
-        problems += unlike(made.layers, pairs)
-        raise ExchangeError(f"{path}: {'; '.join(problems[:60])}{_others(found, made)}")
+    pairs, notes_of_names = _pairs(path, made, found, unknown)
+    notes += notes_of_names
     channels = _channels(path, made, pairs)
     size, note = _image_size(path, made, channels, pairs, known)
-    steps = _steps(path, made, (*size, channels), pairs, problems)
-    if problems:
-        raise ExchangeError(f"{path}: {'; '.join(problems[:60])}")
+    steps = steps_of(path, made, (*size, channels), pairs)
     known = Preprocessing(image_size=size).over(known)
     return classifier(
         steps, channels, known, path, notes=[*notes, *note], net=made, output_activation=made.output_activation
     )
+
+
+def _pairs(path: str, made: Net, found: list[Module], unknown: list[str]) -> tuple[Mapping[str, Module], list[str]]:
+    """Modules by the layer's name, and notes; what is missing or left over is an error."""
+    notes: list[str] = []
+    branching_net = branching.branches(made)
+    if branching_net:
+        pairs, missing, extra, notes, by = branching.matched(path, made, found)
+        notes = [*notes, *([f"tensors were matched by the names of {by}"] if by else [])]
+        unlike_any = False  # each layer is compared by name, tensor by tensor
+    else:
+        pairs, missing, extra = matched(made.layers, found)
+        unlike_any = not fits(made.layers, found)
+    problems = [f"missing: {', '.join(missing[:40])}{_more(missing)}"] if missing else []
+    extra = [*extra, *unknown]
+    problems += [f"extra: {', '.join(extra[:40])}{_more(extra)}"] if extra else []
+    if problems or unlike_any:
+        problems += [] if branching_net else unlike(made.layers, pairs)
+        hint = branching.others(found) or ("" if branching_net else _others(found, made))
+        raise ExchangeError(f"{path}: {'; '.join(problems[:60])}{hint}")
+    return pairs, notes
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 40} more" if len(names) > 40 else ""
 
 
 def _net(path: str, net: Net | str, found: list[Module]) -> tuple[Net, list[str]]:
@@ -97,11 +116,15 @@ def _net(path: str, net: Net | str, found: list[Module]) -> tuple[Net, list[str]
         raise ExchangeError(f"{path}: holds no kernels")
     classes = kernels[-1].tensors["weight"].shape[0]
     try:
+        if branching.branches(nets.create(net)):
+            return branching.created(path, net, found)
         made = nets.create(net, num_classes=classes)
         if not fits(made.layers, found) and any(module.kind == "norm" for module in found):
             made = nets.create(net, num_classes=classes, norm=True)
             return made, [f"{net} was taken with batch normalisation, as the file has it"]
     except ValueError as error:
+        if isinstance(error, ExchangeError):
+            raise
         if "option" not in str(error):
             raise ExchangeError(f"{path}: {error}") from None
         made = nets.create(net, num_classes=classes)
@@ -152,8 +175,9 @@ def _from_metadata(path: str, said: Mapping[str, Any]) -> Preprocessing:
 
 def _channels(path: str, made: Net, pairs: Mapping[str, Module]) -> int:
     """Channels of an image, from the first convolution."""
-    first = next((layer for layer in made.layers if isinstance(layer, Conv | Dense)), None)
-    module = pairs.get(str(first.name)) if first is not None else None
+    kernels = ((name, layer) for name, layer in with_parameters(made.layers) if isinstance(layer, Conv | Dense))
+    name, first = next(kernels, ("", None))
+    module = pairs.get(name)
     weight = None if module is None else module.tensors.get("weight")
     if not isinstance(first, Conv) or weight is None or weight.ndim != 4:
         raise ExchangeError(f"{path}: its first tensors are no convolution, as that of the net is")
@@ -166,6 +190,9 @@ def _image_size(
     """Height and width of an image: what is known, or the first of `SIZES` at which the fully connected layers fit."""
     if known.image_size:
         return known.image_size, []
+    if branching.branches(made):
+        side = branching.PUBLISHED_SIZE
+        return (side, side), [f"images are taken to have {side}x{side} pixels, those of ImageNet; give image_size"]
     dense = next((layer for layer in made.layers if isinstance(layer, Dense)), None)
     module = None if dense is None else pairs.get(str(dense.name))
     weight = None if module is None else module.tensors.get("weight")
@@ -195,78 +222,6 @@ def _flat_size(made: Net, image_shape: tuple[int, int, int], dense: Layer) -> in
     return int(np.prod(shape))
 
 
-def _steps(
-    path: str, made: Net, image_shape: tuple[int, int, int], pairs: Mapping[str, Module], problems: list[str]
-) -> list[Step]:
-    """Each layer with its arrays; what does not fit is added to the problems."""
-    try:
-        table = geometry.table(made, image_shape)
-    except GeometryError as error:
-        raise ExchangeError(f"{path}: {' '.join(str(error).split())}") from None
-    steps, shape = [], tuple(image_shape)
-    order: np.ndarray | None = None  # of each value of a vector, its place in PyTorch's, map by map
-    for layer, row in zip(made.layers, table, strict=True):
-        module = pairs.get(str(layer.name))
-        if isinstance(layer, Flatten):
-            order = safetensors_torch.torch_places(layer, shape)
-        step = Step(layer) if module is None else _step(layer, module, shape, order, problems)
-        order = None if isinstance(layer, Dense) else order
-        steps.append(step)
-        shape = row.output_shape
-    return steps
-
-
-def _step(layer: Layer, module: Module, shape: Any, order: np.ndarray | None, problems: list[str]) -> Step:
-    """One layer with the arrays of its module."""
-    left = dict(module.tensors)
-
-    def take(part: str, wanted: tuple[int, ...]) -> np.ndarray:
-        """A tensor in a shape; a fully connected kernel and one of the whole map are the same numbers."""
-        array = left.pop(part, None)
-        text = "x".join(map(str, wanted))
-        if array is None:
-            problems.append(f"missing: {module.name}.{part} ({text}, of {layer.name})")
-            return np.zeros((0,), np.float32)
-        alike = {array.ndim, len(wanted)} == {2, 4} and array.shape[0] == wanted[0] and array.size == np.prod(wanted)
-        if array.shape == wanted or alike:
-            return array.reshape(wanted)
-        shown = "x".join(map(str, array.shape))
-        problems.append(f"misshapen: {module.name}.{part} is {shown}, {layer.name} needs {text}")
-        return np.zeros((0,), np.float32)
-
-    params: dict[str, np.ndarray] = {}
-    stats: dict[str, np.ndarray] = {}
-    before = len(problems)
-    if isinstance(layer, Conv):
-        kernel = as_pair(layer.kernel, "kernel", str(layer.name))
-        weight = take("weight", (layer.features, shape[2] // layer.groups, *kernel))
-        params["kernel"] = weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight
-    elif isinstance(layer, Dense):
-        weight = take("weight", (layer.features, shape[0]))
-        params["kernel"] = weight.T if order is None or weight.ndim < 2 else weight.T[order]
-    elif isinstance(layer, PReLU):
-        params["slope"] = take("weight", (1 if layer.shared else shape[-1],))
-    elif isinstance(layer, BatchNorm | Scale):
-        params["scale"] = take("weight", (shape[-1],))
-        stats = {"mean": take("running_mean", (shape[-1],)), "var": take("running_var", (shape[-1],))}
-    if getattr(layer, "use_bias", isinstance(layer, BatchNorm)) and not isinstance(layer, PReLU):
-        count = layer.features if isinstance(layer, Conv | Dense) else shape[-1]
-        params["bias"] = take("bias", (count,))
-    if isinstance(layer, Scale) and not layer.use_bias and not left.get("bias", np.ones(1)).any():
-        left.pop("bias")  # a module that stands for it has one
-    problems += [f"extra: {module.name}.{part}, which {layer.name} ({layer.kind}) has not" for part in left]
-    if len(problems) > before:
-        return Step(layer)
-    if order is not None and not isinstance(layer, Dense):
-        params = {name: value[order] if value.size > 1 else value for name, value in params.items()}
-        stats = {name: value[order] for name, value in stats.items()}
-    if isinstance(layer, Scale):
-        if (stats["mean"] != 0).any() or (stats["var"] != 1).any():
-            problems.append(f"{module.name} has statistics, and {layer.name} (scale) has none")
-        return Step(layer, params)
-    return Step(layer, params, stats)
-
-
 def write(path: str | os.PathLike[str], run: Any) -> str:
     """Writes a net's weights under PyTorch's names, in PyTorch's layout.
 
@@ -276,7 +231,9 @@ def write(path: str | os.PathLike[str], run: Any) -> str:
         class_names.
 
     Returns:
-      Six lines of Python that make the net in PyTorch and load the file into it. Images are [N, C, H, W], normalised by
+      Lines of Python that make the net in PyTorch and load the file into it: six for a chain; for a net that branches
+      those with a class of its blocks; for a registered one as torchvision makes it, whose tensors then have
+      torchvision's names, the call of torchvision. Images are [N, C, H, W], normalised by
       the mean and standard deviation in the file's metadata.
 
     Raises:

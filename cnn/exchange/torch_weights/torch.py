@@ -1,4 +1,7 @@
-"""A net as the text of an `nn.Sequential` of PyTorch, and its weights under that module's names and in its layout."""
+"""A net as the text of an `nn.Sequential` of PyTorch, and its weights under that module's names and in its layout.
+
+Modules of a chain have numbers, those of a net that branches the names of their layers: "block1.conv2.weight".
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +10,9 @@ import numpy as np
 
 from cnn import geometry
 from cnn.exchange.classifier import ExchangeError
+from cnn.exchange.torch_weights import published
+from cnn.exchange.torch_weights.branching import branches, with_parameters
+from cnn.exchange.torch_weights.torch_blocks import BRANCHES, STOCHASTIC_DEPTH
 from cnn.layers import (
     LRN,
     Activation,
@@ -87,7 +93,7 @@ def sequential(
         table = geometry.table(net, image_shape, variables)
     except GeometryError as error:
         raise ExchangeError(f"{file}: {' '.join(str(error).split())}") from None
-    writer = _Writer(variables)
+    writer = _Writer(variables, named=branches(net))
     shape: tuple[int, ...] = tuple(image_shape)
     for layer, row in zip(net.layers, table, strict=True):
         writer.add(layer, shape)
@@ -96,32 +102,64 @@ def sequential(
         raise ExchangeError(
             f"{file}: its scores are a flattened map in an order that PyTorch has not; end with a Dense"
         )
-    text = "\n".join(
-        (
-            "import torch",
-            "from safetensors.torch import load_file",
-            "from torch import nn",
-            f"net = nn.Sequential({', '.join(f'nn.{module}' for module in writer.modules)})",
-            f'net.load_state_dict(load_file("{file}"))',
-            "net = net.eval()",
-        )
-    )
-    return text + "\n", writer.tensors
+    one = published.of_net(net)
+    if one is not None:
+        return _of_torchvision(net, one, writer.tensors, file)
+    made = ", ".join(text for _, text in writer.modules)
+    if writer.named:
+        made = f"OrderedDict({_dict(writer.modules)})"
+    lines = ["import torch", "from safetensors.torch import load_file", "from torch import nn"]
+    if writer.named:
+        lines = ["from collections import OrderedDict", "", *lines, "", "", BRANCHES, ""]
+        lines += ["", STOCHASTIC_DEPTH, ""] if writer.drops else []
+        lines += [""]
+    lines += [f"net = nn.Sequential({made})", f'net.load_state_dict(load_file("{file}"))', "net = net.eval()"]
+    return "\n".join(lines) + "\n", writer.tensors
+
+
+def _of_torchvision(
+    net: Net, one: published.Published, tensors: dict[str, np.ndarray], file: str
+) -> tuple[str, dict[str, np.ndarray]]:
+    """The lines and tensors of a net that torchvision has."""
+    names = {name.replace("/", "."): to for (name, _), to in zip(with_parameters(net.layers), one.names, strict=True)}
+    split = {name: name.rpartition(".") for name in tensors}
+    renamed = {f"{names[module]}.{part}": tensors[name] for name, (module, _, part) in split.items()}
+    classes = next(layer.features for layer in reversed(net.layers) if isinstance(layer, Conv | Dense))
+    lines = ["from safetensors.torch import load_file", "from torchvision import models", ""]
+    lines += [f"net = models.{one.constructor.format(K=classes)}", f'net.load_state_dict(load_file("{file}"))']
+    return "\n".join([*lines, "net = net.eval()"]) + "\n", renamed
+
+
+def _dict(modules: list[tuple[str, str]]) -> str:
+    """A dict of modules by name, as text."""
+    return "{" + ", ".join(f"{name!r}: {text}" for name, text in modules) + "}"
 
 
 class _Writer:
     """Modules and tensors as far as they are written."""
 
-    def __init__(self, variables: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Mapping[str, Any], named: bool) -> None:
         self.params, self.stats = variables.get("params", {}), variables.get("batch_stats", {})
-        self.modules: list[str] = []
+        self.named, self.drops = named, False
+        self.block, self.current = "", ""  # what names of tensors begin with, and the layer that is written
+        self.modules: list[tuple[str, str]] = []
         self.tensors: dict[str, np.ndarray] = {}
         self.order: np.ndarray | None = None  # places in PyTorch's vector, from a Flatten to the next Dense
 
     def add(self, layer: Layer, shape: tuple[int, ...]) -> None:
         """Writes the next layer, which sees values of a shape."""
         own = self.params.get(layer.name, {})
-        if isinstance(layer, Conv):
+        self.current = str(layer.name)
+        if self.named and "." in self.current:
+            raise ExchangeError(f"{layer.label}: PyTorch's modules have no dot in their names; give it another name")
+        if isinstance(layer, Branches):
+            self._branches(layer, shape)
+        elif isinstance(layer, Crop):
+            self._crop(layer, shape)
+        elif isinstance(layer, StochasticDepth):
+            self.drops = True
+            self.modules.append((self.current, f"StochasticDepth({layer.rate!r})"))
+        elif isinstance(layer, Conv):
             self._conv(layer, own, shape)
         elif isinstance(layer, Pool):
             self._pool(layer, shape)
@@ -151,15 +189,45 @@ class _Writer:
         elif isinstance(layer, Activation):
             self._module(_activation(layer))
         else:
-            others = "StableHLO" if isinstance(layer, Branches | Crop | StochasticDepth) else "ONNX or StableHLO"
-            raise ExchangeError(f"{layer.label}: PyTorch has no module for it; write {others} instead")
+            raise ExchangeError(f"{layer.label}: PyTorch has no module for it; write ONNX or StableHLO instead")
 
-    def _module(self, text: str, **arrays: Any) -> None:
-        index = len(self.modules)
-        self.modules.append(text)
+    def _module(self, text: str, suffix: str = "", **arrays: Any) -> str:
+        """Adds a module and its tensors; returns what their names begin with."""
+        name = f"{self.current}{suffix}" if self.named else str(len(self.modules))
+        self.modules.append((name, f"nn.{text}"))
         for part, array in arrays.items():
             if array is not None:
-                self.tensors[f"{index}.{part}"] = np.ascontiguousarray(array, np.float32)
+                self.tensors[f"{self.block}{name}.{part}"] = np.ascontiguousarray(array, np.float32)
+        return f"{self.block}{name}"
+
+    def _branches(self, layer: Branches, shape: tuple[int, ...]) -> None:
+        """A block: its paths' modules are its own, under the names of their layers."""
+        name, outer = str(layer.name), (self.params, self.stats, self.modules, self.block)
+        self.params, self.stats = self.params.get(name, {}), self.stats.get(name, {})
+        self.block += f"{name}."
+        paths = []
+        for path in layer.checked():
+            self.modules, seen = [], shape
+            for one in path:
+                self.add(one, seen)
+                seen = one.output_shape(seen)
+            paths.append(_dict(self.modules))
+        self.params, self.stats, self.modules, self.block = outer
+        self.modules.append((name, f"Branches({layer.join!r}, {', '.join(paths)})"))
+
+    def _crop(self, layer: Crop, shape: tuple[int, ...]) -> None:
+        """Negative padding, and where there is a stride a pool of one pixel."""
+        window = layer.window((shape[0], shape[1], shape[2]))
+        if layer.rounding == "ceil":
+            raise ExchangeError(f"{layer.label}: PyTorch has no crop that rounds up; write StableHLO instead")
+        (top, bottom), (left, right) = (
+            (low - extent // 2, high - extent // 2)
+            for (low, high), extent in zip(window.padding, window.extent, strict=True)
+        )
+        strided = window.stride != (1, 1)
+        self._module(f"ZeroPad2d({(left, right, top, bottom)})", suffix="_cut" if strided else "")
+        if strided:
+            self._module(f"MaxPool2d(1, stride={window.stride})")
 
     def _vector(self, array: Any) -> np.ndarray:
         """One number for each value, in PyTorch's order."""
@@ -176,14 +244,14 @@ class _Writer:
             mean, var = stats["mean"], stats["var"]
         else:
             epsilon, momentum, mean, var = 0.0, 0.1, 0 * ones, ones
-        self._module(
+        name = self._module(
             f"{kind}({shape[-1]}, eps={epsilon!r}, momentum={round(momentum, 12)!r})",
             weight=self._vector(own["scale"]),
             bias=self._vector(own.get("bias", 0 * ones)),
             running_mean=self._vector(mean),
             running_var=self._vector(var),
         )
-        self.tensors[f"{len(self.modules) - 1}.num_batches_tracked"] = np.zeros((), np.int64)
+        self.tensors[f"{name}.num_batches_tracked"] = np.zeros((), np.int64)
 
     def _padding(self, layer: Conv | Pool, shape: tuple[int, ...], module: str) -> str:
         """What stands for a padding in a module; a module before it where that has no such field."""
@@ -192,7 +260,7 @@ class _Writer:
             return f", padding={(top, left)}" if top or left else ""
         if top or bottom or left or right:
             fields = module or "ZeroPad2d({sides})"
-            self._module(fields.format(sides=(left, right, top, bottom)))
+            self._module(fields.format(sides=(left, right, top, bottom)), suffix="_padding")
         return ""
 
     def _conv(self, layer: Conv, own: Any, shape: tuple[int, ...]) -> None:
