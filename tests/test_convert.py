@@ -86,6 +86,7 @@ def test_converted_net_gives_the_logits(name, options, shape, order):
     assert geometry.table(conv_net, shape).macs == geometry.table(net, shape).macs
 
 
+@pytest.mark.slow
 def test_the_two_orders_differ_before_and_agree_after_conversion():
     """A kernel trained with one order, read with the other, is another function: the orders are told apart."""
     hwc, chw = (nets.create("qa_net", flatten_order=order) for order in ("hwc", "chw"))

@@ -56,6 +56,7 @@ def test_how_a_run_is_cut_up_makes_no_difference(finished, tmp_path):
     assert_bit_equal(leaves(tmp_path), leaves(finished[0]))
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(finished, tmp_path):
     config = small_config()
     config.seed = 1
@@ -167,6 +168,7 @@ def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp
     assert json.loads((workdir / "config.json").read_text())["eval"]["batch_size"] == 7
 
 
+@pytest.mark.slow
 def test_the_terminal_says_validation_accuracy_and_where_to_look(tmp_path, capsys):
     train_and_evaluate(small_config(steps=2), str(tmp_path))
     lines = capsys.readouterr().out.splitlines()
@@ -175,6 +177,7 @@ def test_the_terminal_says_validation_accuracy_and_where_to_look(tmp_path, capsy
     assert lines[-2:] == [f"report: {tmp_path}/report.html", f"everything of the run: {tmp_path}"]
 
 
+@pytest.mark.slow
 def test_a_run_that_shows_no_object_has_no_accuracy_in_training(tmp_path):
     """Every example is moved out of the window: metrics.jsonl has a loss and no accuracy, which would be 0 / 0."""
     train_and_evaluate(small_config(steps=2, background=1.0), str(tmp_path))
@@ -223,6 +226,7 @@ def test_another_config_in_the_same_directory_is_refused(finished):
         train_and_evaluate(config, str(finished[0]))
 
 
+@pytest.mark.slow
 def test_a_nan_loss_stops_with_step_and_rate(finished, tmp_path):
     """And the same directory takes the lower rate that the message advises, though the run has left checkpoints."""
     config = small_config(learning_rate=1e30, schedule="constant")
@@ -266,6 +270,7 @@ def test_two_devices_train_as_one(tmp_path):
         np.testing.assert_allclose(two[f"arr_{i}"], leaf, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_never_imports_tensorflow(tmp_path):
     done = run_python(PROGRAMS / "train_small.py", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ needs_torch = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize(
     ("name", "shape", "own"),

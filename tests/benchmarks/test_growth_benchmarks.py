@@ -51,6 +51,7 @@ def test_a_series_counts_operations_and_memory(name, monkeypatch):
         assert 1e6 * (flops[1] - flops[0]) == pytest.approx(2 * 7 * 7 * 4096 * 2)
 
 
+@pytest.mark.slow
 def test_a_point_of_devices_trains():
     """Two steps on the first device of however many there are: the loss is a number, and another one."""
     (point,) = growth.devices([1])

@@ -23,6 +23,7 @@ def test_every_way_takes_its_steps(monkeypatch):
     assert np.asarray(state.step).tolist() == [6] and np.isfinite(jax.tree.leaves(state.params)[0]).all()
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_measured(monkeypatch):
     monkeypatch.setattr(seeds_comparison, "STEPS", 2)
     taken = {seeds_comparison.IN_TURN_ALONE: [0.4, 0.4, 0.8], seeds_comparison.VMAP: [0.2, 0.1, 0.2]}

@@ -46,6 +46,7 @@ def test_pytorch_trains_the_same_net(name):
     np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @needs_torch
 def test_rows_are_what_was_timed(monkeypatch):
     """Turns of 0.5 s for ours and 1 s for PyTorch, by a clock of our own: twice PyTorch's rate."""
@@ -67,6 +68,7 @@ def test_rows_are_what_was_timed(monkeypatch):
     assert rows[1]["images_per_second"] == pytest.approx(32)
 
 
+@pytest.mark.slow
 def test_input_is_timed():
     """All of a step's examples are drawn and gathered: for a hundred times the pixels it takes longer."""
     small = training.problem_of(SMALL["lenet5"])

@@ -117,6 +117,7 @@ ALL: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_augment_composes_the_steps_in_order():
     key, images = jax.random.key(5), pictures((6, 9, 7, 1))
 

@@ -83,6 +83,7 @@ def test_a_padded_net_agrees_in_both_contexts():
     assert report.difference <= 1e-5 and all(one.scores >= 6 for one in report)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_computed_is_said():
     layers = [Conv(3, 3, padding=1, padding_mode="edge"), MaxPool(2), Flatten(), Dense(2)]
     report = check(layers)
@@ -116,6 +117,7 @@ class Vignette(Layer):
         return x * jnp.linspace(0.5, 1, x.shape[1])[None, :, None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding, reference", [(0, "crops"), (1, "plain passes")])
 def test_a_map_that_differs_is_named_with_backend_stride_position_and_difference(padding, reference):
     layers = [Conv(4, 3, padding=padding), MaxPool(2), Vignette(), Flatten(), Dense(3)]

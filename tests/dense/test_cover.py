@@ -34,6 +34,7 @@ def at_stride_1(net, images, backend):
     return np.asarray(dense.score_map(net, make(net, WINDOW, 2), images, WINDOW, 1, backend).scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "net, size, stride, backends",
     [

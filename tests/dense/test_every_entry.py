@@ -276,6 +276,7 @@ def check_best(found, known, values, boxes, class_index):
         assert_same(values[n][tuple(at[0])][found.classes[n]], found.scores[n], 1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * settings.default.max_examples)
 @given(cases())
 def test_every_entry_equals_the_reference(case):

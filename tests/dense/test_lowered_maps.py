@@ -36,6 +36,7 @@ def test_maps_of_every_net_are_lowered_for_accelerators(name, monkeypatch):
         assert exported.out_avals[0].shape == (count, 8 // stride + 1, 4 // stride + 1, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_images(backend):
     window = WINDOWS["qa_net"]

@@ -27,6 +27,7 @@ def pictures(seed=0):
     return [rng.normal(size=(*size, 2)).astype(np.float32) for size in SIZES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net, window", [(UNPADDED, (8, 10)), (PADDED, (13, 13))], ids=["unpadded", "padded"])
 @pytest.mark.parametrize("stride", [None, 1])
 def test_images_of_different_sizes_are_one_program(net, window, stride):

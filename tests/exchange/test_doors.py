@@ -50,6 +50,7 @@ def test_weights_written_here_say_whose_they_are(classifier, tmp_path):
     np.testing.assert_array_equal(scores(run, pixels_of()), scores(classifier, pixels_of()))
 
 
+@pytest.mark.slow
 def test_what_the_caller_knows_counts(classifier, tmp_path):
     """Blue, green, red become red, green, blue; constants of the caller come before those of the file."""
     exchange.save(tmp_path / "net.onnx", classifier)

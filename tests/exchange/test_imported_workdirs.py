@@ -46,6 +46,7 @@ def test_a_workdir_gives_the_net_back(tmp_path):
     assert json.loads((tmp_path / "run" / "import.json").read_text())["file"] == "net.onnx"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [DIGITS, UNNAMED, DIGITS[::-1]])
 def test_it_is_evaluated_on_data_that_are_named(tmp_path, names, capsys):
     """By the names of the classes, in any order; where there are none, in order, and a line says so."""

@@ -36,6 +36,7 @@ def test_converted_from_pytorch(tmp_path):
     assert counts["agrees"] >= 48
 
 
+@pytest.mark.slow
 def test_some_of_pytorchs(tmp_path):
     """A pool, a depthwise convolution, a slope for each channel, and what has no layer."""
     names = ("test_AvgPool2d_stride", "test_Conv2d_depthwise_strided", "test_PReLU_2d", "test_Conv3d", "test_GLU")

@@ -34,6 +34,7 @@ def in_numpy(run, images, stride):
     return np.stack([reference.score_map(conv_net, variables, one, stride, size) for one in images])
 
 
+@pytest.mark.slow
 def test_dense_program(tmp_path):
     """One file for four platforms and all sizes that fit, with the weights inside; others it refuses itself."""
     path = tmp_path / "net.stablehlo"

@@ -58,6 +58,7 @@ def test_shifted_accuracy_is_the_mean_of_four_directions():
         assert values[f"shifted {n} px"] == pytest.approx(np.mean(four), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_feature_distance_by_hand():
     """A net that flattens its input: distances of pixels, in units of those between different images."""
     found = trained(nets.net(MaxPool(1), Flatten(), Dense(4)), images=6)
@@ -95,6 +96,7 @@ def test_enlarged_looks_by_value():
         assert values[look.name] == pytest.approx(expected, abs=1e-12), look.name
 
 
+@pytest.mark.slow
 def test_a_padded_net_is_seen_in_two_contexts():
     found = trained(nets.net(Conv(3, 3, padding=1), MaxPool(2), Flatten(), Dense(4)), images=20)
     x = measures.resized_and_normalised(found.dataset.test.images, 16, (0.5,), (0.25,))
@@ -105,6 +107,7 @@ def test_a_padded_net_is_seen_in_two_contexts():
     np.testing.assert_allclose(image, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["hwc", "chw", "random"])
 def test_flattening_is_one_function_and_a_kernel_that_stays_is_another(order, monkeypatch):
     net = nets.create("layer_pattern", 4, features=4, width=8, flatten_order=order)

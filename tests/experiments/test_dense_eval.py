@@ -129,6 +129,7 @@ def test_values_saving_counts_what_the_layers_write(run):
     assert on_scenes.values_saving(run, 36) == pytest.approx(crops / written(32, 12, 2))
 
 
+@pytest.mark.slow
 def test_run_image_of_one_window_is_the_net_itself(run, tmp_path, capsys):
     digit = scenes_report.load_split(run, "test").images[0, ..., 0]
     path = tmp_path / "digit.png"
@@ -164,6 +165,7 @@ def test_a_larger_picture_says_why_predict_may_answer_otherwise_and_that_its_pol
     assert "this picture 0.9" in printed and "invert it" in printed
 
 
+@pytest.mark.slow
 def test_an_image_streamed_from_the_command_line(workdir, run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (300, 411), np.uint8)
     np.save(tmp_path / "page.npy", pixels)

@@ -57,6 +57,7 @@ def test_every_pixel_is_its_mirrored_window():
     assert giusti.largest_difference(net, variables, image, window, scores, 60, 1) > 0.01
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_tables(tmp_path):
     flags = ["--size=48", "--runs=5", "--samples=8", f"--output={tmp_path / 'new'}"]
     done = run_python("-m", "experiments.giusti", *flags)

@@ -35,6 +35,7 @@ def test_a_study_says_what_is_wrong_with_it():
         small_study(tune={"train.learning_rate": (1,), "train.momentum": (0,)})
 
 
+@pytest.mark.slow
 def test_every_declared_study_can_be_built():
     """On paper: nets, sizes, options and outcomes of all cells, at the shapes of their data."""
     shapes = {"fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}

@@ -86,6 +86,7 @@ def test_joins(join):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_changes_statistics_and_drops_whole_paths():
     net = nets.net(Branches(((Conv(3, 1, name="conv"), BatchNorm(), StochasticDepth(0.5)), ())))
     x = draw(0, (64, 4, 4, 3))
@@ -135,6 +136,7 @@ def test_a_residual_net_is_run_densely():
         np.testing.assert_allclose(scores, truth, atol=1e-5 * np.abs(truth).max(), err_msg=name)
 
 
+@pytest.mark.slow
 def test_paths_that_end_a_net_at_different_spacings():
     """The last layers of the two paths run at spacings of 2 and of 1 pixel; their fragments must be the same ones."""
     short = (Crop(3), Conv(3, 1, 2, rounding="floor"))

@@ -41,6 +41,7 @@ def test_every_net_is_exported(name):
         assert "stablehlo.transpose" not in exported.mlir_module()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, options", [("qa_net", {}), ("layer_pattern", {"norm": True}), ("sharing_net", {})])
 def test_exported_for_any_size_the_values_are_the_nets(name, options):
     window = WINDOWS[name]

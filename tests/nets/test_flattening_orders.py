@@ -41,6 +41,7 @@ def test_flattening_orders_are_permutations_of_each_other():
     assert (np.abs(stages_of("chw", params, images)["fc2"] - hwc["fc2"]) > 0.01).any()
 
 
+@pytest.mark.slow
 def test_flattening_orders_agree_to_the_bit_where_sums_are_exact():
     # Whole numbers below 2^24 add up without rounding, in any order.
     random = np.random.default_rng(0)

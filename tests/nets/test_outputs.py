@@ -51,6 +51,7 @@ def test_one_score_is_two_classes():
     np.testing.assert_array_equal(outputs.log_probabilities(np.array([[-800.0, 800.0]]), "sigmoid"), [[-800, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", outputs.ACTIVATIONS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_map_has_the_activation_of_its_net(activation, count):

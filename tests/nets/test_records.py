@@ -84,6 +84,7 @@ def any_layers(draw):
     return nets.net(*made, output_activation=draw(st.sampled_from(["softmax", "sigmoid"])))
 
 
+@pytest.mark.slow
 @settings(max_examples=MANY)
 @given(any_layers())
 def test_any_layers_survive(net):

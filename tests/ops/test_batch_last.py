@@ -95,6 +95,7 @@ def test_a_vector_is_no_image():
     np.testing.assert_array_equal(batch_last.in_batch_last(jnp.negative, jnp.ones((20, 4))), -np.ones((20, 4)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 def test_batch_norm_in_batch_last_layout_is_flax_own(train):
     """Output, gradients and running statistics are the same, under the same names, in either layout."""

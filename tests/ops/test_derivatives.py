@@ -180,6 +180,7 @@ def check(net, shape, kinds=KINDS):
 QUICK = ("conv, split batch", "max pool, batch-last layout", "average pool, padded", "lrn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in LAYERS])
 def test_layers(name):
     """A layer without parameters stands behind one that has some."""

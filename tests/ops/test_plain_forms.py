@@ -24,6 +24,7 @@ def losses(name):
     return training.ours(training.problem_of(CASES[name]), most_steps=STEPS)(STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the algorithms are for CPU; elsewhere XLA's own are used")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "lenet5")) for n in CASES])
 def test_loss_curves_agree(name, monkeypatch):

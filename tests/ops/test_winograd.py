@@ -120,6 +120,7 @@ def test_half_precision_takes_the_plain_form():
         assert "stablehlo.convolution" in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
+@pytest.mark.slow
 def test_dense_nets_round_alike_everywhere():
     """The converted net's map of a part of an image is, to the bit, a part of its map, at odd places too."""
     net = nets.net([Conv(128, 3, padding="valid"), Conv(128, 3), Flatten(), Dense(3)])

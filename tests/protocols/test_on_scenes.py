@@ -49,6 +49,7 @@ def test_rows_are_every_method_with_every_averaging(found):
     assert windows == dict(zip([m for m, _ in wanted[:2]] + sliding, [1, 1, 10, 3 * 2, 3 * 2, 6 * 4], strict=True))
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_the_scores_and_the_batch_size_does_not_enter(found):
     run, (images, labels) = make_run(small_net()), pictures(7)
     once = on_scenes.evaluate_scenes(run, images, labels, batch_size=100, timing_images=100)
@@ -71,6 +72,7 @@ def test_crops_and_dense_are_the_same_for_a_net_without_padding(found):
     assert found.agreement.difference <= 1e-5 and found.agreement.argmax_differs == 0
 
 
+@pytest.mark.slow
 def test_crops_and_dense_differ_for_a_padded_net_and_the_context_says_so():
     found = on_scenes.evaluate_scenes(
         make_run(small_net("same")), *pictures(4), batch_size=2, timing_images=2, strides=[]

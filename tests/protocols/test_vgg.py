@@ -228,6 +228,7 @@ def test_one_scale_is_the_same_alone_and_among_others(padded):
         assert (row.multiply_adds, row.windows) == (other.multiply_adds, other.windows)
 
 
+@pytest.mark.slow
 def test_contexts_say_what_a_window_sees(padded, unpadded):
     assert {row.context for row in unpadded.rows} == {"both"}
     contexts = {row.method: row.context for row in padded.rows}

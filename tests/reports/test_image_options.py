@@ -101,6 +101,7 @@ def at_scale(run, pixels, size, mask=None):
     return expected[:, mask:].mean(axis=(0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("reading", [{"spacing": 1.0}, {"scale": 0.5}, {}])
 def test_scales_are_lengths_of_the_shortest_side_however_the_image_is_read(run, tmp_path, kind, reading):
@@ -129,6 +130,7 @@ def test_what_a_mask_leaves_out_counts_at_no_scale(run, tmp_path):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", [{"value_range": (0.0, 300.0)}, {"channels": (0,)}, {"scale": 0.75}])
 def test_what_a_prediction_says_is_not_said_of_pixels_that_it_never_sees(run, tmp_path, capsys, reading):
     Image.fromarray(np.random.default_rng(3).integers(0, 256, (16, 20), np.uint8)).save(tmp_path / "a.png")

@@ -80,6 +80,7 @@ def test_names_of_maps_never_collide(folder):
     assert places == [f"out/{name}_map.zarr" for name in ("a.ome", "f_g_d", "f_g_e", "s")]
 
 
+@pytest.mark.slow
 def test_one_that_fails_stops_no_other_and_a_second_run_continues(run, folder, tmp_path, capsys):
     out = tmp_path / "out"
     paths = find(str(folder))

@@ -32,6 +32,7 @@ def probability(b):
     return scores.max() / scores.sum()
 
 
+@pytest.mark.slow
 def test_the_most_confident_mistakes_come_first():
     brightness = [1.0, 0.6, -0.2, -1.0, -0.8, 0.8]
     variables, split = setting(brightness, [1, 0, 1, 0, 2, 2])  # predicted: 1, 1, 2, 2, 2, 1

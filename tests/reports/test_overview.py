@@ -137,6 +137,7 @@ def test_a_scale_bar_is_round_and_at_most_a_quarter():
         assert overview.scale_bar(width, spacing) == (pytest.approx(fraction), label)
 
 
+@pytest.mark.slow
 def test_the_map_of_all_classes_has_their_colours_and_probabilities():
     winner = np.array([[0, 7, -1, 20]])
     certainty = np.array([[255, 128, 0, 1]], np.uint8)

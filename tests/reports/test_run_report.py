@@ -81,6 +81,7 @@ def check(browser, path):
     return driver, len(widths)
 
 
+@pytest.mark.slow
 def test_a_training_run_ends_with_its_page(browser, trained):
     workdir, result = trained
     driver, count = check(browser, workdir / "report.html")

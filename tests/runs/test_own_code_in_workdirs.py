@@ -66,6 +66,7 @@ def test_the_same_command_in_another_directory_goes_on(trained, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_that_was_changed_is_not_executed(copied):
     config = config_lib.load(str(copied / "run"))
     place = config.net.name.rpartition("@")[0]

@@ -103,6 +103,7 @@ def _runs(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["flip", "delete"])
 def test_a_best_net_that_was_lost_is_taken_from_the_checkpoint_of_its_step(tmp_path, runs, capsys, how):
     """In a run that is finished and in one that goes on; where there is none, what is kept says so."""

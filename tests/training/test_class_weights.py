@@ -63,6 +63,7 @@ def test_the_loss_and_its_gradient(head, outputs):
     assert (found.correct, found.shown) == (alike.correct, alike.shown)
 
 
+@pytest.mark.slow
 def test_a_step_of_training_is_weighted_and_evaluation_is_not():
     """Two classes of weight 0.25 and 4 in one step of plain descent, against the gradient by hand."""
     config = tiny_config(class_weights=(0.25, 4, 1), momentum=0.0, learning_rate=0.1, schedule="constant")

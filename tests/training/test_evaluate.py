@@ -135,6 +135,7 @@ def test_every_example_counts_once_whatever_the_batch():
     assert results[0].accuracy == (logits.argmax(1) == split.labels).mean()
 
 
+@pytest.mark.slow
 def test_bfloat16_scores_are_close():
     net = nets.create("layer_pattern", 4, features=4, width=8)
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)

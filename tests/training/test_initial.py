@@ -52,6 +52,7 @@ def test_layers_of_equal_name_and_shape_are_taken(other, tmp_path, capsys):
     assert again["initial_run"] == start and again["test_loss"] == pytest.approx(result["test_loss"])
 
 
+@pytest.mark.slow
 def test_values_before_the_first_step(other):
     """All layers fit; with a rate of almost 0 the nets of all seeds are the other run's, statistics aside."""
     config = tiny_config(initial_run=str(other), learning_rate=1e-30)
@@ -63,6 +64,7 @@ def test_values_before_the_first_step(other):
         np.testing.assert_array_equal(run.variables["params"]["fc2"]["kernel"], there["fc2"]["kernel"])
 
 
+@pytest.mark.slow
 def test_images_are_normalised_as_the_weights_were_trained(other, tmp_path, capsys):
     """The run, its evaluation and its second process all have the constants of the other run, not those of the data."""
     place = shutil.copytree(other, tmp_path / "other")

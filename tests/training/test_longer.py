@@ -35,6 +35,7 @@ def files(workdir):
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
+@pytest.mark.slow
 def test_a_run_trained_for_longer_is_the_run_that_was_begun_so(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     config = stepped(8, (0.125, 0.375))
@@ -77,6 +78,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished, config, longer, mess
     assert files(finished) == before
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_the_step_at_which_they_thaw(tmp_path):
     options = {"schedule": "constant", "frozen": ("conv1",)}
     train_and_evaluate(tiny_config(steps=4, frozen_until=0.5, **options), str(tmp_path / "run"), DATA)
@@ -88,12 +90,14 @@ def test_frozen_layers_keep_the_step_at_which_they_thaw(tmp_path):
     assert train_and_evaluate(config, str(tmp_path / "run"), DATA, longer=True)["steps"] == 6
 
 
+@pytest.mark.slow
 def test_a_cosine_is_begun_anew(tmp_path):
     train_and_evaluate(tiny_config(steps=2, schedule="cosine"), str(tmp_path / "run"), DATA)
     with pytest.raises(ValueError, match=r"in a run of 4 steps; begin another run with its weights: --config.train.in"):
         train_and_evaluate(tiny_config(steps=4, schedule="cosine"), str(tmp_path / "run"), DATA, longer=True)
 
 
+@pytest.mark.slow
 def test_a_longer_run_that_diverges_keeps_what_it_was(tmp_path):
     """The first step has the rate 0 of a warm-up, all others 1e30; then those after it have 0.1."""
     options = {"learning_rate": 1e30, "schedule": "constant"}

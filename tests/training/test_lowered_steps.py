@@ -32,6 +32,7 @@ def operations(net, image):
     return convolutions, products
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_nets_step_is_exported_for_accelerators(name, monkeypatch):
     """Of a batch that on CPU is laid out with the images last; no array is made, also of nets of a gigabyte."""

@@ -86,12 +86,14 @@ def test_costs_are_those_of_one_seed(dataset):
     assert one.epoch_seconds > 0
 
 
+@pytest.mark.slow
 def test_a_diverged_seed_is_named_and_the_others_go_on(dataset):
     found = many_seeds.train_seeds(regularised_config(learning_rate=1e30), dataset, [0, 1], Devices(1))
     assert [run.diverged is not None and run.diverged < 12 for run in found.runs] == [True, True]
     assert many_seeds.train_seeds(regularised_config(), dataset, [0], Devices(1)).runs[0].diverged is None
 
 
+@pytest.mark.slow
 def test_nothing_held_out(dataset):
     empty = Split(dataset.validation.images[:0], dataset.validation.labels[:0])
     found = many_seeds.train_seeds(

@@ -212,6 +212,7 @@ def test_gradients_of_frozen_layers_do_not_count_in_the_norm():
     np.testing.assert_allclose(updates["fc1"]["kernel"], [-0.3 / norm, -0.4 / norm], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_the_state_of_frozen_layers(tmp_path):
     states = learn(train_config(frozen=("conv1",), frozen_until=0.5, weight_decay=0.1, clip_norm=1.0), 4)
     params, state = states[3]

@@ -20,6 +20,7 @@ def bars(classes):
     return (rng.integers(0, 60, (120, 16, 16, 1)) + 150 * rows[:, :, None, None]).astype(np.uint8), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "count", "classes"), [(None, 1, 2), ("sigmoid", None, 3)])
 def test_a_run_follows_its_output_activation(activation, count, classes, tmp_path):
     config = small_config(steps=40, learning_rate=0.05, background=0.2, label_smoothing=0.05)

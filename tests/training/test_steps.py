@@ -95,6 +95,7 @@ def test_one_step_against_the_gradient_by_hand():
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_with_float32_parameters():
     config = default.get_config()
     config.train.dtype = "bfloat16"

@@ -123,6 +123,7 @@ def spread(sink):
     assert used == [{jax.local_devices()[i % 2]} for i in range(12)]
 
 
+@pytest.mark.slow
 def test_spread_over_devices(tmp_path, expected):
     process = start_python(
         PROGRAMS / "stream_child.py",
@@ -136,6 +137,7 @@ def test_spread_over_devices(tmp_path, expected):
     np.testing.assert_array_equal(np.load(tmp_path / "m.npy"), expected)
 
 
+@pytest.mark.slow
 def test_half_precision_scores_are_written_as_float32(expected):
     sink = np.full_like(expected, np.nan)
     run(sink, jnp.asarray(NORMALISED, jnp.bfloat16))
