@@ -91,7 +91,7 @@ def _standing(config: Config, workdir: str, longer: bool) -> tuple[bool, dict[st
 
 def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, longer: bool) -> dict[str, Any]:
     """Trains what is left, evaluates and reports, with the operations that the config asks for."""
-    environment = logs.environment()  # at the start: another commit may be checked out when the run ends
+    environment = logs.environment(together=True)  # at the start: another commit may be checked out when the run ends
     dataset = dataset or data.load(**config.data, share=processes.share())
     processes.agree("data", facts_lib.at_a_glance(dataset))
     if goes_on:

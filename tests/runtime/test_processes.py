@@ -114,7 +114,7 @@ def test_a_lost_process_is_named_and_another_number_of_processes_goes_on(tmp_pat
     started[1].wait()
     begin = time.monotonic()
     assert started[0].wait(60) == processes.LOST and time.monotonic() - begin < 60
-    assert "process 1 of 2 was lost" in said(folder, 0) and "goes on from its last checkpoint" in said(folder, 0)
+    assert "process 1 of 2 was lost" in said(folder, 0) and "goes on from what is saved" in said(folder, 0)
     assert "Traceback" not in said(folder, 0)
     shutil.copytree(folder, tmp_path / "again")
     # One process goes on with it, is asked to stop, and so do both of two: at the same step, which is saved.
