@@ -1,9 +1,9 @@
 """Groups of processes that run commands together on one machine: FOLDER; groups are lines of JSON on standard input.
 
-A group has a name, its number of processes, the devices of each, the module of the command (`main` or another
-program), its arguments, and which process is killed at which event: [INDEX, EVENT, NUMBER]. All are
-forked from this program, which has imported what is heavy once. What process I says goes to FOLDER/NAME.I.txt; a line
-of JSON has the exit statuses, and the seconds that the others went on after one was killed.
+A group has a name, its number of processes, the module of the command (`main` or another program), its arguments, and
+which process is killed at which event: [INDEX, EVENT, NUMBER, PATH], where PATH must be there first and may be left
+out. All are forked from this program, which has imported what is heavy once. What process I says goes to
+FOLDER/NAME.I.txt; a line of JSON has the exit statuses, and the seconds that the others went on after one was killed.
 """
 
 import importlib
@@ -21,12 +21,12 @@ from cnn.dense.streaming import map_files, progress, together
 from cnn.dense.streaming.sinks import pyramid
 from cnn.reports import image_report, trained  # noqa: F401  heavy: imported once
 from cnn.runs import checkpoint, saved_steps, silent
-from cnn.runtime import arrays_of_all, turns
+from cnn.runtime import arrays_of_all, signals, turns
 from cnn.train import train_and_evaluate  # noqa: F401  likewise
 
 # What is called at an event. A step is hit between its sums: the others are inside of the next one, and wait.
 EVENTS = {
-    "step": [(turns.Stop, "check")],
+    "step": [(turns.Stop, "check"), (signals.Request, "after_step")],
     "save": [(saved_steps.Checkpoints, "save"), (silent.Checkpoints, "save")],
     "publish": [(saved_steps.checksums, "write")],
     "evaluate": [(arrays_of_all, "own_rows")],
@@ -37,8 +37,8 @@ EVENTS = {
 assert checkpoint.Checkpoints is saved_steps.Checkpoints
 
 
-def die_at(event: str, number: int) -> None:
-    """Kills this process at an event's call of that number, after others had time to go on."""
+def die_at(event: str, number: int, path: str = "") -> None:
+    """Kills this process at an event's call of that number, once others had time to go on and there is a path."""
     seen = [0]
 
     def deadly(function):
@@ -46,6 +46,8 @@ def die_at(event: str, number: int) -> None:
             seen[0] += 1
             if seen[0] == number:
                 time.sleep(0.3)
+                while path and not os.path.exists(path):  # what is written in the background
+                    time.sleep(0.02)
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*arguments, **options)
 

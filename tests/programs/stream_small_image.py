@@ -1,4 +1,4 @@
-"""Streams a small image into maps of two kinds, by this process or with others: FOLDER, and flags that join processes."""
+"""Streams a small image into maps of two kinds, by itself or with others: FOLDER, and the flags of processes."""
 
 import sys
 

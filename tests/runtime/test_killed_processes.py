@@ -14,7 +14,7 @@ from tests.helpers import PROGRAMS, start_python
 pytestmark = pytest.mark.slow
 # The compiler without most of its optimisations: these programs run for a moment.
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-NAMES = (
+NUMBERS = (
     "test_accuracy",
     "test_loss",
     "test_balanced_accuracy",
@@ -63,7 +63,13 @@ def training(folder, workdir, sharding="data", devices=1):
     fields = {"data.name": folder / "data.npz", "net.name": "layer_pattern", "net.options.features": 8}
     fields |= {"net.options.width": 128, "net.options.blocks": 1, "train.steps": 20, "train.epochs": None}
     fields |= {"train.batch_size": 12, "train.learning_rate": 0.01, "train.sharding": sharding}
-    fields |= {"checkpoint.every_steps": 5, "eval.scenes": 0, "eval.batch_size": 8, "eval.every_epochs": 2.0}
+    fields |= {
+        "checkpoint.best": False,
+        "checkpoint.every_steps": 5,
+        "eval.scenes": 0,
+        "eval.batch_size": 8,
+        "eval.every_epochs": 2.0,
+    }
     flags = ["--config=configs/default.py", f"--workdir={workdir}", "--data_cache=", f"--cpu_devices={devices}"]
     return [*flags, *(f"--config.{name}={value}" for name, value in fields.items())]
 
@@ -92,7 +98,7 @@ def assert_same_run(one, other):
     for values, wanted in zip(*(jax.tree.leaves(run.variables) for run in runs), strict=True):
         np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-6)
     results = [json.loads((folder / "result.json").read_text()) for folder in (one, other)]
-    for name in NAMES:
+    for name in NUMBERS:
         assert results[0][name] == pytest.approx(results[1][name], abs=1e-6), name
     lines = [list(map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())) for folder in (one, other)]
     for line, wanted in zip(*lines, strict=True):
@@ -116,7 +122,7 @@ def steps_of(workdir):
 def test_a_run_goes_on_in_any_number_whoever_is_killed(folder, group, alone):
     """One process is killed in its seventh step; the first of four, while it finishes the checkpoint after the next."""
     run = folder / "run"
-    group("one", 1, "main", training(folder, run), [0, "step", 7])
+    group("one", 1, "main", training(folder, run), [0, "step", 7, f"{run}/checkpoints/5"])
     assert steps_of(run) == [5]
     found, said = group("four", 4, "main", training(folder, run, "fsdp"), [0, "publish", 2])
     assert "at step 5 of 20" in said[0]
@@ -130,8 +136,10 @@ def test_a_run_goes_on_in_any_number_whoever_is_killed(folder, group, alone):
 def test_four_train_as_one(folder, group, alone):
     """The last process is killed in an evaluation, where the others wait for its scores."""
     run = folder / "by four"
-    assert_lost(*group("evaluating", 4, "main", training(folder, run, "model"), [3, "evaluate", 9]), 3)
-    assert steps_of(run)[-1] == 10
+    assert_lost(
+        *group("evaluating", 4, "main", training(folder, run, "model"), [3, "evaluate", 6, f"{run}/checkpoints/15"]), 3
+    )
+    assert steps_of(run)[-1] == 15
     group("again", 4, "main", training(folder, run, "model"))
     assert_same_run(run, alone)
 

@@ -86,6 +86,10 @@ def test_two_processes_and_four_give_what_one_gives(tmp_path):
     )
     assert len(two["errors"]) == 3 and "Expecting property name" in two["errors"][1]
     assert two["errors"][2].startswith("a study: process 1 of 2 does not see this place as process 0 does: ")
+    assert two["skipped"] == [two["skipped alone"]] * 2 and len(two["skipped alone"]) == 2
+    labels, pixels = two["pictures alone"]
+    assert [part[0] for part in two["pictures"]] == [labels] * 2
+    assert [pixel for part in two["pictures"] for pixel in part[1]] == pixels
     assert_same_runs(tmp_path / "one", tmp_path / "two")
     for name, value in one["result"].items():
         assert two["result"][name] == pytest.approx(value, abs=1e-6), name
