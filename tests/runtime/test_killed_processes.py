@@ -157,6 +157,8 @@ def test_maps_that_several_write_go_on_in_any_number(folder, group):
     group("whole", 1, program, [folder / "whole"])
     assert_lost(*group("four maps", 4, program, [folder / "killed"], [1, "tile", 3]), 1)
     assert_lost(*group("two maps", 2, program, [folder / "killed"], [0, "finish", 2]), 0)
+    whole, by_two = (files_of(folder / name) for name in ("whole", "killed"))
+    assert [name for name in whole if "ome" not in name and by_two.get(name) != whole[name]] == []
     _, said = group("one map", 1, program, [folder / "killed"])
     assert said[0].count("20 of 20 tiles were there") == 2
     assert files_of(folder / "killed") == files_of(folder / "whole")
