@@ -34,6 +34,7 @@ EVENTS = {
     "part": [(map_files, "replace_json")],
     "finish": [(pyramid, "halve")],
 }
+LIMIT = 900  # seconds for one group, on a machine that does much else
 assert checkpoint.Checkpoints is saved_steps.Checkpoints
 
 
@@ -84,7 +85,7 @@ def run(folder: pathlib.Path, group: dict) -> bool:
             return True
         children.append(child)
     statuses, killed, begin = [None] * len(children), None, time.monotonic()
-    while None in statuses and time.monotonic() < begin + 200:
+    while None in statuses and time.monotonic() < begin + LIMIT:
         child, status = os.waitpid(-1, os.WNOHANG)
         if not child:
             time.sleep(0.02)

@@ -133,17 +133,6 @@ def test_a_run_goes_on_in_any_number_whoever_is_killed(folder, group, alone):
     assert_same_run(run, alone)
 
 
-def test_four_train_as_one(folder, group, alone):
-    """The last process is killed in an evaluation, where the others wait for its scores."""
-    run = folder / "by four"
-    assert_lost(
-        *group("evaluating", 4, "main", training(folder, run, "model"), [3, "evaluate", 6, f"{run}/checkpoints/15"]), 3
-    )
-    assert steps_of(run)[-1] == 15
-    group("again", 4, "main", training(folder, run, "model"))
-    assert_same_run(run, alone)
-
-
 def files_of(folder):
     """The bytes of maps, of their journals, and of whatever else lies beside them."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
