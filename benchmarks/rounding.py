@@ -192,7 +192,7 @@ def near_tie(seed: int = 19) -> dict[str, Any]:
     by_step = [float(differences(*pair).max()) for pair in zip(*runs, strict=True)]
     first = next(i for i, x in enumerate(by_step) if x > FAR)
     augment_key, dropout_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(seed), first), 3)
-    x = augment(augment_key, images[indices[first]].astype(np.float32) / 255, **config.augment.to_dict())
+    x = augment(augment_key, jnp.asarray(images[indices[first]], jnp.float32) / 255, **config.augment.to_dict())
     seen = net.apply(
         runs[0][first - 1],
         (x - 0.5) / 0.25,
