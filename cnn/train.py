@@ -18,7 +18,7 @@ from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
 from cnn.runtime import arrays_of_all, own_code, processes
 from cnn.runtime.devices import Devices
-from cnn.training import early, initial, loop, one_seed, predict
+from cnn.training import early, initial, loop, one_seed, predict, sharded
 from cnn.training import longer as longer_lib
 from cnn.training.steps import State
 
@@ -91,7 +91,7 @@ def _standing(config: Config, workdir: str, longer: bool) -> tuple[bool, dict[st
 
 def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, longer: bool) -> dict[str, Any]:
     """Trains what is left, evaluates and reports, with the operations that the config asks for."""
-    environment = logs.environment()  # at the start: another commit may be checked out when the run ends
+    environment = logs.environment(together=True)  # at the start: another commit may be checked out when the run ends
     dataset = dataset or data.load(**config.data, share=processes.share())
     processes.agree("data", facts_lib.at_a_glance(dataset))
     if goes_on:
@@ -114,6 +114,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
         ],
     )
     table = geometry.table(task.net, dataset.image_shape)
+    devices = sharded.for_net(devices, table)
     print(f"{own_code.short(config.net.name)}: {task.net}\n{table}", flush=True)
     if longer:
         environment |= processes.from_first(

@@ -68,7 +68,7 @@ def main() -> None:
     decoded.use(DATA_CACHE.value)
     process.use_cpu_devices(CPU_DEVICES.value, CONFIG.value.train.batch_size)
     processes.start(*(flag.value for flag in PROCESSES))
-    print(f"device: {logs.environment()['device']}; workdir: {workdir()}", flush=True)
+    print(f"device: {logs.environment(together=True)['device']}; workdir: {workdir()}", flush=True)
     if MODE.value == "train":
         from cnn.train import train_and_evaluate
 

@@ -134,11 +134,6 @@ def load(
             f"{said}: for pictures in a folder, and for arrays of your own; the pixels of data.name={name!r} are bytes "
             "of the full range, in all channels; leave it out"
         )
-    if on_error == "skip" and not share.is_whole:
-        raise DataError(
-            "data.on_error='skip' is for one process, as each of several reads other pictures and would skip its own; "
-            "remove the unreadable pictures that one process names, and take 'stop'"
-        )
     draw = functools.partial(_draw, name, train_examples) if train_examples else None
     wanted = None if share.is_whole else Wanted(share, draw)
     if name == "digits":
@@ -146,10 +141,8 @@ def load(
     elif name == "fake":
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
-        # What is left out may be another process's: then all pictures are read by each.
-        part = wanted if on_error == "stop" else None
         asked = {"name": name, "dir": dir, **given, **of_pixels}
-        options = {**of_pixels, "on_error": on_error, "wanted": part}
+        options = {**of_pixels, "on_error": on_error, "wanted": wanted}
         read = functools.partial(folders.folder, dir, validation_fraction, image_size, **options)
         # What a reader leaves out is listed each time that it is read; a share is of this process alone.
         kept = on_error == "stop" and not wanted

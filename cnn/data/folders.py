@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnn.data import oddities
+from cnn.data import oddities, unreadable
 from cnn.data.class_folders import EXTENSIONS, Listing, check_none_beside, list_classes
 from cnn.data.image_files import check_memory, read_images
 from cnn.data.leftovers import Leftovers
@@ -38,8 +39,8 @@ def folder(
         more than 8 bits are scaled by it to 8.
       on_error: what a file that cannot be used does: "stop", or "skip", which leaves it out and lists it. The splits
         are drawn before pictures are decoded, so that one that cannot be decoded moves no other one.
-      wanted: which pictures are read, of several processes' that stop at what cannot be read; what is odd is not looked
-        for then. None: all.
+      wanted: which pictures are read, of several processes, which all call this; what is odd is not looked for then.
+        None: all.
 
     Returns:
       Splits of uint8 [N, image_size, image_size, 3], or with as many channels as are chosen; classes are the
@@ -56,25 +57,30 @@ def folder(
     options: Any = {"chosen": channels, "value_range": value_range}
     leftovers = Leftovers(root, on_error)
     listings, classes = folder_listings(root, validation_fraction, leftovers)
-    labels = None
+    labels, total = None, sum(len(listing.paths) for listing in listings.values())
+    unlike = len(leftovers.skipped)  # files that are no pictures by their names
+    count = len(channels) if channels else 3
+    if wanted and not leftovers.stops:
+        read_some = functools.partial(
+            read_images, image_size=image_size, channels=count, stops=False, examine=True, **options
+        )
+        for name, listing in listings.items():
+            left = unreadable.found_together(listing, leftovers, wanted.share, read_some)
+            listings[name] = _some(listing, np.array(left, np.int64))
     if wanted:  # all labels, and this process's pictures
         chosen = {name: wanted.of(name, listing.labels) for name, listing in listings.items()}
         labels = {name: listings[name].labels[kept] for name, (kept, _) in chosen.items()}
         listings = {name: _some(listings[name], own) for name, (_, own) in chosen.items()}
-    total = sum(len(listing.paths) for listing in listings.values())
-    unlike = len(leftovers.skipped)  # files that are no pictures by their names
-    count = len(channels) if channels else 3
-    check_memory(total, (image_size, image_size, count))
+    check_memory(sum(len(listing.paths) for listing in listings.values()), (image_size, image_size, count))
+    stops = leftovers.stops or wanted is not None  # of several processes each has the same pictures from here on
     splits, sizes, damages = {}, {}, {}
     for name, listing in listings.items():
         try:
-            read = read_images(listing.paths, image_size, count, stops=leftovers.stops, examine=True, **options)
+            read = read_images(listing.paths, image_size, count, stops=stops, examine=not wanted, **options)
         except DataError as error:
             raise DataError(f"{error}; data.on_error=skip leaves such files out, and counts them") from error
-        out = {i: _reason(error, listing.paths[i]) for i, error in read.errors.items()}
-        if not leftovers.stops:
-            out |= {i: f"damaged: {text}" for i, text in read.damages.items()}
-        leftovers.leave_out([(listing.paths[i], out[i]) for i in sorted(out)])
+        out = unreadable.reasons(read, listing.paths, leftovers)
+        leftovers.leave_out([(listing.paths[i], reason) for i, reason in out.items()])
         kept = np.setdiff1d(np.arange(len(listing.paths)), list(out)) if out else slice(None)
         listings[name] = _some(listing, np.arange(len(listing.paths))[kept])
         splits[name] = Split(read.images[kept], labels[name] if labels else listings[name].labels)
@@ -85,11 +91,6 @@ def folder(
     if not wanted:
         oddities.say(leftovers, listings, splits, classes, sizes, damages, image_size)
     return Splits(**splits, class_names=classes, skipped=tuple(leftovers.skipped), remarks=tuple(leftovers.remarks))
-
-
-def _reason(error: DataError, path: str) -> str:
-    """Why a picture could not be read, without its own path, which stands beside it."""
-    return str(error).replace(f"cannot read {path} as an image: ", "cannot be decoded: ").replace(f"{path}: ", "")
 
 
 def _check_left(root: str, splits: Mapping[str, Split], classes: Sequence[str], leftovers: Leftovers) -> None:

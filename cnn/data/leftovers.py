@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from cnn.images import paths
 from cnn.images.errors import DataError
+from cnn.runtime import processes
 
 SHOWN = 3  # files that a line names
 
@@ -75,15 +76,16 @@ class Leftovers:
     def remark(self, text: str) -> None:
         """Says what a reader of the results has to know, and keeps it."""
         self.remarks.append(text)
-        print(f"{paths.printable(self.root)}: {text}", file=sys.stderr, flush=True)
+        if processes.is_first():
+            print(f"{paths.printable(self.root)}: {text}", file=sys.stderr, flush=True)
 
     def say_skipped(self, total: int) -> None:
-        """Says how many files were left out, and why; nothing where there are none.
+        """Says how many files were left out, and why; nothing where there are none. The first process says it for all.
 
         Args:
           total: files that there are, with these.
         """
-        if not self.skipped:
+        if not self.skipped or not processes.is_first():
             return
         first = [f"{one.file} ({one.reason})" for one in self.skipped[:SHOWN]]
         more = f" and {len(self.skipped) - SHOWN:,} more" if self.skipped[SHOWN:] else ""

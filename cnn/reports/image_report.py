@@ -92,7 +92,7 @@ def run_image(
     facts = {"image": path, "size": looked.source.shape[:2], "stride": asked.streaming.get("stride")}
     facts |= {"scales": list(asked.scales), "last": looked.done.last, **image_facts.facts(looked)}
     facts |= {"net": own_code.short(run.config.net.name), "steps": run.step}
-    logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment()})
+    logs.write_json(f"{stem}_map.json", {**facts, **result, **logs.environment(together=True)})
     print(f"  wrote {sink}, {stem}_*.png and {run_report.write_dense_page(output_dir)}", flush=True)
     return result
 
@@ -120,7 +120,7 @@ def run_map(run: Run, path: str, sink: str, asked: Asked, progress: Progress | N
     print("\n".join(image_facts.lines(looked, path)), flush=True)
     result = {"windows": looked.done.shape[:2], **_say(run, path, looked, asked)}
     facts = {"image": path, "size": looked.source.shape[:2], "stride": asked.streaming.get("stride")}
-    facts |= {**image_facts.facts(looked), **result, **logs.environment()}
+    facts |= {**image_facts.facts(looked), **result, **logs.environment(together=True)}
     progress.stage("drawing")
     items = map_page.items(facts, make_overview(looked, os.path.basename(path)))
     sections = [Section(os.path.basename(path), items), run_report.made(facts)]

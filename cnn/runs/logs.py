@@ -23,8 +23,11 @@ from cnn.runtime import whole
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
-def environment() -> dict[str, Any]:
+def environment(together: bool = False) -> dict[str, Any]:
     """Command, versions, device and commit, to stand beside every number.
+
+    Args:
+      together: whether all processes that were joined make the numbers together, each with its devices.
 
     Returns:
       {"command", "python", "packages", "device", "version", "commit"}; version is that of this library, and commit that
@@ -32,13 +35,14 @@ def environment() -> dict[str, Any]:
     """
     import jax  # here, so that commands answer --help without it
 
-    devices = jax.local_devices()
+    devices = jax.devices() if together else jax.local_devices()
+    hosts = len({device.process_index for device in devices})
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
     return {
         "command": command(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "device": f"{len(devices)} x {kind}",
+        "device": f"{len(devices)} x {kind}" + (f" in {hosts} processes" if hosts > 1 else ""),
         "version": cnn.__version__,
         "commit": checkout_commit(os.path.dirname(os.path.dirname(os.path.abspath(cnn.__file__)))),
     }

@@ -5,7 +5,7 @@ No other module decides on placement. The same code runs on one device and on ma
 
 import collections
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -29,21 +29,28 @@ class Devices:
       mesh: JAX's mesh of the devices, with the one axis `AXIS`.
       everywhere: sharding of arrays of which each device has a whole copy.
       sharding: how the state of training is split over them, one of `SHARDINGS`.
+      connected: names of layers that are fully connected and whose kernels have four axes, as those of convolutions.
     """
 
-    def __init__(self, devices: int | Sequence[Any] | None = None, sharding: str = "data") -> None:
+    def __init__(
+        self,
+        devices: int | Sequence[Any] | None = None,
+        sharding: str = "data",
+        connected: Collection[str] = (),
+    ) -> None:
         """Takes devices.
 
         Args:
           devices: the devices, which may be descriptions of devices that are not here (to compile for them); a number
             takes the first local ones; None: all, of all processes (`cnn.runtime.processes`).
           sharding: how the state of training is split over them, one of `SHARDINGS`.
+          connected: names of a net's convolutions that are its fully connected layers (`cnn.training.sharded.for_net`).
         """
         taken = jax.devices() if devices is None else devices
         taken = jax.local_devices()[:taken] if isinstance(taken, int) else taken
         self.mesh = Mesh(np.array(taken), (AXIS,), axis_types=(AxisType.Auto,))
         self.everywhere = NamedSharding(self.mesh, PartitionSpec())
-        self.sharding = sharding
+        self.sharding, self.connected = sharding, frozenset(connected)
 
     @property
     def count(self) -> int:
@@ -98,7 +105,8 @@ class Devices:
 
         With "data" each device holds the whole. With "fsdp" an array is split along the longest axis that the number of
         devices divides. With "model" fully connected layers are split by outputs: a matrix [inputs, outputs] along its
-        last axis, and with it what else the layer has for each output. The optimiser's arrays are split as the
+        last axis, a kernel [height, width, inputs, outputs] of one of the `connected` layers too, and with it what else
+        the layer has for each output. The optimiser's arrays are split as the
         parameters that they belong to. Arrays of fewer than `LEAST_SPLIT` values, and those of which no axis divides,
         are whole on each device.
 
@@ -133,7 +141,8 @@ class Devices:
         """For each layer, by its path in a tree: the numbers of outputs of its large matrices that can be split."""
         found: dict[Any, set[int]] = collections.defaultdict(set)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if leaf.ndim == 2 and math.prod(leaf.shape) >= LEAST_SPLIT and leaf.shape[-1] % self.count == 0:
+            is_matrix = leaf.ndim == 2 or (leaf.ndim == 4 and _key(path[-2:-1]) in self.connected)
+            if is_matrix and math.prod(leaf.shape) >= LEAST_SPLIT and leaf.shape[-1] % self.count == 0:
                 found[path[:-1]].add(leaf.shape[-1])
         return found
 
@@ -222,10 +231,19 @@ class Devices:
         return batch_size // self.count
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Devices) and (self.mesh, self.sharding) == (other.mesh, other.sharding)
+        return isinstance(other, Devices) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.mesh, self.sharding))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[Any, ...]:
+        return self.mesh, self.sharding, self.connected
+
+
+def _key(path: Sequence[Any]) -> Any:
+    """The name at the end of a path in a tree; None where it has none."""
+    return getattr(path[-1], "key", None) if path else None
 
 
 def _gigabytes(count: float) -> str:

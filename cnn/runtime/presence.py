@@ -81,9 +81,11 @@ class _Connection:
         if self.ended:
             return
         text = (
-            f"error: {what}; process {self.index} stops, too. Start all again, in any number: the run goes on from its "
+            f"error: {what}; process {self.index} stops, too. Start all again, in any number: the same command goes on "
+            "from what is saved"
         )
-        os.write(2, f"{text}last checkpoint\n".encode())
+        # A bar of progress may stand on the terminal's last line.
+        os.write(2, f"{os.linesep * os.isatty(2)}{text}\n".encode())
         os._exit(LOST)
 
 

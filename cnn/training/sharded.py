@@ -20,6 +20,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding
 
+from cnn.geometry import Table
 from cnn.nets import Net
 from cnn.runtime.devices import Devices
 
@@ -31,6 +32,22 @@ _CHEAP = ("convert_element_type", "transpose", "reshape", "rev", "sharding_const
 def is_split(devices: Devices | None) -> bool:
     """Whether parameters are split over devices at all."""
     return devices is not None and devices.count > 1 and devices.sharding != "data"
+
+
+def for_net(devices: Devices, table: Table) -> Devices:
+    """The same devices, for a net whose fully connected layers may be written as convolutions.
+
+    A convolution that gives one position, [1, 1, outputs], is fully connected, whatever its kernel's shape.
+
+    Args:
+      devices: the devices.
+      table: the geometry of the net for the images that it is trained on.
+
+    Returns:
+      Devices that split those layers as they split others, where they split by outputs.
+    """
+    connected = [row.name for row in table if row.kind == "conv" and row.output_shape[:-1] == (1, 1)]
+    return Devices(list(devices.mesh.devices.flat), devices.sharding, connected)
 
 
 def apply(net: Net, devices: Devices | None, variables: Mapping[str, Any], images: jax.Array, **options: Any) -> Any:
@@ -105,10 +122,10 @@ def _by_outputs(devices: Devices, call: Any, arguments: Any, options: Any, conte
     ):
         return call(*arguments, **options)
     x, *others = arguments
-    own = dict(layer.variables.get("params", {}))
-    if x.ndim != 2 or not own:
+    own = {layer.name: dict(layer.variables.get("params", {}))}
+    if not own[layer.name] or not (x.ndim == 2 or layer.name in devices.connected):
         return call(*arguments, **options)
     splits = any(sharding != devices.everywhere for sharding in jax.tree.leaves(devices.state_shardings(own)))
     x = lax.with_sharding_constraint(x, devices.everywhere if splits else devices.split())
     y = call(x, *others, **options)
-    return lax.with_sharding_constraint(y, devices.split(1 if splits else 0))
+    return lax.with_sharding_constraint(y, devices.split(y.ndim - 1 if splits else 0))

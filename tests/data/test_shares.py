@@ -1,5 +1,7 @@
 """What several processes read of a data set is, together, what one reads, and none decodes another one's pictures."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,9 +48,28 @@ def test_no_picture_of_another_share_is_read(folder, monkeypatch):
     assert len(read) == len(set(read)) == 20
 
 
-def test_skipping_is_for_one_process(folder):
-    with pytest.raises(data.DataError, match="is for one process"):
-        data.load("folder", dir=folder, image_size=4, on_error="skip", share=Share(0, 1, 2))
+@pytest.mark.parametrize("fields", [{}, {"train_examples": 5}])
+def test_what_is_skipped_is_in_no_share(folder, fields):
+    for name in ("train/a/0.png", "train/b/6.png", "val/a/1.png"):
+        with open(os.path.join(folder, name), "r+b") as file:
+            file.truncate(40)
+    fields = {
+        "name": "folder",
+        "dir": folder,
+        "image_size": 4,
+        "validation_fraction": 0.3,
+        "on_error": "skip",
+        **fields,
+    }
+    whole = data.load(**fields)
+    assert [one.file for one in whole.skipped] == ["train/a/0.png", "train/b/6.png", "val/a/1.png"]
+    parts = [data.load(**fields, share=Share(i, i + 1, 3)) for i in range(3)]
+    assert {part.skipped for part in parts} == {whole.skipped}
+    for split in ("train", "validation", "test"):
+        images = [getattr(part, split).images for part in parts]
+        np.testing.assert_array_equal(np.concatenate(images), getattr(whole, split).images)
+        for part in parts:
+            np.testing.assert_array_equal(getattr(part, split).labels, getattr(whole, split).labels)
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn import data, layers, nets
+from cnn import data, geometry, layers, nets
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime.devices import SHARDINGS, Devices
-from cnn.training import dispatch, one_seed, optimizer, steps
+from cnn.training import dispatch, one_seed, optimizer, sharded, steps
 from cnn.training.evaluate import evaluate
 from configs import default
 
@@ -53,6 +53,12 @@ def own_net():
     )
 
 
+def connected_net():
+    """Fully connected layers written as convolutions: over the whole of a map of 4 x 4, and over one position."""
+    first = [layers.Conv(16, 3, padding=1), layers.Activation("tanh"), layers.AvgPool(4)]
+    return nets.net(first, [layers.Conv(64, 4), layers.Activation("tanh"), layers.Conv(4, 1)], [layers.Flatten()])
+
+
 def pattern(**options):
     return nets.create("layer_pattern", 4, features=8, width=64, **options)
 
@@ -78,6 +84,7 @@ CASES = {
         ["data", "fsdp"],
     ),
     "own": (own_net, {"weight_decay": 1e-2}, ["model"]),
+    "connected": (connected_net, {}, ["model"]),
     "bfloat16": (
         lambda: pattern(dropout=0.3, activation="tanh", pool="average"),
         {"dtype": "bfloat16"},
@@ -136,7 +143,7 @@ def compare(name, folder):
     net, alone, losses, _, _ = train(name, Devices(1))
     states = {"alone": (Devices(1), alone)}
     for sharding in CASES[name][2]:
-        devices = Devices(sharding=sharding)
+        devices = sharded.for_net(Devices(sharding=sharding), geometry.table(net, images_of(name).shape[1:]))
         assert devices.count == COUNT
         _, state, found, program, text = train(name, devices)
         assert state.params.keys() == alone.params.keys()

@@ -86,6 +86,10 @@ def test_two_processes_and_four_give_what_one_gives(tmp_path):
     )
     assert len(two["errors"]) == 3 and "Expecting property name" in two["errors"][1]
     assert two["errors"][2].startswith("a study: process 1 of 2 does not see this place as process 0 does: ")
+    assert two["skipped"] == [two["skipped alone"]] * 2 and len(two["skipped alone"]) == 2
+    labels, pixels = two["pictures alone"]
+    assert [part[0] for part in two["pictures"]] == [labels] * 2
+    assert [pixel for part in two["pictures"] for pixel in part[1]] == pixels
     assert_same_runs(tmp_path / "one", tmp_path / "two")
     for name, value in one["result"].items():
         assert two["result"][name] == pytest.approx(value, abs=1e-6), name
@@ -114,7 +118,7 @@ def test_a_lost_process_is_named_and_another_number_of_processes_goes_on(tmp_pat
     started[1].wait()
     begin = time.monotonic()
     assert started[0].wait(60) == processes.LOST and time.monotonic() - begin < 60
-    assert "process 1 of 2 was lost" in said(folder, 0) and "goes on from its last checkpoint" in said(folder, 0)
+    assert "process 1 of 2 was lost" in said(folder, 0) and "goes on from what is saved" in said(folder, 0)
     assert "Traceback" not in said(folder, 0)
     shutil.copytree(folder, tmp_path / "again")
     # One process goes on with it, is asked to stop, and so do both of two: at the same step, which is saved.

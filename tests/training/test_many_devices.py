@@ -23,8 +23,8 @@ class Described:
         self.id, self.process_index = number, process_index
 
 
-def described(count, sharding, processes=1):
-    return Devices([Described(i, i * processes // count) for i in range(count)], sharding)
+def described(count, sharding, processes=1, connected=()):
+    return Devices([Described(i, i * processes // count) for i in range(count)], sharding, connected)
 
 
 def shape(*sizes):
@@ -42,15 +42,18 @@ STATE = {
 def test_where_arrays_lie():
     """The longest axis that divides, or outputs of fully connected layers; small arrays are whole, and odd ones."""
 
-    def specs(sharding, count=8):
-        placed = described(count, sharding).state_shardings(STATE)
+    def specs(sharding, count=8, connected=()):
+        placed = described(count, sharding, connected=connected).state_shardings(STATE)
         return [tuple(leaf.spec) for leaf in jax.tree.leaves({name: placed[name] for name in ("conv1", "fc1", "fc2")})]
 
     # In the order of names: bias and kernel of conv1, of fc1, of fc2.
     assert specs("data") == [()] * 6 == specs("fsdp", count=1) == specs("model", count=1)
     assert specs("fsdp") == [(), (None, None, None, "batch"), (), ("batch",), (), ()]
     assert specs("model") == [(), (), ("batch",), (None, "batch"), (), ()]
+    split = ("batch",), (None, None, None, "batch")
+    assert specs("model", connected=["conv1"]) == [*split, *specs("model")[2:]]  # a convolution of one position
     one = Devices(1, "model")
+    assert one != Devices(1, "model", ["conv1"])
     assert one == Devices(1, "model") != Devices(1, "fsdp") and hash(one) == hash(Devices(1, "model"))
 
 
@@ -87,7 +90,7 @@ def test_several_seeds_are_not_split(sharding):
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory):
-    cases = "qa_net,full_cnn,lenet5,normalised,own,bfloat16"
+    cases = "qa_net,full_cnn,lenet5,normalised,own,connected,bfloat16"
     folder = tmp_path_factory.mktemp("eight")
     done = run_python(PROGRAMS / "train_on_eight_devices.py", cases, folder, JAX_NUM_CPU_DEVICES=8)
     assert done.returncode == 0, done.stderr
@@ -98,7 +101,7 @@ def lines(tmp_path_factory):
 def test_eight_devices_train_as_one(lines):
     """Twenty steps, in which only sums are rounded otherwise: sums of examples, in another order."""
     trained = [line for line in lines if "losses" in line]
-    assert len(trained) == 11
+    assert len(trained) == 12
     for line in trained:
         # bfloat16 has 8 bits, so that a float32 sum that differs in its last bit may turn an activation's rounding,
         # by 1/256 of it; of thousands of activations a few do, each an example's share of a gradient.
@@ -120,8 +123,8 @@ def test_what_devices_send_each_other(lines):
     assert ["all-reduce", "120,400"] in sent["lenet5", "data"]
     assert ["all-gather", "400,120"] in sent["lenet5", "fsdp"]
     assert ["all-gather", "16,5,5,16"] in sent["lenet5", "model"]
-    for case in ("lenet5", "full_cnn", "own", "bfloat16"):
-        kernel = {"lenet5": 48_000, "full_cnn": 16_384, "own": 131_072, "bfloat16": 16_384}[case]
+    for case in ("lenet5", "full_cnn", "own", "connected", "bfloat16"):
+        kernel = {"connected": 16_384, "lenet5": 48_000, "full_cnn": 16_384, "own": 131_072, "bfloat16": 16_384}[case]
         values = [np.prod([int(n) for n in sizes.split(",")]) for _, sizes in sent[case, "model"]]
         assert kernel not in values, sent[case, "model"]
 

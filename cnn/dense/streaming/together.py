@@ -234,4 +234,5 @@ def _finish(sink: Any, path: str, facts: Mapping[str, Any]) -> list[int]:
         journals.write_journal(path, complete)
         target.tidy()
         target.close()
+    map_files.mark(paths.resolve(sink), whole=True)
     return skipped
