@@ -177,6 +177,8 @@ def of(run: Any, dense_form: Any, stride: Any, what: str) -> Form:
         shape = tuple(int(size) for size in run.image_shape)
         return Form(run.net, run.variables, (shape[0], shape[1], shape[2]), None, False, "crop", (0, 0))
     prepared = prepare_trained(run.net, run.variables, run.image_shape[:2], run.image_shape[2])
+    if prepared.centred_gate:
+        raise ExchangeError(f"{what}: {prepared.centred_gate}; write it with dense=False, for images of one size")
     if stride is not None:
         return _dilated(prepared, run.variables, as_pair(stride, "stride", what), what)
     variables = prepared.converted.variables(run.variables)

@@ -79,7 +79,7 @@ def _joined(block, variables, x, spacing):
     outputs = [y[:height, :width] for y in outputs]
     if block.join == "concat":
         return np.concatenate(outputs, axis=-1), behind
-    return {"sum": np.sum, "mean": np.mean, "max": np.max}[block.join](outputs, axis=0), behind
+    return {"sum": np.sum, "mean": np.mean, "max": np.max, "product": np.prod}[block.join](outputs, axis=0), behind
 
 
 def _layer(layer, variables, x, spacing):

@@ -19,6 +19,7 @@ from cnn.layers import (
     Dense,
     Dropout,
     Flatten,
+    Gate,
     LocallyConnected,
     Pool,
     PReLU,
@@ -89,7 +90,7 @@ def write(graph: Graph, layer: Any, stage: Stage) -> str:
             return writer(graph, layer, stage)
     if isinstance(layer, Pool) and type(layer).__module__ == Pool.__module__:
         return pool(graph, layer, stage)
-    if isinstance(layer, Branches | Crop | StochasticDepth):
+    if isinstance(layer, Branches | Crop | Gate | StochasticDepth):
         raise ExchangeError(
             f"{stage.name} ({layer.kind}): {type(layer).__name__} is not written to ONNX; write a .stablehlo, which "
             "takes any layer"

@@ -18,6 +18,7 @@ from cnn.layers import (
     Dense,
     Dropout,
     Flatten,
+    Gate,
     Layer,
     MaxPool,
     Pool,
@@ -151,7 +152,7 @@ class _Writer:
         elif isinstance(layer, Activation):
             self._module(_activation(layer))
         else:
-            others = "StableHLO" if isinstance(layer, Branches | Crop | StochasticDepth) else "ONNX or StableHLO"
+            others = "StableHLO" if isinstance(layer, Branches | Crop | Gate | StochasticDepth) else "ONNX or StableHLO"
             raise ExchangeError(f"{layer.label}: PyTorch has no module for it; write {others} instead")
 
     def _module(self, text: str, **arrays: Any) -> None:
