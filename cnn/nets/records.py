@@ -22,7 +22,9 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    BlurPool,
     Branches,
+    ChannelShuffle,
     Conv,
     Crop,
     Dense,
@@ -48,8 +50,8 @@ from cnn.ops import PADDING_MODES
 from cnn.runtime.ranges import number, one_of, whole
 
 CLASSES: tuple[type[Layer], ...] = (
-    *(Activation, AvgPool, BatchNorm, Branches, Conv, Crop, Dense, Dropout, Flatten, Gate, LocallyConnected, LRN),
-    *(MaxPool, NMaxPool, PReLU, Scale, StochasticDepth, SumPool),
+    *(Activation, AvgPool, BatchNorm, BlurPool, Branches, ChannelShuffle, Conv, Crop, Dense, Dropout, Flatten),
+    *(Gate, LocallyConnected, LRN, MaxPool, NMaxPool, PReLU, Scale, StochasticDepth, SumPool),
 )
 KINDS = {re.sub(r"\W", "_", made.kind): made for made in CLASSES}
 # Functions that a field may hold, by name; the default of a field needs none.

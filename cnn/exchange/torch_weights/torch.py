@@ -12,7 +12,9 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    BlurPool,
     Branches,
+    ChannelShuffle,
     Conv,
     Crop,
     Dense,
@@ -124,6 +126,10 @@ class _Writer:
         own = self.params.get(layer.name, {})
         if isinstance(layer, Conv):
             self._conv(layer, own, shape)
+        elif isinstance(layer, BlurPool):
+            self._conv(layer.convolution(shape[2]), {"kernel": layer.weights(shape[2])}, shape)
+        elif isinstance(layer, ChannelShuffle):
+            self._module(f"ChannelShuffle({layer.groups})")
         elif isinstance(layer, Pool):
             self._pool(layer, shape)
         elif isinstance(layer, Dense):
