@@ -19,7 +19,7 @@ BLUR_MODES = ("zero", "edge", "reflect")
 class BlurPool(WindowLayer):
     """Binomial filter of each map, with a stride: a depthwise convolution without parameters.
 
-    Behind a pool or a convolution it takes the place of their stride, so that values change little where the image moves
+    Behind a pool or a convolution it takes the place of their stride: values then change little where the image moves
     by a pixel.
 
     Attributes:
