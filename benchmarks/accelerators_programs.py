@@ -35,7 +35,7 @@ IMAGES = {
 } | dict.fromkeys(
     (
         *("vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "googlenet"),
-        *("squeezenet", "densenet121"),
+        *("squeezenet", "densenet121", "se_resnet18"),
     ),
     (224, 224, 3),
 )

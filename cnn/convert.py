@@ -15,12 +15,14 @@ import numpy as np
 
 from cnn import geometry
 from cnn.layers import (
+    AvgPool,
     BatchNorm,
     Branches,
     Conv,
     Crop,
     Dense,
     Flatten,
+    Gate,
     Layer,
     LocallyConnected,
     Pool,
@@ -88,7 +90,8 @@ def fc_to_conv(
 
     Raises:
       GeometryError: if the image shape does not fit the net's trained kernels, or a layer cannot be slid over a larger
-        image (locally connected, or parameters for flattened values: batch normalisation, `Scale`, `PReLU`).
+        image (locally connected, or parameters for flattened values: batch normalisation, `Scale`, `PReLU`; a `Gate`
+        whose mean is that of a whole window, see `cnn.geometry.first_centred`).
     """
     geometry.parameters(layers_of(net), variables)
     conversion = plan(net, geometry.table(net, image_shape, variables), position_invariant)
@@ -112,13 +115,16 @@ def convolutional(net: Net, image_shape: Sequence[int], position_invariant: bool
     return plan(net, geometry.table(net, image_shape), position_invariant).net
 
 
-def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Conversion:
+def plan(net: Net, table: geometry.Table, position_invariant: bool = True, centred_gates: bool = False) -> Conversion:
     """Plans the conversion of a net whose geometry is known already.
 
     Args:
       net: the classifier.
       table: its geometry for the images that it is trained on (`cnn.geometry.table`).
       position_invariant: whether all convolutions round in the same way at every position, see `fc_to_conv`.
+      centred_gates: whether a `Gate` that does not slide exactly (`cnn.geometry.first_centred`) becomes one whose mean
+        at each place is that of the values around it, as many as the map has at the window. That is another net, which
+        does not give the classifier's scores, not even at the window. If not, such a gate is an error.
 
     Returns:
       The convolutional net, and how its variables follow from the classifier's.
@@ -127,10 +133,14 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
       GeometryError: if a layer cannot be slid over a larger image.
     """
     check_flag(position_invariant, "position_invariant", "convert")
+    check_flag(centred_gates, "centred_gates", "convert")
     if not isinstance(table, geometry.Table):
         raise TypeError(f"convert.plan: table (={table!r}) must be a cnn.geometry.table of the net")
     if not hasattr(net, "layers"):
         raise TypeError(f"convert.plan: net (={net!r}) must be a net, such as cnn.nets.net(layers) makes")
+    centred = None if centred_gates else geometry.first_centred(net.layers, table)
+    if centred:
+        raise GeometryError(f"{centred}; take backend='crops', context='crop', which cuts every window out")
     views = _dense_views(net, table)
     layers: list[Layer] = []
 
@@ -146,17 +156,28 @@ def plan(net: Net, table: geometry.Table, position_invariant: bool = True) -> Co
             free = [name for i in range(2 * len(paths) + sum(map(len, paths))) if (name := f"path{i}") not in taken]
             through = [() if any(map(_slides, path)) else (Crop(0, name=free[i]),) for i, path in enumerate(paths)]
             return layer.clone(paths=tuple(path + end for path, end in zip(paths, through, strict=True)))
+        if isinstance(layer, Gate):
+            return layer.sliding(shape, position_invariant)
         if isinstance(layer, Pool) and layer.kernel is None:
             return layer.clone(kernel=shape[:2], stride=1)  # it pools what was the whole image in training: a window
         return layer.clone(position_invariant=position_invariant) if isinstance(layer, Conv) else layer
 
+    exact = geometry.exact_gates(net.layers, table)
+    waiting: list[Layer] = []  # gates until the mean over the window that comes behind them
     shape = table.input_shape
     for row, layer in zip(table, net.layers, strict=True):
+        if row.name in exact:
+            # The mean of x * g is g times the mean of x, and the mean of that one value is itself.
+            waiting.append(slid(layer, (1, 1, shape[2])).clone(name=row.name))
+            continue
         if isinstance(layer, Dense):
             kernel = views[row.name][0][:2]
             layer = Conv(layer.features, kernel, use_bias=layer.use_bias, kernel_init=layer.kernel_init)
         if not isinstance(layer, Flatten):
             layers.append(slid(layer, shape).clone(name=row.name))
+        if isinstance(layer, AvgPool):
+            layers += waiting
+            waiting = []
         shape = row.output_shape
     return Conversion(Net(tuple(layers), net.output_activation), views)
 
@@ -187,7 +208,7 @@ def _dense_views(net: Net, table: geometry.Table) -> dict[str, tuple[Shape, str]
 
 
 def _slides(layer: Layer) -> bool:
-    return isinstance(layer, WindowLayer | Branches)
+    return isinstance(layer, WindowLayer | Branches | Gate)
 
 
 def _check_slides(layer: Layer, shape: Shape) -> None:
@@ -201,7 +222,7 @@ def _check_slides(layer: Layer, shape: Shape) -> None:
                 )
             _check_slides(inner, seen)
         return
-    if not layer.mixes_pixels or isinstance(layer, Flatten | Dense):
+    if not layer.mixes_pixels or isinstance(layer, Flatten | Dense | Gate):
         return
     if isinstance(layer, LocallyConnected):
         raise GeometryError(

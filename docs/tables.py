@@ -33,6 +33,7 @@ SIZES = {
     "resnet18": (224, 224, 3),
     "resnet34": (224, 224, 3),
     "resnet50": (224, 224, 3),
+    "se_resnet18": (224, 224, 3),
     "mobilenet_v2": (224, 224, 3),
     "googlenet": (224, 224, 3),
     "squeezenet": (224, 224, 3),

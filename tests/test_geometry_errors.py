@@ -199,6 +199,7 @@ def test_arguments_of_the_wrong_kind_are_refused_by_name():
         "image_shape": (5, 6, 2),
         "input_shape": (5, 6, 2),
         "position_invariant": True,
+        "centred_gates": False,
         "table": geometry.table(net, (5, 6, 2)),
         "layer": net.layers[0],
         "layer_variables": variables["params"]["conv1"],

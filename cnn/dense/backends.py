@@ -15,7 +15,7 @@ from cnn.dense import dilation, fragments, lattice, passes
 from cnn.dense.grid import Grid
 from cnn.dense.passes import Schedule, Variables
 from cnn.dense.prepared import PreparedNet
-from cnn.layers import Conv, Layer, WindowLayer, changed
+from cnn.layers import BlurPool, Conv, Layer, WindowLayer, changed
 from cnn.nets import Net
 from cnn.runtime.compiler import jit_net, jit_once
 from cnn.windows import GeometryError, Pair
@@ -131,7 +131,7 @@ def fixed_padding(prepared: PreparedNet, grid: Grid) -> str | None:
         stride, so that it is not one whole pass.
     """
     for layer, _ in geometry.leaves(prepared.net.layers, prepared.image_shape):
-        if not isinstance(layer, Conv) or layer.padding_mode in ("zero", "constant"):
+        if not isinstance(layer, Conv | BlurPool) or layer.padding_mode in ("zero", "constant"):
             continue
         if layer.padding not in ("valid", 0):
             if any(s % n for s, n in zip(grid.step, grid.native, strict=True)):

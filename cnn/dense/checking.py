@@ -204,7 +204,7 @@ def _surroundings(prepared: PreparedNet) -> tuple[Pair, Pair]:
 
     The position is a multiple of the native stride, so that one pass over the part has a score there.
     """
-    last = prepared.table[-1]
+    last = prepared.converted_table[-1]  # where a gate's mean is that of the values around each place
     sizes, starts = [], []
     for axis in range(2):
         native, window = prepared.native_stride[axis], prepared.window[axis]

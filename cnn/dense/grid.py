@@ -253,7 +253,9 @@ def with_sight(prepared: PreparedNet, image_shape: Sequence[int], grid: Grid, co
     if context == "image":
         # "same" padding of a strided layer depends on the size of its input: here the image, not the window.
         vertical, horizontal = prepared.axes(image_shape)
-        return grid._replace(offset=(vertical.offset, horizontal.offset), seen=last.receptive_field)
+        return grid._replace(
+            offset=(vertical.offset, horizontal.offset), seen=prepared.converted_table[-1].receptive_field
+        )
     ends = [min(o + f, n) for o, f, n in zip(last.offset, last.receptive_field, grid.window, strict=True)]
     offset = (max(last.offset[0], 0), max(last.offset[1], 0))
     return grid._replace(offset=offset, seen=(ends[0] - offset[0], ends[1] - offset[1]))

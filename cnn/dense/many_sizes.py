@@ -64,7 +64,7 @@ def score_maps(
     """
     given = [np.asarray(image_array(image, f"score_maps: image {i}", rank=3)) for i, image in enumerate(images)]
     if not given:
-        resolve_context(False, backend, context)  # a wrong name is an error for no images too
+        resolve_context(None, backend, context)  # a wrong name is an error for no images too
         return []
     channels = given[0].shape[-1]
     for i, image in enumerate(given):

@@ -185,7 +185,7 @@ def _resolve(
 ) -> tuple[Grid, str, str]:
     """The grid, the context and the backend of a map; kept, so that they are computed once for each image shape."""
     grid = lay_grid(prepared, image_shape, stride, cover)
-    context = resolve_context(prepared.padded, backend, context)
+    context = resolve_context(prepared, backend, context)
     if backend == "auto":
         backend = cheapest(prepared, image_shape, grid, context, memory_limit, count)
     elif memory_limit is not None:

@@ -206,7 +206,7 @@ def _with_steps(layers: Sequence[Layer], steps: tuple[_Steps, _Steps]) -> Iterat
 def _with_spacing(layer: WindowLayer, stride: Pair, dilation: Pair) -> Layer:
     """A layer with another stride and dilation, and without padding: each group has padding of its own."""
     fields: dict[str, Any] = {"stride": stride, "dilation": dilation, "rounding": "exact", "padding": "valid"}
-    if isinstance(layer, Conv) and layer.padding_mode != "constant":
+    if getattr(layer, "padding_mode", "constant") != "constant":
         fields["padding_mode"] = "zero"
     return layer.clone(**fields)
 

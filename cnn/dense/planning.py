@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from cnn.dense.arguments import COUNT, named
 from cnn.dense.backends import BACKENDS
+from cnn.dense.contexts import resolve_context
 from cnn.dense.cost import LayerCost, backend_bytes, cheapest, layer_costs
 from cnn.dense.grid import lay_grid
 from cnn.dense.prepared import prepare
@@ -113,7 +114,8 @@ def plan(
     Raises:
       TypeError: if an argument is of the wrong kind.
       ValueError: if the context is unknown, or a number out of range.
-      GeometryError: if the window, stride and image do not fit each other, or a layer cannot slide.
+      GeometryError: if the window, stride and image do not fit each other, a layer cannot slide, or the context must be
+        given (`cnn.layers.Gate`).
     """
     limit = None if memory_limit is None else as_bytes(memory_limit, "memory_limit")
     if context not in (None, "crop", "image"):
@@ -132,7 +134,7 @@ def plan(
         macs = sum(layer.macs for layer in layers)
         fits = limit is None or peak <= limit
         plans.append(BackendPlan(name, given, layers, macs, peak, grid.size, fits))
-    asked = (context or "image") if prepared.padded else "both"
+    asked = resolve_context(prepared, "auto", context)
     try:
         if devices > 1:
             given = None if asked == "both" else asked

@@ -14,7 +14,7 @@ import jax
 from cnn import convert, geometry
 from cnn.dense import lattice
 from cnn.dense.arguments import named
-from cnn.layers import Branches, Conv, Flatten, Layer, PReLU, Scale, changed
+from cnn.layers import Branches, Conv, Flatten, Gate, Layer, PReLU, Scale, changed
 from cnn.nets import Net
 from cnn.ops.winograd import LEAST_CHANNELS
 from cnn.windows import GeometryError, Pair, as_pair, shape_text
@@ -56,10 +56,15 @@ class PreparedNet:
 
     @functools.cached_property
     def padded(self) -> bool:
-        """Whether a window that is cut out by itself sees padding in any layer (or the edge of a "ceil" pool)."""
+        """Whether a window that is cut out by itself sees padding in any layer (or the edge of a "ceil" pool).
+
+        Also if it is weighed by its own mean where a larger image has another one (`centred_gate`).
+        """
+        if self.centred_gate:
+            return True
         for layer, shape in geometry.leaves(self.net.layers, self.image_shape):
             output = layer.output_shape(shape)
-            if len(shape) == 3 and len(output) == 3:
+            if len(shape) == 3 and len(output) == 3 and not isinstance(layer, Gate):
                 seen = layer.window(shape)
                 for axis in range(2):
                     last = (output[axis] - 1) * seen.stride[axis] + seen.extent[axis]
@@ -68,9 +73,14 @@ class PreparedNet:
         return False
 
     @functools.cached_property
+    def centred_gate(self) -> str | None:
+        """The first `Gate` that does not slide exactly, and why (`cnn.geometry.first_centred`)."""
+        return geometry.first_centred(self.net.layers, self.table)
+
+    @functools.cached_property
     def converted(self) -> convert.Conversion:
         """The converted net and how its variables are made; raises `GeometryError` if a layer cannot slide."""
-        return convert.plan(self.net, self.table, self.position_invariant)
+        return convert.plan(self.net, self.table, self.position_invariant, centred_gates=True)
 
     @functools.cached_property
     def converted_table(self) -> geometry.Table:

@@ -109,7 +109,7 @@ def plan_split(
             f"score_map: an image of {shape_text(image_shape[:2])} pixels cannot be split over devices, as its size is "
             f"symbolic; take sizes that are numbers, or leave devices out"
         )
-    resolved = resolve_context(prepared.padded, backend, context)
+    resolved = resolve_context(prepared, backend, context)
     names = able(resolved) if backend == "auto" else (backend,)
     splits = [_split(prepared, image_shape, stride, name, context, count, cover) for name in names]
     needs = [images * split.bytes for split in splits]

@@ -181,7 +181,7 @@ def plan_tiles(
     """
     height, width, channels = (int(n) for n in image_shape)
     grid = lay_grid(prepared, image_shape, stride, cover)
-    context = resolve_context(prepared.padded, backend, context)
+    context = resolve_context(prepared, backend, context)
     if context == "image":
         label = fixed_padding(prepared, grid)
         if label:

@@ -16,7 +16,7 @@ from cnn import dense, geometry
 from cnn.dense import dilation, lattice
 from cnn.dense.prepared import PreparedNet, prepare_trained
 from cnn.exchange.classifier import ExchangeError
-from cnn.layers import AvgPool, Branches, Conv, Layer, NMaxPool, WindowLayer
+from cnn.layers import AvgPool, BlurPool, Branches, Conv, Layer, NMaxPool, WindowLayer
 from cnn.nets import Net
 from cnn.windows import Pair, as_pair, shape_text
 
@@ -177,6 +177,8 @@ def of(run: Any, dense_form: Any, stride: Any, what: str) -> Form:
         shape = tuple(int(size) for size in run.image_shape)
         return Form(run.net, run.variables, (shape[0], shape[1], shape[2]), None, False, "crop", (0, 0))
     prepared = prepare_trained(run.net, run.variables, run.image_shape[:2], run.image_shape[2])
+    if prepared.centred_gate:
+        raise ExchangeError(f"{what}: {prepared.centred_gate}; write it with dense=False, for images of one size")
     if stride is not None:
         return _dilated(prepared, run.variables, as_pair(stride, "stride", what), what)
     variables = prepared.converted.variables(run.variables)
@@ -272,7 +274,7 @@ def _check_layers(prepared: PreparedNet, axes: Sequence[lattice.Axis], what: str
             raise ExchangeError(f"{own} sees less of the image's end than the paths beside it; {way}")
         if any(_beyond(axis, index) != reach[i] for both in others for i, axis in enumerate(both)):
             raise ExchangeError(f"{own} its padding {_padding(layer)} depends on the size of the image; {way}")
-        if isinstance(layer, Conv) and layer.padding_mode not in ("zero", "constant"):
+        if isinstance(layer, Conv | BlurPool) and layer.padding_mode not in ("zero", "constant"):
             raise ExchangeError(
                 f"{own} padding_mode {layer.padding_mode!r} is defined by the values of one pass, and a finer stride "
                 f"has others; {way}"

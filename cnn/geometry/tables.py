@@ -7,7 +7,7 @@ from jax.export import is_symbolic_dim
 
 from cnn.geometry.declared import UndeclaredError, check_declaration
 from cnn.geometry.variables import VariablesError, check_trained, layer_names, parameters
-from cnn.layers import Branches, Flatten, Layer, Shape, layers_of
+from cnn.layers import Branches, Flatten, Gate, Layer, Shape, layers_of
 from cnn.windows import GeometryError, Pair, as_image_shape, shape_text
 
 SEARCH_RADIUS = 256  # pixels; how far from a size that does not fit to search for sizes that do
@@ -226,18 +226,57 @@ def _fits(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | No
 
 def _walk(layers: Sequence[Layer], shape: Shape, trained: Mapping[str, Any] | None) -> Iterator[Row]:
     """Follows a shape and its receptive field through the layers; `trained` is what `parameters` gives, if known."""
-    yield from _walk_from(layers, shape, trained, ((1, 1), (1, 1), (0, 0)), "")
+    yield from _walk_from(layers, shape, trained, _Sight((1, 1), (1, 1), (0, 0)), "")
+
+
+class _Sight(NamedTuple):
+    """What one value sees of the image, as in `Row`; `whole`: all values see the same, which no later layer widens."""
+
+    field: Pair
+    stride: Pair
+    offset: Pair
+    whole: bool = False
+
+    def through(self, layer: Layer, shape: Shape) -> "_Sight":
+        """What a value sees that a layer that does not branch makes of an input of a shape."""
+        if isinstance(layer, Flatten | Gate):
+            whole = self if self.whole else self._wider((shape[0], shape[1]))
+            return whole._replace(whole=isinstance(layer, Gate) or self.whole)
+        if len(shape) != 3:
+            return self
+        window = layer.window(shape)
+        stride = _pair(s * t for s, t in zip(self.stride, window.stride, strict=True))
+        if self.whole:
+            return self._replace(stride=stride)
+        offset = _pair(o - p[0] * s for o, p, s in zip(self.offset, window.padding, self.stride, strict=True))
+        return self._wider(window.extent)._replace(stride=stride, offset=offset)
+
+    def _wider(self, extent: Pair) -> "_Sight":
+        return self._replace(
+            field=_pair(f + (e - 1) * s for f, e, s in zip(self.field, extent, self.stride, strict=True))
+        )
+
+    def joined(self, layer: Branches, shape: Shape) -> "_Sight":
+        """What a value of a join sees: all that its paths see."""
+        paths = []
+        for number in range(1, len(layer.checked()) + 1):
+            seen = self
+            for inner, own in layer.walk(number, shape):
+                seen = seen.joined(inner, own) if isinstance(inner, Branches) else seen.through(inner, own)
+            paths.append(seen)
+        first = [min(one.offset[axis] for one in paths) for axis in range(2)]
+        field = _pair(max(one.offset[i] + one.field[i] for one in paths) - first[i] for i in range(2))
+        return _Sight(field, paths[0].stride, (first[0], first[1]), any(one.whole for one in paths))
 
 
 def _walk_from(
     layers: Sequence[Layer],
     shape: Shape,
     trained: Mapping[str, Any] | None,
-    sight: tuple[Pair, Pair, Pair],
+    sight: _Sight,
     block: str,
 ) -> Iterator[Row]:
     """`_walk` from a receptive field, stride and offset on, within a block whose name all names begin with."""
-    field, stride, offset = sight
     for own, layer in zip(layer_names(layers), layers, strict=True):
         name = block + own
         if layer.name != name:
@@ -246,25 +285,21 @@ def _walk_from(
             check_declaration(layer)
         inside: tuple[Row, ...] = ()
         if isinstance(layer, Branches):
-            paths = _walk_paths(layer, shape, trained, (field, stride, offset), own)
+            paths = _walk_paths(layer, shape, trained, sight, own)
             inside = tuple(row for path in paths for row in path)
         output_shape = layer.output_shape(shape)
         if trained is not None and not inside:
             check_trained(layer, shape, trained.get(own, {}), trained)
-        if isinstance(layer, Flatten):
-            field = _pair(f + (n - 1) * s for f, n, s in zip(field, shape[:2], stride, strict=True))
-        elif len(shape) == 3:
-            window = layer.window(shape)
-            field = _pair(f + (e - 1) * s for f, e, s in zip(field, window.extent, stride, strict=True))
-            offset = _pair(o - p[0] * s for o, p, s in zip(offset, window.padding, stride, strict=True))
-            stride = _pair(s * t for s, t in zip(stride, window.stride, strict=True))
+        if isinstance(layer, Branches):
+            layer.window(shape)  # names paths of different strides
+        sight = sight.joined(layer, shape) if isinstance(layer, Branches) else sight.through(layer, shape)
         counts = (layer.param_count(shape), layer.macs(shape))
-        yield Row(name, layer.kind, output_shape, *counts, field, stride, offset, inside)
+        yield Row(name, layer.kind, output_shape, *counts, sight.field, sight.stride, sight.offset, inside)
         shape = output_shape
 
 
 def _walk_paths(
-    layer: Branches, shape: Shape, trained: Mapping[str, Any] | None, sight: tuple[Pair, Pair, Pair], own: str
+    layer: Branches, shape: Shape, trained: Mapping[str, Any] | None, sight: _Sight, own: str
 ) -> list[list[Row]]:
     """The rows of each path of a layer that branches; `own` is its name among the layers beside it."""
     found = []

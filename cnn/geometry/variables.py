@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnn.layers import BatchNorm, Conv, Dense, Layer, LocallyConnected, PReLU, Scale, Shape, layers_of
+from cnn.layers import BatchNorm, Conv, Dense, Gate, Layer, LocallyConnected, PReLU, Scale, Shape, layers_of
 from cnn.windows import GeometryError, shape_text
 
 
@@ -63,6 +63,10 @@ def check_trained(layer: Layer, shape: Shape, own: Mapping[str, Any], trained: M
         )
     if isinstance(layer, PReLU | Scale):
         _check_shapes(layer, params, layer.param_shapes(shape))
+    if isinstance(layer, Gate):
+        for name, shapes in layer.param_shapes(shape).items():
+            part = {f"{name}'s {one}": array for one, array in params.get(name, {}).items()}
+            _check_shapes(layer, part, {f"{name}'s {one}": wanted for one, wanted in shapes.items()})
     if isinstance(layer, BatchNorm):
         _check_shapes(layer, params.get("norm", {}), dict.fromkeys(("scale", "bias"), shape[-1:]))
         _check_shapes(layer, own["batch_stats"].get("norm", {}), dict.fromkeys(("mean", "var"), shape[-1:]))

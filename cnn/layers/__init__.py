@@ -11,8 +11,10 @@ layers also give `window(input_shape)`, from which receptive fields follow (see 
 
 from cnn.layers.activations import ACTIVATIONS, Activation, PReLU
 from cnn.layers.base import Layer, Shape, layers_of, named
+from cnn.layers.blur import BlurPool
 from cnn.layers.branches import Branches, Crop, StochasticDepth, changed, joined
-from cnn.layers.pointwise import LRN, BatchNorm, Dense, Dropout, Flatten, Scale, flatten_permutation
+from cnn.layers.gate import Gate
+from cnn.layers.pointwise import LRN, BatchNorm, ChannelShuffle, Dense, Dropout, Flatten, Scale, flatten_permutation
 from cnn.layers.pools import AvgPool, MaxPool, NMaxPool, Pool, SumPool
 from cnn.layers.sliding import Conv, LocallyConnected, WindowLayer
 
@@ -22,12 +24,15 @@ __all__ = [
     "Activation",
     "AvgPool",
     "BatchNorm",
+    "BlurPool",
     "Branches",
+    "ChannelShuffle",
     "Conv",
     "Crop",
     "Dense",
     "Dropout",
     "Flatten",
+    "Gate",
     "Layer",
     "LocallyConnected",
     "MaxPool",

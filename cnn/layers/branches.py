@@ -11,8 +11,8 @@ from cnn.layers.base import Layer, Shape, named
 from cnn.layers.sliding import WindowLayer, height_width
 from cnn.windows import GeometryError, Pair, Window, as_pair, output_size, shape_text
 
-JOINS = ("sum", "concat", "mean", "max")
-BETWEEN = {"sum": " + ", "concat": " | ", "mean": " ~ ", "max": " ^ "}  # paths, in a pattern
+JOINS = ("sum", "concat", "mean", "max", "product")
+BETWEEN = {"sum": " + ", "concat": " | ", "mean": " ~ ", "max": " ^ ", "product": " x "}  # paths, in a pattern
 
 Path = tuple[Layer, ...]
 
@@ -25,8 +25,8 @@ class Branches(Layer):
 
     Attributes:
       paths: for each path its layers in order; an empty path is the identity. Layers may be `Branches` again.
-      join: "sum", "mean" and "max" of values at the same place, for which all paths give the same shape; "concat": the
-        channels of all paths one after another, for which they give the same height and width.
+      join: "sum", "mean", "max" and "product" of values at the same place, for which all paths give the same shape;
+        "concat": the channels of all paths one after another, for which they give the same height and width.
 
     Sources: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (2016); Szegedy et al., "Going Deeper
     with Convolutions" (2015).
@@ -222,13 +222,14 @@ def joined(outputs: Sequence[jax.Array], join: str, axis: int = -1) -> jax.Array
       axis: the axis of channels.
 
     Returns:
-      Their sum, mean or maximum, or all channels one after another.
+      Their sum, mean, maximum or product, or all channels one after another.
     """
     if join == "concat":
         return jnp.concatenate(outputs, axis=axis)
     total = outputs[0]
+    join_two = {"max": jnp.maximum, "product": jnp.multiply}.get(join, jnp.add)
     for one in outputs[1:]:
-        total = jnp.maximum(total, one) if join == "max" else total + one
+        total = join_two(total, one)
     return total / len(outputs) if join == "mean" else total
 
 

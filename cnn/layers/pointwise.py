@@ -181,6 +181,48 @@ class Dropout(Layer):
         return nn.Dropout(self.rate, deterministic=not train)(x)
 
 
+class ChannelShuffle(Layer):
+    """Takes the channels of several groups in turn: channel j of group i becomes channel j * groups + i.
+
+    Between convolutions with groups, so that the groups of the second see all of the first.
+
+    Attributes:
+      groups: number of groups, which divides the number of channels.
+
+    Source: Zhang, Zhou, Lin, Sun, "ShuffleNet" (2018), section 3.1.
+    """
+
+    groups: int = 2
+    mixes_pixels: ClassVar[bool | None] = False
+    kind: ClassVar[str] = "channel shuffle"
+    symbol: ClassVar[str] = "SHUFFLE"
+
+    @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        if len(input_shape) != 3:
+            raise GeometryError(
+                f"{self.label}: needs an image (height, width, channels), not {shape_text(input_shape)}"
+            )
+        if not IS_COUNT(self.groups) or input_shape[2] % self.groups:
+            raise GeometryError(
+                f"{self.label}: groups (={short(self.groups)}) must be a whole number that divides the number of "
+                f"channels (={input_shape[2]})"
+            )
+        return tuple(input_shape)
+
+    @nn.nowrap
+    def order(self, channels: int) -> np.ndarray:
+        """The input channel that each output channel is, int64 [channels]."""
+        return np.arange(channels).reshape(self.groups, -1).T.ravel()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Same shape and dtype."""
+        self.output_shape(x.shape[1:])
+        return x.reshape(*x.shape[:3], self.groups, -1).swapaxes(3, 4).reshape(x.shape)
+
+
 FLATTEN_ORDERS = ("hwc", "chw", "random")
 SHUFFLE_SEED = 1998  # seed of the order "random"; trained nets depend on it
 

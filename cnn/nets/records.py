@@ -22,12 +22,15 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    BlurPool,
     Branches,
+    ChannelShuffle,
     Conv,
     Crop,
     Dense,
     Dropout,
     Flatten,
+    Gate,
     Layer,
     LocallyConnected,
     MaxPool,
@@ -47,8 +50,8 @@ from cnn.ops import PADDING_MODES
 from cnn.runtime.ranges import number, one_of, whole
 
 CLASSES: tuple[type[Layer], ...] = (
-    *(Activation, AvgPool, BatchNorm, Branches, Conv, Crop, Dense, Dropout, Flatten, LocallyConnected, LRN, MaxPool),
-    *(NMaxPool, PReLU, Scale, StochasticDepth, SumPool),
+    *(Activation, AvgPool, BatchNorm, BlurPool, Branches, ChannelShuffle, Conv, Crop, Dense, Dropout, Flatten),
+    *(Gate, LocallyConnected, LRN, MaxPool, NMaxPool, PReLU, Scale, StochasticDepth, SumPool),
 )
 KINDS = {re.sub(r"\W", "_", made.kind): made for made in CLASSES}
 # Functions that a field may hold, by name; the default of a field needs none.
@@ -120,7 +123,7 @@ def _word(words: Sequence[str]) -> _Rule:
 
 RULES = (
     dict.fromkeys(("kernel", "stride", "dilation"), _SIZE)
-    | dict.fromkeys(("features", "groups", "inputs", "n", "size"), _COUNT)
+    | dict.fromkeys(("features", "groups", "inputs", "n", "size", "reduction", "hidden"), _COUNT)
     | dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding", "zero_init"), _FLAG)
     | dict.fromkeys(("rate", "k", "alpha", "beta", "momentum", "epsilon", "padding_value"), _NUMBER)
     | dict.fromkeys(("slope", "offset", "scale", "low", "high"), _NUMBER)
@@ -128,7 +131,8 @@ RULES = (
     | {"amount": _Rule(_up_to_two(_AMOUNT), f"one whole number or two, from 0 to {MOST_PIXELS:,}")}
     | {"join": _word(JOINS)}
     | {"paths": _Rule(_hold_paths, f"a list of paths, each a list of records, of {MOST_LAYERS:,} layers at most")}
-    | {"function": _word(tuple(ACTIVATIONS)), "order": _word(FLATTEN_ORDERS)}
+    | dict.fromkeys(("function", "activation", "gate"), _word(tuple(ACTIVATIONS)))
+    | {"order": _word(FLATTEN_ORDERS)}
     | {"kernel_init": _word(tuple(INITIALISERS))}
 )
 

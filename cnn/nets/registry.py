@@ -33,6 +33,7 @@ _REGISTRY: dict[str, Callable[..., Net]] = {
         residual.resnet18,
         residual.resnet34,
         residual.resnet50,
+        residual.se_resnet18,
         residual.preact_resnet,
         residual.mobilenet_v2,
         concatenating.googlenet,

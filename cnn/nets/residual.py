@@ -15,6 +15,7 @@ from cnn.layers import (
     Crop,
     Dense,
     Flatten,
+    Gate,
     Layer,
     MaxPool,
     StochasticDepth,
@@ -77,7 +78,14 @@ _Block = Callable[[int, int, str], tuple[list[Layer], int]]
 
 
 def _resnet(
-    block: _Block, counts: Sequence[int], num_classes: int, width: int, padding: str, dropout: float, drop_path: float
+    block: _Block,
+    counts: Sequence[int],
+    num_classes: int,
+    width: int,
+    padding: str,
+    dropout: float,
+    drop_path: float,
+    gate: Gate | None = None,
 ) -> Net:
     """ResNet with `counts` blocks in each of four stages of `width`, 2, 4 and 8 times as many maps."""
     layers: list[Layer] = [convolution(width, 7, padding, 2), BatchNorm(), Activation()]
@@ -92,6 +100,7 @@ def _resnet(
             short: list[Layer] = [*cropped(padding, amount)]
             if stride > 1 or features != channels:
                 short += [convolution(features, 1, padding, stride), BatchNorm()]
+            path += [gate] if gate else []
             # The deeper a block, the more often its path is dropped.
             path += [StochasticDepth(drop_path * number / total)] if drop_path else []
             layers += [Branches((tuple(path), tuple(short))), Activation()]
@@ -124,6 +133,24 @@ def resnet50(
     Source: as `resnet18`.
     """
     return _resnet(_bottleneck, (3, 4, 6, 3), num_classes, width, padding, dropout, drop_path)
+
+
+def se_resnet18(
+    num_classes: int = 1000,
+    width: int = 64,
+    padding: str = "same",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    reduction: int = 16,
+) -> Net:
+    """ResNet-18 whose blocks end with a gate (squeeze and excitation) before the sum; 11,778,592 parameters.
+
+    Its gates weigh a window by its own means, so that only crops give its scores (`cnn.layers.Gate`).
+
+    Source: Hu, Shen, Sun, "Squeeze-and-Excitation Networks" (2018), section 4; otherwise as `resnet18`.
+    """
+    gate = Gate(reduction)
+    return _resnet(_basic, (2, 2, 2, 2), num_classes, width, padding, dropout, drop_path, gate)
 
 
 def preact_resnet(

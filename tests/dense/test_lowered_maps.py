@@ -16,7 +16,9 @@ BACKENDS = ("shift", "atrous", "mpf")
 
 def mapped(net, window, stride, backend):
     def scores(variables, images):
-        return dense.score_map(net, variables, images, window[:2], stride, backend=backend).scores
+        # What all but the crops compute of a padded net; one with gates must be asked for it.
+        context = "image" if backend != "crops" and dense.has_padding(net, window[:2], window[2]) else None
+        return dense.score_map(net, variables, images, window[:2], stride, backend, context=context).scores
 
     return jax.jit(scores)
 

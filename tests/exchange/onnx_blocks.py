@@ -38,7 +38,7 @@ def layer(graph):
 def block(graph, depth):
     """Paths and their join; a dense block's growing concatenations among them."""
     source, shape = graph.name, list(graph.shape)
-    join = graph.pick("Add", "Sum", "Concat", "Mean", "Max", "dense")
+    join = graph.pick("Add", "Sum", "Concat", "Mean", "Max", "Mul", "dense")
     if join == "dense":
         found = [source]
         for _ in range(3):
@@ -51,7 +51,7 @@ def block(graph, depth):
         graph.shape = [shape[0] + 6, *shape[1:]]
         return
     stride = int(graph.pick(1, 1, 2)) if min(shape[1:]) > 4 else 1
-    count = 2 if join == "Add" else int(graph.pick(2, 3))
+    count = 2 if join in ("Add", "Mul") else int(graph.pick(2, 3))
     features = shape[0] if stride == 1 and graph.rng.random() < 0.6 else 3
     ends, channels = [], 0
     for number in range(count):

@@ -70,7 +70,7 @@ def test_names_pattern_and_counts():
     assert str(nets.net(blocks)) == "INPUT -> [[CONV | [POOL -> CONV]]]*2"
 
 
-@pytest.mark.parametrize("join", ["sum", "concat", "mean", "max"])
+@pytest.mark.parametrize("join", ["sum", "concat", "mean", "max", "product"])
 def test_joins(join):
     layer = Branches(((Conv(3, 3, name="a"), Activation("tanh")), (Crop(1),), (Branches(((Crop(1),),)),)), join)
     net = nets.net(layer)
@@ -79,7 +79,7 @@ def test_joins(join):
     kernel, bias = (np.asarray(variables["params"]["block1"]["a"][name], np.float64) for name in ("kernel", "bias"))
     taps = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), axis=(1, 2))
     outputs = [np.tanh(np.einsum("nhwcij,ijck->nhwk", taps, kernel) + bias), inside, inside]
-    join_in_numpy = {"sum": np.sum, "mean": np.mean, "max": np.max}.get(join)
+    join_in_numpy = {"sum": np.sum, "mean": np.mean, "max": np.max, "product": np.prod}.get(join)
     expected = join_in_numpy(outputs, axis=0) if join_in_numpy else np.concatenate(outputs, axis=-1)
     found = np.asarray(net.apply(variables, x, train=False))
     assert found.shape[1:] == net.layers[0].output_shape((5, 6, 3))
@@ -157,7 +157,7 @@ def test_paths_that_end_a_net_at_different_spacings():
         (Branches(()), r"block1 \(branches\): paths \(=\(\)\) must be one tuple of layers for each path"),
         (Branches(((), Conv(2))), r"block1 \(branches\): path 2 \(=Conv\) must be a tuple of layers of cnn.layers"),
         (Branches((("conv",),)), r"path 1 \(=\('conv',\)\) must be a tuple of layers of cnn.layers"),
-        (Branches(((), ()), "add"), r"join \(='add'\) must be one of sum, concat, mean, max"),
+        (Branches(((), ()), "add"), r"join \(='add'\) must be one of sum, concat, mean, max, product"),
         (
             Branches(((Conv(3, 3),), ())),
             r"the paths of a sum must give the same shape, and path 1 \(conv1\) gives 6x6x3, path 2 \(identity\) 8x8x3",

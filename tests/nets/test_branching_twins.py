@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn import geometry, nets
-from cnn.layers import BatchNorm, Conv, Dense
+from cnn.layers import BatchNorm, Conv, Dense, Gate
 from tests.made import draw
 
 pytestmark = pytest.mark.slow
@@ -16,6 +16,7 @@ PUBLISHED = {
     "resnet18": (11_689_512, 1.814),
     "resnet34": (21_797_672, 3.664),
     "resnet50": (25_557_032, 4.089),
+    "se_resnet18": (11_778_592, 1.814),
     "mobilenet_v2": (3_504_872, 0.301),
     "googlenet": (6_624_904, 1.498),
     "squeezenet": (1_235_496, 0.349),
@@ -48,7 +49,14 @@ def joint(nn, join, *paths):
     return Joint()
 
 
-def resnet(nn, counts, wide):
+def gate(nn, channels):
+    """Squeeze and excitation."""
+    factors = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels // 16, 1), nn.ReLU()]
+    factors += [nn.Conv2d(channels // 16, channels, 1), nn.Sigmoid()]
+    return joint(nn, lambda outputs: outputs[0] * outputs[1], [], factors)
+
+
+def resnet(nn, counts, wide, gated=False):
     layers = [*unit(nn, 3, 64, 7, 2, act=nn.ReLU()), nn.MaxPool2d(3, 2, 1)]
     inputs = 64
     for stage, count in enumerate(counts):
@@ -60,6 +68,7 @@ def resnet(nn, counts, wide):
             else:
                 path = [*unit(nn, inputs, maps, act=nn.ReLU()), *unit(nn, maps, maps, 3, stride, act=nn.ReLU())]
                 path += unit(nn, maps, outputs)
+            path += [gate(nn, outputs)] if gated else []
             short = unit(nn, inputs, outputs, 1, stride) if (inputs, stride) != (outputs, 1) else []
             layers += [joint(nn, sum, path, short), nn.ReLU()]
             inputs = outputs
@@ -141,6 +150,7 @@ def twin(torch, name):
         "resnet18": lambda: resnet(nn, (2, 2, 2, 2), 1),
         "resnet34": lambda: resnet(nn, (3, 4, 6, 3), 1),
         "resnet50": lambda: resnet(nn, (3, 4, 6, 3), 4),
+        "se_resnet18": lambda: resnet(nn, (2, 2, 2, 2), 1, gated=True),
         "googlenet": lambda: googlenet(nn, cat),
         "squeezenet": lambda: squeezenet(nn, cat),
         "densenet121": lambda: densenet(nn, cat),
@@ -153,7 +163,12 @@ def variables_of(net, image_shape, module, torch):
     """The module's numbers at the places of the net's variables; both have their layers in one order."""
     kinds = (torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.Linear)
     modules = [one for one in module.modules() if isinstance(one, kinds)]
-    leaves = [one for one, _ in geometry.leaves(net.layers, image_shape) if isinstance(one, Conv | BatchNorm | Dense)]
+    leaves = []
+    for layer, _ in geometry.leaves(net.layers, image_shape):
+        if isinstance(layer, Conv | BatchNorm | Dense):
+            leaves.append(layer)
+        elif isinstance(layer, Gate):
+            leaves += [Conv(name=f"{layer.name}/squeeze"), Conv(name=f"{layer.name}/excite")]
     tree = {"params": {}, "batch_stats": {}}
     for layer, one in zip(leaves, modules, strict=True):
         *block, name = layer.name.split("/")

@@ -46,25 +46,26 @@ PADDINGS = st.one_of(
 NUMBERS = st.one_of(
     st.integers(-3, 3), st.floats(-1e6, 1e6), st.floats(width=32, min_value=-9, max_value=9).map(np.float32)
 )
-WORDS = {"padding_mode": records.PADDING_MODES, "rounding": ("exact", "floor", "ceil"), "function": layers.ACTIVATIONS}
+WORDS = {"padding_mode": records.PADDING_MODES, "rounding": ("exact", "floor", "ceil"), "gate": layers.ACTIVATIONS}
+WORDS |= dict.fromkeys(("function", "activation"), layers.ACTIVATIONS)
 INITIALISERS = (nn.initializers.zeros, textbook_kernels.bank_init, Conv.kernel_init)
 DRAWN = {
     **dict.fromkeys(("kernel", "stride", "dilation"), SIZES),
-    **dict.fromkeys(("features", "groups", "inputs", "n", "size"), st.integers(1, 10**8)),
+    **dict.fromkeys(("features", "groups", "inputs", "n", "size", "reduction", "hidden"), st.integers(1, 10**8)),
     **dict.fromkeys(("use_bias", "position_invariant", "shared", "count_padding", "zero_init"), st.booleans()),
     **{name: st.sampled_from(sorted(words)) for name, words in WORDS.items()},
     "padding": PADDINGS,
     "order": st.sampled_from(["hwc", "chw", "random"]),
     "kernel_init": st.sampled_from(INITIALISERS),
     "amount": st.integers(0, 9),
-    "join": st.sampled_from(["sum", "concat", "mean", "max"]),
+    "join": st.sampled_from(["sum", "concat", "mean", "max", "product"]),
     "paths": st.lists(
         st.lists(st.sampled_from([Conv(8, 3), Activation("tanh"), Branches(((Dropout(0.25),), ()))]), max_size=2),
         min_size=1,
         max_size=3,
     ),
 }
-ABSENT = ("slope", "offset", "scale", "low", "high", "inputs")
+ABSENT = ("slope", "offset", "scale", "low", "high", "inputs", "hidden")
 
 
 @st.composite

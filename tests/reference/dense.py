@@ -11,7 +11,9 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    BlurPool,
     Branches,
+    ChannelShuffle,
     Conv,
     Crop,
     Dropout,
@@ -79,7 +81,7 @@ def _joined(block, variables, x, spacing):
     outputs = [y[:height, :width] for y in outputs]
     if block.join == "concat":
         return np.concatenate(outputs, axis=-1), behind
-    return {"sum": np.sum, "mean": np.mean, "max": np.max}[block.join](outputs, axis=0), behind
+    return {"sum": np.sum, "mean": np.mean, "max": np.max, "product": np.prod}[block.join](outputs, axis=0), behind
 
 
 def _layer(layer, variables, x, spacing):
@@ -90,6 +92,8 @@ def _layer(layer, variables, x, spacing):
         return (quick(x) if quick else layers.activation(x, layer.function, **layer.options())), spacing
     if isinstance(layer, Dropout | StochasticDepth):
         return x, spacing
+    if isinstance(layer, ChannelShuffle):
+        return x[..., layer.order(x.shape[2])], spacing
     if isinstance(layer, PReLU):
         slope = np.asarray(variables["params"][layer.name]["slope"], np.float64)
         return np.where(x > 0, x, slope * x), spacing
@@ -138,6 +142,8 @@ def _combine(layer, variables, taps, real):
             seen = taps[..., g * inputs : (g + 1) * inputs]
             parts.append(np.einsum("hwijc,ijck->hwk", seen, kernel[..., g * outputs : (g + 1) * outputs]))
         return np.concatenate(parts, axis=-1) + (np.asarray(params["bias"], np.float64) if layer.use_bias else 0)
+    if isinstance(layer, BlurPool):
+        return np.einsum("hwijc,ijc->hwc", np.where(real, taps, 0), layer.weights(taps.shape[-1])[:, :, 0])
     if isinstance(layer, Crop):
         return taps[:, :, taps.shape[2] // 2, taps.shape[3] // 2]
     flat = np.where(real, taps, -np.inf).reshape(*taps.shape[:2], -1, taps.shape[-1])

@@ -76,7 +76,7 @@ def _step(file: OnnxFile, value: Value, regions: Regions, depth: int) -> Step:
         return Step(node, found.source, value, found)
     given = [one for one in node.inputs if one is not None and one.constant is None]
     if len(given) > 1:
-        if node.op not in JOINS:
+        if node.op not in JOINS or (node.op == "Mul" and len({one.shape for one in given}) > 1):
             raise _no_join(node, given)
         return _join(file, node, value, regions, depth)
     if node.op in UNARY:
@@ -105,8 +105,8 @@ def _join(file: OnnxFile, node: Node, value: Value, regions: Regions, depth: int
 def _no_join(node: Node, given: list[Value]) -> ExchangeError:
     """The error for an operator on several values that depend on the images, and is no join."""
     names = " and ".join(dict.fromkeys(repr(one_line(one.name)) for one in given[:3]))
-    what = "a product of two paths, such as a gate (squeeze and excitation)" if node.op == "Mul" else "no join of paths"
+    what = "a product of two sizes, such as a gate (squeeze and excitation)" if node.op == "Mul" else "no join of paths"
     return node.error(
-        f"takes {names}, which all depend on the images: {what}; there is no layer for it (read are Add, Concat, Mean "
-        "and Max of paths): choose an output before it (output=NAME)"
+        f"takes {names}, which all depend on the images: {what}; there is no layer for it (read are Add, Mul, Concat, "
+        "Mean and Max of paths): choose an output before it (output=NAME)"
     )

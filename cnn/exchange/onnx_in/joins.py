@@ -12,7 +12,8 @@ from cnn.exchange.onnx_in.file import one_line
 from cnn.exchange.onnx_in.fold import axis_of
 from cnn.exchange.onnx_in.node import Node, Value
 
-JOINS = {"Add": "sum", "Sum": "sum", "Concat": "concat", "Mean": "mean", "Max": "max"}  # operators, and what they do
+# Operators, and what they do.
+JOINS = {"Add": "sum", "Sum": "sum", "Concat": "concat", "Mean": "mean", "Max": "max", "Mul": "product"}
 DEEPEST = 16  # blocks, one within the other
 MOST_STEPS = 2_000_000  # values that are looked at in all to find where paths part
 

@@ -41,6 +41,10 @@ def branches(graph: Graph, layer: Branches, stage: Any, write: Callable[[Graph, 
         ends.append(x)
     if len(ends) == 1:
         return ends[0]
+    if layer.join == "product":  # ONNX multiplies two values at a time
+        for number, end in enumerate(ends[1:-1], start=1):
+            ends[0] = graph.add("Mul", [ends[0], end], f"{stage.name}.{number}")
+        return graph.add("Mul", [ends[0], ends[-1]], stage.name)
     operator = "Add" if layer.join == "sum" and len(ends) == 2 else JOINS[layer.join]
     attributes = {"axis": 1} if operator == "Concat" else {}
     return graph.add(operator, ends, stage.name, **attributes)

@@ -14,12 +14,15 @@ from cnn.layers import (
     LRN,
     Activation,
     BatchNorm,
+    BlurPool,
     Branches,
+    ChannelShuffle,
     Conv,
     Crop,
     Dense,
     Dropout,
     Flatten,
+    Gate,
     LocallyConnected,
     Pool,
     PReLU,
@@ -92,6 +95,8 @@ def write(graph: Graph, layer: Any, stage: Stage) -> str:
         return pool(graph, layer, stage)
     if isinstance(layer, Branches):
         return branches(graph, layer, stage, write)
+    if isinstance(layer, Gate):
+        raise ExchangeError(f"{stage.name} ({layer.kind}): Gate is not written to ONNX; write a .stablehlo")
     known = ", ".join(sorted(kind.__name__ for kind in _WRITERS))
     raise ExchangeError(
         f"{stage.name} ({layer.kind}): ONNX has no operator for {type(layer).__name__}, a layer of your own; "
@@ -116,6 +121,20 @@ def _conv(graph: Graph, layer: Conv, stage: Stage) -> str:
         group=layer.groups,
         **pads(window, automatic),
     )
+
+
+def _blur_pool(graph: Graph, layer: BlurPool, stage: Stage) -> str:
+    """A convolution of each channel by itself, with constant weights."""
+    window, channels = layer.window((stage.shape[0], stage.shape[1], stage.shape[2])), stage.shape[2]
+    x, window, automatic = padded(graph, layer, window, stage, layer.padding_mode, 0.0)
+    weights = graph.weight(f"{stage.name}.weight", layer.weights(channels).transpose(3, 2, 0, 1))
+    fields = {"kernel_shape": window.kernel, "strides": window.stride, "dilations": window.dilation}
+    return graph.add("Conv", [x, weights], stage.name, group=channels, **fields, **pads(window, automatic))
+
+
+def _channel_shuffle(graph: Graph, layer: ChannelShuffle, stage: Stage) -> str:
+    order = graph.integers(f"{stage.name}.order", layer.order(stage.shape[2]).tolist())
+    return graph.add("Gather", [stage.x, order], stage.name, axis=1)
 
 
 def _locally_connected(graph: Graph, layer: LocallyConnected, stage: Stage) -> str:
@@ -261,6 +280,8 @@ def _activation(graph: Graph, layer: Activation, stage: Stage) -> str:
 _WRITERS: dict[type, Callable[[Graph, Any, Stage], str]] = {
     Activation: _activation,
     BatchNorm: _batch_norm,
+    BlurPool: _blur_pool,
+    ChannelShuffle: _channel_shuffle,
     Conv: _conv,
     Crop: crop,
     Dense: _dense,

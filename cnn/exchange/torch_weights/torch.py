@@ -18,12 +18,15 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    BlurPool,
     Branches,
+    ChannelShuffle,
     Conv,
     Crop,
     Dense,
     Dropout,
     Flatten,
+    Gate,
     Layer,
     MaxPool,
     Pool,
@@ -161,6 +164,10 @@ class _Writer:
             self.modules.append((self.current, f"StochasticDepth({layer.rate!r})"))
         elif isinstance(layer, Conv):
             self._conv(layer, own, shape)
+        elif isinstance(layer, BlurPool):
+            self._conv(layer.convolution(shape[2]), {"kernel": layer.weights(shape[2])}, shape)
+        elif isinstance(layer, ChannelShuffle):
+            self._module(f"ChannelShuffle({layer.groups})")
         elif isinstance(layer, Pool):
             self._pool(layer, shape)
         elif isinstance(layer, Dense):
@@ -189,7 +196,8 @@ class _Writer:
         elif isinstance(layer, Activation):
             self._module(_activation(layer))
         else:
-            raise ExchangeError(f"{layer.label}: PyTorch has no module for it; write ONNX or StableHLO instead")
+            others = "StableHLO" if isinstance(layer, Gate) else "ONNX or StableHLO"
+            raise ExchangeError(f"{layer.label}: PyTorch has no module for it; write {others} instead")
 
     def _module(self, text: str, suffix: str = "", **arrays: Any) -> str:
         """Adds a module and its tensors; returns what their names begin with."""

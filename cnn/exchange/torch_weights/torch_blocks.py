@@ -21,6 +21,8 @@ BRANCHES = '''class Branches(nn.Module):
             return torch.cat(outputs, 1)
         if self.join == "max":
             return torch.stack(outputs).amax(0)
+        if self.join == "product":
+            return torch.stack(outputs).prod(0)
         return sum(outputs) / (len(outputs) if self.join == "mean" else 1)'''
 
 STOCHASTIC_DEPTH = '''class StochasticDepth(nn.Module):
