@@ -57,6 +57,8 @@ HEAD = [("GlobalAveragePool", ["y"], "g"), ("Flatten", ["g"], "scores")]
          "[[ID | CONV]]*2"),
         ([("Slice", ["x", "one", "less", "axes"], "a"), ("Conv", ["x", "k1"], "b"), ("Mean", ["a", "b"], "y")],
          "[CROP ~ CONV]"),
+        ([("Conv", ["x", "k1"], "a", CONV), ("Sigmoid", ["a"], "b"), ("Mul", ["b", "x"], "y")],
+         "[[CONV -> SIGMOID] x ID]"),
     ],
 )  # fmt: skip
 def test_blocks_are_read_as_they_are_drawn(tmp_path, nodes, pattern):

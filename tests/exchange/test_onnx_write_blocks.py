@@ -47,7 +47,8 @@ def unpadded():
     strided = Branches((path, (Crop(1, stride=2), Conv(4, 1))))
     side = Branches(((Conv(2, 3), Activation()), (MaxPool(3, 1),), (Crop(1),)), "concat")
     largest = Branches(((Conv(10, 1),), (), (Activation("relu"),)), "max")
-    return nets.net([Conv(3, 3), strided, side, largest, Flatten(), Dense(3)])
+    gated = Branches(((Activation("sigmoid"),), (Scale(),), ()), "product")
+    return nets.net([Conv(3, 3), strided, side, largest, gated, Flatten(), Dense(3)])
 
 
 def test_a_net_that_branches_is_written_and_read_again(tmp_path):

@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn import convert, dense, exchange, geometry, nets
+from cnn import convert, dense, geometry, nets
 from cnn.dense import backends, cost
-from cnn.exchange.classifier import Classifier, ExchangeError
 from cnn.layers import (
     Activation,
     AvgPool,
@@ -251,16 +250,3 @@ def test_a_join_may_end_a_net_of_records():
     """The number of outputs is not that of the convolution before it."""
     net = nets.net(Conv(4, 1), Branches(((), (Conv(2, 1),)), "concat"), AvgPool(None))
     assert nets.create("layers", num_classes=6, layers=nets.to_config(net)) == net
-
-
-def test_weights_of_pytorch_are_refused_by_name(tmp_path):
-    """Not read onto a net that branches, nor taken for its layers outside of its blocks."""
-    numpy = pytest.importorskip("safetensors.numpy", reason="safetensors are written: requirements-exchange.txt")
-    arrays = {"a.weight": draw(0, (4, 3, 1, 1)), "a.bias": draw(0, (4,)), "b.weight": draw(0, (2, 4))}
-    numpy.save_file(arrays | {"b.bias": draw(0, (2,))}, tmp_path / "a.safetensors")
-    net = nets.net(Conv(4, 1), Branches(((Conv(4, 1),), ())), AvgPool(None), Flatten(), Dense(2))
-    with pytest.raises(ExchangeError, match=r"block1 \(branches\): PyTorch's weights are not read onto"):
-        exchange.load(tmp_path / "a.safetensors", net=net)
-    run = Classifier(net, random_variables(net, (4, 4), 3), (4, 4, 3), (0.0,) * 3, (1.0,) * 3, ("a", "b"))
-    with pytest.raises(ExchangeError, match=r"block1 \(branches\): PyTorch has no module for it; write StableHLO"):
-        exchange.save(tmp_path / "b.safetensors", run)
