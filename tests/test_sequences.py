@@ -337,6 +337,7 @@ COMMANDS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @hypothesis.given(st.lists(COMMANDS, min_size=1, max_size=6))
 @hypothesis.settings(
     max_examples=hypothesis.settings().max_examples * 6 // 5,  # 300 in the thorough profile

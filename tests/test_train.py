@@ -105,6 +105,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_is_asked_to_stop_saves_its_step_and_ends_bit_identical(finished, tmp_path, monkeypatch, number):
@@ -252,7 +253,7 @@ def test_a_run_whose_last_step_made_nan_ends_in_an_error(tmp_path):
     assert '"loss": null' in lines and "NaN" not in lines
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_train_as_one(tmp_path):
     """The batch is split, its mean, its batch statistics and its random numbers are the global batch's."""
     path = tmp_path / "two.npz"

@@ -48,6 +48,7 @@ def test_a_compiler_that_fails_is_left_out():
     assert list(found) == ["ours"] and absent == {"PyTorch, compiled": "RuntimeError: no compiler"}
 
 
+@pytest.mark.slow
 def test_rows_are_what_was_timed(monkeypatch):
     """Ours takes 2, 1 and 4 seconds, PyTorch 1, 2 and 4."""
     taken = {"ours": [2.0, 1.0, 4.0], "PyTorch": [1.0, 2.0, 4.0]}

@@ -19,7 +19,7 @@ def test_exponents_of_known_powers():
     assert growth.fitted_exponent(sizes, [3.0] * 3) == pytest.approx(0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["batch", "pixels", "pixels_stride1", "classes"])
 def test_a_series_counts_operations_and_memory(name, monkeypatch):
     """Times are made up, proportional to the size: the exponent is 1. Operations are the points' own."""

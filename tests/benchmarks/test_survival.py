@@ -88,7 +88,7 @@ def test_parts_are_put_together():
     assert "SIGKILL at 1 random moments" in survival.report(found) and "refused (2)" in survival.report(found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_small_part_of_it():
     done = run_python("-m", "benchmarks.survival", "--smoke")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

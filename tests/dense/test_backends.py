@@ -54,7 +54,7 @@ def smallest_product(net, image_shape, grid, backend):
     return min(rows)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("branches", [False, True])
 @given(st.data())
 def test_backends_equal_crops_and_each_other(branches, data):

@@ -73,7 +73,7 @@ def test_an_unpadded_net_agrees():
     assert max(map(len, lines)) <= 80 and len(lines) == 13
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_padded_net_agrees_in_both_contexts():
     report = check([Conv(4, 3, padding=1), MaxPool(2), Conv(5, 3, padding="same"), Flatten(), Dense(3)], strides=[3])
     assert {(one.context, one.backend) for one in report} == {

@@ -89,6 +89,7 @@ def test_predicted_bytes_of_crops_are_xlas(padding, window, size):
     assert largest < found / 1.5
 
 
+@pytest.mark.slow
 def test_auto_takes_the_cheaper_one():
     net = nets.create("qa_net")
     variables = random_variables(net, (32, 32), 1)

@@ -149,7 +149,7 @@ def test_what_is_given_counts_before_what_is_assumed(tmp_path):
         keras_model.read(tmp_path / "net.h5", given=preprocessing.of("caller", class_names=["a", "b", "c"]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nets_that_keras_wrote(written):
     """Three nets in three forms each equal Keras's own outputs."""
     for name in ("sequential", "functional", "convolutional"):
@@ -211,7 +211,7 @@ def test_the_chess_board_is_read_from_the_command_line(tfds_data_dir, tmp_path):
     assert "/".join(map(fold, rows)) == "1b1B1Qr1/7p/6r1/2P5/4Rk2/1K6/4B3/8"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_cifar_net_has_its_known_result(tfds_data_dir):
     """7,657 of the 10,000 test images of CIFAR-10 (JPEG); a dense map equals the scores of its crops."""
     read = keras_model.read(known_results.pretrained(tfds_data_dir, "cifar10_keras") / "cnn_model.h5")

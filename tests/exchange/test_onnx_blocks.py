@@ -134,7 +134,7 @@ def test_random_graphs_agree_with_onnxruntime(tmp_path):
     assert read == 20 and blocks > 20 and nested > 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
 def test_exports_of_pytorch_agree_with_it(exporter, tmp_path):
     """A residual, an inception, a fire and a dense block, and resnet18; two through the slow default exporter."""

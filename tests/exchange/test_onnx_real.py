@@ -33,7 +33,7 @@ def test_cntks_digits_agree_with_their_own_vectors():
 
 
 @needs_pretrained
-@pytest.mark.slow
+@pytest.mark.long
 def test_cntks_digits_have_their_known_result():
     """9,891 of the 10,000 test images, whose pixels it takes from 0 to 255; a dense map equals its crops."""
     read = onnx_read.read(MNIST)

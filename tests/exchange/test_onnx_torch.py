@@ -17,7 +17,7 @@ REFUSED = {"uneven_pool": "GatherND"}  # what has no layer, and what the refusal
 FEW = ("normalised", "response", "padded_mean_pool", "reflect", "residual")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("exporter", "names"), [("legacy", ()), ("dynamo", FEW)])
 def test_exports_agree_with_pytorch(exporter, names, tmp_path):
     if exporter == "dynamo":

@@ -262,7 +262,7 @@ def test_registered_nets(tmp_path, name):
         assert_close(run_file(path, larger), np.asarray(expected))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["vgg11", "vgg16"])
 def test_deep_registered_nets(tmp_path, name):
     options = {"width": 64, "norm": name == "vgg11"}
@@ -271,7 +271,7 @@ def test_deep_registered_nets(tmp_path, name):
         assert onnx_write.write(tmp_path / "net.onnx", run, **form).difference <= 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("first", [1000])
 def test_random_nets(tmp_path, first):
     """Random layers, windows and forms: the same scores, or a reason."""

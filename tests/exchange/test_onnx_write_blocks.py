@@ -86,7 +86,7 @@ def test_sizes_for_which_paths_disagree_are_refused_by_the_graph(tmp_path):
         scores_of(tmp_path / "any.onnx", np.ones((1, 9, 8, 1), np.float32))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "options", "size"),
     [("resnet18", {"width": 4}, 64), ("preact_resnet", {"depth": 8, "width": 4, "padding": "valid"}, 45)],

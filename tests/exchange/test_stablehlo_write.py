@@ -58,6 +58,7 @@ def test_dense_program(tmp_path):
         program(np.ones((1, 12, 12, 2), np.int32))
 
 
+@pytest.mark.slow
 def test_program_at_a_finer_stride(tmp_path):
     """Of a net with padding, whose sizes are free."""
     path = tmp_path / "net.stablehlo"
@@ -70,7 +71,7 @@ def test_program_at_a_finer_stride(tmp_path):
     assert_close(np.asarray(stablehlo_write.read(path)(images)), in_numpy(run, images, (1, 1)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("padding", [0, 1])
 def test_nets_that_branch(tmp_path, padding):
     """The layers of all paths are dilated, and a stride within a path says which sizes fit."""

@@ -216,7 +216,7 @@ def test_full_cnn_has_its_known_result(tfds_data_dir):
     known_results.check_maps(read, images, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_published_nets_against_their_twins(tmp_path):
     """AlexNet of both kinds and VGG under torchvision's and timm's names, with random weights: within 1e-4."""
     torch = pytest.importorskip("torch", reason="PyTorch is the judge: requirements-peers.txt")

@@ -65,6 +65,7 @@ def test_the_rate_is_chosen_on_validation_by_seeds_of_its_own(finished):
     assert {r["seed"] for r in tried} == set(cells.TUNING_SEEDS)
 
 
+@pytest.mark.slow
 def test_tuning_does_not_look_at_the_test_split(monkeypatch):
     study = small_study()
     base = runner.load_base(study.base)
@@ -111,7 +112,7 @@ def results_but_for_time(workdir):
     return [{key: value for key, value in line.items() if key not in times} for line in lines(workdir)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_half_way_and_started_again(tmp_path):
     """SIGKILL after the first cell: the second start runs the others, and ends in the same results."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -141,7 +142,7 @@ def test_killed_half_way_and_started_again(tmp_path):
     assert f"- command: {shlex.join(['python', *COMMAND[1:]])}\n" in (whole / "report.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_of_ones_own_from_any_directory(tmp_path):
     """Its base lies beside it; the report's command exists, and finds everything done when it is run again."""
     program = ["-m", "experiments.ablate", f"--study={PROGRAMS / 'own_study.py'}"]
@@ -264,7 +265,7 @@ def test_a_diverged_seed_is_told_and_counts(tmp_path):
     assert "NaN" not in (tmp_path / "results.jsonl").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ray_runs_the_same_cells(finished, tmp_path):
     if importlib.util.find_spec("ray") is None:
         pytest.skip("runs cells on a local Ray cluster: python -m pip install -r requirements-ray.txt")

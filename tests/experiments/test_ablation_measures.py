@@ -73,7 +73,7 @@ def test_feature_distance_by_hand():
     assert value == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_enlarged_looks_by_value():
     found = trained(nets.net(Conv(3, 3), MaxPool(2), Flatten(), Dense(4)), images=30)
     looks = [

@@ -1,6 +1,7 @@
 """The report and the page of a study that ran."""
 
 import numpy as np
+import pytest
 
 from cnn.runs import logs
 from experiments.ablation import (
@@ -15,6 +16,7 @@ from experiments.ablation.study import TEST, Contrast
 from tests.experiments.small_study import lines, small_study
 
 
+@pytest.mark.slow
 def test_the_report_in_words_and_numbers(finished):
     text = (finished / "report.md").read_text()
     values = {(line["cell"], line["seed"]): line["values"] for line in lines(finished)}
@@ -29,6 +31,7 @@ def test_the_report_in_words_and_numbers(finished):
         assert f"({name})" in text and (finished / name).stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_report_names_the_data_and_marks_notes_of_another_base(finished):
     assert "- data: fake\n" in (finished / "report.md").read_text()
     study = small_study(notes="Pictures are grey.")
@@ -41,6 +44,7 @@ def test_the_report_names_the_data_and_marks_notes_of_another_base(finished):
     assert study_words.notes(small_study(), "mini.py", {}) == ""
 
 
+@pytest.mark.slow
 def test_the_accuracy_stands_behind_the_name_and_stays_there(finished):
     study = small_study()
     found = analysis.cells(study, lines(finished), 2)
@@ -56,6 +60,7 @@ def test_the_accuracy_stands_behind_the_name_and_stays_there(finished):
     assert all(f"- *{title}*: {meaning}\n" in text for title, meaning in (*main.meanings, *comparisons.meanings))
 
 
+@pytest.mark.slow
 def test_the_page_opens_in_a_browser_and_sorts(finished, browser):
     browser.open(finished / "report.html")
     assert "Does <it> matter?" in browser.driver.find_element("tag name", "body").text
@@ -81,6 +86,7 @@ def test_a_picture_of_any_cell_is_a_file_of_its_own(tmp_path):
     assert len(list((tmp_path / "pictures").iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_rows_of_the_effects_say_both_sides(finished, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(plots, "effects_picture", lambda path, rows, title, unit: drawn.update({unit: rows}))
@@ -92,6 +98,7 @@ def test_rows_of_the_effects_say_both_sides(finished, tmp_path, monkeypatch):
     assert [row.name for row in drawn[""]] == ["max", "average (feature distance 1 px)"]
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_cells_started_from(finished):
     text = (finished / "report.md").read_text()
     assert "all: configs/smoke.py, train.steps = 6, net.options.features = 4, net.options.width = 8" in text

@@ -40,6 +40,7 @@ def test_what_is_computed_by_plain_arithmetic():
         assert cost.paper is None and cost.computed == cost.patches
 
 
+@pytest.mark.slow
 def test_every_pixel_is_its_mirrored_window():
     net = nets.net([Conv(4, 2), Activation("relu"), MaxPool(2), Conv(6, 3), Flatten(), Dense(3)])
     window, image = (9, 9), np.random.default_rng(0).normal(size=(14, 13, 1)).astype(np.float32)

@@ -97,6 +97,7 @@ def test_activations_by_name():
             make()
 
 
+@pytest.mark.slow
 def test_gradients_of_one_score_are_those_of_two():
     """Through [0, z] a net with one score learns as one with two, of which the first is fixed at 0."""
     z, targets = jnp.array([[0.3], [-2.0]]), jnp.array([[1.0, 0.0], [0.25, 0.75]])

@@ -203,6 +203,7 @@ def test_a_global_head_takes_any_size_and_is_the_mean_of_the_map():
         flat.apply(random_variables(flat, (16, 16), 3), draw(0, (2, 31, 22, 3)), train=False)
 
 
+@pytest.mark.slow
 def test_the_first_convolution_starts_as_the_bank():
     net = nets.layer_pattern(features=(6, 8), first="bank")
     params = net.init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False)["params"]

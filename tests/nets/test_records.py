@@ -93,6 +93,7 @@ def test_any_layers_survive(net):
     assert nets.to_config(through_json(net)) == nets.to_config(net)
 
 
+@pytest.mark.slow
 @given(st.tuples(st.booleans(), st.booleans()).flatmap(lambda kind: cases(*kind)))
 def test_random_nets_survive(case):
     net = case[0]

@@ -189,7 +189,7 @@ def test_layers(name):
     check(nets.net(*before, *layers), shape)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", NETS)
 def test_nets(name):
     check(*NETS[name], kinds=OF_NETS[name])

@@ -170,6 +170,7 @@ def test_derivatives_where_jax_checks_over_which_devices_arrays_vary(name):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_strict_promotion_and_64_bits():
     layers = [Conv(4, 3), BatchNorm(), LRN(), MaxPool(2), Conv(8, 1), AvgPool(3), NMaxPool(1, n=1), PReLU(), Scale()]
     counting = AvgPool(3, stride=1, padding=1, count_padding=True)

@@ -64,6 +64,7 @@ def test_accuracy_is_that_of_the_scores_and_the_batch_size_does_not_enter(found)
     assert rows_of(found, "centre crop")["none"].accuracy == pytest.approx((centre.argmax(-1) == labels).mean())
 
 
+@pytest.mark.slow
 def test_crops_and_dense_are_the_same_for_a_net_without_padding(found):
     crops, whole = rows_of(found, "all crops, stride 2"), rows_of(found, "dense, stride 2")
     assert [row.accuracy for row in crops.values()] == [row.accuracy for row in whole.values()]

@@ -126,7 +126,7 @@ def slow(padding, row):
     return np.array(found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "padding, fixture", [("valid", "unpadded"), pytest.param("same", "padded", marks=pytest.mark.slow)]
 )
@@ -205,6 +205,7 @@ def test_dense_and_multi_crop_together_are_the_mean_of_the_two(padded):
 # Rows and costs
 
 
+@pytest.mark.slow
 def test_rows_are_each_scale_and_all_with_each_method_flip_and_averaging(unpadded):
     plain = ["centre crop", "multi-crop", "dense", "dense, stride 1", "dense + multi-crop"]
     wanted = {(m, f, a) for m in plain for f in (False, True) for a in ALL} | {("ten crops", True, a) for a in ALL}
@@ -236,6 +237,7 @@ def test_contexts_say_what_a_window_sees(padded, unpadded):
     assert contexts["centre crop"] == contexts["ten crops"] == contexts["multi-crop"] == "crop"
 
 
+@pytest.mark.slow
 def test_agreement_is_checked_and_equal_without_padding(padded, unpadded):
     assert unpadded.agreement.expected and unpadded.agreement.difference <= 1e-5
     assert unpadded.agreement.argmax_differs == 0 and unpadded.agreement.windows > 0
@@ -264,6 +266,7 @@ def test_windows_and_multiply_adds_are_means_over_the_pictures(padded):
     assert together == pytest.approx(2 * sum(time.values()))
 
 
+@pytest.mark.slow
 def test_five_classes_have_no_top_5_error():
     options = Options((8,), timing_images=1)
     found = vgg.evaluate_grid(make_run("valid", 5), make_pictures([(8, 8)] * 2, 5), options)
@@ -314,6 +317,7 @@ def test_a_padded_net_is_compiled_for_each_size_up_to_a_limit():
     assert vgg.evaluate_grid(run, tested, options._replace(max_sizes=len(sizes))).canvases == len(sizes)
 
 
+@pytest.mark.slow
 def test_what_is_enlarged_and_what_no_window_sees_is_counted(padded, unpadded):
     for found in (padded, unpadded):
         assert found.enlarged == (0, 0) and found.sizes == 5

@@ -79,7 +79,7 @@ def test_maps_of_classes_and_levels_have_pages_too(run, tmp_path, capsys):
     assert all(np.ptp(np.asarray(box), axis=0).tolist() == [16, 16] for box in boxes)  # in pixels of the largest level
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_image_in_several_scales_is_resized_while_it_is_read(run, tmp_path):
     """Averages over scales are the same, to rounding in 8 bits, where the image is resized in memory and where not."""
     pixels = np.random.default_rng(2).integers(0, 256, (40, 52), np.uint8)

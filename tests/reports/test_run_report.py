@@ -194,7 +194,7 @@ def test_a_run_without_mistakes_says_so(browser, workdir):
     assert section.text == "Mistakes\nAll 1,200 test images are classified correctly."
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [2, 7])
 def test_a_net_on_any_number_of_channels_trains_evaluates_draws_and_reports(browser, tmp_path, channels):
     """From a function of one's own to the page; the net learns what only the second channel shows."""

@@ -39,6 +39,7 @@ def copied(trained, tmp_path):
     return shutil.copytree(trained[0], tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_the_run_names_and_keeps_the_code(trained):
     folder, _ = trained
     config = json.loads((folder / "run" / "config.json").read_text())
@@ -47,6 +48,7 @@ def test_the_run_names_and_keeps_the_code(trained):
         assert (folder / "run" / "code" / group / name).read_bytes() == (folder / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_from_any_directory(trained, tmp_path):
     folder, _ = trained
     result = json.loads((folder / "run" / "result.json").read_text())

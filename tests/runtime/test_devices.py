@@ -54,6 +54,7 @@ def test_compiled_programs_are_kept(tmp_path):
     assert first[1] == second[1]
 
 
+@pytest.mark.slow
 def test_where_compiled_programs_are_kept(tmp_path):
     told, home, mine = tmp_path / "told", tmp_path / "home", tmp_path / "mine"
     environment = {"JAX_COMPILATION_CACHE_DIR": str(told), "XDG_CACHE_HOME": str(home)}

@@ -43,6 +43,7 @@ def test_one_number_for_each_class():
         loop.make_task(tiny_config(class_weights=(1, 2)), DATA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "outputs"), [("softmax", 3), ("softmax", 1), ("sigmoid", 3)])
 def test_the_loss_and_its_gradient(head, outputs):
     """For each head, with smoothed labels and an example that shows no object, which counts once."""

@@ -32,6 +32,7 @@ def variables_of(workdir):
     return checkpoint.load_run(str(workdir)).variables
 
 
+@pytest.mark.slow
 def test_layers_of_equal_name_and_shape_are_taken(other, tmp_path, capsys):
     """Frozen ones keep the other run's values to the bit; running on needs the other run no more."""
     place = shutil.copytree(other, tmp_path / "other")

@@ -26,7 +26,7 @@ def assert_close(one, other, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_seed_ends_where_the_main_job_ends(dataset, tmp_path):
     """Order, augmentation, dropout, batch statistics, schedule: all of them the same."""
     found = many_seeds.train_seeds(regularised_config(), dataset, [3], Devices(1))
@@ -74,7 +74,7 @@ def test_spread_over_two_devices(dataset, tmp_path):
         np.testing.assert_allclose(leaf, two[name], rtol=2e-3, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_costs_are_those_of_one_seed(dataset):
     config = regularised_config(steps=3)
     one = many_seeds.train_seeds(config, dataset, [0], Devices(1), each=1)

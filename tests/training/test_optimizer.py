@@ -147,7 +147,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ranges.OPTIMIZERS)
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1])
 def test_frozen_layers_stay_to_the_bit_and_learn_afterwards(name, clip_norm):
