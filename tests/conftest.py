@@ -4,6 +4,8 @@ import collections
 import gc
 import os
 import pathlib
+import subprocess
+import zlib
 
 import hypothesis
 import jax
@@ -30,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`python -m pytest` runs the fast part of the tests, which is complete in kind; --everything runs all."""
     parser.addoption("--everything", action="store_true", help="also run the tests that are marked slow")
     parser.addoption("--cases", type=int, help="of each test at most this many slow cases, spread evenly; default: all")
+    parser.addoption("--part", type=int, help="of slow tests one of so many parts, each commit another; default: all")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,6 +67,13 @@ def all_but_some_cases(items: list[pytest.Item], count: int) -> list[pytest.Item
     return left
 
 
+def of_other_parts(items: list[pytest.Item], count: int, root: pathlib.Path) -> list[pytest.Item]:
+    """The tests but for one of `count` parts: which one goes with the commit, so that their turns come."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    turn = int(done.stdout[:8] or "0", 16) % count
+    return [item for item in items if zlib.crc32(item.nodeid.partition("[")[0].encode()) % count != turn]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out tests that are marked slow, unless everything was asked for.
@@ -77,7 +87,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if is_slow(item)]
     if config.getoption("--everything"):
         count = config.getoption("--cases")
-        slow = [] if count is None else all_but_some_cases(slow, count)
+        some, parts = ([] if count is None else all_but_some_cases(slow, count)), config.getoption("--part")
+        slow = list({*some, *of_other_parts(slow, parts, config.rootpath)}) if parts else some
     if slow:
         config.hook.pytest_deselected(items=slow)
         left = set(slow)

@@ -153,7 +153,7 @@ def test_a_finished_run_started_again_says_so_and_writes_nothing(finished, capsy
 @pytest.mark.slow
 def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp_path, monkeypatch):
     environment = {**logs.environment(), "commit": "another commit", "command": "python another.py"}
-    monkeypatch.setattr(logs, "environment", lambda: environment)
+    monkeypatch.setattr(logs, "environment", lambda **options: environment)
     workdir = tmp_path / "copy"
     shutil.copytree(finished[0], workdir)
     before = leaves(workdir)

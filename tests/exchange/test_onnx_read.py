@@ -69,7 +69,7 @@ def test_metadata_of_this_project_is_read_back(tmp_path):
 SAME = {"kernel_shape": [1, 1], "strides": [2, 2], "auto_pad": "SAME_UPPER"}
 DILATED = {"kernel_shape": [2, 2], "dilations": [2, 1], "auto_pad": "SAME_LOWER"}
 REFUSED = {
-    "a gate": ([("Sigmoid", ["x"], ["a"], {}), ("GlobalAveragePool", ["x"], ["b"], {}), ("Mul", ["a", "b"], ["y"], {})], {}),
+    "a gate": ([("GlobalAveragePool", ["x"], ["a"], {}), ("Mul", ["a", "x"], ["y"], {})], {}),
     "must be odd": ([("LRN", ["x"], ["y"], {"size": 4})], {}),
     "below its stride": ([("MaxPool", ["x"], ["y"], SAME)], {}),
     "with a dilation of 2": ([("MaxPool", ["x"], ["y"], DILATED)], {}),
