@@ -24,7 +24,6 @@ from cnn.train import train_and_evaluate
 from cnn.training import predict
 from cnn.training.evaluate import evaluate_run
 from configs import smoke
-from experiments.ablation import plots, runner
 from experiments.ablation.study import Study
 
 STOPPED_AT = 4  # step of an unfinished run
@@ -32,7 +31,6 @@ DRAWN = (
     (run_pictures, ("confusion_picture", "curves_picture")),
     (net_pictures, ("kernels_picture", "feature_maps_picture")),
     (mistakes, ("find", "mistakes_picture")),
-    (plots, ("effects_picture", "curves_picture")),
 )
 SINKS = ("m.npy", "m.zarr", "m.ome.zarr", "m.tif")
 TIMES = ("epoch_seconds", "cell_seconds", "seconds", "images_per_second")
@@ -80,7 +78,7 @@ def config() -> Any:
 
 @contextlib.contextmanager
 def small() -> Iterator[None]:
-    """In this block nothing is drawn, tiles may be small, and journals are written after each tile."""
+    """In this block no pictures of runs are drawn, tiles may be small, and journals are written after each tile."""
     with contextlib.ExitStack() as stack:
         for module, names in DRAWN:
             for name in names:
