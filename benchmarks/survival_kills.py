@@ -95,6 +95,8 @@ def run(jobs: list[str], kills: int, seed: int, place: pathlib.Path, end: float,
             for folder in ("first", "whole"):  # the first one compiles
                 start = time.monotonic()
                 result = _child(job, place / folder / job.replace(" ", "_"), None)
+            if result is None or result[0] == "error":
+                raise RuntimeError(f"{job} fails undisturbed: {result and result[1]}")
             whole[job] = time.monotonic() - start, result
         seconds, expected = whole[job]
         folder = place / f"killed_{turn}"

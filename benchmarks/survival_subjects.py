@@ -24,6 +24,7 @@ from cnn.train import train_and_evaluate
 from cnn.training import predict
 from cnn.training.evaluate import evaluate_run
 from configs import smoke
+from experiments.ablation import runner
 from experiments.ablation.study import Study
 
 STOPPED_AT = 4  # step of an unfinished run
