@@ -23,21 +23,17 @@ TILE = 128  # scores along each axis of a tile that a page is streamed in, to be
 class Pages:
     """Pages, their maps by one net, and their detections."""
 
-    def __init__(
-        self, run: Run, stride: int, overlap: float, size: int = SIZE, digits: int = DIGITS, strokes: int = STROKES
-    ) -> None:
+    def __init__(self, run: Run, stride: int, overlap: float, **marks: int) -> None:
         """Prepares a net.
 
         Args:
           run: the trained net, with a class for the background.
           stride: distance between windows, pixels.
           overlap: largest overlap of two detections' windows (`dense.detect`).
-          size: height and width of a page, pixels.
-          digits: number of digits on it.
-          strokes: number of strokes on it that are none.
+          **marks: `size` of a page, pixels, and its numbers of `digits` and `strokes`, where they are not the module's.
         """
         self._run, self._stride, self._overlap = run, stride, overlap
-        self._marks = {"size": size, "digits": digits, "strokes": strokes}
+        self._marks = {"size": SIZE, "digits": DIGITS, "strokes": STROKES, **marks}
         self.seconds: dict[str, list[float]] = {"page": [], "map": [], "detections": []}
         self.same_in_parts, self.same_in_tiles, self.same_in_memory = [], [], []
 
@@ -60,8 +56,8 @@ class Pages:
         mapped = time.perf_counter()
         found = self.detect(whole)
         self._add(begin, made, mapped, time.perf_counter())
+        self.same_in_parts.append(self.detect(whole, tile=PART) == found)
         if compared:
-            self.same_in_parts.append(self.detect(whole, tile=PART) == found)
             self.same_in_tiles.append(self.detect(self._stream(page.image, TILE)) == found)
             self.same_in_memory.append(self.detect(self._in_memory(page.image)) == found)
         return counting.compare(found, page)
