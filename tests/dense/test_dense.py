@@ -141,6 +141,7 @@ def test_two_passes_leave_holes_and_four_do_not():
 PADDED = nets.create("full_cnn")
 
 
+@pytest.mark.slow
 def test_a_padded_nets_two_contexts_differ_and_each_is_what_it_says():
     """A crop sees zeros at its border where the pass sees its neighbours: two measurements, told apart by name."""
     window = (28, 28)

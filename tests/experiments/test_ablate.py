@@ -30,6 +30,7 @@ from tests.experiments.small_study import SMALL, lines, small_study
 from tests.helpers import PROGRAMS, ROOT, run_python
 
 
+@pytest.mark.slow
 def test_every_seed_of_every_cell_has_its_line(finished):
     found = lines(finished)
     assert [(line["cell"], line["seed"]) for line in found] == [("max", 0), ("max", 1), ("average", 0), ("average", 1)]
@@ -40,6 +41,7 @@ def test_every_seed_of_every_cell_has_its_line(finished):
         assert line["device"] and line["commit"] and line["epoch_seconds"] > 0 and line["step_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_training_the_cell_by_hand(finished):
     study = small_study()
     base = runner.load_base(study.base)
@@ -53,6 +55,7 @@ def test_numbers_are_those_of_training_the_cell_by_hand(finished):
     assert line["values"]["test loss"] == pytest.approx(score.loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_rate_is_chosen_on_validation_by_seeds_of_its_own(finished):
     tried = lines(finished, "tuning")
     for cell in ("max", "average"):
@@ -176,6 +179,7 @@ def test_a_mistake_on_the_command_line_is_answered_in_a_line(arguments, code, me
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == code  # and where help is
 
 
+@pytest.mark.slow
 def test_a_directory_holds_one_study(finished):
     with pytest.raises(ValueError, match=r"holds another study.*train\.steps is 6 there and 7 here.*--workdir"):
         runner.run_study("small", str(finished), overrides={**SMALL, "train.steps": 7}, study=small_study())

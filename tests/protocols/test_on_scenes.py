@@ -84,6 +84,7 @@ def test_crops_and_dense_differ_for_a_padded_net_and_the_context_says_so():
     assert set(contexts.values()) == {"crop"} and len(contexts) == 4
 
 
+@pytest.mark.slow
 def test_multiply_adds_are_those_of_the_geometry(found):
     one = geometry.table(small_net(), WINDOW).macs
     assert one == 6 * 6 * 9 * 4 + 3 * 3 * 4 * 3
@@ -97,6 +98,7 @@ def test_multiply_adds_are_those_of_the_geometry(found):
     assert found.predicted_saving == pytest.approx(6 * one / whole)
 
 
+@pytest.mark.slow
 def test_times_are_measured_and_their_ratio_is_the_measured_saving(found):
     times = {row.method: row.milliseconds for row in found.rows}
     assert min(times.values()) > 0
@@ -119,6 +121,7 @@ def test_a_net_whose_answers_are_known_by_hand():
     assert accuracy["dense, stride 1", "logits"] == 0.25  # a patch is a small part of the image
 
 
+@pytest.mark.slow
 def test_rows_carry_their_interval(found):
     for row in found.rows:
         assert (row.low, row.high) == measuring.wilson(round(row.accuracy * 7), 7)

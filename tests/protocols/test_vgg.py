@@ -244,6 +244,7 @@ def test_agreement_is_checked_and_equal_without_padding(padded, unpadded):
     assert not padded.agreement.expected and padded.agreement.difference > 1e-3
 
 
+@pytest.mark.slow
 def test_windows_and_multiply_adds_are_means_over_the_pictures(padded):
     one = geometry.table(make_run("same").net, WINDOW).macs
     rows = {(row.scales, row.method, row.flip): row for row in padded.rows}
@@ -330,6 +331,7 @@ def test_what_is_enlarged_and_what_no_window_sees_is_counted(padded, unpadded):
 # The report
 
 
+@pytest.mark.slow
 def test_report_holds_every_row_and_its_pairs(padded, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(vgg, "evaluate_grid", lambda run, tested, options, progress: padded)
     result = vgg_report.run_grid(make_run("same"), make_pictures(), str(tmp_path), OPTIONS)
@@ -351,6 +353,7 @@ def test_report_holds_every_row_and_its_pairs(padded, monkeypatch, tmp_path, cap
     assert "two different measurements" in table and "Q all: averaged over 8, 11" in table
 
 
+@pytest.mark.slow
 def test_pairs_count_the_pictures_that_one_alone_has_right(padded):
     for found in vgg_report.pairs(padded):
         assert 0 <= found.p <= 1 and found.first != found.second

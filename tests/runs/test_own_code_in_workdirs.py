@@ -88,6 +88,7 @@ def test_a_file_that_was_changed_is_not_executed(copied):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_training_on_with_a_changed_file_is_refused(copied):
     config = get_config()
     config.net.name, config.data.name = f"{copied}/own_nets.py:small", f"{copied}/own_data.py:grey"

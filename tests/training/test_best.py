@@ -54,6 +54,7 @@ def each_step(steps, **fields):
     return config
 
 
+@pytest.mark.slow
 def test_a_run_and_its_best_net(tmp_path):
     """A run that was cut in two keeps the same net; without the field it is taken away."""
     result = train_and_evaluate(each_step(8), str(tmp_path / "run"), DATA)

@@ -89,6 +89,7 @@ def test_images_are_normalised_as_the_weights_were_trained(other, tmp_path, caps
     np.testing.assert_allclose(seeds["bn1"]["norm"]["mean"], run.variables["batch_stats"]["bn1"]["norm"]["mean"], 1e-4)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_started_from(other, tmp_path):
     for initial_run, message in (
         (tmp_path / "nothing", "train.initial_run .*nothing.*: .*config.json is missing"),
