@@ -1,8 +1,11 @@
 """Whether the other processes of a run are still there: a thread that ends this one, with a line, if one is lost."""
 
 import contextlib
+import ctypes
+import faulthandler
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,6 +17,8 @@ from cnn.runtime.coordinator import BEAT, SILENCE
 LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h): another process was lost; the same command goes on
 GRACE = 5.0  # seconds that this process has to end by itself where another one ended by an error
 _CONNECTION: list["_Connection"] = []
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)
+_KEPT: list[Any] = []  # the handler of aborts: C has no count of references
 
 
 def join(host: str, port: int, index: int, count: int) -> None:
@@ -35,6 +40,7 @@ def join(host: str, port: int, index: int, count: int) -> None:
         )
         return
     connection.settimeout(None)
+    hold_aborts()
     _CONNECTION[:] = [_Connection(connection, index, count)]
 
 
@@ -87,6 +93,24 @@ class _Connection:
         # A bar of progress may stand on the terminal's last line.
         os.write(2, f"{os.linesep * os.isatty(2)}{text}\n".encode())
         os._exit(LOST)
+
+
+def hold_aborts() -> None:
+    """Has an abort wait until it is known which process was lost, which ends this one with a line.
+
+    Gloo, JAX's transport between CPUs, aborts from a thread of its own where a message breaks off: a moment before the
+    others are told that its sender was killed, or a moment after. An abort that has another reason shows where it was.
+    """
+    handler = _HANDLER(_hold)
+    _KEPT[:] = [handler]
+    library = ctypes.CDLL(None)
+    library.signal.argtypes, library.signal.restype = [ctypes.c_int, _HANDLER], ctypes.c_void_p
+    library.signal(signal.SIGABRT, handler)  # Python's own handlers run too late, when the process is gone
+
+
+def _hold(number: int) -> None:
+    wait_for_verdict()
+    faulthandler.dump_traceback()
 
 
 def wait_for_verdict() -> None:
