@@ -93,12 +93,14 @@ def test_a_graph_with_blocks_gives_the_scores_of_onnxruntime(tmp_path):
         ([("Conv", ["x", "k1"], "a", CONV), ("Sub", ["a", "x"], "y")], ("Sub 'node_y'", "no join")),
         ([("GlobalAveragePool", ["x"], "a"), ("Add", ["a", "x"], "y")], ("Add 'node_y'", "shape")),
         ([("Sum", ["x", "x", "half"], "y")], ("constants",)),
+        ([("Max", ["x", "full"], "y")], ("Max 'node_y'", "constants")),
+        ([("Concat", ["x", "full"], "y", {"axis": 1})], ("Concat 'node_y'", "constants")),
         ([("Slice", ["x", "one", "less", "axes"], "y")], ("same number at both ends",)),
     ],
 )  # fmt: skip
 def test_what_is_no_block_is_refused_by_its_node(tmp_path, nodes, says):
     tensors = {**TENSORS, "one": np.array([1, 1]), "less": np.array([-2, -1]), "axes": np.array([2, 3])}
-    tensors |= {"half": np.float32([0.5])}
+    tensors |= {"half": np.float32([0.5]), "full": np.arange(108, dtype=np.float32).reshape(1, 3, 6, 6)}
     onnx.save(model(*nodes, *HEAD, tensors=tensors), tmp_path / "net.onnx")
     with pytest.raises(ExchangeError) as caught:
         onnx_read.read(tmp_path / "net.onnx")

@@ -284,6 +284,8 @@ def _same(chain: Chain, step: Step) -> None:
     node = step.node
     if node.op == "Cast" and node.has("to") and node.message("to").i != FLOAT:
         raise node.error(f"casts to {type_name(node.message('to').i)}; only nets of float32 are read")
+    if node.op in ("Concat", "Mean", "Max") and sum(one is not None for one in node.inputs) > 1:
+        raise node.error("joins what depends on the images with constants; joins of paths alone are read")
 
 
 _METHODS = {
