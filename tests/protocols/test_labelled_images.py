@@ -2,8 +2,6 @@
 
 import io
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +12,7 @@ from cnn.layers import Dense, Flatten
 from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
 from configs import default
+from tests.made import random_variables
 
 
 @pytest.fixture(name="folder")
@@ -34,7 +33,7 @@ def make_run(name="folder", directory="", classes=("cat", "dog"), shape=(8, 8, 3
     config = default.get_config()
     config.data.update({"name": name, "dir": str(directory), "validation_fraction": 0.25, **fields})
     net = nets.net(Flatten(), Dense(len(classes)))
-    variables = net.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
+    variables = random_variables(net, shape[:2], shape[2])
     return Run(net, variables, config, (0.3,) * shape[2], (0.5,) * shape[2], classes, shape, "", 0)
 
 

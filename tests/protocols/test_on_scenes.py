@@ -10,13 +10,14 @@ from cnn import convert, dense, geometry, nets
 from cnn.layers import Activation, Conv, Dense, Flatten, MaxPool
 from cnn.protocols import measuring, methods, on_scenes
 from cnn.runs.checkpoint import Run
+from tests.made import random_variables
 
 WINDOW = (8, 8, 1)
 
 
 def make_run(net, variables=None, window=WINDOW, classes=3):
     if variables is None:
-        variables = net.init(jax.random.key(0), jnp.zeros((1, *window)), train=False)
+        variables = random_variables(net, window[:2], window[2])
     return Run(net, variables, ConfigDict(), (0.3,), (0.5,), tuple(map(str, range(classes))), window, "", 0)
 
 
