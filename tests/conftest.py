@@ -87,6 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if is_slow(item)]
     if config.getoption("--everything"):
         count = config.getoption("--cases")
+        slow = [item for item in slow if not item.get_closest_marker("pages")]  # all of them, with every commit
         some, parts = ([] if count is None else all_but_some_cases(slow, count)), config.getoption("--part")
         slow = list({*some, *of_other_parts(slow, parts, config.rootpath)}) if parts else some
     if slow:

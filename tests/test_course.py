@@ -51,6 +51,7 @@ def check_pages_shape(page):
         assert picture.caption.endswith(".")
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 def test_page_a(run):
     page, printed = run("a_from_32x32_to_fc")
@@ -71,6 +72,7 @@ def test_page_a(run):
     assert accuracies[0] - accuracies[1] < 0.1 and accuracies[8] < 0.3
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 def test_page_b(run):
     page, printed = run("b_full_cnn")
@@ -95,6 +97,7 @@ def test_page_b(run):
     assert names["accuracy"] > 0.9
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 def test_page_c(run):
     page, printed = run("c_lecture")
@@ -130,6 +133,7 @@ def test_page_c(run):
     assert "INPUT -> [[CONV -> RELU]*2 -> POOL]*3 -> [FC -> RELU]*2 -> FC" in printed
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 def test_page_d(run):
     page, printed = run("d_notes")
@@ -163,6 +167,7 @@ def test_page_d(run):
     assert "2.27" in report and "1.48" in report and "3.06" in report
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 def test_corrections_are_marked(run):
     """Every mistake of the source documents that the pages meet is marked as a correction."""
@@ -190,6 +195,7 @@ def test_a_page_splits_into_prose_and_code(tmp_path):
     assert [result.printed for result in page.results] == ["", "1", ""] and page.names["x"] == 2
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 def test_a_page_is_a_program(tmp_path):
     """Without the site, as one runs it from the checkout."""
@@ -199,6 +205,7 @@ def test_a_page_is_a_program(tmp_path):
     assert "421,642" in done.stdout and (pathlib.Path(tmp_path) / "runs" / "course" / "shares.png").exists()
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 def test_site(site):
     """Every guide and page of the course is on the site, and all that its pages refer to."""
@@ -213,6 +220,7 @@ def test_site(site):
     assert course.count("<figure>") == 3 and "two shifts fill 41 of 81 places" in course
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1280])
 def test_site_in_a_browser(site, browser, width):

@@ -92,6 +92,7 @@ def test_links(page):
             assert anchor in pages.anchors(linked), f"{page} links {address}; anchors: {pages.anchors(linked)}"
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if pages.has_python(page)])
 def test_python_blocks(page, trained, tmp_path, monkeypatch):
@@ -180,6 +181,7 @@ def makers_of(command, folder):
     return [other for other in RUNNABLE[: RUNNABLE.index(command)] if flag in other][:1]
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 @pytest.mark.parametrize("command", RUNNABLE, ids=[" ".join(c) for c in RUNNABLE])
 def test_commands_run(command, trained):
@@ -191,7 +193,9 @@ def test_commands_run(command, trained):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter of PyTorch that needs onnx alone
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in EXAMPLES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.pages, pytest.mark.slow] * (n in SLOW)) for n in EXAMPLES]
+)
 def test_examples(name, tmp_path, monkeypatch, capsys):
     if name == "from_pytorch.py":
         pytest.importorskip("torch", reason="PyTorch trains the classifier: requirements-peers.txt")
