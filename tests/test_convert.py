@@ -21,8 +21,8 @@ from cnn.layers import (
     WindowLayer,
 )
 from cnn.layers.pointwise import FLATTEN_ORDERS
-from cnn.runtime.compiler import jit_once
 from cnn.windows import GeometryError, Window
+from tests.made import draw, random_variables
 
 # Both sides sum the same float32 products, in another order: a few units in the last place of the largest value.
 ROUNDING = 1e-5
@@ -30,11 +30,7 @@ ROUNDING = 1e-5
 
 def randomised(net, shape, seed=0):
     """Variables with every value random, so that no bias or running mean hides at zero."""
-    variables = jit_once(lambda key: net.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(seed))
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    noisy = [leaf + 0.1 * jnp.abs(jax.random.normal(key, leaf.shape)) for key, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, noisy)
+    return random_variables(net, shape[:2], shape[2], seed)
 
 
 def applied(net, variables, images):
@@ -71,7 +67,7 @@ QUICK = (("qa_net", "chw"), ("lenet5", "hwc"), ("lenet5", "chw"), ("layer_patter
 def test_converted_net_gives_the_logits(name, options, shape, order):
     net = nets.create(name, 7, flatten_order=order, **options)
     variables = randomised(net, shape)
-    images = jax.random.normal(jax.random.key(2), (3, *shape))
+    images = draw(2, (3, *shape))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, shape)
     scores = applied(conv_net, conv_variables, images)
     assert scores.shape == (3, 1, 1, 7)
@@ -91,7 +87,7 @@ def test_the_two_orders_differ_before_and_agree_after_conversion():
     """A kernel trained with one order, read with the other, is another function: the orders are told apart."""
     hwc, chw = (nets.create("qa_net", flatten_order=order) for order in ("hwc", "chw"))
     variables = randomised(hwc, (32, 32, 3))
-    images = jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
+    images = draw(2, (2, 32, 32, 3))
     one, other = (net.apply(variables, images, train=False) for net in (hwc, chw))
     assert np.abs(np.asarray(one - other)).max() > 0.01
     kernel = variables["params"]["fc1"]["kernel"]
@@ -131,7 +127,7 @@ def test_dropout_and_activation_between_flatten_and_dense():
     flat = [Flatten("chw"), Dropout(0.5), Activation("elu", slope=0.5), PReLU(shared=True)]
     net = nets.net([Conv(4, 3), PReLU(), *flat, Dense(6), BatchNorm(), PReLU(), Scale(), Dense(3)])
     variables = randomised(net, (9, 7, 2))
-    images = jax.random.normal(jax.random.key(0), (2, 9, 7, 2))
+    images = draw(0, (2, 9, 7, 2))
     conv_net, conv_variables = convert.fc_to_conv(net, variables, (9, 7, 2))
     assert_close(applied(conv_net, conv_variables, images)[:, 0, 0], applied(net, variables, images))
 
@@ -169,7 +165,7 @@ def test_what_cannot_be_slid_says_so():
 )
 def test_conv_as_matrix(layer, shape):
     variables = randomised(layer, shape)
-    images = jax.random.normal(jax.random.key(3), (4, *shape))
+    images = draw(3, (4, *shape))
     expected = layer.apply(variables, images, train=False)
     matrix, bias = convert.conv_to_fc(layer, variables, shape)
     assert matrix.shape == (np.prod(shape), np.prod(expected.shape[1:]))
@@ -202,7 +198,7 @@ def test_conv_to_fc_and_back():
     back, back_variables = convert.fc_to_conv(
         dense_net, {"params": {"fc1": {"kernel": matrix, "bias": bias}}}, (6, 6, 2)
     )
-    images = jax.random.normal(jax.random.key(0), (2, 6, 6, 2))
+    images = draw(0, (2, 6, 6, 2))
     expected = layer.apply(variables, images, train=False).reshape(2, -1)
     assert_close(back.apply(back_variables, images, train=False)[:, 0, 0], expected)
 

@@ -12,7 +12,7 @@ from cnn.dense import backends
 from cnn.layers import LRN, Activation, AvgPool, BatchNorm, Conv, Dense, Flatten, LocallyConnected, MaxPool, NMaxPool
 from cnn.runtime.compiler import jit_net
 from cnn.windows import GeometryError
-from tests.made import random_variables
+from tests.made import draw, random_variables
 
 # Crops and passes sum the same float32 products in another order. The largest difference seen over these nets is about
 # 1e-6 of the largest logit; the bound is the contract's.
@@ -23,7 +23,7 @@ make = functools.lru_cache(random_variables)
 
 
 def pixels(*shape, seed=9):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return draw(seed, shape)
 
 
 def by_hand(net, variables, images, window, stride):

@@ -11,6 +11,7 @@ from cnn.runtime.devices import Devices
 from configs import smoke
 from experiments.ablation import measures
 from experiments.ablation.measures import Look, Trained
+from tests.made import random_variables
 
 RNG = np.random.default_rng(0)
 
@@ -18,8 +19,7 @@ RNG = np.random.default_rng(0)
 def trained(net, images=40, side=12, classes=4, seed=0):
     """A net as it was initialised, with biases, over random images whose labels are what it says to half of them."""
     shown = RNG.integers(0, 256, (images, side, side, 1), np.uint8)
-    variables = net.init(jax.random.key(seed), np.zeros((1, side, side, 1), np.float32), train=False)
-    variables = jax.tree.map(lambda leaf: leaf + 0.05 * RNG.normal(size=leaf.shape).astype(np.float32), variables)
+    variables = random_variables(net, (side, side), 1, seed)
     split = Split(shown, RNG.integers(0, classes, images).astype(np.int32))
     dataset = data.Dataset("made", split, split, split, tuple("abcd"), (0.5,), (0.25,))
     return Trained(net, variables, smoke.get_config(), dataset, Devices(1))

@@ -8,7 +8,7 @@ import pytest
 from cnn import convert, dense, nets
 from cnn.layers import Conv, Dense, Flatten
 from cnn.nets import outputs
-from tests.made import draw
+from tests.made import draw, random_variables
 
 SCORES = np.array([[2.0, -1.0, 0.5], [-3.0, -2.0, -4.0], [20.0, 10.0, 15.0], [0.0, 0.0, 0.0]])
 
@@ -57,7 +57,7 @@ def test_one_score_is_two_classes():
 def test_a_map_has_the_activation_of_its_net(activation, count):
     """Averages, best boxes and class maps follow it, also through conversion; the scores themselves do not change."""
     net = nets.net(Conv(4, 3), Flatten(), Dense(count), output_activation=activation)
-    variables = nets.init(net, (5, 5, 1))
+    variables = random_variables(net, (5, 5), 1)
     images = draw(0, (2, 9, 8, 1))
     found = dense.score_map(net, variables, images, (5, 5), backend="shift")
     assert found.output_activation == activation

@@ -14,6 +14,7 @@ from cnn.exchange.classifier import Classifier
 from cnn.protocols.progress import Progress
 from cnn.reports import image_report
 from cnn.reports.streamed import Asked
+from tests.made import random_variables
 
 QUIET = Progress(shown=False)
 pytestmark = pytest.mark.skipif(not hasattr(dense, "detect"), reason="detections are not there")
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(dense, "detect"), reason="detections
 @pytest.fixture(name="run", scope="module")
 def _run():
     net = nets.layer_pattern(num_classes=3, blocks=1, fc=0, features=4, padding="valid")
-    variables = nets.init(net, (8, 8, 1))
+    variables = random_variables(net, (8, 8), 1)
     return workdirs.as_run(Classifier(net, variables, (8, 8, 1), (0.5,), (0.25,), ("a", "b", "background")))
 
 

@@ -16,6 +16,7 @@ from cnn.protocols.progress import Progress
 from cnn.reports import dry_run, image_report, images_report, streamed
 from cnn.reports.images_report import find, map_names
 from cnn.reports.streamed import Asked
+from tests.made import random_variables
 
 QUIET = Progress(shown=False)
 
@@ -23,7 +24,7 @@ QUIET = Progress(shown=False)
 @pytest.fixture(name="run", scope="module")
 def _run():
     net = nets.layer_pattern(num_classes=3, blocks=1, fc=0, features=4, padding="valid")
-    variables = nets.init(net, (8, 8, 1))
+    variables = random_variables(net, (8, 8), 1)
     return workdirs.as_run(Classifier(net, variables, (8, 8, 1), (0.5,), (0.25,), ("a", "b", "background")))
 
 

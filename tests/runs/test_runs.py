@@ -22,6 +22,7 @@ from cnn.runs.config import save as save_config
 from cnn.training.predict import predict
 from configs import default, smoke
 from experiments.summaries import finished, summary
+from tests.made import random_variables
 
 ROOT = Path(__file__).parents[2]
 
@@ -231,7 +232,7 @@ def test_the_commit_is_that_of_this_projects_checkout_and_of_no_other(tmp_path, 
 
 def test_predictions_are_the_nets_probabilities(tmp_path):
     net = nets.create("layer_pattern", 3, features=4, width=8)
-    variables = jax.jit(lambda key: net.init(key, jnp.zeros((1, 8, 8, 1)), train=False))(jax.random.key(0))
+    variables = random_variables(net, (8, 8), 1)
     run = Run(net, variables, default.get_config(), (0.4,), (0.3,), ("a", "b", "c"), (8, 8, 1), str(tmp_path), 0)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)
     paths = [str(tmp_path / f"{i}.png") for i in range(2)]
@@ -251,7 +252,7 @@ def test_predictions_are_the_nets_probabilities(tmp_path):
 @pytest.mark.slow
 def test_no_class_is_predicted_from_scores_that_are_not_finite(tmp_path):
     net = nets.create("layer_pattern", 3, features=4, width=8)
-    variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+    variables = random_variables(net, (8, 8), 1)
     variables = jax.tree.map(lambda leaf: leaf * np.nan, variables)
     run = Run(net, variables, default.get_config(), (0.4,), (0.3,), ("a", "b", "c"), (8, 8, 1), str(tmp_path), 70)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")

@@ -13,6 +13,7 @@ from cnn.layers import AvgPool, Conv, Flatten
 from cnn.runs import defaults, facts
 from cnn.training.evaluate import Metrics, evaluate, rank
 from cnn.training.predict import write_test_predictions
+from tests.made import random_variables
 
 
 def lookup_net(classes):
@@ -121,7 +122,7 @@ def test_every_example_counts_once_whatever_the_batch():
     net = nets.create("layer_pattern", 4, features=4, width=8)
     images = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 1), np.uint8)
     split = Split(images, np.random.default_rng(1).integers(0, 4, 23).astype(np.int32))
-    variables = jax.jit(lambda k: net.init(k, jnp.zeros((1, 8, 8, 1)), train=False))(jax.random.key(0))
+    variables = random_variables(net, (8, 8), 1)
     results = [evaluate(net, variables, split, [0.5], [0.25], batch_size=size) for size in (1, 4, 23, 50)]
     for result in results:
         assert result.examples == 23 == result.confusion.sum()
@@ -140,7 +141,7 @@ def test_bfloat16_scores_are_close():
     net = nets.create("layer_pattern", 4, features=4, width=8)
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
     split = Split(images, np.zeros(20, np.int32))
-    variables = jax.jit(lambda k: net.init(k, jnp.zeros((1, 8, 8, 1)), train=False))(jax.random.key(0))
+    variables = random_variables(net, (8, 8), 1)
     full, half = (
         evaluate(net, variables, split, [0.5], [0.25], batch_size=20, dtype=dtype) for dtype in ("float32", "bfloat16")
     )

@@ -15,7 +15,7 @@ from cnn.data import DataError
 from cnn.runs import defaults
 from cnn.runs.checkpoint import Run
 from cnn.training import predict
-from tests.made import make_zarr
+from tests.made import make_zarr, random_variables
 
 NAMES = ("a", "b", "c")
 
@@ -24,7 +24,7 @@ NAMES = ("a", "b", "c")
 def run():
     net = nets.create("layer_pattern", 3, features=4, width=8)
     config = defaults.get_config()
-    variables = nets.init(net, (8, 8, 1))
+    variables = random_variables(net, (8, 8), 1)
     return Run(net, variables, config, (0.1,), (0.3,), NAMES, (8, 8, 1), "", 0, (0.0, 0.05))
 
 

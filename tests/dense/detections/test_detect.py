@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cnn import dense, nets
 from cnn.layers import Conv, Dense, Flatten, MaxPool
 from tests.dense.detections.small_maps import SmallMap, places
+from tests.made import random_variables
 from tests.reference import detections as reference
 
 OVERLAPS = (0.0, 0.1, 0.3, 1 / 3, 0.6, 1.0)
@@ -187,7 +188,7 @@ def test_what_cannot_be_asked(options, message):
 @pytest.mark.parametrize("cover", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_maps_of_streams_and_in_memory_are_searched_alike(tmp_path, cover):
     net = nets.net([Conv(8, 5), MaxPool(2)], [Flatten(), Dense(3)])
-    variables = nets.init(net, image_shape=(8, 8, 1))
+    variables = random_variables(net, (8, 8), 1)
     image = np.random.default_rng(1).random((61, 47, 1), np.float32)
     with pytest.raises(TypeError, match="detect: opened_map is a ndarray; give what dense.open_map"):
         dense.detect(image, threshold=0.5)
