@@ -10,7 +10,7 @@ import numpy as np
 from cnn import ops
 from cnn.layers.base import Shape
 from cnn.layers.sliding import Conv, WindowLayer, height_width
-from cnn.windows import GeometryError, Padding, Window, as_pair, output_size
+from cnn.windows import GeometryError, Padding, Window, as_pair
 
 BINOMIAL = {3: (1, 2, 1), 5: (1, 4, 6, 4, 1)}  # by the number of pixels; their sums are powers of 2
 BLUR_MODES = ("zero", "edge", "reflect")
@@ -85,12 +85,6 @@ class BlurPool(WindowLayer):
         """The fixed kernel, float32 [k, k, 1, channels]; all entries are exact in half precision too."""
         line = np.array(BINOMIAL[self.kernel], np.float32) / sum(BINOMIAL[self.kernel])
         return np.repeat(np.outer(line, line)[:, :, None, None], channels, axis=3)
-
-    @nn.nowrap
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(H', W', C)."""
-        window = self.window(input_shape)
-        return *output_size(height_width(input_shape), window, self.rounding, self.label), input_shape[2]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

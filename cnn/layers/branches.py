@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from cnn.layers.base import Layer, Shape, named
 from cnn.layers.sliding import WindowLayer, height_width
-from cnn.windows import GeometryError, Pair, Window, as_pair, output_size, shape_text
+from cnn.windows import GeometryError, Pair, Window, as_pair, shape_text
 
 JOINS = ("sum", "concat", "mean", "max", "product")
 BETWEEN = {"sum": " + ", "concat": " | ", "mean": " ~ ", "max": " ^ ", "product": " x "}  # paths, in a pattern
@@ -258,12 +258,6 @@ class Crop(WindowLayer):
         amount = as_pair(self.amount, "amount", self.label, minimum=0)
         kernel = (2 * amount[0] + 1, 2 * amount[1] + 1)
         return self._window(input_shape, kernel, self.stride, self.padding, self.dilation)
-
-    @nn.nowrap
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(H', W', C)."""
-        window = self.window(input_shape)
-        return *output_size(height_width(input_shape), window, self.rounding, self.label), input_shape[2]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

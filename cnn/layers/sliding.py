@@ -52,6 +52,12 @@ class WindowLayer(Layer):
         return Window(kernel, stride, amounts, dilation)
 
     @nn.nowrap
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(H', W', C), where a layer keeps the channels; rounded as its field `rounding` says, else exact."""
+        window, rounding = self.window(input_shape), getattr(self, "rounding", "exact")
+        return *output_size(height_width(input_shape), window, rounding, self.label), input_shape[2]
+
+    @nn.nowrap
     def _fitted(self, output: jax.Array, input_shape: Shape, rounding: str) -> jax.Array:
         """The layer's output; where sizes are symbolic, the program checks that windows fit when it is called."""
         found = conditions(height_width(input_shape), self.window(input_shape), rounding, self.label)
