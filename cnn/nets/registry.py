@@ -35,6 +35,7 @@ _REGISTRY: dict[str, Callable[..., Net]] = {
         residual.resnet50,
         residual.se_resnet18,
         residual.preact_resnet,
+        residual.resnet9,
         residual.mobilenet_v2,
         concatenating.googlenet,
         concatenating.squeezenet,
