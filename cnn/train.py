@@ -10,6 +10,7 @@ import numpy as np
 import cnn
 from cnn import data, dense, geometry, ops
 from cnn.data import Dataset
+from cnn.data.streamed import Streamed
 from cnn.protocols import on_scenes
 from cnn.reports import trained
 from cnn.runs import best, checkpoint, logs, provenance, results, silent, stopping
@@ -21,6 +22,8 @@ from cnn.runtime.devices import Devices
 from cnn.training import early, initial, loop, one_seed, predict, sharded
 from cnn.training import longer as longer_lib
 from cnn.training.steps import State
+
+BORDERS = 4096  # streamed pictures whose borders are looked at
 
 
 def train_and_evaluate(
@@ -205,8 +208,9 @@ def _with_whole_test(dataset: Dataset) -> Dataset:
     """A data set with all images of the test split, of which pictures are drawn."""
     if dataset.share.is_whole:
         return dataset
-    test = dataset.test._replace(images=arrays_of_all.rows_of_all(dataset.test.images))
-    return dataclasses.replace(dataset, test=test)
+    images = dataset.test.images
+    images = images.whole() if isinstance(images, Streamed) else arrays_of_all.rows_of_all(images)
+    return dataclasses.replace(dataset, test=dataset.test._replace(images=images))
 
 
 def _train(task: loop.Task, devices: Devices, state: State, workdir: str) -> State:
@@ -287,7 +291,10 @@ def _where(workdir: str) -> str:
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
     """The contents of data.json."""
-    border = predict.border_brightness(dataset.train.images)
+    images = dataset.train.images
+    if isinstance(images, Streamed):  # a part of them, evenly spread, tells as much
+        images = images[:: -(-len(images) // BORDERS)]
+    border = predict.border_brightness(images)
     border = np.quantile(border if dataset.share.is_whole else arrays_of_all.rows_of_all(border), (0.005, 0.995))
     return {**facts_lib.of(dataset), "border_brightness": border.round(4).tolist()}
 

@@ -1,8 +1,8 @@
-"""Data sets in memory: three splits as uint8 arrays, batches as a pure function of (seed, step).
+"""Data sets: three splits of uint8 images, batches as a pure function of (seed, step).
 
 `load` reads a set by name, `from_arrays` makes one of NumPy arrays; `batch_indices` says which examples a step sees;
 `normalise` runs on the device, inside the jitted step. Readers are in `readers`, `arrays` (the user's own) and `tfds`,
-pictures in `image_files`, augmentation in `augment`.
+pictures in `image_files`, those that stay in their files in `streamed`, augmentation in `augment`.
 """
 
 from cnn.data.class_order import in_order

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data.image_files import check_memory, resize
+from cnn.data.image_files import resize
+from cnn.data.limits import check_memory
 from cnn.data.readers import TEST_FRACTION, Split, Splits, hold_out, take
 from cnn.images.errors import DataError
 from cnn.runtime import own_code

@@ -1,4 +1,4 @@
-"""Data sets in memory: three splits as uint8 arrays, read by name or made of arrays.
+"""Data sets: three splits of uint8 images, read by name or made of arrays.
 
 `load` reads a set by name, `from_arrays` makes one of NumPy arrays.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from cnn.data import arrays, decoded, fields, folders, readers, tfds
 from cnn.data.leftovers import Skipped
 from cnn.data.pixel_statistics import channel_counts, channel_statistics, statistics_of
 from cnn.data.readers import Split, Splits
+from cnn.data.streamed import AS_ARRAYS, Streamed, some
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
 from cnn.runtime import own_code, processes
@@ -31,11 +32,12 @@ DEFAULT_IMAGE_SIZE = 32  # of digits and fake, which have no size of their own t
 
 @dataclasses.dataclass(frozen=True, eq=False)  # eq: arrays have no single truth value
 class Dataset:
-    """Three splits in memory, the names of their classes, and the statistics of their pixels.
+    """Three splits, the names of their classes, and the statistics of their pixels.
 
     Attributes:
       name: the name that was given to `load`; a file without its folder.
-      train, validation, test: uint8 images and int32 labels; validation was held out of train, and train is all that
+      train, validation, test: uint8 images, in memory or decoded when they are taken (`cnn.data.streamed`), and int32
+        labels; validation was held out of train, and train is all that
         was left or, with `train_examples`, a part of it.
       class_names: one for each label.
       mean, std: per channel, of the train pixels scaled to [0, 1]; a channel that never varies has std 1.
@@ -78,9 +80,10 @@ def load(
     value_range: Sequence[float] | None = None,
     channels: Sequence[int | str] | None = None,
     on_error: str = "stop",
+    in_memory: str = "auto",
     share: Share = WHOLE,
 ) -> Dataset:
-    """Reads a data set into memory.
+    """Reads a data set into memory, or of a large folder what is to be known of its pictures.
 
     The splits are the same for every run: what is held out for validation is drawn class by class with a
     constant seed. The test split is 20 % of digits, and a folder's or a TFDS set's test or, without one, its
@@ -107,6 +110,8 @@ def load(
       channels: numbers or names of the channels of a folder's pictures that are read, in order; None or () for RGB. Of
         arrays of the user's own it says which channels of an image theirs are, likewise.
       on_error: what an unreadable picture of a folder does: "stop", or "skip", which counts and lists it.
+      in_memory: "yes"; "no": of a folder each picture is decoded when it is used, and once at the start, to know it;
+        "auto": in memory where `cnn.data.limits.most_in_memory` has room for all pictures.
       share: which examples of each split this process holds, of several that all call this with shares of their own
         (`cnn.runtime.processes.share`). Of folders and TFDS sets no other picture is decoded.
 
@@ -118,7 +123,7 @@ def load(
     """
     dir = os.path.expanduser(dir) if isinstance(dir, str) else dir
     given = {"validation_fraction": validation_fraction, "train_examples": train_examples, "image_size": image_size}
-    given |= {"on_error": on_error}
+    given |= {"on_error": on_error, "in_memory": in_memory}
     of_pixels: Any = {"value_range": value_range or None, "channels": channels or None}
     fields.check({"name": name, "dir": dir, **given, **of_pixels})
     if name == IN_MEMORY:
@@ -128,6 +133,11 @@ def load(
         )
     if name == IMPORTED:
         raise DataError("the net was imported, and its data are not known here; name some: --config.data.name=mnist")
+    if in_memory == "no" and name != "folder":
+        raise DataError(
+            f"data.in_memory=no: pictures of a folder (data.name='folder') can stay in their files; those of data.name="
+            f"{name!r} are read into memory; leave it at auto"
+        )
     said = " and ".join(f"data.{field}" for field, value in of_pixels.items() if value)
     if said and name != "folder" and not is_own(name):
         raise DataError(
@@ -142,7 +152,7 @@ def load(
         parts = readers.fake(validation_fraction, image_size or DEFAULT_IMAGE_SIZE)
     elif name == "folder":
         asked = {"name": name, "dir": dir, **given, **of_pixels}
-        options = {**of_pixels, "on_error": on_error, "wanted": wanted}
+        options = {**of_pixels, "on_error": on_error, "wanted": wanted, "in_memory": in_memory}
         read = functools.partial(folders.folder, dir, validation_fraction, image_size, **options)
         # What a reader leaves out is listed each time that it is read; a share is of this process alone.
         kept = on_error == "stop" and not wanted
@@ -175,7 +185,7 @@ def of_share(dataset: Dataset, share: Share) -> Dataset:
     if share.is_whole:
         return dataset
     splits = {
-        name: Split(split.images[share.rows(len(split.labels))], split.labels)
+        name: Split(some(split.images, share.rows(len(split.labels))), split.labels)
         for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
     }
     return dataclasses.replace(dataset, **splits, share=share)
@@ -237,14 +247,28 @@ def _kept(asked: dict[str, Any], files: Callable[[], list[str]], read: Callable[
         found = {}
         for split in SPLITS:
             images, labels = getattr(made, split)
-            found |= {f"{split}_images": images, f"{split}_labels": labels}
+            found |= _arrays_of(split, images) | {f"{split}_labels": labels}
         return found, {field: getattr(made, field) for field in KEPT}
 
     asked = {field: value for field, value in asked.items() if field != "train_examples"}  # they are chosen later
     found, about = decoded.kept(asked, files, make)
-    train, validation, test = (Split(found[f"{split}_images"], found[f"{split}_labels"]) for split in SPLITS)
+    train, validation, test = (Split(_images_of(split, found), found[f"{split}_labels"]) for split in SPLITS)
     class_names, mean, std, remarks = (tuple(about[field]) for field in KEPT)
     return Dataset(name, train, validation, test, class_names, mean, std, remarks=remarks)
+
+
+def _arrays_of(split: str, images: Any) -> dict[str, np.ndarray]:
+    """What is kept on disk of a split's images: all of them, or what is known of those that stay in their files."""
+    if not isinstance(images, Streamed):
+        return {f"{split}_images": images}
+    return {f"{split}_{name}": values for name, values in images.as_arrays().items()}
+
+
+def _images_of(split: str, found: Mapping[str, np.ndarray]) -> Any:
+    """The images that `_arrays_of` was given."""
+    if f"{split}_images" in found:
+        return found[f"{split}_images"]
+    return Streamed.from_arrays({name: found[f"{split}_{name}"] for name in AS_ARRAYS})
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:

@@ -7,6 +7,7 @@ from cnn.images.errors import DataError
 from cnn.runtime.ranges import MOST, Range, each, number, one_of, text, whole
 
 ON_ERROR = ("stop", "skip")
+IN_MEMORY = ("auto", "yes", "no")
 
 RANGES = (
     Range("data.name", text(1), "the name of a set"),
@@ -20,6 +21,7 @@ RANGES = (
         "data.train_examples", whole(1), f"a whole number from 1 to {MOST:,}, fewer than there are", may_be_absent=True
     ),
     Range("data.on_error", one_of(ON_ERROR), f"one of {', '.join(ON_ERROR)}"),
+    Range("data.in_memory", one_of(IN_MEMORY), f"one of {', '.join(IN_MEMORY)}"),
     Range("data.image_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}", may_be_absent=True),
     Range(
         "data.value_range",

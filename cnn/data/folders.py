@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +13,14 @@ import numpy as np
 
 from cnn.data import oddities, unreadable
 from cnn.data.class_folders import EXTENSIONS, Listing, check_none_beside, list_classes
-from cnn.data.image_files import check_memory, read_images
+from cnn.data.image_files import Decoder, checked_size, read_images
 from cnn.data.leftovers import Leftovers
+from cnn.data.limits import check_memory, most_in_memory
 from cnn.data.readers import TEST_FRACTION, Split, Splits, hold_out
+from cnn.data.streamed import Streamed, scan, some
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
+from cnn.runtime import processes
 
 
 def folder(
@@ -27,6 +32,7 @@ def folder(
     value_range: Sequence[float] | None = None,
     on_error: str = "stop",
     wanted: Wanted | None = None,
+    in_memory: str = "auto",
 ) -> Splits:
     """A folder of pictures of any sizes and modes (`EXTENSIONS`): root/{train,val,test}/<class>/ or root/<class>/.
 
@@ -41,6 +47,8 @@ def folder(
         are drawn before pictures are decoded, so that one that cannot be decoded moves no other one.
       wanted: which pictures are read, of several processes, which all call this; what is odd is not looked for then.
         None: all.
+      in_memory: "yes", "no", which decodes each picture once now to know it and again whenever it is used, or "auto",
+        by how much memory all of them take.
 
     Returns:
       Splits of uint8 [N, image_size, image_size, 3], or with as many channels as are chosen; classes are the
@@ -60,30 +68,37 @@ def folder(
     labels, total = None, sum(len(listing.paths) for listing in listings.values())
     unlike = len(leftovers.skipped)  # files that are no pictures by their names
     count = len(channels) if channels else 3
+    decoder = Decoder(checked_size(image_size, count, channels), count, **options)
     if wanted and not leftovers.stops:
-        read_some = functools.partial(
-            read_images, image_size=image_size, channels=count, stops=False, examine=True, **options
-        )
+        read_some = functools.partial(scan, decoder=decoder, stops=False, examine=True)
         for name, listing in listings.items():
             left = unreadable.found_together(listing, leftovers, wanted.share, read_some)
             listings[name] = _some(listing, np.array(left, np.int64))
+    every: dict[str, list[str]] = {}
     if wanted:  # all labels, and this process's pictures
         chosen = {name: wanted.of(name, listing.labels) for name, listing in listings.items()}
         labels = {name: listings[name].labels[kept] for name, (kept, _) in chosen.items()}
+        every = {name: _some(listings[name], kept).paths for name, (kept, _) in chosen.items()}
         listings = {name: _some(listings[name], own) for name, (_, own) in chosen.items()}
-    check_memory(sum(len(listing.paths) for listing in listings.values()), (image_size, image_size, count))
+    shape = (image_size, image_size, count)
+    streams = _streams(in_memory, sum(len(listing.paths) for listing in listings.values()), shape)
     stops = leftovers.stops or wanted is not None  # of several processes each has the same pictures from here on
     splits, sizes, damages = {}, {}, {}
     for name, listing in listings.items():
         try:
-            read = read_images(listing.paths, image_size, count, stops=stops, examine=not wanted, **options)
+            if streams:
+                read = scan(listing.paths, decoder, stops=stops, examine=not wanted)
+            else:
+                read = read_images(listing.paths, image_size, count, stops=stops, examine=not wanted, **options)
         except DataError as error:
             raise DataError(f"{error}; data.on_error=skip leaves such files out, and counts them") from error
         out = unreadable.reasons(read, listing.paths, leftovers)
         leftovers.leave_out([(listing.paths[i], reason) for i, reason in out.items()])
         kept = np.setdiff1d(np.arange(len(listing.paths)), list(out)) if out else slice(None)
         listings[name] = _some(listing, np.arange(len(listing.paths))[kept])
-        splits[name] = Split(read.images[kept], labels[name] if labels else listings[name].labels)
+        images = some(read.images, kept)
+        images = images.within(every[name]) if isinstance(images, Streamed) and wanted else images
+        splits[name] = Split(images, labels[name] if labels else listings[name].labels)
         sizes |= dict(zip(listings[name].paths, read.sizes[kept].tolist(), strict=True))
         damages |= {listing.paths[i]: text for i, text in read.damages.items() if i not in out}
     leftovers.say_skipped(total + unlike)
@@ -91,6 +106,24 @@ def folder(
     if not wanted:
         oddities.say(leftovers, listings, splits, classes, sizes, damages, image_size)
     return Splits(**splits, class_names=classes, skipped=tuple(leftovers.skipped), remarks=tuple(leftovers.remarks))
+
+
+def _streams(in_memory: str, count: int, shape: tuple[int, int, int]) -> bool:
+    """Whether pictures stay in their files; refuses those that are to be in memory and do not fit."""
+    if in_memory == "yes":
+        try:
+            check_memory(count, shape)
+        except DataError as error:
+            raise DataError(f"{error}; data.in_memory=no leaves them in their files") from error
+        return False
+    # Of several processes, which have different numbers of pictures, none streams alone.
+    fits = all(processes.gather(count * math.prod(shape) <= most_in_memory()))
+    if in_memory == "auto" and fits:
+        return False
+    text = f"{sum(processes.gather(count)):,} pictures stay in their files (data.in_memory={in_memory})"
+    if processes.is_first():
+        print(f"{text}: each is read once now to know it", file=sys.stderr, flush=True)
+    return True
 
 
 def _check_left(root: str, splits: Mapping[str, Split], classes: Sequence[str], leftovers: Leftovers) -> None:

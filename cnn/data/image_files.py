@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cnn.data import damages
-from cnn.images import pictures, whole
+from cnn.data.limits import check_memory
+from cnn.images import whole
 from cnn.images.errors import DataError
 from cnn.images.pictures import MODES
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+BLOCK = 4096  # pictures that are decoded before further ones wait for a thread
 MOST_COVERING = 2**27  # pixels of an enlarged picture of which the centre is cut out
 # What errors advise where one image is opened, and several commands have no flags for.
 _CHANNELS = re.compile(r"(?:choose|stack)[^;]*?--channels=([\d,]+)\)?(?: \(channels=\([^)]*\), data\.channels\))?")
@@ -161,32 +163,96 @@ def read_images(
     Raises:
       DataError: as `load_images`; of files that cannot be read only if it `stops`.
     """
-    height, width = _checked(image_size, channels, chosen)
-    check_memory(len(paths), (height, width, channels))
-    images = np.zeros((len(paths), height, width, channels), np.uint8)
+    size = checked_size(image_size, channels, chosen)
+    check_memory(len(paths), (*size, channels))
+    images = np.zeros((len(paths), *size, channels), np.uint8)
+
+    def take(i: int, pixels: np.ndarray, damage: str | None) -> None:
+        del damage
+        images[i] = pixels
+
+    decoder = Decoder(size, channels, chosen, value_range)
+    return Read(images, *decode_each(paths, decoder, take, stops=stops, examine=examine))
+
+
+class Decoder(NamedTuple):
+    """How a picture is decoded for training.
+
+    Attributes:
+      size: (height, width) that it gets, pixels.
+      channels: number of channels.
+      chosen, value_range: as for `load_images`.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    chosen: Sequence[int | str] | None = None
+    value_range: Sequence[float] | None = None
+
+    def decode(self, path: str) -> tuple[np.ndarray, tuple[int, int]]:
+        """Decodes one file.
+
+        Args:
+          path: the file.
+
+        Returns:
+          Its pixels, uint8 [height, width, channels], and (height, width) as it is stored, pixels.
+
+        Raises:
+          DataError: if it cannot be read.
+        """
+        try:
+            pixels = whole.read_bytes(path, self.channels, chosen=self.chosen, value_range=self.value_range)
+            check_covering(path, pixels.shape, self.size)
+        except DataError as error:
+            raise _advised(error, self.channels, of_all=True) from error
+        return fit(pixels, *self.size), (pixels.shape[0], pixels.shape[1])
+
+
+def decode_each(
+    paths: Sequence[str],
+    decoder: Decoder,
+    take: Callable[[int, np.ndarray, str | None], None],
+    *,
+    stops: bool,
+    examine: bool,
+) -> tuple[np.ndarray, dict[int, DataError], dict[int, str]]:
+    """Decodes pictures on all cores, each of which is taken and then forgotten.
+
+    Args:
+      paths: the files.
+      decoder: how they are decoded.
+      take: (number of the picture, its pixels, what is damaged in its file or None); called by several threads.
+      stops, examine: as for `read_images`.
+
+    Returns:
+      Sizes, errors and damages, as `Read` has them.
+
+    Raises:
+      DataError: of a file that cannot be read, if it `stops`.
+    """
     sizes = np.zeros((len(paths), 2), np.int64)
     errors: dict[int, DataError] = {}
     found: dict[int, str] = {}
 
     def read(i: int) -> None:
         try:
-            pixels = whole.read_bytes(paths[i], channels, chosen=chosen, value_range=value_range)
-            check_covering(paths[i], pixels.shape, (height, width))
-            images[i] = fit(pixels, height, width)
-            sizes[i] = pixels.shape[:2]
-            damage = damages.of_file(paths[i]) if examine else None
-            if damage:
-                found[i] = damage
+            pixels, sizes[i] = decoder.decode(paths[i])
         except DataError as error:
-            told = _advised(error, channels, of_all=True)
             if stops:
-                raise told from error
-            errors[i] = told
+                raise
+            errors[i] = error
+            return
+        damage = damages.of_file(paths[i]) if examine else None
+        if damage:
+            found[i] = damage
+        take(i, pixels, damage)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
-        for _ in pool.map(read, range(len(paths))):  # an error cancels what is not begun
-            pass
-    return Read(images, sizes, dict(sorted(errors.items())), dict(sorted(found.items())))
+        for start in range(0, len(paths), BLOCK):  # each task that waits takes memory
+            for _ in pool.map(read, range(start, min(start + BLOCK, len(paths)))):  # an error cancels what is not begun
+                pass
+    return sizes, dict(sorted(errors.items())), dict(sorted(found.items()))
 
 
 def load_image(
@@ -210,7 +276,7 @@ def load_image(
     Raises:
       DataError: as `load_images`.
     """
-    height, width = _checked(image_size, channels, chosen)
+    height, width = checked_size(image_size, channels, chosen)
     try:
         pixels = whole.read_whole(path, channels, chosen=chosen, value_range=value_range)
     except DataError as error:
@@ -227,7 +293,20 @@ def _advised(error: DataError, channels: int, of_all: bool = False) -> DataError
     return error if text == str(error) else DataError(text)
 
 
-def _checked(image_size: int | tuple[int, int], channels: int, chosen: Sequence[int | str] | None) -> tuple[int, int]:
+def checked_size(
+    image_size: int | tuple[int, int], channels: int, chosen: Sequence[int | str] | None
+) -> tuple[int, int]:
+    """(height, width) of an image size, pixels.
+
+    Args:
+      image_size, channels, chosen: as for `load_images`.
+
+    Returns:
+      The two numbers.
+
+    Raises:
+      DataError: a size below 1, or channels other than 1 or 3 where none are chosen.
+    """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if height < 1 or width < 1:
         raise DataError(f"image_size (={height}x{width}) must be at least 1x1 pixel")
@@ -253,25 +332,4 @@ def check_covering(name: str, shape: Sequence[int], size: tuple[int, int]) -> No
         raise DataError(
             f"{name}: {shape[0]}x{shape[1]} pixels become {covering[0]}x{covering[1]} where they just cover "
             f"{size[0]}x{size[1]}, which takes too much memory; cut the part that is meant out of it"
-        )
-
-
-def check_memory(count: int, shape: tuple[int, int, int]) -> None:
-    """Refuses a set that does not fit in memory before any of it is read.
-
-    Args:
-      count: images.
-      shape: (H, W, C) of each, uint8.
-
-    Raises:
-      DataError: more than `cnn.images.pictures.MAX_BYTES`; says how many, and which image_size would fit.
-    """
-    height, width, channels = shape
-    needed = count * height * width * channels
-    if needed > pictures.MAX_BYTES:
-        shrink = (pictures.MAX_BYTES / needed) ** 0.5
-        raise DataError(
-            f"{count} images of {height}x{width}x{channels} need {needed / 2**30:.1f} GiB of memory, above "
-            f"the limit of {pictures.MAX_BYTES / 2**30:g} GiB (cnn.images.pictures.MAX_BYTES); a data.image_size of "
-            f"{int(min(height, width) * shrink)} or less fits"
         )

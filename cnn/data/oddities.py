@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from cnn.data.class_folders import Listing
 from cnn.data.leftovers import Leftovers, listed
 from cnn.data.readers import Split
+from cnn.data.streamed import Streamed
 
 ENLARGED = 4.0  # a picture that is enlarged more is a blur
 LEAST_KEPT = 0.1  # of a picture's area; where less is left by cutting the centre out, the object may not be seen
@@ -116,6 +118,8 @@ def _pairs(leftovers: Leftovers, pairs: Sequence[tuple[str, str]]) -> str:
     return listed([f"{leftovers.name(one)} = {leftovers.name(other)}" for one, other in pairs])
 
 
-def _digests(images: np.ndarray) -> list[bytes]:
+def _digests(images: Any) -> list[bytes]:
+    if isinstance(images, Streamed):
+        return [digest.tobytes() for digest in images.digests]
     with ThreadPoolExecutor() as pool:  # hashing is outside of the GIL
         return list(pool.map(lambda image: hashlib.blake2b(image.tobytes(), digest_size=16).digest(), images))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from cnn.data.streamed import COUNTED, Streamed, counted
 
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+
+def channel_statistics(images: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, by exact histograms.
 
     Args:
@@ -17,20 +21,20 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
     return statistics_of(channel_counts(images))
 
 
-def channel_counts(images: np.ndarray) -> np.ndarray:
+def channel_counts(images: Any) -> np.ndarray:
     """How often each channel has each value.
 
     Args:
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C], an array or `cnn.data.streamed.Streamed`.
 
     Returns:
       int64 [C, 256].
     """
-    channels = images.shape[-1]
-    counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images), 1024):  # in blocks: bincount makes an int64 copy of what it counts
-        for c in range(channels):
-            counts[c] += np.bincount(images[start : start + 1024, ..., c].ravel(), minlength=256)
+    if isinstance(images, Streamed):
+        return images.channel_counts()
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), COUNTED):  # in blocks: bincount makes an int64 copy of what it counts
+        counts += counted(images[start : start + COUNTED])
     return counts
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.data.image_files import check_memory, resize_and_crop
+from cnn.data.image_files import resize_and_crop
 from cnn.data.leftovers import Skipped
+from cnn.data.limits import check_memory
+from cnn.data.streamed import some
 from cnn.images.errors import DataError
 
 SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
@@ -22,9 +24,9 @@ NAMES = ("digits", "fake", "folder")
 
 
 class Split(NamedTuple):
-    """One split in memory."""
+    """One split, in memory or, of pictures in files, decoded when it is used."""
 
-    images: np.ndarray  # uint8 [N, H, W, C]
+    images: Any  # uint8 [N, H, W, C]: an array, or cnn.data.streamed.Streamed, of which some are taken likewise
     labels: np.ndarray  # int32 [N]
 
 
@@ -93,7 +95,7 @@ def draw(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def take(split: Split, indices: np.ndarray) -> Split:
-    """Copies some examples of a split.
+    """Some examples of a split.
 
     Args:
       split: N examples.
@@ -102,7 +104,7 @@ def take(split: Split, indices: np.ndarray) -> Split:
     Returns:
       M examples, in the order of the indices.
     """
-    return Split(split.images[indices], split.labels[indices])
+    return Split(some(split.images, indices), split.labels[indices])
 
 
 def digits(validation_fraction: float, image_size: int) -> Splits:

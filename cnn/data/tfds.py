@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn.data import decoded
-from cnn.data.image_files import check_memory, resize_and_crop
+from cnn.data.image_files import resize_and_crop
+from cnn.data.limits import check_memory
 from cnn.data.readers import NAMES, Split, Splits, hold_out, take
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError

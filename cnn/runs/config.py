@@ -31,7 +31,14 @@ LENGTH = (
     "train.frozen_until",
 )
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
-MAY_CHANGE_ON_RESUME = ("checkpoint.", "eval.", "data.dir", "train.steps_per_dispatch", "train.sharding")
+MAY_CHANGE_ON_RESUME = (
+    "checkpoint.",
+    "eval.",
+    "data.dir",
+    "data.in_memory",
+    "train.steps_per_dispatch",
+    "train.sharding",
+)
 # Fields that can name a function of the user's own.
 CODE_FIELDS = ("net.name", "data.name")
 FOLDER_FIELDS = ("data.dir", "train.initial_run")  # fields that name a folder

@@ -46,6 +46,12 @@ FIELDS = (
     Field("data.validation_fraction", 0.1, "Fraction of the training examples that is held out for validation."),
     Field("data.train_examples", int, "Training examples to keep, each class in proportion; by default all."),
     Field("data.on_error", "stop", "What a folder's unreadable picture does: stop, or skip (counted and listed)."),
+    Field(
+        "data.in_memory",
+        "auto",
+        "Whether a folder's pictures are decoded once and kept in memory: yes, no (each is decoded when it is used) or "
+        "auto, by how much memory they take.",
+    ),
     Field("data.image_size", int, "Height and width that images are resized to, pixels; by default the set's own."),
     Field(
         "data.value_range",

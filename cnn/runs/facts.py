@@ -11,6 +11,7 @@ import numpy as np
 
 from cnn import data
 from cnn.data import DataError, Dataset
+from cnn.data.streamed import Streamed
 from cnn.runs import records, small_files
 from cnn.runtime import arrays_of_all, processes
 from cnn.runtime.shares import Share
@@ -88,10 +89,13 @@ def of_run(run: "Run") -> dict[str, Any]:
 
 def _digest(split: data.Split, share: Share) -> str:
     """SHA-256 of the SHA-256 of each example's pixels, and of the labels: the same for any number of processes."""
-    pixels = np.ascontiguousarray(split.images)
-    each = np.empty((len(pixels), hashlib.sha256().digest_size), np.uint8)
-    for i, example in enumerate(pixels):
-        each[i] = np.frombuffer(hashlib.sha256(example.data).digest(), np.uint8)
+    if isinstance(split.images, Streamed):
+        each = split.images.digests
+    else:
+        pixels = np.ascontiguousarray(split.images)
+        each = np.empty((len(pixels), hashlib.sha256().digest_size), np.uint8)
+        for i, example in enumerate(pixels):
+            each[i] = np.frombuffer(hashlib.sha256(example.data).digest(), np.uint8)
     found = hashlib.sha256((each if share.is_whole else arrays_of_all.rows_of_all(each)).data)
     found.update(np.ascontiguousarray(split.labels, np.int32).data)
     return BY_EXAMPLE + found.hexdigest()
@@ -99,9 +103,10 @@ def _digest(split: data.Split, share: Share) -> str:
 
 def _digest_of_old_runs(split: data.Split) -> str:
     """SHA-256 of all pixels and labels, which a process can compute that has all of them."""
-    pixels, labels = np.ascontiguousarray(split.images), np.ascontiguousarray(split.labels, np.int32)
-    found = hashlib.sha256(pixels.data)
-    found.update(labels.data)
+    found = hashlib.sha256()
+    for image in split.images:
+        found.update(np.ascontiguousarray(image).data)
+    found.update(np.ascontiguousarray(split.labels, np.int32).data)
     return found.hexdigest()
 
 

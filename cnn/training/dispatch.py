@@ -1,6 +1,7 @@
-"""Many training steps in one jitted call, or one call each, over data that stays on the devices."""
+"""Many training steps in one jitted call, or one call each, over data on the devices or batches from the host."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -59,6 +60,50 @@ def make_run_steps(
     return _in_one_call(compiled_for, length) if looped else _one_by_one(compiled_for, devices, stop)
 
 
+def make_fed_steps(
+    step: Step,
+    devices: Devices,
+    batches: Iterator[tuple[jax.Array, jax.Array]],
+    options: Options | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Callable[[State, int], tuple[State, StepResult]]:
+    """Steps on batches that come from the host, one call each.
+
+    Args:
+      step: one step of training, as `make_step` makes it.
+      devices: the devices that batches are split over.
+      batches: (uint8 [B, H, W, C], int32 [B]) of each step in turn, on the devices.
+      options: options for the compiler, as `Devices.compiler_options` gives them.
+      stop: whether to take no further step, asked after each.
+
+    Returns:
+      (state (donated), number of steps) -> (state, `StepResult` of NumPy arrays [S], or of fewer where it was stopped).
+    """
+    compiled: Any = None
+
+    def take(state: State, batch: tuple[jax.Array, jax.Array]) -> tuple[State, StepResult]:
+        nonlocal compiled
+        if devices.are_shared and hasattr(compiled, "lower"):  # no process waits in a sum for another that compiles
+            compiled = compiled.lower(state, *batch).compile()
+            processes.barrier("compiled")
+        return compiled(state, *batch)
+
+    def run(state: State, count: int) -> tuple[State, StepResult]:
+        nonlocal compiled
+        if compiled is None:
+            placed, split = devices.state_shardings(state), devices.split()
+            compiled = jax.jit(
+                step,
+                in_shardings=(placed, split, split),
+                out_shardings=(placed, devices.everywhere),
+                donate_argnums=0,
+                compiler_options=dict(options or {}),
+            )
+        return _each(take, state, itertools.islice(batches, count), devices, stop)
+
+    return run
+
+
 def jit_steps(
     step: Step, devices: Devices, state: Any, length: int | None = None, options: Options | None = None
 ) -> Any:
@@ -99,19 +144,31 @@ def _one_by_one(compiled_for: Callable[..., Any], devices: Devices, stop: Callab
     """A call for each step; `compiled_for` gives the compiled step."""
 
     def run(state: State, images: jax.Array, labels: jax.Array, indices: np.ndarray) -> tuple[State, StepResult]:
-        results, one = [], compiled_for(state, images, labels, indices[0])
-        for row in indices:
-            state, result = one(state, images, labels, row)
-            if devices.count > 1:
-                # Sums over CPU devices wait inside the threads that compute; steps queued behind each other can take
-                # all threads for waiting, and none is left to reach what they wait for.
-                jax.block_until_ready(result)
-            results.append(result)
-            if stop():
-                break
-        return state, stacked(results)
+        one = compiled_for(state, images, labels, indices[0])
+        return _each(lambda state, row: one(state, images, labels, row), state, indices, devices, stop)
 
     return run
+
+
+def _each(
+    one: Callable[[State, Any], tuple[State, StepResult]],
+    state: State,
+    inputs: Iterable[Any],
+    devices: Devices,
+    stop: Callable[[], bool],
+) -> tuple[State, StepResult]:
+    """A step for each input, until there is no more or it is stopped."""
+    results = []
+    for given in inputs:
+        state, result = one(state, given)
+        if devices.count > 1:
+            # Sums over CPU devices wait inside the threads that compute; steps queued behind each other can take all
+            # threads for waiting, and none is left to reach what they wait for.
+            jax.block_until_ready(result)
+        results.append(result)
+        if stop():
+            break
+    return state, stacked(results)
 
 
 def _loop(pick: Any, length: int) -> Any:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 
 from cnn import ops
 from cnn.data import Dataset
+from cnn.data.streamed import Streamed
 from cnn.nets import Net
 from cnn.runs.config import Config
 from cnn.runtime.compiler import Options
@@ -107,6 +108,11 @@ def train_seeds(
         raise ValueError(
             f"train.sharding (={sharding!r}) splits one net over devices, and several seeds are spread over them, each "
             "net whole on one; leave it at 'data'"
+        )
+    if isinstance(dataset.train.images, Streamed):
+        raise ValueError(
+            "several seeds at once train on pictures in memory, which each of them draws from in an order of its own; "
+            "data.in_memory=yes reads them, and a smaller data.image_size or data.train_examples makes them fit"
         )
     config, dataset = initial.prepared(config, dataset)
     with ops.use(config.train.get("ops", "fast")):

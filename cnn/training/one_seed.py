@@ -1,6 +1,7 @@
 """Training of one seed in its workdir: batches split over all devices, metrics.jsonl, checkpoints, resuming."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cnn.data.streamed import Streamed
 from cnn.runs import best, checkpoint, logs, silent, stopping
 from cnn.runs.checkpoint import Checkpoints
 from cnn.runtime import arrays_of_all, processes, turns
 from cnn.runtime.devices import Devices
-from cnn.training import dispatch, examples, loop
+from cnn.training import dispatch, examples, feed, loop
 from cnn.training.evaluate import Metrics
 from cnn.training.loop import Task
 from cnn.training.steps import State, StepResult
@@ -95,8 +97,6 @@ def train(
     """
     config, first = task.config, int(state.step)
     pauses = loop.Pauses(task.validate_every, config.checkpoint.every_steps, config.train.steps_per_dispatch)
-    options = devices.compiler_options(task.macs)
-    images, labels = examples.place(task.dataset.train, devices)
 
     def save(step: int, state: State) -> None:
         # A copy: the next step reuses (donates) the arrays while the checkpoint is still being written.
@@ -104,19 +104,13 @@ def train(
 
     with stopping.requests() as asked, logs.Progress(task.total, first, config.train.batch_size) as progress:
         together = turns.Stop(asked) if devices.are_shared else None
-        run_steps = dispatch.make_run_steps(
-            task.step(devices),
-            devices,
-            config.train.steps_per_dispatch,
-            options=options,
-            stop=together.check if together else asked.after_step,
-        )
+        take = _taker(task, devices, first, together.check if together else asked.after_step)
 
         def advance(state: State, indices: list[np.ndarray]) -> tuple[State, list[StepResult]]:
             if together:  # what a pause was for may have taken one of them longer than sums wait
                 processes.barrier("steps")
             checks = together.checks if together else 0
-            state, result = run_steps(state, images, labels, indices[0])
+            state, result = take(state, indices[0])
             if together and together.checks == checks:  # all steps were one call
                 together.check()
             return state, [result]
@@ -128,6 +122,21 @@ def train(
         log = _RunLog(task.schedule, writer, progress, keeper)
         pieces = {"first": first, "save": save, "devices": devices, "asked": together or asked}
         return loop.train(task, program, state, pauses, [log], **pieces)
+
+
+def _taker(
+    task: Task, devices: Devices, first: int, stop: Callable[[], bool]
+) -> Callable[[State, np.ndarray], tuple[State, StepResult]]:
+    """What takes steps, given int32 indices [S, B] of their examples; the first call is of step `first`."""
+    config, train = task.config, task.dataset.train
+    step, options = task.step(devices), devices.compiler_options(task.macs)
+    if isinstance(train.images, Streamed):  # the batches that the indices are of, begun ahead of the step
+        coming = feed.batches(train, config.seed, config.train.batch_size, devices, first=first, total=task.total)
+        run_fed = dispatch.make_fed_steps(step, devices, coming, options, stop)
+        return lambda state, indices: run_fed(state, len(indices))
+    images, labels = examples.place(train, devices)
+    run_steps = dispatch.make_run_steps(step, devices, config.train.steps_per_dispatch, options=options, stop=stop)
+    return lambda state, indices: run_steps(state, images, labels, indices)
 
 
 class _RunLog:

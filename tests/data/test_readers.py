@@ -123,7 +123,7 @@ def test_folder_errors(pictures, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr("cnn.images.pictures.MAX_BYTES", 1000)
         with pytest.raises(data.DataError, match=r"26 images of 16x16x3 need .* data.image_size of 3 or less fits"):
-            load()
+            load(in_memory="yes")
     (pictures / "train" / "dark" / "notes.txt").write_text("hello")
     with pytest.raises(data.DataError, match=r"dark has 1 entries that are not .jpg, .*'notes.txt', a file of"):
         load()

@@ -97,6 +97,17 @@ if "train" in parts:
     )
     config.net.options = {"features": 4, "width": 6, "blocks": 1}
     made = data.from_arrays(pictures(60, 0), pictures(7, 1), validation=pictures(1, 2))
+    if "files" in parts:  # of one process in memory, of several decoded when they are used
+        for split, seed in (("train", 0), ("val", 1)):
+            for i, (image, label) in enumerate(zip(*pictures(62 if seed == 0 else 7, seed), strict=True)):
+                place = pathlib.Path(folder, "files", split, "abc"[label], f"{i:02}.png")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if processes.is_first():
+                    Image.fromarray(image).save(place)
+        if number:
+            processes.barrier("files")
+        made, chosen = None, {"in_memory": "no" if number else "yes", "on_error": "skip"}
+        config.data.update({"name": "folder", "dir": f"{folder}/files", "image_size": 8, **chosen})
     try:
         result = train.train_and_evaluate(config, f"{folder}/run", made)
     except stopping.Stopped as error:

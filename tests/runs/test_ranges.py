@@ -23,6 +23,7 @@ CASES = {
         [None, (), [], (0, 4095), [-1.5, 2]],
         [(0,), (1, 1), (2, 1), (0, NAN), (0, 1, 2), "0,1", ("0", "1"), 3],
     ),
+    "data.in_memory": (["auto", "yes", "no"], ["never", None, True]),
     "data.on_error": (["stop", "skip"], ["ignore", None, True]),
     "data.channels": ([None, (), (2, 1, 0), ["DAPI", 0]], [(-1,), (1.5,), ("",), "210", 2]),
     "seed": ([0, 7, 2**32 - 1, np.int64(3)], [-1, 2**32, *WHOLE]),

@@ -102,6 +102,17 @@ def test_two_processes_and_four_give_what_one_gives(tmp_path):
     assert ["map.npy" in text or "cover" in text for text in four["refused"]] == [True, True]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_that_decode_pictures_when_they_use_them_give_what_one_gives_in_memory(tmp_path, count):
+    one = alone(count, tmp_path / "one", "files,train")
+    several = together(count, tmp_path / "several", "files,train")
+    assert_same_runs(tmp_path / "one", tmp_path / "several")
+    for name, value in one["result"].items():
+        assert several["result"][name] == pytest.approx(value, abs=1e-6), name
+    assert "stay in their files (data.in_memory=no)" in said(tmp_path / "several", 0)
+
+
 def wait_for(path, process):
     end = time.monotonic() + 600
     while not path.exists() and time.monotonic() < end and process.poll() is None:

@@ -1,0 +1,111 @@
+"""Training on pictures that stay in their files is training on them in memory, to the bit, also when it is stopped."""
+
+import itertools
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn import data
+from cnn.runs import checkpoint
+from cnn.runtime.devices import Devices
+from cnn.train import train_and_evaluate
+from cnn.training import feed, many_seeds
+from tests.training.tiny_runs import leaves_of, tiny_config, without_pictures
+
+
+@pytest.fixture(name="root", scope="module")
+def _root(tmp_path_factory):
+    """13 pictures for training and 4 for the test of each of three classes, 8x8 pixels."""
+    root, rng = tmp_path_factory.mktemp("set"), np.random.default_rng(0)
+    for split, count in (("train", 13), ("val", 4)):
+        for label, name in enumerate("abc"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(60 * label, 60 * label + 100, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def config_of(root, **fields):
+    config = tiny_config(steps=9)
+    config.data.update({"name": "folder", "dir": str(root), "image_size": 8, **fields})
+    config.eval.update({"batch_size": 5, "every_epochs": 0.5})
+    config.checkpoint.update({"every_steps": 4, "best": False})
+    return config
+
+
+def run(root, workdir, **fields):
+    with without_pictures():
+        return train_and_evaluate(config_of(root, **fields), str(workdir))
+
+
+@pytest.fixture(name="whole", scope="module")
+def _whole(root, tmp_path_factory):
+    """Trained on pictures in memory: its folder and its result."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, run(root, workdir, in_memory="yes")
+
+
+def assert_the_same_run(workdir, result, whole):
+    jax.tree.map(np.testing.assert_array_equal, leaves_of(workdir), leaves_of(whole[0]))
+    numbers = ("test_accuracy", "test_loss", "per_class_accuracy", "steps")
+    assert {name: result[name] for name in numbers} == {name: whole[1][name] for name in numbers}
+
+
+def test_training_is_the_same(root, tmp_path, whole):
+    assert_the_same_run(tmp_path, run(root, tmp_path, in_memory="no"), whole)
+
+
+def test_a_run_goes_on_in_mid_epoch_wherever_its_pictures_are(root, tmp_path, whole, monkeypatch):
+    """It ends before step 7; the checkpoint of step 4 is in the first epoch, of 9 steps."""
+    batches = feed.batches
+
+    def broken(*arguments, **options):
+        yield from itertools.islice(batches(*arguments, **options), 6)
+        raise data.DataError("a.png: gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feed, "batches", broken)
+        with pytest.raises(data.DataError, match="gone"):
+            run(root, tmp_path, in_memory="no")
+    assert checkpoint.latest_step(str(tmp_path)) == 4
+    assert_the_same_run(tmp_path, run(root, tmp_path, in_memory="no"), whole)
+    other = tmp_path / "other"
+    with monkeypatch.context() as patch:
+        patch.setattr(feed, "batches", broken)
+        with pytest.raises(data.DataError, match="gone"):
+            run(root, other, in_memory="no")
+    assert_the_same_run(other, run(root, other, in_memory="yes"), whole)  # goes on in memory
+
+
+def test_a_file_that_is_gone_is_named(root, tmp_path):
+    shutil.copytree(root, tmp_path / "set")
+    train = data.load("folder", dir=str(tmp_path / "set"), image_size=8, in_memory="no").train
+    rows = data.batch_indices(0, 2, batch_size=4, num_examples=len(train.labels))[0]
+    os.unlink(gone := train.images.paths[rows[1]])
+    coming = feed.batches(train, 0, 4, Devices(1), first=0, total=9)
+    next(coming)
+    with pytest.raises(data.DataError, match=os.path.basename(gone)):
+        list(coming)
+
+
+@pytest.mark.parametrize("first", [0, 5])
+def test_batches_are_those_of_seed_and_step(root, first):
+    train = data.load("folder", dir=str(root), image_size=8, in_memory="no").train
+    found = list(feed.batches(train, 3, 4, Devices(1), first=first, total=20))
+    assert len(found) == 20 - first
+    for step, (images, labels) in enumerate(found, first):
+        rows = data.batch_indices(3, step, batch_size=4, num_examples=len(train.labels))[0]
+        np.testing.assert_array_equal(images, train.images[rows])
+        np.testing.assert_array_equal(labels, train.labels[rows])
+
+
+def test_several_seeds_at_once_want_them_in_memory(root):
+    dataset = data.load("folder", dir=str(root), image_size=8, in_memory="no")
+    with pytest.raises(ValueError, match="data.in_memory=yes reads them"):
+        many_seeds.train_seeds(config_of(root), dataset, [0, 1])
