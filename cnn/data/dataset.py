@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from cnn.data import arrays, decoded, fields, folders, readers, tfds
+from cnn.data.image_files import Decoder as FileDecoder
 from cnn.data.leftovers import Skipped
 from cnn.data.pixel_statistics import channel_counts, channel_statistics, statistics_of
 from cnn.data.readers import Split, Splits
-from cnn.data.streamed import AS_ARRAYS, Streamed, some
+from cnn.data.streamed import AS_ARRAYS, Decoder, Streamed, some
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
 from cnn.runtime import own_code, processes
@@ -83,7 +84,7 @@ def load(
     in_memory: str = "auto",
     share: Share = WHOLE,
 ) -> Dataset:
-    """Reads a data set into memory, or of a large folder what is to be known of its pictures.
+    """Reads a data set into memory, or of a large one what is to be known of its images.
 
     The splits are the same for every run: what is held out for validation is drawn class by class with a
     constant seed. The test split is 20 % of digits, and a folder's or a TFDS set's test or, without one, its
@@ -110,8 +111,8 @@ def load(
       channels: numbers or names of the channels of a folder's pictures that are read, in order; None or () for RGB. Of
         arrays of the user's own it says which channels of an image theirs are, likewise.
       on_error: what an unreadable picture of a folder does: "stop", or "skip", which counts and lists it.
-      in_memory: "yes"; "no": of a folder each picture is decoded when it is used, and once at the start, to know it;
-        "auto": in memory where `cnn.data.limits.most_in_memory` has room for all pictures.
+      in_memory: "yes"; "no": of a folder or a TFDS set each image is decoded when it is used, and once at the start, to
+        know it; "auto": in memory where `cnn.data.limits.most_in_memory` has room for all pictures.
       share: which examples of each split this process holds, of several that all call this with shares of their own
         (`cnn.runtime.processes.share`). Of folders and TFDS sets no other picture is decoded.
 
@@ -133,10 +134,10 @@ def load(
         )
     if name == IMPORTED:
         raise DataError("the net was imported, and its data are not known here; name some: --config.data.name=mnist")
-    if in_memory == "no" and name != "folder":
+    if in_memory == "no" and (name in ("digits", "fake") or is_own(name)):
         raise DataError(
-            f"data.in_memory=no: pictures of a folder (data.name='folder') can stay in their files; those of data.name="
-            f"{name!r} are read into memory; leave it at auto"
+            f"data.in_memory=no: images of folders and TFDS sets can stay in their files; those of data.name={name!r} "
+            "are read into memory; leave it at auto"
         )
     said = " and ".join(f"data.{field}" for field, value in of_pixels.items() if value)
     if said and name != "folder" and not is_own(name):
@@ -162,7 +163,7 @@ def load(
     elif own_code.is_reference(name):
         parts = _own(name, dir, validation_fraction, image_size)
     else:
-        read = functools.partial(tfds.read, name, dir, validation_fraction, image_size, wanted)
+        read = functools.partial(tfds.read, name, dir, validation_fraction, image_size, wanted, in_memory)
         parts = read() if wanted else _kept({"name": name, **given}, lambda: tfds.files_of(name, dir), read)
     if (
         wanted and isinstance(parts, Splits) and len(parts.train.images) < len(parts.train.labels)
@@ -268,7 +269,12 @@ def _images_of(split: str, found: Mapping[str, np.ndarray]) -> Any:
     """The images that `_arrays_of` was given."""
     if f"{split}_images" in found:
         return found[f"{split}_images"]
-    return Streamed.from_arrays({name: found[f"{split}_{name}"] for name in AS_ARRAYS})
+    return Streamed.from_arrays({name: found[f"{split}_{name}"] for name in AS_ARRAYS}, _decoder)
+
+
+def _decoder(**fields: Any) -> Decoder:
+    """The decoder whose `as_json` gave the fields."""
+    return tfds.records(**fields) if "set" in fields else FileDecoder(**{**fields, "size": tuple(fields["size"])})
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:

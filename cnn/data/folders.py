@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnn.data import oddities, unreadable
+from cnn.data import limits, oddities, unreadable
 from cnn.data.class_folders import EXTENSIONS, Listing, check_none_beside, list_classes
 from cnn.data.image_files import Decoder, checked_size, read_images
 from cnn.data.leftovers import Leftovers
-from cnn.data.limits import check_memory, most_in_memory
 from cnn.data.readers import TEST_FRACTION, Split, Splits, hold_out
 from cnn.data.streamed import Streamed, scan, some
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
-from cnn.runtime import processes
 
 
 def folder(
@@ -81,7 +77,7 @@ def folder(
         every = {name: _some(listings[name], kept).paths for name, (kept, _) in chosen.items()}
         listings = {name: _some(listings[name], own) for name, (_, own) in chosen.items()}
     shape = (image_size, image_size, count)
-    streams = _streams(in_memory, sum(len(listing.paths) for listing in listings.values()), shape)
+    streams = limits.streams(in_memory, sum(len(listing.paths) for listing in listings.values()), shape)
     stops = leftovers.stops or wanted is not None  # of several processes each has the same pictures from here on
     splits, sizes, damages = {}, {}, {}
     for name, listing in listings.items():
@@ -106,24 +102,6 @@ def folder(
     if not wanted:
         oddities.say(leftovers, listings, splits, classes, sizes, damages, image_size)
     return Splits(**splits, class_names=classes, skipped=tuple(leftovers.skipped), remarks=tuple(leftovers.remarks))
-
-
-def _streams(in_memory: str, count: int, shape: tuple[int, int, int]) -> bool:
-    """Whether pictures stay in their files; refuses those that are to be in memory and do not fit."""
-    if in_memory == "yes":
-        try:
-            check_memory(count, shape)
-        except DataError as error:
-            raise DataError(f"{error}; data.in_memory=no leaves them in their files") from error
-        return False
-    # Of several processes, which have different numbers of pictures, none streams alone.
-    fits = all(processes.gather(count * math.prod(shape) <= most_in_memory()))
-    if in_memory == "auto" and fits:
-        return False
-    text = f"{sum(processes.gather(count)):,} pictures stay in their files (data.in_memory={in_memory})"
-    if processes.is_first():
-        print(f"{text}: each is read once now to know it", file=sys.stderr, flush=True)
-    return True
 
 
 def _check_left(root: str, splits: Mapping[str, Split], classes: Sequence[str], leftovers: Leftovers) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -189,11 +189,11 @@ class Decoder(NamedTuple):
     chosen: Sequence[int | str] | None = None
     value_range: Sequence[float] | None = None
 
-    def decode(self, path: str) -> tuple[np.ndarray, tuple[int, int]]:
+    def decode(self, item: str) -> tuple[np.ndarray, tuple[int, int]]:
         """Decodes one file.
 
         Args:
-          path: the file.
+          item: the file.
 
         Returns:
           Its pixels, uint8 [height, width, channels], and (height, width) as it is stored, pixels.
@@ -202,16 +202,24 @@ class Decoder(NamedTuple):
           DataError: if it cannot be read.
         """
         try:
-            pixels = whole.read_bytes(path, self.channels, chosen=self.chosen, value_range=self.value_range)
-            check_covering(path, pixels.shape, self.size)
+            pixels = whole.read_bytes(item, self.channels, chosen=self.chosen, value_range=self.value_range)
+            check_covering(item, pixels.shape, self.size)
         except DataError as error:
             raise _advised(error, self.channels, of_all=True) from error
         return fit(pixels, *self.size), (pixels.shape[0], pixels.shape[1])
 
+    def as_json(self) -> dict[str, Any]:
+        """The fields that it is made of again.
+
+        Returns:
+          Field -> value.
+        """
+        return self._asdict()
+
 
 def decode_each(
-    paths: Sequence[str],
-    decoder: Decoder,
+    items: Sequence[Any],
+    decoder: Any,
     take: Callable[[int, np.ndarray, str | None], None],
     *,
     stops: bool,
@@ -220,8 +228,8 @@ def decode_each(
     """Decodes pictures on all cores, each of which is taken and then forgotten.
 
     Args:
-      paths: the files.
-      decoder: how they are decoded.
+      items: what the decoder decodes: files, or numbers of images in a file.
+      decoder: a `Decoder`, or one like it.
       take: (number of the picture, its pixels, what is damaged in its file or None); called by several threads.
       stops, examine: as for `read_images`.
 
@@ -231,26 +239,26 @@ def decode_each(
     Raises:
       DataError: of a file that cannot be read, if it `stops`.
     """
-    sizes = np.zeros((len(paths), 2), np.int64)
+    sizes = np.zeros((len(items), 2), np.int64)
     errors: dict[int, DataError] = {}
     found: dict[int, str] = {}
 
     def read(i: int) -> None:
         try:
-            pixels, sizes[i] = decoder.decode(paths[i])
+            pixels, sizes[i] = decoder.decode(items[i])
         except DataError as error:
             if stops:
                 raise
             errors[i] = error
             return
-        damage = damages.of_file(paths[i]) if examine else None
+        damage = damages.of_file(items[i]) if examine else None
         if damage:
             found[i] = damage
         take(i, pixels, damage)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
-        for start in range(0, len(paths), BLOCK):  # each task that waits takes memory
-            for _ in pool.map(read, range(start, min(start + BLOCK, len(paths)))):  # an error cancels what is not begun
+        for start in range(0, len(items), BLOCK):  # each task that waits takes memory
+            for _ in pool.map(read, range(start, min(start + BLOCK, len(items)))):  # an error cancels what is not begun
                 pass
     return sizes, dict(sorted(errors.items())), dict(sorted(found.items()))
 

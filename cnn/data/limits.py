@@ -1,9 +1,12 @@
 """How much memory decoded pictures may take."""
 
+import math
 import os
+import sys
 
 from cnn.images import pictures
 from cnn.images.errors import DataError
+from cnn.runtime import processes
 
 
 def most_in_memory() -> float:
@@ -37,3 +40,32 @@ def check_memory(count: int, shape: tuple[int, int, int]) -> None:
             f"the limit of {pictures.MAX_BYTES / 2**30:g} GiB (cnn.images.pictures.MAX_BYTES); a data.image_size of "
             f"{int(min(height, width) * shrink)} or less fits"
         )
+
+
+def streams(in_memory: str, count: int, shape: tuple[int, int, int]) -> bool:
+    """Whether pictures stay in their files; says so on standard error.
+
+    Args:
+      in_memory: "yes", "no" or "auto", by how much memory they take.
+      count: number of images that this process reads.
+      shape: (H, W, C) of each, uint8.
+
+    Returns:
+      True where they stay; of several processes, which all call this, the same in all.
+
+    Raises:
+      DataError: if they are to be in memory and do not fit.
+    """
+    if in_memory == "yes":
+        try:
+            check_memory(count, shape)
+        except DataError as error:
+            raise DataError(f"{error}; data.in_memory=no leaves them in their files") from error
+        return False
+    # Of several processes, which have different numbers of pictures, none streams alone.
+    if in_memory == "auto" and all(processes.gather(count * math.prod(shape) <= most_in_memory())):
+        return False
+    text = f"{sum(processes.gather(count)):,} pictures stay in their files (data.in_memory={in_memory})"
+    if processes.is_first():
+        print(f"{text}: each is read once now to know it", file=sys.stderr, flush=True)
+    return True

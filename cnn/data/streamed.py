@@ -6,16 +6,39 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from cnn.data.image_files import Decoder, Read, decode_each
+from cnn.data.image_files import Read, decode_each
 
-AS_ARRAYS = ("paths", "decoder", "digests", "counts")  # what is kept of streamed images
+AS_ARRAYS = ("items", "decoder", "digests", "counts")  # what is kept of streamed images
 COUNTED = 1024  # images whose values are counted at a time
+
+
+class Decoder(Protocol):
+    """Decodes images; `cnn.data.image_files.Decoder` those in files of their own.
+
+    Attributes:
+      size: (height, width) that they get, pixels.
+      channels: number of channels.
+    """
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def channels(self) -> int: ...
+
+    def decode(self, item: Any) -> tuple[np.ndarray, tuple[int, int]]:
+        """Decodes one image: its pixels, uint8 [H, W, C], and (height, width) as it is stored, pixels."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that it is made of again."""
+        ...
 
 
 class Streamed:
@@ -23,7 +46,8 @@ class Streamed:
 
     Attributes:
       digests: SHA-256 of each image's pixels, uint8 [N, 32].
-      decoder: how they are decoded.
+      items: their files, or their numbers in a file.
+      decoder: decodes them.
     """
 
     dtype = np.dtype(np.uint8)
@@ -31,34 +55,34 @@ class Streamed:
 
     def __init__(
         self,
-        paths: Sequence[str],
+        items: Sequence[Any],
         decoder: Decoder,
         digests: np.ndarray,
         counts: np.ndarray | None = None,
         of: np.ndarray | None = None,
-        all_paths: Sequence[str] | None = None,
+        all_items: Sequence[Any] | None = None,
     ) -> None:
         """Takes over what is known of the files.
 
         Args:
-          paths: the files.
-          decoder: how they are decoded.
+          items: their files, or their numbers in a file.
+          decoder: decodes them.
           digests: SHA-256 of each image's pixels, uint8 [N, 32].
           counts: how often each channel has each value, int64 [C, 256]; None: not known.
           of: which images those are the values of, bool [N]; None: all.
-          all_paths: the files of all processes, of which `paths` are this one's; None: there is one process.
+          all_items: those of all processes, of which `items` are this one's; None: there is one process.
         """
-        self.paths, self.decoder, self.digests, self._counts = list(paths), decoder, digests, counts
-        self._of = np.ones(len(self.paths), bool) if of is None else of
-        self._all_paths = self.paths if all_paths is None else list(all_paths)
+        self.items, self.decoder, self.digests, self._counts = list(items), decoder, digests, counts
+        self._of = np.ones(len(self.items), bool) if of is None else of
+        self._all_items = self.items if all_items is None else list(all_items)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, H, W, C)."""
-        return len(self.paths), *self.decoder.size, self.decoder.channels
+        return len(self.items), *self.decoder.size, self.decoder.channels
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.items)
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("streamed images are not in memory as a whole: take some, images[indices]")
@@ -93,7 +117,7 @@ class Streamed:
         Raises:
           DataError: if its file cannot be read any more; it is named.
         """
-        return self.decoder.decode(self.paths[index])[0]
+        return self.decoder.decode(self.items[index])[0]
 
     def of_all(self, index: int) -> np.ndarray:
         """Decodes one of the images of all processes.
@@ -107,7 +131,7 @@ class Streamed:
         Raises:
           DataError: if its file cannot be read any more; it is named.
         """
-        return self.decoder.decode(self._all_paths[index])[0]
+        return self.decoder.decode(self._all_items[index])[0]
 
     def whole(self) -> Streamed:
         """The images of all processes; their digests are not known.
@@ -115,19 +139,19 @@ class Streamed:
         Returns:
           The images.
         """
-        unknown = np.zeros((len(self._all_paths), *self.digests.shape[1:]), np.uint8)
-        return Streamed(self._all_paths, self.decoder, unknown, of=np.zeros(len(self._all_paths), bool))
+        unknown = np.zeros((len(self._all_items), *self.digests.shape[1:]), np.uint8)
+        return Streamed(self._all_items, self.decoder, unknown, of=np.zeros(len(self._all_items), bool))
 
-    def within(self, all_paths: Sequence[str]) -> Streamed:
+    def within(self, all_items: Sequence[Any]) -> Streamed:
         """The images as those of one process, of several.
 
         Args:
-          all_paths: the files of all processes.
+          all_items: the items of all processes.
 
         Returns:
           The same images.
         """
-        return Streamed(self.paths, self.decoder, self.digests, self._counts, self._of, all_paths)
+        return Streamed(self.items, self.decoder, self.digests, self._counts, self._of, all_items)
 
     def some(self, indices: np.ndarray) -> Streamed:
         """Some of the images, none of which is decoded.
@@ -140,8 +164,8 @@ class Streamed:
         """
         chosen = np.arange(len(self))[indices]
         counts = self._counts if np.array_equal(np.sort(chosen[self._of[chosen]]), np.flatnonzero(self._of)) else None
-        paths = [self.paths[i] for i in chosen.tolist()]
-        return Streamed(paths, self.decoder, self.digests[chosen], counts, self._of[chosen])
+        items = [self.items[i] for i in chosen.tolist()]
+        return Streamed(items, self.decoder, self.digests[chosen], counts, self._of[chosen])
 
     def as_arrays(self) -> dict[str, np.ndarray]:
         """What is known of the images, as arrays that can be kept.
@@ -149,25 +173,24 @@ class Streamed:
         Returns:
           `AS_ARRAYS` by name.
         """
-        paths = "\0".join(self.paths).encode("utf-8", "surrogateescape")
-        decoder = json.dumps(self.decoder).encode()
-        texts = {"paths": np.frombuffer(paths, np.uint8), "decoder": np.frombuffer(decoder, np.uint8)}
+        # JSON writes what is no UTF-8 in a path as an escape, and reads it again.
+        texts = {"items": self.items, "decoder": self.decoder.as_json()}
+        texts = {name: np.frombuffer(json.dumps(value).encode("ascii"), np.uint8) for name, value in texts.items()}
         return {**texts, "digests": self.digests, "counts": self.channel_counts()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Streamed:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], make_decoder: Callable[..., Decoder]) -> Streamed:
         """The images that `as_arrays` was called on; their files are not looked at.
 
         Args:
           arrays: what it gave.
+          make_decoder: makes their decoder of the fields that its `as_json` gave.
 
         Returns:
           The images.
         """
-        size, *others = json.loads(arrays["decoder"].tobytes())
-        paths = arrays["paths"].tobytes().decode("utf-8", "surrogateescape")
-        decoder = Decoder(tuple(size), *others)
-        return cls(paths.split("\0") if paths else [], decoder, arrays["digests"], arrays["counts"])
+        items, decoder = (json.loads(arrays[name].tobytes()) for name in ("items", "decoder"))
+        return cls(items, make_decoder(**decoder), arrays["digests"], arrays["counts"])
 
     def channel_counts(self) -> np.ndarray:
         """How often each channel has each value; decodes all images where it is not known yet.
@@ -208,12 +231,12 @@ def some(images: Any, indices: Any) -> Any:
     return images.some(indices) if isinstance(images, Streamed) else images[indices]
 
 
-def scan(paths: Sequence[str], decoder: Decoder, *, stops: bool, examine: bool) -> Read:
+def scan(items: Sequence[Any], decoder: Decoder, *, stops: bool, examine: bool) -> Read:
     """Decodes each picture once, as `cnn.data.image_files.read_images` does, and keeps what is known of it alone.
 
     Args:
-      paths: the files.
-      decoder: how they are decoded.
+      items: their files, or their numbers in a file.
+      decoder: decodes them.
       stops, examine: as for `read_images`.
 
     Returns:
@@ -223,8 +246,8 @@ def scan(paths: Sequence[str], decoder: Decoder, *, stops: bool, examine: bool) 
     Raises:
       DataError: as `read_images`.
     """
-    digests = np.zeros((len(paths), hashlib.sha256().digest_size), np.uint8)
-    counts, of, lock = np.zeros((decoder.channels, 256), np.int64), np.zeros(len(paths), bool), threading.Lock()
+    digests = np.zeros((len(items), hashlib.sha256().digest_size), np.uint8)
+    counts, of, lock = np.zeros((decoder.channels, 256), np.int64), np.zeros(len(items), bool), threading.Lock()
 
     def take(i: int, pixels: np.ndarray, damage: str | None) -> None:
         digests[i] = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint8)
@@ -234,6 +257,6 @@ def scan(paths: Sequence[str], decoder: Decoder, *, stops: bool, examine: bool) 
             with lock:
                 np.add(counts, values, out=counts)
 
-    found = decode_each(paths, decoder, take, stops=stops, examine=examine)
-    images: Any = Streamed(paths, decoder, digests, counts, of)
+    found = decode_each(items, decoder, take, stops=stops, examine=examine)
+    images: Any = Streamed(items, decoder, digests, counts, of)
     return Read(images, *found)

@@ -6,8 +6,8 @@ Preparing a set needs TensorFlow: that is `cnn.prepare`, in a process of its own
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
-import io
 import os
 import pathlib
 import re
@@ -17,19 +17,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.data import decoded
-from cnn.data.image_files import resize_and_crop
-from cnn.data.limits import check_memory
+from cnn.data import decoded, limits
 from cnn.data.readers import NAMES, Split, Splits, hold_out, take
+from cnn.data.streamed import scan
+from cnn.data.tfds_records import Records, image_and_label, image_shape
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
-from cnn.images.pictures import MODES, decode
 
 READ_BLOCK = 1000  # records read at once: one by one takes three times as long
 
 
 def read(
-    name: str, directory: str, validation_fraction: float, image_size: int | None, wanted: Wanted | None = None
+    name: str,
+    directory: str,
+    validation_fraction: float,
+    image_size: int | None,
+    wanted: Wanted | None = None,
+    in_memory: str = "auto",
 ) -> Splits:
     """Any TFDS image-classification set, read from array_record without TensorFlow.
 
@@ -44,6 +48,8 @@ def read(
       image_size: pixels; None keeps a set's own size. Images of another size are resized (shortest side) and
         centre-cropped.
       wanted: which images are decoded; None: all.
+      in_memory: "yes", "no", which decodes each image once now to know it and again whenever it is used, or "auto", by
+        how much memory all of them take.
 
     Returns:
       Splits of uint8 [N, H, W, C].
@@ -53,51 +59,68 @@ def read(
         split, has images of many sizes (and no image_size is given), or is too large.
     """
     opened = _open(name, directory)
-    tests, keys = opened.tests, (opened.image_key, opened.label_key)
+    tests = opened.tests
     own_validation = len(tests) == 2 and validation_fraction > 0
     used = ["train", *(tests if own_validation else tests[:1])]
-    shape = _image_shape(name, opened.shape, image_size)
-    resize = image_size is not None
-    if wanted:
-        return _read_wanted(opened, tests, own_validation, validation_fraction, shape, resize, wanted)
-    check_memory(sum(len(opened.sources[split]) for split in used), shape)
-    splits = {split: _read_split(opened.sources[split], *keys, shape, resize) for split in used}
-    if own_validation:
-        train, validation = splits["train"], splits["validation"]
-    else:
-        kept, held = hold_out(splits["train"].labels, validation_fraction)
-        train, validation = take(splits["train"], kept), take(splits["train"], held)
-    return Splits(train, validation, splits[tests[0]], opened.class_names)
+    shape, resize = image_shape(name, opened.shape, image_size), image_size is not None
+    of_split = {
+        split: Records(
+            opened.sources[split],
+            set=name,
+            dir=directory,
+            split=split,
+            key=opened.image_key,
+            shape=shape,
+            resize=resize,
+        )
+        for split in used
+    }
+    if wanted is None and not limits.streams(in_memory, sum(len(opened.sources[split]) for split in used), shape):
+        splits = {split: _read_split(of_split[split], opened.label_key) for split in used}
+        if own_validation:
+            train, validation = splits["train"], splits["validation"]
+        else:
+            kept, held = hold_out(splits["train"].labels, validation_fraction)
+            train, validation = take(splits["train"], kept), take(splits["train"], held)
+        return Splits(train, validation, splits[tests[0]], opened.class_names)
+    return _read_rows(opened, of_split, own_validation, validation_fraction, wanted, in_memory)
 
 
-def _read_wanted(
+def _read_rows(
     opened: _Opened,
-    tests: list[str],
+    of_split: dict[str, Records],
     own_validation: bool,
     validation_fraction: float,
-    shape: tuple[int, int, int],
-    resize: bool,
-    wanted: Wanted,
+    wanted: Wanted | None,
+    in_memory: str,
 ) -> Splits:
-    """The splits with the images that are wanted; of all others the labels alone are read."""
-    keys = (opened.image_key, opened.label_key)
-    train, test = opened.sources["train"], opened.sources[tests[0]]
-    labels = {"train": _labels(train, keys[1]), "test": _labels(test, keys[1])}
+    """The splits, of whose records the labels are read first, then the images that are wanted or what is known of them.
+
+    Of one process without `wanted`, images stay in their records.
+    """
+    train, test = of_split["train"], of_split[opened.tests[0]]
+    labels = {"train": _labels(train.source, opened.label_key), "test": _labels(test.source, opened.label_key)}
     if own_validation:
-        sources = {"train": train, "validation": opened.sources["validation"], "test": test}
-        labels["validation"] = _labels(sources["validation"], keys[1])
+        parts = {"train": train, "validation": of_split["validation"], "test": test}
+        labels["validation"] = _labels(parts["validation"].source, opened.label_key)
         rows = {name: np.arange(len(found)) for name, found in labels.items()}
     else:
         kept, held = hold_out(labels["train"], validation_fraction)
-        sources = {"train": train, "validation": train, "test": test}
+        parts = {"train": train, "validation": train, "test": test}
         rows = {"train": kept, "validation": held, "test": np.arange(len(labels["test"]))}
         labels |= {"train": labels["train"][kept], "validation": labels["train"][held]}
-    chosen = {name: wanted.of(name, labels[name]) for name in rows}
-    check_memory(sum(len(own) for _, own in chosen.values()), shape)
-    splits = {
-        name: Split(_read_split(sources[name], *keys, shape, resize, rows[name][own]).images, labels[name][kept])
-        for name, (kept, own) in chosen.items()
-    }
+    everything = {name: (np.arange(len(found)),) * 2 for name, found in rows.items()}
+    chosen = {name: wanted.of(name, labels[name]) for name in rows} if wanted else everything
+    shape = (*train.size, train.channels)
+    streams = wanted is None or limits.streams(in_memory, sum(len(own) for _, own in chosen.values()), shape)
+    splits = {}
+    for name, (kept, own) in chosen.items():
+        if streams:
+            images: Any = scan(rows[name][own].tolist(), parts[name], stops=True, examine=False).images
+            images = images.within(rows[name][kept].tolist())
+        else:
+            images = _read_split(parts[name], opened.label_key, rows[name][own]).images
+        splits[name] = Split(images, labels[name][kept])
     return Splits(splits["train"], splits["validation"], splits["test"], opened.class_names)
 
 
@@ -253,80 +276,34 @@ def _prepare(name: str, directory: str) -> None:
         raise DataError(f"data.name={name!r} was not prepared: {command} ended with code {code}; see above for why")
 
 
-def image_and_label(name: str, info: Any) -> tuple[str, str]:
-    """Finds the image and the class label: the supervised pair, else features of those names, else the only ones.
-
-    Args:
-      name: name of the set, for errors.
-      info: its `tfds.core.DatasetInfo`.
-
-    Returns:
-      The names of the image feature and of the label feature.
-
-    Raises:
-      DataError: if there is no such pair.
-    """
-    import tensorflow_datasets as tfds
-
-    # np_dtype, because .dtype would import TensorFlow.
-    kinds: dict[type, list[str]] = {tfds.features.Image: [], tfds.features.ClassLabel: []}
-    for key, feature in info.features.items():
-        if type(feature) in kinds and feature.np_dtype in (np.uint8, np.int64):
-            kinds[type(feature)].append(key)
-    found = []
-    for place, (keys, usual) in enumerate(zip(kinds.values(), ("image", "label"), strict=True)):
-        named = [*(info.supervised_keys or ())[place : place + 1], usual]
-        found += [key for key in [*named, *(keys if len(keys) == 1 else [])] if key in keys][:1]
-    if len(found) != 2:
-        raise DataError(
-            f"data.name={name!r} is no image-classification set with one uint8 image and one class label; "
-            f"its features are {', '.join(f'{key}: {type(f).__name__}' for key, f in info.features.items())}"
-        )
-    return found[0], found[1]
-
-
-def _image_shape(name: str, shape: tuple[int | None, ...], image_size: int | None) -> tuple[int, int, int]:
-    height, width, channels = shape
-    if channels not in MODES:
-        raise DataError(f"data.name={name!r} has images of {channels} channels; only 1 (grey) and 3 (RGB) are read")
-    if image_size is not None:
-        return image_size, image_size, channels
-    if height is None or width is None:
-        raise DataError(
-            f"data.name={name!r} has images of different sizes, so it needs data.image_size: they are "
-            "resized (shortest side) and centre-cropped to it"
-        )
-    return height, width, channels
-
-
-def _read_split(
-    source: Any,
-    image_key: str,
-    label_key: str,
-    shape: tuple[int, int, int],
-    resize: bool,
-    rows: np.ndarray | None = None,
-) -> Split:
+def _read_split(records: Records, label_key: str, rows: np.ndarray | None = None) -> Split:
     """Images and labels of the records that `rows` numbers, or of all."""
-    height, width, channels = shape
-    numbers = np.arange(len(source)) if rows is None else rows
-    images = np.empty((len(numbers), *shape), np.uint8)
+    numbers = np.arange(len(records.source)) if rows is None else rows
+    images = np.empty((len(numbers), *records.size, records.channels), np.uint8)
     labels = np.empty(len(numbers), np.int32)
     for start in range(0, len(numbers), READ_BLOCK):
-        records = source.__getitems__(numbers[start : start + READ_BLOCK].tolist())
-        for place, record in enumerate(records, start):
-            i = int(numbers[place])
-            try:
-                image = decode(io.BytesIO(record[image_key]), channels)
-            except DataError as error:
-                raise DataError(f"record {i} of {source}: {error}") from error
-            if resize:
-                image = resize_and_crop(image, height, width)
-            if image.size != (width, height):
-                raise DataError(
-                    f"record {i} of {source} is {image.height}x{image.width}, not {height}x{width} as the "
-                    "set declares; data.image_size brings all images to one size"
-                )
-            images[place] = np.asarray(image).reshape(shape)
+        found = records.source.__getitems__(numbers[start : start + READ_BLOCK].tolist())
+        for place, record in enumerate(found, start):
+            images[place] = records.pixels(record, int(numbers[place]))
             labels[place] = record[label_key]
     return Split(images, labels)
+
+
+def records(**fields: Any) -> Records:
+    """The records of a split, opened again.
+
+    Args:
+      **fields: as `Records.as_json` gives them.
+
+    Returns:
+      The records.
+
+    Raises:
+      DataError: if the set is gone.
+    """
+    return Records(_opened(fields["set"], fields["dir"]).sources[fields["split"]], **fields)
+
+
+@functools.lru_cache(maxsize=2)  # of the splits of one set, and of the set before
+def _opened(name: str, directory: str) -> _Opened:
+    return _open(name, directory)

@@ -49,8 +49,8 @@ FIELDS = (
     Field(
         "data.in_memory",
         "auto",
-        "Whether a folder's pictures are decoded once and kept in memory: yes, no (each is decoded when it is used) or "
-        "auto, by how much memory they take.",
+        "Whether the images of a folder or a TFDS set are decoded once and kept in memory: yes, no (each is decoded "
+        "whenever it is used) or auto, by how much memory they take.",
     ),
     Field("data.image_size", int, "Height and width that images are resized to, pixels; by default the set's own."),
     Field(

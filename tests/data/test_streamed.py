@@ -85,8 +85,8 @@ def test_what_cannot_be_read_is_left_out_likewise(root):
 
 def test_one_that_is_gone_or_damaged_later_is_named(root):
     images = load(root, in_memory="no").train.images
-    os.unlink(images.paths[4])
-    with pytest.raises(DataError, match=os.path.basename(images.paths[4])):
+    os.unlink(images.items[4])
+    with pytest.raises(DataError, match=os.path.basename(images.items[4])):
         images[2:6]
 
 
@@ -107,13 +107,13 @@ def test_what_is_known_of_them_is_kept_and_no_picture_read_again(root, tmp_path,
     first = load(root, in_memory="no")
     monkeypatch.setattr(image_files.Decoder, "decode", lambda *_: pytest.fail("a picture was decoded"))
     again = load(root, in_memory="no")
-    assert again.train.images.paths == first.train.images.paths
+    assert again.train.images.items == first.train.images.items
     assert facts.of(again) == facts.of(first)
     monkeypatch.undo()
     assert_same(again, load(root, in_memory="yes"))
 
 
-@pytest.mark.parametrize("name", ["digits", "fake", "mnist"])
+@pytest.mark.parametrize("name", ["digits", "fake", "mine.npz"])
 def test_other_sets_are_in_memory(name):
-    with pytest.raises(DataError, match=rf"data.in_memory=no: pictures of a folder .* those of data.name='{name}'"):
+    with pytest.raises(DataError, match=rf"data.in_memory=no: images of folders .* those of data.name='{name}'"):
         data.load(name, in_memory="no")

@@ -12,7 +12,11 @@ import pytest
 from PIL import Image
 
 from cnn import data, prepare
+from cnn.data import decoded, tfds_records
 from cnn.data import tfds as tfds_lib
+from cnn.data.streamed import Streamed
+from cnn.runs import facts
+from cnn.runtime.shares import Share
 from tests.helpers import PROGRAMS, ROOT, run_python
 from tests.reference.datasets import check_dataset, rows
 
@@ -110,7 +114,7 @@ def test_tfds_errors_of_content(monkeypatch):
     with monkeypatch.context() as m:
         m.setattr("cnn.images.pictures.MAX_BYTES", 1000)
         with pytest.raises(data.DataError, match=r"8 images of 8x8x3 need 0.0 GiB .* data.image_size of 6 or less"):
-            data.load("made_up")
+            data.load("made_up", in_memory="yes")
         assert data.load("made_up", image_size=6).image_shape == (6, 6, 3)
     tfds_lib.prepared_builder("", "").info.splits["train"][2]["image"] = b"rubbish"
     with pytest.raises(data.DataError, match=r"record 2 of .*cannot read it as an image"):
@@ -118,6 +122,37 @@ def test_tfds_errors_of_content(monkeypatch):
     made_up(monkeypatch, {"train": examples(0, 4), "test": examples(0, 4)}, shape=(8, 8, 4))
     with pytest.raises(data.DataError, match=r"images of 4 channels; only 1 \(grey\) and 3 \(RGB\)"):
         data.load("made_up")
+
+
+@pytest.mark.parametrize("own_validation", [True, False])
+@pytest.mark.parametrize("fields", [{}, {"image_size": 5, "train_examples": 7}])
+def test_tfds_images_that_stay_in_their_records_are_those_in_memory(monkeypatch, own_validation, fields):
+    validation = {"validation": examples(50, 4)} if own_validation else {}
+    made_up(monkeypatch, {"train": examples(0, 20), "test": examples(70, 6), **validation})
+    streamed, whole = (data.load("made_up", in_memory=value, **fields) for value in ("no", "yes"))
+    assert isinstance(streamed.train.images, Streamed) and facts.of(streamed) == facts.of(whole)
+    for split in ("train", "validation", "test"):
+        found, expected = getattr(streamed, split), getattr(whole, split)
+        np.testing.assert_array_equal(found.images[:], expected.images)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+    parts = [data.load("made_up", in_memory="no", share=Share(i, i + 1, 3), **fields).train for i in range(3)]
+    np.testing.assert_array_equal(np.concatenate([part.images[:] for part in parts]), whole.train.images)
+    for part in parts:
+        np.testing.assert_array_equal([part.images.of_all(i) for i in range(len(part.labels))], whole.train.images)
+
+
+@pytest.mark.slow
+def test_images_of_a_real_set_that_stay_in_their_records(tfds_data_dir, tmp_path, monkeypatch):
+    """They are read by several threads; what is known of them is kept, and then no record is decoded."""
+    monkeypatch.setattr(decoded, "_FOLDER", [str(tmp_path)])
+    fields = {"dir": str(tfds_data_dir), "train_examples": 300}
+    whole, streamed = data.load("mnist", **fields), data.load("mnist", in_memory="no", **fields)
+    np.testing.assert_array_equal(streamed.train.images[:], whole.train.images)
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds_records.Records, "decode", lambda *_: pytest.fail("a record was decoded"))
+        again = data.load("mnist", **{**fields, "train_examples": None}, in_memory="no")
+    assert len(again.test.images) == 10_000
+    np.testing.assert_array_equal(again.test.images[5:9], whole.test.images[5:9])
 
 
 def test_tfds_image_and_label_are_found_by_type(monkeypatch):

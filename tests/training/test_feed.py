@@ -87,7 +87,7 @@ def test_a_file_that_is_gone_is_named(root, tmp_path):
     shutil.copytree(root, tmp_path / "set")
     train = data.load("folder", dir=str(tmp_path / "set"), image_size=8, in_memory="no").train
     rows = data.batch_indices(0, 2, batch_size=4, num_examples=len(train.labels))[0]
-    os.unlink(gone := train.images.paths[rows[1]])
+    os.unlink(gone := train.images.items[rows[1]])
     coming = feed.batches(train, 0, 4, Devices(1), first=0, total=9)
     next(coming)
     with pytest.raises(data.DataError, match=os.path.basename(gone)):
