@@ -276,6 +276,7 @@ def test_findings_are_those_of_the_reports():
         assert stated, row
         for numbers in stated:
             assert numbers in known, f"{row[:40]}: {numbers}"
+        assert ("- Inconclusive" in report) == ("Inconclusive" in row), row
 
 
 def test_a_broken_link_stops_the_site(tmp_path, monkeypatch):

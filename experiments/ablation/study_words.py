@@ -17,9 +17,11 @@ def conclusions(study: Study, compared: Sequence[Comparison], found: Sequence[Ce
       found: the cells that have results.
 
     Returns:
-      The sentences.
+      The sentences; that of a comparison with a cell that `at_edge` names begins with "Inconclusive".
     """
-    return [*(_sentence(study, comparison) for comparison in compared), *_left_out(study, compared, found)]
+    edge = at_edge(study, found)
+    made = [_sentence(study, comparison, edge) for comparison in compared]
+    return [*made, *_left_out(study, compared, found)]
 
 
 def _left_out(study: Study, compared: Sequence[Comparison], found: Sequence[Cell]) -> list[str]:
@@ -41,10 +43,15 @@ def _left_out(study: Study, compared: Sequence[Comparison], found: Sequence[Cell
     return sentences
 
 
-def _sentence(study: Study, comparison: Comparison) -> str:
+def _sentence(study: Study, comparison: Comparison, edge: Sequence[str]) -> str:
     first, second = analysis.sides(comparison.contrast, study)
     outcome = comparison.outcome
-    return statistics.conclusion(first, second, comparison.difference, outcome.unit, outcome.higher_is_better)
+    text = statistics.conclusion(first, second, comparison.difference, outcome.unit, outcome.higher_is_better)
+    cells = [cell for cell in dict.fromkeys(side[0] for side in comparison.contrast) if cell in edge]
+    if not cells:
+        return text
+    field = next(iter(study.tune))
+    return f"Inconclusive, as the best {field} of {' and '.join(cells)} lies at the edge of what was tried: {text}"
 
 
 def legend(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -102,7 +109,7 @@ def warnings(found: Sequence[Cell], failed: Mapping[str, str]) -> str:
     return " ".join(said)
 
 
-def edges(study: Study, found: Sequence[Cell]) -> str:
+def at_edge(study: Study, found: Sequence[Cell]) -> list[str]:
     """Which cells were tuned to the largest or the smallest value that was tried, where a better one may lie beyond.
 
     Args:
@@ -110,13 +117,31 @@ def edges(study: Study, found: Sequence[Cell]) -> str:
       found: the cells that have results.
 
     Returns:
-      A sentence; "" if there are none.
+      Their names.
     """
-    for field, values in study.tune.items():
-        edges = [cell.name for cell in found if values[cell.chosen] in (min(values), max(values))]
-        if edges:
-            return f"The best {field} lies at the edge of what was tried, and may lie beyond, in: {', '.join(edges)}."
-    return ""
+    return [
+        cell.name
+        for values in study.tune.values()
+        for cell in found
+        if values[cell.chosen] in (min(values), max(values))
+    ]
+
+
+def edges(study: Study, found: Sequence[Cell]) -> str:
+    """A sentence on the cells that `at_edge` names.
+
+    Args:
+      study: its declaration.
+      found: the cells that have results.
+
+    Returns:
+      The sentence; "" if there are none.
+    """
+    cells = at_edge(study, found)
+    if not cells:
+        return ""
+    field = next(iter(study.tune))
+    return f"The best {field} lies at the edge of what was tried, and may lie beyond, in: {', '.join(cells)}."
 
 
 def differences(study: Study, base: str, overrides: Mapping[str, Any], found: Sequence[Cell]) -> list[str]:

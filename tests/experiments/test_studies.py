@@ -1,11 +1,14 @@
 """Declarations of studies: what they must hold, how their fields are set, and that all of them can be built."""
 
+import json
+
 import pytest
 
-from experiments.ablation import runner
+from experiments.ablation import analysis, runner, study_words
 from experiments.ablation import study as study_lib
 from experiments.ablation.study import TEST, Contrast, Outcome
 from tests.experiments.small_study import small_study
+from tests.helpers import ROOT
 
 
 def test_who_sets_epochs_takes_steps_away_and_the_other_way_round():
@@ -33,6 +36,27 @@ def test_a_study_says_what_is_wrong_with_it():
         small_study(contrasts=(Contrast(("median", TEST), ("max", TEST)),))
     with pytest.raises(ValueError, match="tune names 2 fields"):
         small_study(tune={"train.learning_rate": (1,), "train.momentum": (0,)})
+
+
+@pytest.mark.parametrize("name", study_lib.names())
+def test_a_committed_report_concludes_what_its_results_say(name):
+    """With "Inconclusive" before what compares a cell that was tuned to the edge of what was tried."""
+    study, folder = study_lib.load(name), ROOT / "experiments" / "results" / name
+    records = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    found = analysis.cells(study, records, study.seeds)
+    expected = study_words.conclusions(study, analysis.comparisons(study, found), found)
+    written = (folder / "report.md").read_text().partition("## What can be concluded\n\n")[2].partition("\n\n")[0]
+    assert written.splitlines() == [f"- {sentence}" for sentence in expected]
+    edge = study_words.at_edge(study, found)
+    assert any(line.startswith("- Inconclusive, as the best") for line in written.splitlines()) == bool(edge)
+
+
+def test_the_edge_of_what_was_tried():
+    study = small_study(tune={"train.learning_rate": (0.1, 0.4, 0.2)})
+    cells = [analysis.Cell(name, {}, {}, {}, 0, 0, 0, 0.0, chosen, []) for name, chosen in (("max", 1), ("average", 2))]
+    assert study_words.at_edge(study, cells) == ["max"]
+    assert study_words.edges(study, cells).endswith("may lie beyond, in: max.")
+    assert study_words.at_edge(small_study(tune={}), cells) == []
 
 
 @pytest.mark.slow
