@@ -201,12 +201,26 @@ class Decoder(NamedTuple):
         Raises:
           DataError: if it cannot be read.
         """
+        pixels = self.whole(item)
+        check_covering(item, pixels.shape, self.size)
+        return fit(pixels, *self.size), (pixels.shape[0], pixels.shape[1])
+
+    def whole(self, item: str) -> np.ndarray:
+        """Decodes one file as it is, upright.
+
+        Args:
+          item: the file.
+
+        Returns:
+          uint8 [H, W, channels].
+
+        Raises:
+          DataError: if it cannot be read.
+        """
         try:
-            pixels = whole.read_bytes(item, self.channels, chosen=self.chosen, value_range=self.value_range)
-            check_covering(item, pixels.shape, self.size)
+            return whole.read_bytes(item, self.channels, chosen=self.chosen, value_range=self.value_range)
         except DataError as error:
             raise _advised(error, self.channels, of_all=True) from error
-        return fit(pixels, *self.size), (pixels.shape[0], pixels.shape[1])
 
     def as_json(self) -> dict[str, Any]:
         """The fields that it is made of again.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnn.data.image_files import Read, decode_each
+from cnn.data.random_cuts import Cuts
 
 AS_ARRAYS = ("items", "decoder", "digests", "counts")  # what is kept of streamed images
 COUNTED = 1024  # images whose values are counted at a time
@@ -34,6 +35,10 @@ class Decoder(Protocol):
 
     def decode(self, item: Any) -> tuple[np.ndarray, tuple[int, int]]:
         """Decodes one image: its pixels, uint8 [H, W, C], and (height, width) as it is stored, pixels."""
+        ...
+
+    def whole(self, item: Any) -> np.ndarray:
+        """Decodes one image as it is stored, uint8 [H, W, C]."""
         ...
 
     def as_json(self) -> dict[str, Any]:
@@ -132,6 +137,22 @@ class Streamed:
           DataError: if its file cannot be read any more; it is named.
         """
         return self.decoder.decode(self._all_items[index])[0]
+
+    def cut_of_all(self, index: int, cuts: Cuts, rng: np.random.Generator) -> np.ndarray:
+        """Decodes one of the images of all processes, and cuts a training image out of it at random.
+
+        Args:
+          index: its number among all of them.
+          cuts: how it is cut.
+          rng: where random numbers are drawn from.
+
+        Returns:
+          uint8 [H, W, C].
+
+        Raises:
+          DataError: as `of_all`.
+        """
+        return cuts.cut(self.decoder.whole(self._all_items[index]), self.decoder.size, rng)
 
     def whole(self) -> Streamed:
         """The images of all processes; their digests are not known.

@@ -66,6 +66,21 @@ class Records:
         """
         return self.pixels(self.source[item], item), self.size
 
+    def whole(self, item: int) -> np.ndarray:
+        """Decodes one image as it is.
+
+        Args:
+          item: number of its record.
+
+        Returns:
+          uint8 [H, W, C].
+
+        Raises:
+          DataError: if it cannot be decoded.
+        """
+        image = np.asarray(self._image(self.source[item], item))
+        return image.reshape(*image.shape[:2], self.channels)
+
     def pixels(self, record: Any, item: int) -> np.ndarray:
         """The image in a record.
 
@@ -79,11 +94,8 @@ class Records:
         Raises:
           DataError: as `decode`.
         """
-        height, width, channels = self._shape
-        try:
-            image = decode(io.BytesIO(record[self._key]), channels)
-        except DataError as error:
-            raise DataError(f"record {item} of {self.source}: {error}") from error
+        height, width, _ = self._shape
+        image = self._image(record, item)
         if self._resize:
             image = resize_and_crop(image, height, width)
         if image.size != (width, height):
@@ -92,6 +104,12 @@ class Records:
                 "set declares; data.image_size brings all images to one size"
             )
         return np.asarray(image).reshape(self._shape)
+
+    def _image(self, record: Any, item: int) -> Any:
+        try:
+            return decode(io.BytesIO(record[self._key]), self.channels)
+        except DataError as error:
+            raise DataError(f"record {item} of {self.source}: {error}") from error
 
 
 def image_and_label(name: str, info: Any) -> tuple[str, str]:

@@ -68,6 +68,19 @@ FIELDS = (
     Field("augment.pad_mode", "zero", "zero, reflect or edge."),
     Field("augment.flip", False, "Mirror half of the training images left to right."),
     Field("augment.scale", (1.0, 1.0), "Zoom training images by a random factor between these two: (low, high)."),
+    Field(
+        "augment.area",
+        (),
+        "Cut each training image out of its whole picture: a random part of its area, (low, high) such as (0.08, 1), "
+        "resized. For pictures that stay in their files (data.in_memory=no).",
+    ),
+    Field("augment.aspect", (0.75, 4 / 3), "Width by height of the part that augment.area cuts out: (low, high)."),
+    Field(
+        "augment.shortest_side",
+        (),
+        "Resize each picture's shortest side to a random number of pixels, (low, high) such as (256, 512), and cut "
+        "each training image out at a random place. For pictures that stay in their files.",
+    ),
     Field("augment.brightness", 0.0, "Largest change of brightness, as a fraction of the range of pixel values."),
     Field("augment.contrast", 0.0, "Largest relative change of contrast."),
     Field("train.epochs", float, "Length of training in epochs; give this or train.steps."),

@@ -52,6 +52,17 @@ RANGES = (
     Range("augment.pad_mode", one_of(tuple(PAD_MODES)), f"one of {', '.join(PAD_MODES)}"),
     Range("augment.flip", lambda value: isinstance(value, bool), "True or False"),
     Range("augment.scale", _is_zoom, "two numbers (low, high), both above 0, low at most high, such as (0.8, 1.2)"),
+    Range(
+        "augment.area",
+        lambda value: each(number(lambda one: 0 < one <= 1))(value) and (len(value) == 0 or _is_zoom(value)),
+        "two fractions (low, high), above 0 and at most 1, such as (0.08, 1), or () for the whole picture",
+    ),
+    Range("augment.aspect", _is_zoom, "two ratios (low, high), both above 0, low at most high, such as (0.75, 1.33)"),
+    Range(
+        "augment.shortest_side",
+        lambda value: each(whole(1))(value) and (len(value) == 0 or len(value) == 2 and value[0] <= value[1]),
+        "two whole numbers of pixels (low, high), such as (256, 512), or () for data.image_size",
+    ),
     Range("augment.brightness", _FRACTION, "a number from 0 to 1"),
     Range("augment.contrast", _FRACTION, "a number from 0 to 1"),
     Range("train.epochs", _ABOVE_0, "a number above 0", may_be_absent=True),

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from cnn import geometry
+from cnn.data import Dataset, random_cuts
 from cnn.data.augment import augment
+from cnn.data.streamed import Streamed
 from cnn.images.pictures import MAX_BYTES
 from cnn.nets import Net, own_layers
 from cnn.nets.outputs import class_count
@@ -153,9 +155,37 @@ def _check_pad(config: Config, image_shape: tuple[int, int, int]) -> None:
     key = jax.eval_shape(lambda: jax.random.key(0))
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     try:
-        jax.eval_shape(functools.partial(augment, **config.augment.to_dict()), key, images)
+        jax.eval_shape(functools.partial(augment, **random_cuts.others(config.augment.to_dict())), key, images)
     except ValueError as error:
         raise ValueError(f"augment: {error}") from error
+
+
+def check_cuts(config: Config, dataset: Dataset) -> None:
+    """Checks that training images can be cut out of whole pictures as the config asks.
+
+    Args:
+      config: config of the run.
+      dataset: all of `config.data`, loaded.
+
+    Raises:
+      ValueError: if they are in memory, cut already; names the fields.
+    """
+    cuts, smallest = random_cuts.of_config(config.augment), min(dataset.image_shape[:2])
+    said = " and ".join(f"augment.{name}" for name in ("area", "shortest_side") if len(getattr(cuts, name)))
+    if not said:
+        return
+    if len(cuts.area) and len(cuts.shortest_side):
+        raise ValueError(f"{said}: two ways to cut images out of pictures; leave one of them at ()")
+    if not isinstance(dataset.train.images, Streamed):
+        raise ValueError(
+            f"{said}: images are cut out of whole pictures, and those in memory are cut already; pictures of a folder "
+            "or a TFDS set stay whole with data.in_memory=no"
+        )
+    if len(cuts.shortest_side) and cuts.shortest_side[0] < smallest:
+        raise ValueError(
+            f"augment.shortest_side (={tuple(cuts.shortest_side)}) must be at least {smallest} pixels, the size of the "
+            "images that are cut out"
+        )
 
 
 def _check_own(

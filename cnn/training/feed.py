@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from cnn import data
+from cnn.data.random_cuts import Cuts
 from cnn.data.streamed import Streamed
 from cnn.runtime import process, processes
 from cnn.runtime.devices import Devices
@@ -20,7 +21,7 @@ AHEAD = 2  # batches
 
 
 def batches(
-    split: data.Split, seed: int, batch_size: int, devices: Devices, *, first: int, total: int
+    split: data.Split, seed: int, batch_size: int, devices: Devices, *, first: int, total: int, cuts: Cuts | None = None
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
     """The batches of a run from a step on, each a pure function of (seed, step) as `cnn.data.batch_indices` has it.
 
@@ -31,6 +32,8 @@ def batches(
       devices: the devices that batches are split over.
       first: the first step.
       total: number of steps of the run.
+      cuts: how images are cut out of their pictures at random, by a key of (seed, step, place in the batch); None: they
+        are not.
 
     Yields:
       (uint8 [B, H, W, C], int32 [B]) on the devices; of several processes each decodes what its devices take. An error
@@ -41,7 +44,8 @@ def batches(
     images = split.images
     assert isinstance(images, Streamed)
     count, share = len(split.labels), processes.share() if devices.are_shared else WHOLE
-    here = len(range(batch_size)[share.rows(batch_size)])
+    places = range(batch_size)[share.rows(batch_size)]
+    here = len(places)
 
     def rows(step: int) -> np.ndarray:
         """The examples of a step that this process's devices take."""
@@ -49,7 +53,11 @@ def batches(
 
     def example(number: int) -> np.ndarray:
         step, place = divmod(number, here)
-        return images.of_all(int(rows(step)[place]))
+        index = int(rows(step)[place])
+        if cuts is None or not cuts.asked:
+            return images.of_all(index)
+        key = np.random.SeedSequence((seed, step, places[place]))
+        return images.cut_of_all(index, cuts, np.random.Generator(np.random.Philox(key)))
 
     examples = grain.MapDataset.range(first * here, total * here).map(example)
     options = grain.ReadOptions(num_threads=process.cores() + 1, prefetch_buffer_size=AHEAD * here)

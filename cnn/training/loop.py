@@ -88,6 +88,7 @@ def make_task(config: Config, dataset: Dataset, also: Sequence[Callable[[Net], A
     checks.all_of(
         lambda: checks.check_net(config, net, dataset.image_shape, dataset.num_classes),
         lambda: class_weights.of(config.train, dataset),
+        lambda: checks.check_cuts(config, dataset),
         lambda: _check_steps(config, net, dataset),
         *(functools.partial(check, net) for check in also),
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cnn.data import random_cuts
 from cnn.data.streamed import Streamed
 from cnn.runs import best, checkpoint, logs, silent, stopping
 from cnn.runs.checkpoint import Checkpoints
@@ -131,7 +132,8 @@ def _taker(
     config, train = task.config, task.dataset.train
     step, options = task.step(devices), devices.compiler_options(task.macs)
     if isinstance(train.images, Streamed):  # the batches that the indices are of, begun ahead of the step
-        coming = feed.batches(train, config.seed, config.train.batch_size, devices, first=first, total=task.total)
+        options_of_feed = {"first": first, "total": task.total, "cuts": random_cuts.of_config(config.augment)}
+        coming = feed.batches(train, config.seed, config.train.batch_size, devices, **options_of_feed)
         run_fed = dispatch.make_fed_steps(step, devices, coming, options, stop)
         return lambda state, indices: run_fed(state, len(indices))
     images, labels = examples.place(train, devices)

@@ -16,6 +16,7 @@ import optax
 from jax import lax
 
 from cnn import data, nets, ops
+from cnn.data import random_cuts
 from cnn.data.augment import augment, shift_out_of_window
 from cnn.nets import Net, outputs
 from cnn.runs import ranges
@@ -181,7 +182,7 @@ def make_step(
       ValueError: if train.dtype, train.background or train.label_smoothing is out of range.
     """
     ranges.check_fields("train", config.train, "dtype", "background", "label_smoothing")
-    options = config.augment.to_dict()
+    options = random_cuts.others(config.augment.to_dict())
     half = jnp.dtype(config.train.dtype).itemsize < 4
 
     def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, StepResult]:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cnn import data
+from cnn.data.random_cuts import Cuts
 from cnn.runs import checkpoint
 from cnn.runtime.devices import Devices
 from cnn.train import train_and_evaluate
@@ -81,6 +82,49 @@ def test_a_run_goes_on_in_mid_epoch_wherever_its_pictures_are(root, tmp_path, wh
         with pytest.raises(data.DataError, match="gone"):
             run(root, other, in_memory="no")
     assert_the_same_run(other, run(root, other, in_memory="yes"), whole)  # goes on in memory
+
+
+def test_random_cuts_go_by_seed_step_and_place(root, tmp_path, monkeypatch):
+    """A run on cut pictures ends the same when it is stopped; its first batch is that of the keys."""
+    fields = {"in_memory": "no", "image_size": 6}
+    train = data.load("folder", dir=str(root), **fields).train
+    cuts = Cuts(area=(0.3, 1.0))
+    batches = list(feed.batches(train, 3, 4, Devices(1), first=0, total=6, cuts=cuts))
+    for step in (0, 5):
+        rows = data.batch_indices(3, step, batch_size=4, num_examples=len(train.labels))[0]
+        for place, row in enumerate(rows):
+            key = np.random.SeedSequence((3, step, place))
+            whole = np.asarray(Image.open(train.images.items[row]))
+            expected = cuts.cut(whole, (6, 6), np.random.Generator(np.random.Philox(key)))
+            np.testing.assert_array_equal(batches[step][0][place], expected)
+    again = list(feed.batches(train, 3, 4, Devices(1), first=4, total=6, cuts=cuts))
+    np.testing.assert_array_equal(again[1][0], batches[5][0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data.in_memory": "yes", "augment.area": (0.1, 1)}, "augment.area: images are cut out of whole .*=no"),
+        ({"augment.area": (0.1, 1), "augment.shortest_side": (8, 9)}, "area and augment.shortest_side: two ways"),
+        ({"augment.shortest_side": (7, 9)}, r"shortest_side \(=\(7, 9\)\) must be at least 8 pixels"),
+        ({"augment.area": (0.5, 1.5)}, r"augment.area \(=\(0.5, 1.5\)\) must be"),
+    ],
+)
+def test_cuts_that_cannot_be(root, tmp_path, fields, message):
+    config = config_of(root, in_memory="no")
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match=message):
+        train_and_evaluate(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_trained_on_cuts(root, tmp_path, whole):
+    config = config_of(root, in_memory="no")
+    config.augment.shortest_side = (8, 12)
+    with without_pictures():
+        train_and_evaluate(config, str(tmp_path))
+    same = [np.array_equal(*pair) for pair in zip(leaves_of(tmp_path), leaves_of(whole[0]), strict=True)]
+    assert not all(same)
 
 
 def test_a_file_that_is_gone_is_named(root, tmp_path):

@@ -1,0 +1,87 @@
+"""Random cuts of pictures: inside, of the areas, ratios and sides that are asked for, with their place's pixels."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn.data import image_files
+from cnn.data.random_cuts import Cuts
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (60, 90, 3), np.uint8)
+
+
+def generator(number):
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((0, number))))
+
+
+def boxes(cuts, shape, size=(16, 16), count=2000):
+    return np.array([cuts.box(shape, size, generator(i)) for i in range(count)])
+
+
+def test_areas_and_ratios_are_those_that_are_asked_for():
+    found = boxes(Cuts(area=(0.2, 0.6), aspect=(0.5, 2)), (400, 600))
+    left, top, right, bottom = found.T
+    assert left.min() >= 0 and top.min() >= 0 and right.max() <= 600 and bottom.max() <= 400
+    area, ratio = (right - left) * (bottom - top) / 240_000, (right - left) / (bottom - top)
+    assert 0.19 < area.min() < 0.21 and 0.59 < area.max() < 0.61
+    assert 0.49 < ratio.min() < 0.52 and 1.95 < ratio.max() < 2.05
+    # Half of the ratios are below 1 and half above, but for those that the picture has no room for.
+    assert 0.4 < (ratio < 1).mean() < 0.55
+    # Places are uniform: their means are the middles of what is left beside the cut.
+    for first, last, length in ((left, right, 600), (top, bottom, 400)):
+        room = length - (last - first)
+        assert (first[room > 0] / room[room > 0]).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_shortest_side_is_drawn_and_an_image_cut_out_of_what_it_gives():
+    found = boxes(Cuts(shortest_side=(20, 40)), (60, 90))
+    sides = 16 * 60 / (found[:, 3] - found[:, 1])
+    assert set(np.round(sides).astype(int)) == set(range(20, 41))  # both ends too
+    np.testing.assert_allclose(found[:, 2] - found[:, 0], found[:, 3] - found[:, 1], rtol=0.02)
+    assert found.min() >= 0 and found[:, 2].max() <= 90 + 1e-9 and found[:, 3].max() <= 60 + 1e-9
+    assert found[:, 0].min() == 0 and found[:, 2].max() == pytest.approx(90)
+
+
+def test_an_image_is_a_part_of_the_resized_picture():
+    """Pillow rounds its weights, in another order of steps: a value may differ by 1."""
+    cuts = Cuts(shortest_side=(25, 45))
+    for i in range(5):
+        left, top, right, bottom = cuts.box(PICTURE.shape, (16, 16), generator(i))
+        scale = 16 / (bottom - top)
+        whole = image_files.resize(PICTURE, (round(60 * scale), round(90 * 16 / (right - left))))
+        y, x = round(top * scale), round(left * 16 / (right - left))
+        difference = cuts.cut(PICTURE, (16, 16), generator(i)).astype(int) - whole[y : y + 16, x : x + 16]
+        assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_pixels_are_those_of_the_box(channels):
+    """Cut out first and resized then: nothing beside the box counts."""
+    picture = RNG.integers(0, 256, (60, 90, channels), np.uint8)
+    cuts = Cuts(area=(0.3, 0.9))
+    for i in range(5):
+        left, top, right, bottom = cuts.box(picture.shape, (16, 12), generator(i))
+        expected = image_files.resize(picture[top:bottom, left:right], (16, 12))
+        np.testing.assert_array_equal(cuts.cut(picture, (16, 12), generator(i)), expected)
+
+
+def test_a_side_of_the_pictures_own_size_gives_its_very_pixels():
+    cuts = Cuts(shortest_side=(60, 60))
+    for i in range(5):
+        left, top, right, bottom = map(int, cuts.box(PICTURE.shape, (16, 16), generator(i)))
+        np.testing.assert_array_equal(cuts.cut(PICTURE, (16, 16), generator(i)), PICTURE[top:bottom, left:right])
+
+
+def test_where_no_draw_fits_the_centre_is_cut_out():
+    narrow = RNG.integers(0, 256, (8, 400, 3), np.uint8)
+    cuts = Cuts(area=(0.9, 1.0), aspect=(1.0, 1.0))
+    assert cuts.box(narrow.shape, (8, 8), generator(0)) is None
+    expected = image_files.resize_and_crop(Image.fromarray(narrow), 8, 8)
+    np.testing.assert_array_equal(cuts.cut(narrow, (8, 8), generator(0)), np.asarray(expected))
+
+
+def test_images_as_large_as_the_picture_are_covered():
+    """A side that is too small for an image of another shape is enlarged until it covers it."""
+    left, top, right, bottom = Cuts(shortest_side=(16, 16)).box((60, 60, 3), (16, 32), generator(0))
+    assert (right - left, bottom - top) == (60, 30) and left == 0 and top >= 0
