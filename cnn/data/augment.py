@@ -128,6 +128,38 @@ def brightness_contrast(key: jax.Array, images: jax.Array, brightness: float, co
     return jax.vmap(change)(jax.random.split(key, images.shape[0]), images)
 
 
+# Standard deviations of ImageNet's pixels along their principal colours, and those colours (columns; rows are red,
+# green and blue), for values in [0, 1]; the figures that Facebook's fb.resnet.torch published.
+PRINCIPAL_DEVIATIONS = (0.2175, 0.0188, 0.0045)
+PRINCIPAL_COLOURS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+def colour_noise(key: jax.Array, images: jax.Array, deviation: float) -> jax.Array:
+    """Adds one colour to all pixels of each image, drawn along the principal colours of ImageNet's pixels.
+
+    Args:
+      key: a jax random key.
+      images: float32 [N, H, W, 3].
+      deviation: of the normal factors that the principal colours are drawn with; 0.1 in the paper.
+
+    Returns:
+      float32 [N, H, W, 3], not clipped.
+
+    Raises:
+      ValueError: a negative deviation, or images that are not RGB.
+
+    Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
+    section 4.1, whose "eigenvalues" are taken for deviations, as all implementations do.
+    """
+    if deviation < 0:
+        raise ValueError(f"colour_noise: deviation (={deviation}) must be at least 0")
+    if images.shape[-1] != 3:
+        raise ValueError(f"colour_noise: augment.colour_noise is for RGB images, not for {images.shape[-1]} channels")
+    drawn = jax.vmap(lambda one: jax.random.normal(one, (3,)))(jax.random.split(key, len(images)))  # (N, 3)
+    colours = jnp.array(PRINCIPAL_DEVIATIONS)[:, None] * jnp.array(PRINCIPAL_COLOURS).T
+    return images + deviation * (drawn @ colours)[:, None, None, :]
+
+
 def shift_out_of_window(key: jax.Array, images: jax.Array, fraction: float) -> tuple[jax.Array, jax.Array]:
     """Turns some examples into windows that miss their object: what a net that is run densely sees most of the time.
 
@@ -164,7 +196,7 @@ def shift_out_of_window(key: jax.Array, images: jax.Array, fraction: float) -> t
     return jax.vmap(move)(jax.random.split(key, n), padded)
 
 
-_flip = flip  # `augment` has an argument of that name
+_flip, _colour_noise = flip, colour_noise  # `augment` has arguments of those names
 
 
 def augment(
@@ -177,8 +209,9 @@ def augment(
     scale: tuple[float, float] = (1.0, 1.0),
     brightness: float = 0.0,
     contrast: float = 0.0,
+    colour_noise: float = 0.0,
 ) -> jax.Array:
-    """Scale jitter, flip, pad-and-crop, then brightness and contrast; what is left at its default is not run.
+    """Scale jitter, flip, pad-and-crop, brightness, contrast, colour noise; what is left at its default is not run.
 
     Each step has a key of its own, so switching one on or off leaves what the others draw as it was.
 
@@ -191,6 +224,7 @@ def augment(
       scale: (low, high) zoom for `scale_jitter`; (1, 1) is off.
       brightness: largest shift, in units of the full range; 0, with a contrast of 0, is off.
       contrast: largest change of the factor, in [0, 1]; 0, with a brightness of 0, is off.
+      colour_noise: deviation for `colour_noise`; 0 is off.
 
     Returns:
       float32 [N, H, W, C]; with the defaults, the very values given.
@@ -210,4 +244,7 @@ def augment(
         images = pad_and_crop(crop_key, images, pad, pad_mode)
     if brightness != 0 or contrast != 0:
         images = brightness_contrast(light_key, images, brightness, contrast)
+    if colour_noise != 0:
+        # Not one of the keys that are split above: those are the ones that earlier runs drew from.
+        images = _colour_noise(jax.random.fold_in(key, 4), images, colour_noise)
     return images

@@ -83,6 +83,11 @@ FIELDS = (
     ),
     Field("augment.brightness", 0.0, "Largest change of brightness, as a fraction of the range of pixel values."),
     Field("augment.contrast", 0.0, "Largest relative change of contrast."),
+    Field(
+        "augment.colour_noise",
+        0.0,
+        "Deviation of the colour added to each training image along ImageNet's principal colours; AlexNet's: 0.1.",
+    ),
     Field("train.epochs", float, "Length of training in epochs; give this or train.steps."),
     Field("train.steps", int, "Length of training in steps; give this or train.epochs."),
     Field("train.batch_size", 128, "Examples in a step, over all devices together."),

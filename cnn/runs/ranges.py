@@ -65,6 +65,7 @@ RANGES = (
     ),
     Range("augment.brightness", _FRACTION, "a number from 0 to 1"),
     Range("augment.contrast", _FRACTION, "a number from 0 to 1"),
+    Range("augment.colour_noise", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.epochs", _ABOVE_0, "a number above 0", may_be_absent=True),
     Range("train.steps", whole(1, MOST_STEPS), _COUNT, may_be_absent=True),
     Range("train.batch_size", whole(1), _COUNT),

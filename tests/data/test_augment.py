@@ -53,6 +53,31 @@ def test_flip_is_the_mirror_or_the_image_half_and_half(images):
     assert abs(np.asarray(augment.flip(jax.random.key(0), many))[:, 0, 0, 0].mean() - 0.5) < 0.05
 
 
+def test_colour_noise_is_one_colour_for_an_image_of_the_covariance_that_is_published(images):
+    got = np.asarray(jax.jit(augment.colour_noise, static_argnums=2)(jax.random.key(5), images, 0.1))
+    added = got - np.asarray(images)
+    np.testing.assert_allclose(added, np.broadcast_to(added[:, :1, :1], added.shape), atol=1e-6)
+    many = jnp.zeros((20_000, 1, 1, 3))
+    found = np.cov(np.asarray(augment.colour_noise(jax.random.key(0), many, 2.0)).reshape(-1, 3).T)
+    colours = np.array(augment.PRINCIPAL_COLOURS)
+    np.testing.assert_allclose(colours.T @ colours, np.eye(3), atol=1e-3)
+    expected = 4 * colours @ np.diag(np.square(augment.PRINCIPAL_DEVIATIONS)) @ colours.T
+    np.testing.assert_allclose(found, expected, rtol=0.06)
+    with pytest.raises(ValueError, match=r"deviation \(=-0.1\) must be at least 0"):
+        augment.colour_noise(jax.random.key(0), images, -0.1)
+    with pytest.raises(ValueError, match="colour_noise is for RGB images, not for 1 channels"):
+        augment.augment(jax.random.key(0), images[..., :1], colour_noise=0.1)
+
+
+def test_colour_noise_leaves_what_the_others_draw_as_it_was(images):
+    key, others = jax.random.key(3), {"flip": True, "pad": 2, "brightness": 0.2}
+    plain = augment.augment(key, images, **others)
+    noisy = augment.augment(key, images, **others, colour_noise=0.1)
+    added = np.asarray(noisy - plain)
+    assert np.abs(added).max() > 1e-3
+    np.testing.assert_allclose(added, np.broadcast_to(added[:, :1, :1], added.shape), atol=1e-6)
+
+
 def zoom_matrix(size, scale, translation):
     """float64 [size, size]: bilinear weights of input pixels (columns) in output pixels (rows)."""
     matrix = np.zeros((size, size))

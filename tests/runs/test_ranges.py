@@ -26,6 +26,7 @@ CASES = {
     "augment.area": ([(), (0.08, 1.0), (0.5, 0.5)], [(0, 1), (0.5, 1.1), (0.9, 0.1), (0.5,), None, "x"]),
     "augment.aspect": ([(0.75, 1.33), (1, 1)], [(), (0, 1), (2, 1), None]),
     "augment.shortest_side": ([(), (256, 512)], [(0, 1), (512, 256), (1.5, 2), (256,), None]),
+    "augment.colour_noise": ([0.0, 0.1, 3], [-0.1, NAN, "x", None]),
     "data.in_memory": (["auto", "yes", "no"], ["never", None, True]),
     "data.on_error": (["stop", "skip"], ["ignore", None, True]),
     "data.channels": ([None, (), (2, 1, 0), ["DAPI", 0]], [(-1,), (1.5,), ("",), "210", 2]),
