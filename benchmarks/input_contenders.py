@@ -90,10 +90,10 @@ def contenders(paths: Sequence[str], size: int, batch: int) -> dict[str, Batches
     Returns:
       For each name a function that begins anew.
     """
-    steps = len(paths) // batch
+    steps, names = len(paths) // batch, list(paths)
     # The feed goes through each epoch in an order of its own; the others are given the same one.
     order = data.batch_indices(0, 0, batch_size=batch, num_examples=len(paths), steps=steps).ravel()
-    shown = [paths[i] for i in order]
+    shown: list[Any] = [names[i] for i in order.tolist()]
 
     def bare() -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(process.cores()) as pool:

@@ -15,6 +15,12 @@ def generator(number):
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((0, number))))
 
 
+def box_of(cuts, shape, size, number):
+    found = cuts.box(shape, size, generator(number))
+    assert found is not None
+    return found
+
+
 def boxes(cuts, shape, size=(16, 16), count=2000):
     return np.array([cuts.box(shape, size, generator(i)) for i in range(count)])
 
@@ -47,7 +53,7 @@ def test_an_image_is_a_part_of_the_resized_picture():
     """Pillow rounds its weights, in another order of steps: a value may differ by 1."""
     cuts = Cuts(shortest_side=(25, 45))
     for i in range(5):
-        left, top, right, bottom = cuts.box(PICTURE.shape, (16, 16), generator(i))
+        left, top, right, bottom = box_of(cuts, PICTURE.shape, (16, 16), i)
         scale = 16 / (bottom - top)
         whole = image_files.resize(PICTURE, (round(60 * scale), round(90 * 16 / (right - left))))
         y, x = round(top * scale), round(left * 16 / (right - left))
@@ -61,7 +67,7 @@ def test_pixels_are_those_of_the_box(channels):
     picture = RNG.integers(0, 256, (60, 90, channels), np.uint8)
     cuts = Cuts(area=(0.3, 0.9))
     for i in range(5):
-        left, top, right, bottom = cuts.box(picture.shape, (16, 12), generator(i))
+        left, top, right, bottom = box_of(cuts, picture.shape, (16, 12), i)
         expected = image_files.resize(picture[top:bottom, left:right], (16, 12))
         np.testing.assert_array_equal(cuts.cut(picture, (16, 12), generator(i)), expected)
 
@@ -69,7 +75,7 @@ def test_pixels_are_those_of_the_box(channels):
 def test_a_side_of_the_pictures_own_size_gives_its_very_pixels():
     cuts = Cuts(shortest_side=(60, 60))
     for i in range(5):
-        left, top, right, bottom = map(int, cuts.box(PICTURE.shape, (16, 16), generator(i)))
+        left, top, right, bottom = map(int, box_of(cuts, PICTURE.shape, (16, 16), i))
         np.testing.assert_array_equal(cuts.cut(PICTURE, (16, 16), generator(i)), PICTURE[top:bottom, left:right])
 
 
@@ -83,5 +89,5 @@ def test_where_no_draw_fits_the_centre_is_cut_out():
 
 def test_images_as_large_as_the_picture_are_covered():
     """A side that is too small for an image of another shape is enlarged until it covers it."""
-    left, top, right, bottom = Cuts(shortest_side=(16, 16)).box((60, 60, 3), (16, 32), generator(0))
+    left, top, right, bottom = box_of(Cuts(shortest_side=(16, 16)), (60, 60, 3), (16, 32), 0)
     assert (right - left, bottom - top) == (60, 30) and left == 0 and top >= 0
