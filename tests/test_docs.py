@@ -52,10 +52,6 @@ NOT_RUN = {
 }
 
 
-# Examples that train or write: others show the same kind in a fraction of the time.
-SLOW = ("train_and_score.py", "numpy_dataset.py", "export_dense.py", "from_pytorch.py")
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder as the pages assume it: runs/digits after a few steps, pictures, and the files that blocks show."""
@@ -193,9 +189,9 @@ def test_commands_run(command, trained):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter of PyTorch that needs onnx alone
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.pages, pytest.mark.slow] * (n in SLOW)) for n in EXAMPLES]
-)
+@pytest.mark.pages
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples(name, tmp_path, monkeypatch, capsys):
     if name == "from_pytorch.py":
         pytest.importorskip("torch", reason="PyTorch trains the classifier: requirements-peers.txt")

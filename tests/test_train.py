@@ -64,6 +64,7 @@ def test_another_seed_is_another_run(finished, tmp_path):
     assert any(not np.array_equal(a, b) for a, b in zip(leaves(tmp_path), leaves(finished[0]), strict=True))
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_and_started_again_ends_bit_identical(finished, tmp_path):
     killed = run_python(PROGRAMS / "train_and_be_killed.py", tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -243,6 +244,7 @@ def test_a_nan_loss_stops_with_step_and_rate(finished, tmp_path):
     assert not (tmp_path / "diverged.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_step_made_nan_ends_in_an_error(tmp_path):
     """No result, and metrics.jsonl is JSON: null where the loss is no number."""
     config = small_config(steps=1, learning_rate=1e30, schedule="constant")

@@ -54,6 +54,7 @@ def files(workdir):
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", OTHERS)
 def test_a_failed_resume_leaves_a_finished_run_as_it_was(place, variant):
     before = files(place / "run")
@@ -72,6 +73,7 @@ def test_a_failed_resume_leaves_a_finished_run_as_it_was(place, variant):
     assert files(place / "run") == before
 
 
+@pytest.mark.slow
 def test_classes_in_another_order_are_mapped_by_name(place, original, capsys):
     (place / "data" / "variant").write_text("in another order")
     run = checkpoint.load_run(str(original / "run"))

@@ -183,6 +183,7 @@ def test_gradients_of_every_backend_are_those_of_the_crops(backend):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_minus_infinite_pixels_in_tiles_of_a_padded_net():
     """The maximum of pixels that are all -inf is a value, that of padding alone is not."""
     net = nets.net([MaxPool(2, 2, padding=1), Flatten(), Dense(3)])

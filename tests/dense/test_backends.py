@@ -84,6 +84,7 @@ def test_backends_equal_crops_and_each_other(branches, data):
         np.testing.assert_array_equal(maps[name].scores, maps[sorted(sure)[0]].scores, err_msg=f"{name} {sorted(sure)}")
 
 
+@pytest.mark.slow
 def test_padding_is_put_by_position():
     """Layers that make something else of 0, padding that is not 0, windows that hang over padding that counts."""
     net = nets.net(

@@ -21,6 +21,7 @@ WINDOW = (8, 8)
 TOLERANCE = 1e-5
 
 
+@pytest.mark.slow
 def test_one_device_of_one():
     variables, images = random_variables(NET, WINDOW, 1), draw(0, (2, 23, 21, 1))
     whole = dense.score_map(NET, variables, jnp.asarray(images), WINDOW, 3, "mpf", position_invariant=True)

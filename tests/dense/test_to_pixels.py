@@ -292,6 +292,7 @@ def test_a_padded_nets_box_is_cut_at_its_context(backend):
     assert_sees_its_box(changed, boxes, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["shift", "atrous", "mpf"])
 def test_a_padded_nets_box_at_a_finer_stride_is_cut_at_the_images_border_alone(backend):
     window, size = (8, 8), (13, 14)

@@ -99,6 +99,7 @@ def test_layers_with_windows(tmp_path):
     assert_close(run_file(path, images), logits(run, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padded", [False, True])
 def test_dense_forms(tmp_path, padded):
     """At the native stride and at finer ones, of images that no program was made for."""

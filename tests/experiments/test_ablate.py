@@ -193,6 +193,7 @@ def test_a_directory_holds_one_study(finished):
         runner.run_study("small", str(finished), overrides=SMALL, study=small_study(cells=none))
 
 
+@pytest.mark.slow
 def test_a_mistake_without_results_leaves_the_directory_free(tmp_path):
     study = small_study(tune={}, measures=(), compared=(TEST,), contrasts=(), series=())
     opened = store.Store(str(tmp_path), {"study": "wrong", "measures": []}, {"max": (runner.load_base(study.base),)})
@@ -241,6 +242,7 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
     run_cell = cells.run_cell
 

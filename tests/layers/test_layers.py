@@ -77,6 +77,7 @@ def test_locally_connected_with_equal_kernels_is_a_convolution():
     assert_close(apply(LocallyConnected(4, (3, 2)), params, x), shared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOCAL)
 def test_locally_connected_is_a_product_of_extracted_patches(name):
     """Values and gradients, against the patches that XLA extracts by a convolution."""

@@ -305,6 +305,7 @@ SMALL_ALEXNET = nets.net(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "shape"),
     [

@@ -292,6 +292,7 @@ def test_images_that_are_refused():
         net.apply(variables, jnp.zeros((1, 32, 32, 3)))
 
 
+@pytest.mark.slow
 def test_activations_give_every_stage():
     net = nets.create("qa_net")
     variables, images = random_variables(net, (32, 32), 3), draw(0, (2, 32, 32, 3))

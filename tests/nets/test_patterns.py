@@ -163,6 +163,7 @@ def test_where_a_strided_same_convolution_looks(size):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_mode_reaches_every_convolution():
     images, logits = draw(0, (2, 8, 9, 2)), {}
     for mode in ("zero", "edge", "reflect", "mean"):
@@ -280,6 +281,7 @@ def test_the_numbers_of_the_first_layer():
     assert [ROWS[sharing][0] for sharing in ("shared", "local", "full")] == [136, 22_984, 1_061_320]
 
 
+@pytest.mark.slow
 def test_the_three_are_one_function_with_equal_kernels():
     """Shared kernels copied to each place, or written as a matrix, give the same logits."""
     built = {sharing: nets.create("sharing_net", sharing=sharing, image_size=16) for sharing in ROWS}

@@ -38,6 +38,7 @@ def with_gradients(function, *arguments):
     return jax.tree.leaves(jax.jit(run)(*arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_batch_equals_its_images(name):
     # Few images stay in the usual layout: each by itself is the plain form.

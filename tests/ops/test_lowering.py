@@ -152,6 +152,7 @@ SHARDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARDED)
 def test_derivatives_where_jax_checks_over_which_devices_arrays_vary(name):
     layers = SHARDED[name]

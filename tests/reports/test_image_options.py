@@ -116,6 +116,7 @@ def test_scales_are_lengths_of_the_shortest_side_however_the_image_is_read(run, 
     assert dict(found) == {name: pytest.approx(value, abs=2e-3) for name, value in expected.items()}
 
 
+@pytest.mark.slow
 def test_what_a_mask_leaves_out_counts_at_no_scale(run, tmp_path):
     pixels = np.random.default_rng(2).integers(0, 256, (40, 52), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

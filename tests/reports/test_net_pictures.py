@@ -269,6 +269,7 @@ def test_a_diverged_net_is_drawn_and_said_to_be_one(tmp_path, pages):
     assert "4 hold weights" in pages[1].get_suptitle()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, size, classes", [("lenet5", 32, 10), ("alexnet", 67, 3)])
 def test_the_registrys_nets_can_be_drawn(tmp_path, name, size, classes):
     net = nets.create(name, classes)

@@ -46,6 +46,7 @@ def cases(draw):
     return SmallMap(p.astype(np.float32), **grid), options, [draw(st.integers(1, 14)), draw(st.integers(1, 14))]
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(cases())
 def test_any_parts_give_the_whole_maps_detections(case):

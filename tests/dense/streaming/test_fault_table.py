@@ -39,6 +39,7 @@ from tests.helpers import PROGRAMS, run_python
 pytestmark = pytest.mark.usefixtures("tiny_tiles")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sink", SINKS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_into_every_sink_is_the_same_map(tmp_path, source, sink, undisturbed):

@@ -20,6 +20,7 @@ from tests.made import make_zarr
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
+@pytest.mark.slow
 def test_what_differs_is_named(tmp_path):
     path = tmp_path / "m.npy"
     run(path)
