@@ -22,6 +22,11 @@ DEFAULTS_FOR_OLD_RUNS = {
     "train.sharding": "data",
     "train.ops": "fast",
     "data.on_error": "stop",
+    "data.in_memory": "auto",
+    "augment.area": [],
+    "augment.aspect": [0.75, 4 / 3],
+    "augment.shortest_side": [],
+    "augment.colour_noise": 0.0,
     "train.class_weights": [],
     "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
 }

@@ -1,5 +1,6 @@
 """A workdir that an earlier version wrote, killed at step 40 of 60 of configs/smoke.py: it still works."""
 
+import json
 import pathlib
 import shutil
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn.runs import checkpoint
+from cnn.runs import checkpoint, defaults
+from cnn.runs import config as config_lib
 from cnn.train import train_and_evaluate
 from cnn.training.evaluate import evaluate_run
 from cnn.training.predict import predict
@@ -32,6 +34,19 @@ def test_it_evaluates_and_predicts(workdir):
     Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(workdir / "a.png")
     (prediction,) = predict(run, [str(workdir / "a.png")])
     assert prediction.class_name in run.class_names
+
+
+def test_fields_that_it_lacks_have_a_value_that_does_nothing():
+    """A field that was added since stands in the table of what runs did without it, or is absent by default."""
+    assert config_lib.goes_on(smoke.get_config(), str(SAVED))
+    saved = json.loads((SAVED / "config.json").read_text())
+    for field in defaults.FIELDS:
+        group, _, name = field.name.rpartition(".")
+        there = saved.get(group, {}) if group else saved
+        if name not in there and not isinstance(field.default, type):
+            assert field.name in config_lib.DEFAULTS_FOR_OLD_RUNS, field.name
+            without = config_lib.DEFAULTS_FOR_OLD_RUNS[field.name]
+            assert (list(field.default) if isinstance(field.default, tuple) else field.default) == without, field.name
 
 
 @pytest.mark.slow
