@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cnn.data import damages
-from cnn.data.limits import check_memory
+from cnn.data.limits import check_covering, check_memory
 from cnn.images import whole
 from cnn.images.errors import DataError
 from cnn.images.pictures import MODES
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 BLOCK = 4096  # pictures that are decoded before further ones wait for a thread
-MOST_COVERING = 2**27  # pixels of an enlarged picture of which the centre is cut out
 # What errors advise where one image is opened, and several commands have no flags for.
 _CHANNELS = re.compile(r"(?:choose|stack)[^;]*?--channels=([\d,]+)\)?(?: \(channels=\([^)]*\), data\.channels\))?")
 _PART = re.compile(r"choose one by --select=.*?, or write it")
@@ -335,23 +334,3 @@ def checked_size(
     if chosen is None and channels not in MODES:
         raise DataError(f"channels (={channels}) must be 1 (grey) or 3 (RGB)")
     return height, width
-
-
-def check_covering(name: str, shape: Sequence[int], size: tuple[int, int]) -> None:
-    """Refuses a picture so narrow that it would become huge where it just covers a size.
-
-    Args:
-      name: name of the picture in messages.
-      shape: its (height, width, ...), pixels.
-      size: (height, width) that it is resized to, pixels.
-
-    Raises:
-      DataError: if it would have more than MOST_COVERING pixels, and more than it has.
-    """
-    scale = max(size[0] / shape[0], size[1] / shape[1])
-    covering = (round(shape[0] * scale), round(shape[1] * scale))
-    if scale > 1 and covering[0] * covering[1] > MOST_COVERING:
-        raise DataError(
-            f"{name}: {shape[0]}x{shape[1]} pixels become {covering[0]}x{covering[1]} where they just cover "
-            f"{size[0]}x{size[1]}, which takes too much memory; cut the part that is meant out of it"
-        )

@@ -3,10 +3,13 @@
 import math
 import os
 import sys
+from collections.abc import Sequence
 
 from cnn.images import pictures
 from cnn.images.errors import DataError
 from cnn.runtime import processes
+
+MOST_COVERING = 2**27  # pixels of an enlarged picture of which the centre is cut out
 
 
 def most_in_memory() -> float:
@@ -69,3 +72,23 @@ def streams(in_memory: str, count: int, shape: tuple[int, int, int]) -> bool:
     if processes.is_first():
         print(f"{text}: each is read once now to know it", file=sys.stderr, flush=True)
     return True
+
+
+def check_covering(name: str, shape: Sequence[int], size: tuple[int, int]) -> None:
+    """Refuses a picture so narrow that it would become huge where it just covers a size.
+
+    Args:
+      name: name of the picture in messages.
+      shape: its (height, width, ...), pixels.
+      size: (height, width) that it is resized to, pixels.
+
+    Raises:
+      DataError: if it would have more than MOST_COVERING pixels, and more than it has.
+    """
+    scale = max(size[0] / shape[0], size[1] / shape[1])
+    covering = (round(shape[0] * scale), round(shape[1] * scale))
+    if scale > 1 and covering[0] * covering[1] > MOST_COVERING:
+        raise DataError(
+            f"{name}: {shape[0]}x{shape[1]} pixels become {covering[0]}x{covering[1]} where they just cover "
+            f"{size[0]}x{size[1]}, which takes too much memory; cut the part that is meant out of it"
+        )

@@ -5,6 +5,7 @@ The one module that uses grain, which keeps the threads busy and the order of th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -47,6 +48,7 @@ def batches(
     places = range(batch_size)[share.rows(batch_size)]
     here = len(places)
 
+    @functools.lru_cache(maxsize=AHEAD + 4)  # of the steps that threads are at; each call copies a whole epoch's order
     def rows(step: int) -> np.ndarray:
         """The examples of a step that this process's devices take."""
         return data.batch_indices(seed, step, batch_size=batch_size, num_examples=count)[0][share.rows(batch_size)]
