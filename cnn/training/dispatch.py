@@ -83,13 +83,6 @@ def make_fed_steps(
 
     def take(state: State, batch: tuple[jax.Array, jax.Array]) -> tuple[State, StepResult]:
         nonlocal compiled
-        if devices.are_shared and hasattr(compiled, "lower"):  # no process waits in a sum for another that compiles
-            compiled = compiled.lower(state, *batch).compile()
-            processes.barrier("compiled")
-        return compiled(state, *batch)
-
-    def run(state: State, count: int) -> tuple[State, StepResult]:
-        nonlocal compiled
         if compiled is None:
             placed, split = devices.state_shardings(state), devices.split()
             compiled = jax.jit(
@@ -99,9 +92,12 @@ def make_fed_steps(
                 donate_argnums=0,
                 compiler_options=dict(options or {}),
             )
-        return _each(take, state, itertools.islice(batches, count), devices, stop)
+            if devices.are_shared:  # no process waits in a sum for another that still compiles
+                compiled = compiled.lower(state, *batch).compile()
+                processes.barrier("compiled")
+        return compiled(state, *batch)
 
-    return run
+    return lambda state, count: _each(take, state, itertools.islice(batches, count), devices, stop)
 
 
 def jit_steps(
