@@ -132,14 +132,7 @@ def training_step(wish: Wish, batch: int, devices: Devices, examples: int = 0) -
         if examples:
             indices = jax.ShapeDtypeStruct((batch,), jnp.int32)
             return _lower(dispatch.jit_steps(step, devices, state), devices, state, images, labels, indices)
-        placed, split = devices.state_shardings(state), devices.split()
-        program = jax.jit(
-            step,
-            in_shardings=(placed, split, split),
-            out_shardings=(placed, devices.everywhere),
-            donate_argnums=0,
-        )
-        return _lower(program, devices, state, images, labels)
+        return _lower(dispatch.jit_fed_step(step, devices, state), devices, state, images, labels)
 
     where = f"drawn from {examples:,} on each chip" if examples else "given, each chip its share"
     about = f"training step of {batch:,} images of {shape_text(wish.image)}, {where}"

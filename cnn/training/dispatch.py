@@ -46,17 +46,9 @@ def make_run_steps(
       or of fewer where it was stopped), for 1 <= S <= length.
     """
     looped = devices.platform != "cpu" if looped is None else looped
-    compiled: Any = None
-
-    def compiled_for(state: State, *arguments: Any) -> Any:
-        nonlocal compiled
-        if compiled is None:
-            compiled = jit_steps(step, devices, state, length if looped else None, options)
-            if devices.are_shared:  # no process waits in a sum for another that still compiles
-                compiled = compiled.lower(state, *arguments).compile()
-                processes.barrier("compiled")
-        return compiled
-
+    compiled_for = _at_the_first_call(
+        devices, lambda state: jit_steps(step, devices, state, length if looped else None, options)
+    )
     return _in_one_call(compiled_for, length) if looped else _one_by_one(compiled_for, devices, stop)
 
 
@@ -79,23 +71,10 @@ def make_fed_steps(
     Returns:
       (state (donated), number of steps) -> (state, `StepResult` of NumPy arrays [S], or of fewer where it was stopped).
     """
-    compiled: Any = None
+    compiled_for = _at_the_first_call(devices, lambda state: jit_fed_step(step, devices, state, options))
 
     def take(state: State, batch: tuple[jax.Array, jax.Array]) -> tuple[State, StepResult]:
-        nonlocal compiled
-        if compiled is None:
-            placed, split = devices.state_shardings(state), devices.split()
-            compiled = jax.jit(
-                step,
-                in_shardings=(placed, split, split),
-                out_shardings=(placed, devices.everywhere),
-                donate_argnums=0,
-                compiler_options=dict(options or {}),
-            )
-            if devices.are_shared:  # no process waits in a sum for another that still compiles
-                compiled = compiled.lower(state, *batch).compile()
-                processes.barrier("compiled")
-        return compiled(state, *batch)
+        return compiled_for(state, *batch)(state, *batch)
 
     return lambda state, count: _each(take, state, itertools.islice(batches, count), devices, stop)
 
@@ -117,23 +96,57 @@ def jit_steps(
       (state, `StepResult`); of a loop, indices are [length, B], the number of steps, int32, follows them, and results
       are [length].
     """
-    everywhere, split = devices.everywhere, devices.split()
-    placed = devices.state_shardings(state)
 
     def pick(state: State, images: jax.Array, labels: jax.Array, indices: jax.Array) -> tuple[State, StepResult]:
         return step(state, *examples.pick(devices, images, labels, indices))
 
     images_at, indices_at = examples.shardings(devices)
-    if length is not None and indices_at == split:
+    if length is not None and indices_at == devices.split():
         indices_at = devices.split(1)
-    batch = (indices_at,) if length is None else (indices_at, everywhere)
+    batch = (indices_at,) if length is None else (indices_at, devices.everywhere)
+    taken = pick if length is None else _loop(pick, length)
+    return _jitted(taken, devices, state, (images_at, devices.everywhere, *batch), options)
+
+
+def jit_fed_step(step: Step, devices: Devices, state: Any, options: Options | None = None) -> Any:
+    """A step on a batch that is given, compiled for devices, each of which is given its part.
+
+    Args:
+      step, devices, state, options: as for `jit_steps`.
+
+    Returns:
+      What `jax.jit` makes, to be called or lowered: (state (donated), uint8 images [B, H, W, C], int32 labels [B]) ->
+      (state, `StepResult`).
+    """
+    return _jitted(step, devices, state, (devices.split(), devices.split()), options)
+
+
+def _jitted(function: Any, devices: Devices, state: Any, inputs_at: Sequence[Any], options: Options | None) -> Any:
+    """A function of the state and of what lies as `inputs_at` says, which gives the next state and a result."""
+    placed = devices.state_shardings(state)
     return jax.jit(
-        pick if length is None else _loop(pick, length),
-        in_shardings=(placed, images_at, everywhere, *batch),
-        out_shardings=(placed, everywhere),
+        function,
+        in_shardings=(placed, *inputs_at),
+        out_shardings=(placed, devices.everywhere),
         donate_argnums=0,
         compiler_options=dict(options or {}),
     )
+
+
+def _at_the_first_call(devices: Devices, jitted: Callable[[State], Any]) -> Callable[..., Any]:
+    """What gives the compiled steps for the arguments of the first; on shared devices all processes compile first."""
+    compiled: Any = None
+
+    def compiled_for(state: State, *arguments: Any) -> Any:
+        nonlocal compiled
+        if compiled is None:
+            compiled = jitted(state)
+            if devices.are_shared:  # no process waits in a sum for another that still compiles
+                compiled = compiled.lower(state, *arguments).compile()
+                processes.barrier("compiled")
+        return compiled
+
+    return compiled_for
 
 
 def _one_by_one(compiled_for: Callable[..., Any], devices: Devices, stop: Callable[[], bool]) -> RunSteps:

@@ -290,8 +290,10 @@ def test_memory_and_threads(tmp_path, monkeypatch):
     array[17:31, 32:47]
     assert len(opened) == 1  # kept
     array[0:40, 0:48]
-    array[20:30, 33:40]
-    assert len(opened) >= 1 + 8 + 1  # let go for later ones
+    before = len(opened)
+    assert before >= 1 + 8
+    array[0:40, 0:48]  # two of nine may still be there, whichever were decoded last
+    assert len(opened) >= before + 7
     monkeypatch.undo()
     with pytest.raises(StorageError, match=r"in parts of 16x16 pixels.*give it more memory"):
         open_tiff(str(path), None, 500, Choice(select={"c": 0}))
