@@ -7,6 +7,10 @@ what happens to an image does not depend on how the batch is spread over devices
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -126,6 +130,29 @@ def brightness_contrast(key: jax.Array, images: jax.Array, brightness: float, co
         return jnp.clip((image - mean) * factor + mean + shift, 0.0, 1.0)
 
     return jax.vmap(change)(jax.random.split(key, images.shape[0]), images)
+
+
+def mixup(key: jax.Array, images: jax.Array, alpha: float) -> tuple[jax.Array, jax.Array]:
+    """Mixes each image with the one at its mirrored place in the batch: the first with the last, and so on.
+
+    The two parts are drawn from a Beta distribution for each image, and the larger one is its own: with partners at
+    random this gives the same pairs as the original, and the image's own class is still the one to be right about.
+
+    Args:
+      key: a jax random key.
+      images: floating [N, H, W, C].
+      alpha: both parameters of the distribution, above 0: 0.2 in the paper for ImageNet, 1 for CIFAR.
+
+    Returns:
+      [N, H, W, C], and each image's own part, float32 [N], at least 0.5.
+
+    Source: Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization" (2018), section 2.
+    """
+    n = len(images)
+    drawn = jax.vmap(lambda one: jax.random.beta(one, alpha, alpha))(jax.random.split(key, n))  # (N,)
+    own = jnp.maximum(drawn, 1 - drawn)
+    part = own.reshape(n, *(1,) * (images.ndim - 1)).astype(images.dtype)
+    return part * images + (1 - part) * images[::-1], own
 
 
 # Standard deviations of ImageNet's pixels along their principal colours, and those colours (columns; rows are red,
@@ -248,3 +275,17 @@ def augment(
         # Not one of the keys that are split above: those are the ones that earlier runs drew from.
         images = _colour_noise(jax.random.fold_in(key, 4), images, colour_noise)
     return images
+
+
+def options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config that `augment` applies to batches on the devices.
+
+    Args:
+      fields: a config's group `augment`; others in it are applied to pictures before, or to the loss.
+
+    Returns:
+      Its keyword arguments.
+    """
+    parameters = inspect.signature(augment).parameters.values()
+    names = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    return {name: fields[name] for name in names if name in fields}

@@ -11,7 +11,7 @@ from cnn.data.image_files import fit
 
 Box = tuple[float, float, float, float]
 TRIES = 10  # draws of an area and a ratio that may lie outside of a picture; then the centre is cut out
-FIELDS = ("area", "aspect", "shortest_side")  # of the config's group `augment`; the others are applied on the devices
+FIELDS = ("area", "aspect", "shortest_side")  # of the config's group `augment`
 
 
 class Cuts(NamedTuple):
@@ -109,15 +109,3 @@ def of_config(augment: Mapping[str, Any]) -> Cuts:
       The cuts.
     """
     return Cuts(**{name: tuple(augment[name]) for name in FIELDS if name in augment})
-
-
-def others(augment: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that are applied to batches, on the devices.
-
-    Args:
-      augment: a config's group `augment`.
-
-    Returns:
-      Its other fields, as `cnn.data.augment.augment` takes them.
-    """
-    return {name: value for name, value in augment.items() if name not in FIELDS}

@@ -27,6 +27,12 @@ DEFAULTS_FOR_OLD_RUNS = {
     "augment.aspect": [0.75, 4 / 3],
     "augment.shortest_side": [],
     "augment.colour_noise": 0.0,
+    "augment.randaugment": [],
+    "augment.mixup": 0.0,
+    "train.nesterov": False,
+    "train.bias_rate": 1.0,
+    "train.head_rate": 1.0,
+    "train.whitened": "",
     "train.class_weights": [],
     "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
 }

@@ -88,12 +88,27 @@ FIELDS = (
         0.0,
         "Deviation of the colour added to each training image along ImageNet's principal colours; AlexNet's: 0.1.",
     ),
+    Field(
+        "augment.randaugment",
+        (),
+        "RandAugment: (number of operations on each training image, their magnitude from 0 to 30), such as (2, 9). For "
+        "pictures that stay in their files.",
+    ),
+    Field(
+        "augment.mixup",
+        0.0,
+        "Mix each training image and its label with another of the batch, in parts from Beta(this, this); the paper's "
+        "for ImageNet: 0.2.",
+    ),
     Field("train.epochs", float, "Length of training in epochs; give this or train.steps."),
     Field("train.steps", int, "Length of training in steps; give this or train.epochs."),
     Field("train.batch_size", 128, "Examples in a step, over all devices together."),
     Field("train.optimizer", "sgd", "sgd (with momentum), adam or adamw."),
     Field("train.learning_rate", 0.05, "Learning rate at its peak."),
     Field("train.momentum", 0.9, "Momentum of sgd."),
+    Field("train.nesterov", False, "Whether sgd's momentum is Nesterov's."),
+    Field("train.bias_rate", 1.0, "What the learning rate of biases is multiplied by."),
+    Field("train.head_rate", 1.0, "What the learning rate of the last layer with parameters is multiplied by."),
     Field("train.schedule", "cosine", "How the learning rate changes: constant, step or cosine."),
     Field("train.warmup", 0.0, "Fraction of all steps over which the learning rate rises from 0."),
     Field("train.milestones", (0.5, 0.75), "Schedule step: fractions of all steps at which the rate falls."),
@@ -103,6 +118,12 @@ FIELDS = (
         "train.initial_run",
         "",
         "Directory of a run to start from: layers of equal name and shape begin with its weights; by default none do.",
+    ),
+    Field(
+        "train.whitened",
+        "",
+        "Name of a convolution of the images whose kernels begin as a whitening of the training images' patches, such "
+        "as conv1; by default none does.",
     ),
     Field("train.frozen", (), "Names of layers whose parameters stay as initialised, such as \"('conv1',)\"."),
     Field("train.frozen_until", 1.0, "Fraction of the run after which frozen layers train too; 1: never."),

@@ -10,6 +10,7 @@ from cnn import ops
 from cnn.data import fields as data_fields
 from cnn.data.arrays import MOST_UNNAMED
 from cnn.data.augment import PAD_MODES
+from cnn.data.rand_augment import LARGEST, OPERATIONS
 from cnn.nets.outputs import ACTIVATIONS
 from cnn.runs.defaults import Config
 from cnn.runtime.devices import SHARDINGS
@@ -25,6 +26,10 @@ MOST_STEPS = MOST  # steps are counted in int32
 
 def _is_zoom(value: Any) -> bool:
     return each(number(lambda one: one > 0))(value) and len(value) == 2 and value[0] <= value[1]
+
+
+def _is_randaugment(value: Any) -> bool:
+    return len(value) == 2 and whole(1, len(OPERATIONS))(value[0]) and number(lambda one: 0 <= one <= LARGEST)(value[1])
 
 
 def _are_weights(value: Any) -> bool:
@@ -66,18 +71,28 @@ RANGES = (
     Range("augment.brightness", _FRACTION, "a number from 0 to 1"),
     Range("augment.contrast", _FRACTION, "a number from 0 to 1"),
     Range("augment.colour_noise", _NOT_NEGATIVE, "a number, at least 0"),
+    Range(
+        "augment.randaugment",
+        lambda value: each(number(lambda one: True))(value) and (len(value) == 0 or _is_randaugment(value)),
+        "(a whole number of operations from 1 to 14, a magnitude from 0 to 30), such as (2, 9), or () for none",
+    ),
+    Range("augment.mixup", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.epochs", _ABOVE_0, "a number above 0", may_be_absent=True),
     Range("train.steps", whole(1, MOST_STEPS), _COUNT, may_be_absent=True),
     Range("train.batch_size", whole(1), _COUNT),
     Range("train.optimizer", one_of(OPTIMIZERS), f"one of {', '.join(OPTIMIZERS)}"),
     Range("train.learning_rate", _ABOVE_0, "a number above 0"),
     Range("train.momentum", _PART, "a number, at least 0 and below 1"),
+    Range("train.nesterov", lambda value: isinstance(value, bool), "True or False"),
+    Range("train.bias_rate", _NOT_NEGATIVE, "a number, at least 0"),
+    Range("train.head_rate", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.schedule", one_of(SCHEDULES), f"one of {', '.join(SCHEDULES)}"),
     Range("train.warmup", _FRACTION, "a fraction of the run, from 0 to 1"),
     Range("train.milestones", each(_FRACTION), "fractions of the run, each from 0 to 1, such as (0.5, 0.75)"),
     Range("train.decay_factor", number(lambda value: 0 < value <= 1), "a number above 0, at most 1"),
     Range("train.weight_decay", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.initial_run", text(), "the directory of a run, or empty"),
+    Range("train.whitened", text(), "the name of a layer, such as conv1, or empty"),
     Range("train.frozen", each(lambda one: isinstance(one, str)), "names of layers, such as ('conv1',)"),
     Range("train.frozen_until", _FRACTION, "a fraction of the run, from 0 to 1"),
     Range("train.label_smoothing", _PART, "a probability, at least 0 and below 1"),

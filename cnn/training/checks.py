@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from cnn import geometry
-from cnn.data import Dataset, random_cuts
-from cnn.data.augment import augment
+from cnn.data import Dataset, augment, rand_augment, random_cuts
 from cnn.data.streamed import Streamed
 from cnn.images.pictures import MAX_BYTES
 from cnn.nets import Net, own_layers
@@ -155,21 +154,23 @@ def _check_pad(config: Config, image_shape: tuple[int, int, int]) -> None:
     key = jax.eval_shape(lambda: jax.random.key(0))
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     try:
-        jax.eval_shape(functools.partial(augment, **random_cuts.others(config.augment.to_dict())), key, images)
+        jax.eval_shape(functools.partial(augment.augment, **augment.options(config.augment)), key, images)
     except ValueError as error:
         raise ValueError(f"augment: {error}") from error
 
 
 def check_cuts(config: Config, dataset: Dataset) -> None:
-    """Checks that training images can be cut out of whole pictures as the config asks.
+    """Checks that training images can be cut out of whole pictures and changed on the host as the config asks.
 
     Args:
       config: config of the run.
       dataset: all of `config.data`, loaded.
 
     Raises:
-      ValueError: if they are in memory, cut already; names the fields.
+      ValueError: if they are in memory, cut already, or of channels that are not changed; names the fields.
     """
+    if rand_augment.of_config(config.augment).operations:
+        _check_randaugment(dataset)
     cuts, smallest = random_cuts.of_config(config.augment), min(dataset.image_shape[:2])
     said = " and ".join(f"augment.{name}" for name in ("area", "shortest_side") if len(getattr(cuts, name)))
     if not said:
@@ -185,6 +186,19 @@ def check_cuts(config: Config, dataset: Dataset) -> None:
         raise ValueError(
             f"augment.shortest_side (={tuple(cuts.shortest_side)}) must be at least {smallest} pixels, the size of the "
             "images that are cut out"
+        )
+
+
+def _check_randaugment(dataset: Dataset) -> None:
+    if not isinstance(dataset.train.images, Streamed):
+        raise ValueError(
+            "augment.randaugment: images are changed as they are decoded, and those in memory are decoded already; "
+            "pictures of a folder or a TFDS set stay in their files with data.in_memory=no"
+        )
+    if dataset.image_shape[2] not in (1, 3):
+        raise ValueError(
+            "augment.randaugment: its operations are for grey and for RGB images, and these have "
+            f"{dataset.image_shape[2]} channels (data.channels chooses some of them)"
         )
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from cnn import data
+from cnn.data.rand_augment import RandAugment
 from cnn.data.random_cuts import Cuts
 from cnn.data.streamed import Streamed
 from cnn.runtime import process, processes
@@ -22,7 +23,15 @@ AHEAD = 2  # batches
 
 
 def batches(
-    split: data.Split, seed: int, batch_size: int, devices: Devices, *, first: int, total: int, cuts: Cuts | None = None
+    split: data.Split,
+    seed: int,
+    batch_size: int,
+    devices: Devices,
+    *,
+    first: int,
+    total: int,
+    cuts: Cuts | None = None,
+    changes: RandAugment | None = None,
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
     """The batches of a run from a step on, each a pure function of (seed, step) as `cnn.data.batch_indices` has it.
 
@@ -35,6 +44,7 @@ def batches(
       total: number of steps of the run.
       cuts: how images are cut out of their pictures at random, by a key of (seed, step, place in the batch); None: they
         are not.
+      changes: what is done to each image after that, by the same key; None: nothing.
 
     Yields:
       (uint8 [B, H, W, C], int32 [B]) on the devices; of several processes each decodes what its devices take. An error
@@ -44,6 +54,7 @@ def batches(
 
     images = split.images
     assert isinstance(images, Streamed)
+    cuts, changes = cuts or Cuts(), changes or RandAugment()
     count, share = len(split.labels), processes.share() if devices.are_shared else WHOLE
     places = range(batch_size)[share.rows(batch_size)]
     here = len(places)
@@ -56,10 +67,8 @@ def batches(
     def example(number: int) -> np.ndarray:
         step, place = divmod(number, here)
         index = int(rows(step)[place])
-        if cuts is None or not cuts.asked:
-            return images.of_all(index)
-        key = np.random.SeedSequence((seed, step, places[place]))
-        return images.cut_of_all(index, cuts, np.random.Generator(np.random.Philox(key)))
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, step, places[place]))))
+        return changes.apply(images.cut_of_all(index, cuts, rng) if cuts.asked else images.of_all(index), rng)
 
     examples = grain.MapDataset.range(first * here, total * here).map(example)
     options = grain.ReadOptions(num_threads=process.cores() + 1, prefetch_buffer_size=AHEAD * here)

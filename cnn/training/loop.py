@@ -15,9 +15,9 @@ from cnn.runs import checkpoint, ranges, stopping
 from cnn.runs.config import Config
 from cnn.runtime import turns
 from cnn.runtime.devices import Devices
-from cnn.training import checks, class_weights, steps
+from cnn.training import checks, class_weights, steps, whitening
 from cnn.training.evaluate import Metrics, score_split
-from cnn.training.optimizer import make_optimizer, make_schedule
+from cnn.training.optimizer import head_of, make_optimizer, make_schedule
 from cnn.training.steps import State, StepResult
 
 
@@ -61,7 +61,8 @@ class Task(NamedTuple):
 
     def first_state(self, seed: int) -> State:
         """The state before the first step, on the first device."""
-        return steps.init_state(self.net, self.optimizer, self.dataset.image_shape, seed)
+        state = steps.init_state(self.net, self.optimizer, self.dataset.image_shape, seed)
+        return whitening.begin(state, self.dataset, self.config.train.get("whitened", ""))
 
     def score(self, variables: Any, split: str, devices: Devices | None = None) -> Metrics:
         """Metrics of the net on a split: "train", "validation" or "test"."""
@@ -89,20 +90,22 @@ def make_task(config: Config, dataset: Dataset, also: Sequence[Callable[[Net], A
         lambda: checks.check_net(config, net, dataset.image_shape, dataset.num_classes),
         lambda: class_weights.of(config.train, dataset),
         lambda: checks.check_cuts(config, dataset),
+        lambda: whitening.check(net, config.train.get("whitened", ""), dataset.image_shape),
         lambda: _check_steps(config, net, dataset),
         *(functools.partial(check, net) for check in also),
     )
     table = geometry.table(net, dataset.image_shape)
     total = steps.total_steps(config.train, len(dataset.train.labels))
     schedule = make_schedule(config.train, total)
-    optimizer = make_optimizer(config.train, schedule, total_steps=total)
+    optimizer = make_optimizer(config.train, schedule, total_steps=total, head=head_of(table))
     weights = class_weights.of(config.train, dataset)
     return Task(config, dataset, net, table.macs, total, schedule, optimizer, weights)
 
 
 def _check_steps(config: Config, net: Net, dataset: Dataset) -> None:
     total = steps.total_steps(config.train, len(dataset.train.labels))
-    optimizer = make_optimizer(config.train, make_schedule(config.train, total), total_steps=total)
+    # Which layer is the last makes no difference to the shapes of a step.
+    optimizer = make_optimizer(config.train, make_schedule(config.train, total), total_steps=total, head="")
     checks.check_step(config, net, optimizer, dataset.image_shape)
 
 

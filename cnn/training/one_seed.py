@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn.data import random_cuts
+from cnn.data import rand_augment, random_cuts
 from cnn.data.streamed import Streamed
 from cnn.runs import best, checkpoint, logs, silent, stopping
 from cnn.runs.checkpoint import Checkpoints
@@ -132,8 +132,12 @@ def _taker(
     config, train = task.config, task.dataset.train
     step, options = task.step(devices), devices.compiler_options(task.macs)
     if isinstance(train.images, Streamed):  # the batches that the indices are of, begun ahead of the step
-        options_of_feed = {"first": first, "total": task.total, "cuts": random_cuts.of_config(config.augment)}
-        coming = feed.batches(train, config.seed, config.train.batch_size, devices, **options_of_feed)
+        at_random = {
+            "cuts": random_cuts.of_config(config.augment),
+            "changes": rand_augment.of_config(config.augment),
+        }
+        steps_left = {"first": first, "total": task.total}
+        coming = feed.batches(train, config.seed, config.train.batch_size, devices, **steps_left, **at_random)
         run_fed = dispatch.make_fed_steps(step, devices, coming, options, stop)
         return lambda state, indices: run_fed(state, len(indices))
     images, labels = examples.place(train, devices)

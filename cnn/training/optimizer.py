@@ -3,12 +3,13 @@
 import difflib
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import optax
 
+from cnn.geometry import Table
 from cnn.runs import ranges
 from cnn.runs.config import Config
 
@@ -59,7 +60,7 @@ def kernel_mask(params: Any) -> Any:
 
 
 def make_optimizer(
-    train: Config, schedule: optax.Schedule, *, total_steps: int | None = None
+    train: Config, schedule: optax.Schedule, *, total_steps: int | None = None, head: str | None = None
 ) -> optax.GradientTransformation:
     """The optimiser that a config asks for.
 
@@ -71,25 +72,32 @@ def make_optimizer(
     run's learning rate, with an optimiser state that starts there. The running statistics of batch normalisation are
     no parameters and are still updated.
 
+    The learning rate of biases, those of normalisations among them, is multiplied by bias_rate, and that of the last
+    layer by head_rate.
+
     Args:
-      train: the config's `train` part: optimizer, momentum, weight_decay, clip_norm, frozen and frozen_until (absent
-        in configs of older runs: nothing is frozen).
+      train: the config's `train` part: optimizer, momentum, nesterov, weight_decay, clip_norm, bias_rate, head_rate,
+        frozen and frozen_until (absent in configs of older runs: nothing is frozen or multiplied).
       schedule: step -> learning rate.
       total_steps: length of the run, steps; needed if layers are frozen for a part of it.
+      head: name of the last layer with parameters (`head_of`); needed if its learning rate is another one.
 
     Returns:
       An Optax transformation. Its `init` raises a ValueError if a frozen layer is none of the net's with parameters.
 
     Raises:
-      ValueError: if one of these fields is out of range, or there is no total_steps where it is needed.
+      ValueError: if one of these fields is out of range, or there is no total_steps or head where it is needed.
 
     Source: Krizhevsky et al. (2012), section 5; Kingma, Ba (2015); Loshchilov, Hutter (2019).
     """
-    ranges.check_fields("train", train, "optimizer", "momentum", "weight_decay", "clip_norm", "frozen", "frozen_until")
+    ranges.check_fields("train", train, "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm")
+    ranges.check_fields("train", train, "bias_rate", "head_rate", "frozen", "frozen_until")
+    if train.get("head_rate", 1.0) != 1 and head is None:
+        raise ValueError(f"make_optimizer needs head: train.head_rate (={train.head_rate}) is for the last layer")
     clip = [optax.clip_by_global_norm(train.clip_norm)] if train.clip_norm else []
     frozen, until = tuple(train.get("frozen", ())), train.get("frozen_until", 1.0)
     if not frozen:
-        return optax.chain(*clip, *_rule(train, schedule))
+        return optax.chain(*clip, *_rule(train, schedule, head))
     held, held_gradient = optax.set_to_zero(), optax.set_to_zero()
     if until < 1 and total_steps is None:
         raise ValueError(f"make_optimizer needs total_steps: train.frozen_until (={until}) is a fraction of them")
@@ -100,12 +108,12 @@ def make_optimizer(
             return step >= first
 
         # What is held back counts its steps from `first` on; the learning rate is the run's.
-        late = optax.chain(*_rule(train, lambda step: schedule(step + first)))
+        late = optax.chain(*_rule(train, lambda step: schedule(step + first), head))
         held = optax.conditionally_mask(late, thawed)
         held_gradient = optax.conditionally_mask(optax.identity(), thawed)
     if clip:
         clip.insert(0, _grouped(frozen, held_gradient, optax.identity()))
-    return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule))))
+    return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule, head))))
 
 
 def thaw_step(train: Config, total_steps: int) -> int | None:
@@ -122,12 +130,37 @@ def thaw_step(train: Config, total_steps: int) -> int | None:
     return round(until * total_steps) if train.get("frozen") and until < 1 else None
 
 
-def _rule(train: Config, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
+def head_of(table: Table) -> str:
+    """The last layer with parameters.
+
+    Args:
+      table: the net's layers, as `cnn.geometry.table` gives them.
+
+    Returns:
+      Its name; "" where no layer has any.
+    """
+    return next((row.name for row in reversed(table) if row.params), "")
+
+
+def _rule(train: Config, schedule: optax.Schedule, head: str | None) -> list[optax.GradientTransformation]:
     """The transformations that turn a gradient, clipped or not, into a step."""
+    factors = {"bias": train.get("bias_rate", 1.0), "head": train.get("head_rate", 1.0)}
+    scaled = [] if set(factors.values()) == {1} else [optax.stateless(functools.partial(_scaled, factors, head))]
     if train.optimizer == "adamw":
-        return [optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask)]
+        return [optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask), *scaled]
     l2 = [optax.add_decayed_weights(train.weight_decay, mask=kernel_mask)] if train.weight_decay else []
-    return [*l2, optax.adam(schedule) if train.optimizer == "adam" else optax.sgd(schedule, momentum=train.momentum)]
+    sgd = optax.sgd(schedule, momentum=train.momentum, nesterov=train.get("nesterov", False))
+    return [*l2, optax.adam(schedule) if train.optimizer == "adam" else sgd, *scaled]
+
+
+def _scaled(factors: Mapping[str, float], head: str | None, updates: Any, _: Any) -> Any:
+    """Updates, those of biases and of the last layer multiplied."""
+
+    def one(path: Any, update: Any) -> Any:
+        factor = factors["bias"] if path[-1].key == "bias" else 1.0
+        return update * (factor * factors["head"] if path[0].key == head else factor)
+
+    return jax.tree_util.tree_map_with_path(one, updates)
 
 
 def _grouped(

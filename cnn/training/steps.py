@@ -16,8 +16,7 @@ import optax
 from jax import lax
 
 from cnn import data, nets, ops
-from cnn.data import random_cuts
-from cnn.data.augment import augment, shift_out_of_window
+from cnn.data import augment
 from cnn.nets import Net, outputs
 from cnn.runs import ranges
 from cnn.runs.config import Config
@@ -122,6 +121,7 @@ def measure(
     missed: jax.Array | None = None,
     output_activation: str = "softmax",
     class_weights: np.ndarray | None = None,
+    own: jax.Array | None = None,
 ) -> StepResult:
     """Mean cross-entropy against smoothed labels, and how many examples are right.
 
@@ -134,6 +134,8 @@ def measure(
       output_activation: what the logits mean, the net's output activation.
       class_weights: what the loss of each class's examples is multiplied by, float32 [K], before the mean over all;
         None: all count alike. That of examples that do not show their object counts once.
+      own: the part of each example that is its own, float32 [N], as `cnn.data.augment.mixup` gives it: the rest of its
+        loss is against the target of the example at its mirrored place. None: all of it.
 
     Returns:
       The `StepResult`.
@@ -146,10 +148,16 @@ def measure(
     if missed is not None:
         targets = jnp.where(missed[:, None], outputs.without_object(logits.shape[1], output_activation), targets)
         right, shown = right & ~missed, (~missed).sum(dtype=jnp.int32)
-    loss = outputs.cross_entropy(logits, targets, output_activation)
-    if class_weights is not None:
-        weights = jnp.asarray(class_weights)[labels]
-        loss *= weights if missed is None else jnp.where(missed, 1, weights)
+    weights = jnp.ones(len(labels), jnp.float32) if class_weights is None else jnp.asarray(class_weights)[labels]
+    weights = weights if missed is None else jnp.where(missed, 1, weights)
+
+    def against(targets: jax.Array, weights: jax.Array) -> jax.Array:
+        loss = outputs.cross_entropy(logits, targets, output_activation)
+        return loss if class_weights is None else loss * weights
+
+    loss = against(targets, weights)
+    if own is not None:
+        loss = own * loss + (1 - own) * against(targets[::-1], weights[::-1])
     return StepResult(loss.mean(), right.sum(), shown)
 
 
@@ -182,18 +190,21 @@ def make_step(
       ValueError: if train.dtype, train.background or train.label_smoothing is out of range.
     """
     ranges.check_fields("train", config.train, "dtype", "background", "label_smoothing")
-    options = random_cuts.others(config.augment.to_dict())
+    options, mixup = augment.options(config.augment), config.augment.get("mixup", 0.0)
     half = jnp.dtype(config.train.dtype).itemsize < 4
 
     def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, StepResult]:
         # fold_in(key, step), not a split chain: the keys of a step do not depend on how the run got there.
         key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, missed_key = jax.random.split(key, 3)
-        x = augment(augment_key, images.astype(jnp.float32) / 255, **options)
+        x = augment.augment(augment_key, images.astype(jnp.float32) / 255, **options)
         missed = None
         missed_fraction = config.train.background  # the field's name is that of the first runs
         if missed_fraction:
-            x, missed = shift_out_of_window(missed_key, x, missed_fraction)
+            x, missed = augment.shift_out_of_window(missed_key, x, missed_fraction)
+        own = None
+        if mixup:  # a key apart from those that runs without it draw from
+            x, own = augment.mixup(jax.random.fold_in(key, 3), x, mixup)
         x = data.normalise(x, mean, std).astype(config.train.dtype)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Any, StepResult]]:
@@ -206,7 +217,8 @@ def make_step(
                 rngs={"dropout": dropout_key},
                 mutable=list(state.statistics),
             )
-            result = measure(logits, labels, config.train.label_smoothing, missed, net.output_activation, class_weights)
+            options = (missed, net.output_activation, class_weights, own)
+            result = measure(logits, labels, config.train.label_smoothing, *options)
             return result.loss, (dict(statistics), result)
 
         _, pull, (statistics, result) = jax.vjp(objective, state.params, has_aux=True)

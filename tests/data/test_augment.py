@@ -53,6 +53,20 @@ def test_flip_is_the_mirror_or_the_image_half_and_half(images):
     assert abs(np.asarray(augment.flip(jax.random.key(0), many))[:, 0, 0, 0].mean() - 0.5) < 0.05
 
 
+def test_mixup_is_a_blend_with_the_image_at_the_mirrored_place(images):
+    mixed, own = jax.jit(augment.mixup, static_argnums=2)(jax.random.key(1), images, 0.3)
+    pixels, parts = np.asarray(images), np.asarray(own)
+    assert parts.min() >= 0.5 and len(set(parts.tolist())) == len(parts)
+    for i, part in enumerate(parts):
+        np.testing.assert_allclose(mixed[i], part * pixels[i] + (1 - part) * pixels[-1 - i], rtol=1e-5)
+    many, rng = jnp.zeros((20_000, 1, 1, 1)), np.random.default_rng(0)
+    for alpha in (1.0, 0.2):
+        _, own = augment.mixup(jax.random.key(2), many, alpha)
+        drawn, quantiles = rng.beta(alpha, alpha, 10**6), np.linspace(0.05, 0.95, 10)
+        expected = np.quantile(np.maximum(drawn, 1 - drawn), quantiles)
+        np.testing.assert_allclose(np.quantile(own, quantiles), expected, atol=0.01)
+
+
 def test_colour_noise_is_one_colour_for_an_image_of_the_covariance_that_is_published(images):
     got = np.asarray(jax.jit(augment.colour_noise, static_argnums=2)(jax.random.key(5), images, 0.1))
     added = got - np.asarray(images)

@@ -75,7 +75,7 @@ CASES = {
     ),
     "lenet5": (
         lambda: nets.create("lenet5", 4),
-        {"clip_norm": 0.5, "frozen": ("conv1",), "background": 0.2},
+        {"clip_norm": 0.5, "frozen": ("conv1",), "background": 0.2, "augment": {"mixup": 0.4}, "bias_rate": 2.0},
         SHARDINGS,
     ),
     "normalised": (

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cnn import data
+from cnn.data.rand_augment import RandAugment
 from cnn.data.random_cuts import Cuts
 from cnn.runs import checkpoint
 from cnn.runtime.devices import Devices
@@ -101,9 +102,24 @@ def test_random_cuts_go_by_seed_step_and_place(root, tmp_path, monkeypatch):
     np.testing.assert_array_equal(again[1][0], batches[5][0])
 
 
+def test_images_are_changed_after_they_are_cut(root):
+    """The draws of RandAugment follow those of the cut, of one key; without cuts they are the first."""
+    train = data.load("folder", dir=str(root), in_memory="no", image_size=6).train
+    changes = RandAugment(2, 20)
+    for cuts in (Cuts(shortest_side=(6, 9)), None):
+        (batch, _), *_ = feed.batches(train, 3, 4, Devices(1), first=2, total=3, cuts=cuts, changes=changes)
+        rows = data.batch_indices(3, 2, batch_size=4, num_examples=len(train.labels))[0]
+        for place, row in enumerate(rows):
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((3, 2, place))))
+            image = train.images.cut_of_all(int(row), cuts, rng) if cuts else train.images.of_all(int(row))
+            np.testing.assert_array_equal(batch[place], changes.apply(image, rng))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"data.in_memory": "yes", "augment.randaugment": (2, 9)}, "augment.randaugment: images are changed as .*=no"),
+        ({"augment.randaugment": (2, 31)}, r"augment.randaugment \(=\(2, 31\)\) must be"),
         ({"data.in_memory": "yes", "augment.area": (0.1, 1)}, "augment.area: images are cut out of whole .*=no"),
         ({"augment.area": (0.1, 1), "augment.shortest_side": (8, 9)}, "area and augment.shortest_side: two ways"),
         ({"augment.shortest_side": (7, 9)}, r"shortest_side \(=\(7, 9\)\) must be at least 8 pixels"),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn import nets
+from cnn import geometry, nets
 from cnn.runs import checkpoint, ranges
 from cnn.runs.config import load as load_config
 from cnn.runs.config import save as save_config
@@ -87,6 +87,46 @@ def test_sgd_is_momentum_with_l2_on_kernels():
             v = 0.9 * v + gradient["fc1"][name] + decay * w
             w = w - 0.1 * v
         np.testing.assert_allclose(found[name], w, rtol=1e-6)
+
+
+def test_nesterov_steps_from_where_the_momentum_leads():
+    """v = m v + g, w = w - lr (g + m v)."""
+    found = run(train_config(optimizer="sgd", learning_rate=0.1, momentum=0.9, nesterov=True))
+    for name in ("kernel", "bias"):
+        w, v = PARAMS["fc1"][name].astype(np.float64), 0.0
+        for gradient in GRADIENTS:
+            v = 0.9 * v + gradient["fc1"][name]
+            w = w - 0.1 * (gradient["fc1"][name] + 0.9 * v)
+        np.testing.assert_allclose(found[name], w, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ranges.OPTIMIZERS)
+@pytest.mark.parametrize("frozen", [(), ("bn1",)])
+def test_learning_rates_of_biases_and_of_the_last_layer(name, frozen):
+    """A step is as many times as long as the rate is, decay included; nothing else changes."""
+    fields = dict(optimizer=name, learning_rate=0.01, weight_decay=0.1, frozen=frozen)
+    head = optimizer_lib.head_of(geometry.table(NET, (12, 12, 1)))
+    assert head == "fc2"
+    params = NET.init(jax.random.key(0), jnp.zeros((1, 12, 12, 1)), train=False)["params"]
+    gradient = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape), params)
+
+    def step(**more):
+        rule = optimizer_lib.make_optimizer(train_config(**fields, **more), optax.constant_schedule(0.01), head=head)
+        return rule.update(gradient, rule.init(params), params)[0]
+
+    def compare(path, plain, scaled):
+        factor = (8 if path[-1].key == "bias" else 1) * (0.25 if path[0].key == "fc2" else 1)
+        np.testing.assert_allclose(scaled, factor * np.asarray(plain), rtol=1e-6)
+        assert (np.abs(plain).max() > 0) == (path[0].key not in frozen)
+
+    jax.tree_util.tree_map_with_path(compare, step(), step(bias_rate=8.0, head_rate=0.25))
+
+
+def test_the_last_layer_must_be_known():
+    with pytest.raises(ValueError, match=r"needs head: train.head_rate \(=0.1\)"):
+        optimizer_lib.make_optimizer(train_config(head_rate=0.1), optax.constant_schedule(0.1))
+    with pytest.raises(ValueError, match=r"train.bias_rate \(=-1.0\) must be a number, at least 0"):
+        optimizer_lib.make_optimizer(train_config(bias_rate=-1.0), optax.constant_schedule(0.1))
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from cnn import nets
+from cnn.data import augment
 from cnn.training import steps
 from configs import default
 from tests.training.pieces import IMAGES, INDICES, LABELS, make_pieces, numbers
@@ -48,6 +49,54 @@ def test_loss_against_numpy():
         found = steps.measure(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), smoothing)
         np.testing.assert_allclose(found.loss, -(targets * log_softmax).sum(1).mean(), rtol=1e-5)
         assert (found.correct, found.shown) == ((logits.argmax(1) == labels).sum(), 9)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 2.0, 0.5)])
+def test_loss_of_mixed_examples_against_numpy(weights):
+    """Each is measured against its own target and that of its partner, as their parts say."""
+    rng = np.random.default_rng(0)
+    logits, labels, own = rng.normal(0, 2, (7, 3)), rng.integers(0, 3, 7), rng.uniform(0.5, 1, 7)
+    log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    found = steps.measure(
+        jnp.asarray(logits, jnp.float32),
+        jnp.asarray(labels),
+        0.1,
+        class_weights=None if weights is None else np.array(weights, np.float32),
+        own=jnp.asarray(own, jnp.float32),
+    )
+    of_class = np.ones(3) if weights is None else np.array(weights)
+    targets = (np.eye(3)[labels] * 0.9 + 0.1 / 3) * of_class[labels][:, None]
+    mixed = own[:, None] * targets + (1 - own)[:, None] * targets[::-1]
+    np.testing.assert_allclose(found.loss, -(mixed * log_softmax).sum(1).mean(), rtol=1e-5)
+    assert (found.correct, found.shown) == ((logits.argmax(1) == labels).sum(), 7)
+
+
+def test_a_step_on_mixed_examples_is_one_on_their_mixtures():
+    """Without a hidden layer that could tell: the gradient is that of the mixed loss on the mixed images."""
+    config = default.get_config()
+    config.train.update({"momentum": 0.0, "learning_rate": 0.1})
+    config.augment.mixup = 0.4
+    net = nets.create("layer_pattern", 4, features=4, width=8)
+    state, run = make_pieces(config, net, False)
+    params, key = jax.device_get(state.params), jax.random.fold_in(state.key, 0)
+    images = jnp.asarray(IMAGES[INDICES[0]], jnp.float32) / 255
+    mixed, own = augment.mixup(jax.random.fold_in(key, 3), images, 0.4)
+
+    def objective(params):
+        logits = net.apply({"params": params}, (mixed - 0.5) / 0.25, train=False)
+        targets = jax.nn.one_hot(LABELS[INDICES[0]], 4)
+        targets = own[:, None] * targets + (1 - own)[:, None] * targets[::-1]
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    loss, gradient = jax.jit(jax.value_and_grad(objective))(params)
+    state, found = run(state, jnp.asarray(IMAGES), jnp.asarray(LABELS), INDICES[:1])
+    np.testing.assert_allclose(found.loss[0], loss, rtol=1e-5)
+    jax.tree.map(
+        lambda new, old, g: np.testing.assert_allclose(new, old - 0.1 * g, rtol=1e-4, atol=1e-6),
+        jax.device_get(state.params),
+        params,
+        gradient,
+    )
 
 
 @pytest.mark.slow
