@@ -133,6 +133,20 @@ def test_a_run_goes_on_in_any_number_whoever_is_killed(folder, group, alone):
     assert_same_run(run, alone)
 
 
+def test_four_processes_score_a_run_as_one_does(folder, group, alone):
+    """With seven test examples for four: each is counted once, and only the first process says so."""
+    command = ["--mode=evaluate", f"--workdir={alone}", "--data_cache="]
+    _, (by_one,) = group("scored by one", 1, "main", command)
+    _, said = group("scored by four", 4, "main", command)
+    one, four = (json.loads(text[text.index("{\n") :]) for text in (by_one, said[0]))
+    assert set(one) == set(four) == {"validation", "test"}
+    for split in one:
+        assert four[split].keys() == one[split].keys() and four[split]["examples"] == one[split]["examples"]
+        for name, value in one[split].items():
+            assert four[split][name] == pytest.approx(value, abs=1e-6), name
+    assert one["test"]["examples"] == 7 and all("{" not in text for text in said[1:])
+
+
 def files_of(folder):
     """The bytes of maps, of their journals, and of whatever else lies beside them."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
