@@ -43,6 +43,10 @@ CASES = {
     "qa_native": Case("qa_net", {}, 32, 4, (512, 512, 3), "small unpadded net, 512x512, native stride: 14,641 windows"),
     "qa_1": Case("qa_net", {}, 32, 1, (512, 512, 3), "small unpadded net, 512x512, stride 1: 231,361 windows"),
     "giusti": Case("giusti_n4", {}, 95, 1, (606, 606, 1), "giusti_n4, every pixel of 512x512 with its mirrored border"),
+    "resnet18_native": Case("resnet18", {}, 224, 32, (512, 512, 3), "ResNet-18, 512x512, native stride: 100 windows"),
+    "resnet18_16": Case("resnet18", {}, 224, 16, (512, 512, 3), "ResNet-18, 512x512, stride 16: 361 windows"),
+    "resnet18_8": Case("resnet18", {}, 224, 8, (512, 512, 3), "ResNet-18, 512x512, stride 8: 1,369 windows"),
+    "resnet18_4": Case("resnet18", {}, 224, 4, (512, 512, 3), "ResNet-18, 512x512, stride 4: 5,329 windows"),
 }
 SMALL_VGG = {"width": 64, "num_classes": 10}
 SMOKE_CASES = {
@@ -51,6 +55,10 @@ SMOKE_CASES = {
     "qa_native": Case("qa_net", {}, 32, 4, (64, 64, 3), "smoke test"),
     "qa_1": Case("qa_net", {}, 32, 1, (64, 64, 3), "smoke test"),
     "giusti": Case("giusti_n4", {"features": 8}, 95, 1, (110, 110, 1), "smoke test"),
+    "resnet18_native": Case("resnet18", {"width": 4}, 64, 32, (128, 128, 3), "smoke test"),
+    "resnet18_16": Case("resnet18", {"width": 4}, 64, 16, (128, 128, 3), "smoke test"),
+    "resnet18_8": Case("resnet18", {"width": 4}, 64, 8, (96, 96, 3), "smoke test"),
+    "resnet18_4": Case("resnet18", {"width": 4}, 64, 4, (80, 80, 3), "smoke test"),
 }
 
 

@@ -12,7 +12,9 @@ from cnn.layers import (
     Activation,
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
+    Crop,
     Dense,
     Dropout,
     Flatten,
@@ -22,6 +24,7 @@ from cnn.layers import (
     flatten_permutation,
 )
 from cnn.nets import Net
+from cnn.windows import Window
 
 ACTIVATIONS = {
     "relu": torch.nn.ReLU,
@@ -45,7 +48,8 @@ def to_torch(
     """A net, classifier or fully convolutional, as PyTorch modules with copies of its weights.
 
     Args:
-      net: a net of Conv, MaxPool, AvgPool, LRN, BatchNorm, Activation, Dropout, Flatten and Dense layers.
+      net: a net of Conv, MaxPool, AvgPool, LRN, BatchNorm, Activation, Dropout, Flatten and Dense layers, and of
+        Branches whose paths are added or put one after another.
       variables: its variables.
       image_shape: (height, width, channels) of the images, pixels; padding "same" is computed for this size.
       training: whether the module is for training: weights have gradients, and dropout drops.
@@ -57,12 +61,21 @@ def to_torch(
       TypeError: if PyTorch has no module that does the same as a layer; names the layer.
       GeometryError: if the image shape does not fit the net.
     """
-    params, statistics = variables["params"], variables.get("batch_stats", {})
+    found = (variables["params"], variables.get("batch_stats", {}))
+    modules, _ = _modules(list(zip(geometry.layer_names(net.layers), net.layers, strict=True)), *found, image_shape)
+    module: Any = torch.nn.Sequential(*modules).train(training).requires_grad_(training)
+    return module.to(memory_format=torch.channels_last)
+
+
+def _modules(
+    layers: Sequence[tuple[str, Layer]], params: Mapping[str, Any], statistics: Mapping[str, Any], shape: Sequence[int]
+) -> tuple[list[torch.nn.Module], Shape]:
+    """The modules of layers that follow each other, with their names, and the shape of what they give."""
     modules: list[torch.nn.Module] = []
-    shape: Shape = tuple(image_shape)
+    shape = tuple(shape)
     flattened: tuple[Shape, str] | None = None  # shape and order of a flattened map, until a Dense uses it
-    for row, layer in zip(geometry.table(net, image_shape), net.layers, strict=True):
-        own = params.get(row.name, {})
+    for name, layer in layers:
+        own = params.get(name, {})
         if isinstance(layer, Conv):
             modules += _convolution(layer, own, shape)
         elif isinstance(layer, Dense):
@@ -72,12 +85,51 @@ def to_torch(
             flattened = (shape, layer.order)
             modules.append(torch.nn.Flatten())
         elif isinstance(layer, BatchNorm):
-            modules.append(_batch_norm(layer, own["norm"], statistics[row.name]["norm"], len(shape)))
+            modules.append(_batch_norm(layer, own["norm"], statistics[name]["norm"], len(shape)))
+        elif isinstance(layer, Branches):
+            paths = [[(str(one.name), one) for one in path] for path in layer.checked()]
+            modules.append(
+                _Branches(layer, [_modules(path, own, statistics.get(name, {}), shape)[0] for path in paths])
+            )
         else:
             modules.append(_plain(layer, shape))
-        shape = row.output_shape
-    module: Any = torch.nn.Sequential(*modules).train(training).requires_grad_(training)
-    return module.to(memory_format=torch.channels_last)
+        shape = layer.output_shape(shape)
+    return modules, shape
+
+
+class _Branches(torch.nn.Module):
+    """Paths over the same input, whose outputs are added or put one after another."""
+
+    def __init__(self, layer: Branches, paths: Sequence[Sequence[torch.nn.Module]]) -> None:
+        super().__init__()
+        if layer.join not in ("sum", "concat"):
+            raise TypeError(f"{layer.label}: join {layer.join!r} is not translated")
+        self.paths = torch.nn.ModuleList([torch.nn.Sequential(*path) for path in paths])
+        self.join = layer.join
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = [path(x) for path in self.paths]
+        if self.join == "concat":
+            return torch.cat(found, dim=1)
+        for one in found[1:]:
+            found[0] = found[0] + one
+        return found[0]
+
+
+class _Crop(torch.nn.Module):
+    """The middle of each window, as `cnn.layers.Crop` takes it."""
+
+    def __init__(self, window: Window) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        (top, bottom), (left, right) = self.window.padding
+        x = torch.nn.functional.pad(x, (left, right, top, bottom)) if top or bottom or left or right else x
+        for axis, (extent, stride) in enumerate(zip(self.window.extent, self.window.stride, strict=True), 2):
+            count = (x.shape[axis] - extent) // stride + 1
+            x = x.narrow(axis, extent // 2, (count - 1) * stride + 1)
+        return x[:, :, :: self.window.stride[0], :: self.window.stride[1]]
 
 
 def _tensor(array: Any) -> torch.Tensor:
@@ -148,6 +200,8 @@ def _plain(layer: Layer, shape: Shape) -> torch.nn.Module:
     if isinstance(layer, LRN):
         # PyTorch divides alpha by the number of channels; the paper, and LRN, do not.
         return torch.nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k)
+    if isinstance(layer, Crop):
+        return _Crop(layer.window(shape))
     if isinstance(layer, MaxPool | AvgPool):
         window = layer.window(shape)
         (top, bottom), (left, right) = window.padding

@@ -40,6 +40,7 @@ SIZES = {
     "densenet121": (224, 224, 3),
     "preact_resnet": (32, 32, 3),
     "resnet9": (32, 32, 3),
+    "whitened_resnet": (32, 32, 3),
     "nin": (32, 32, 3),
     "all_cnn": (32, 32, 3),
     "layer_pattern": (32, 32, 3),

@@ -6,7 +6,7 @@ from cnn import nets
 
 BRANCHING = (
     *("resnet18", "resnet34", "resnet50", "se_resnet18", "preact_resnet", "mobilenet_v2"),
-    *("resnet9", "googlenet", "squeezenet", "densenet121"),
+    *("resnet9", "whitened_resnet", "googlenet", "squeezenet", "densenet121"),
 )
 ACCELERATORS = ("cuda", "rocm", "tpu")
 # (height, width, channels) of each registered net's images.

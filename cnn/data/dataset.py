@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data import arrays, decoded, fields, folders, readers, tfds
+from cnn.data import arrays, decoded, fields, folders, readers, shards, tfds
 from cnn.data.image_files import Decoder as FileDecoder
 from cnn.data.leftovers import Skipped
 from cnn.data.pixel_statistics import channel_counts, channel_statistics, statistics_of
@@ -93,7 +93,8 @@ def load(
 
     Args:
       name: "digits" (scikit-learn's, no network), "folder" (dir/{train,val,test}/<class>/*.jpg, or dir/<class>/),
-        "fake", a TFDS image-classification set such as "mnist" or "imagenette/160px-v2:1.0.0", a NumPy archive
+        "shards" (tar files of WebDataset or Parquet files in dir, `cnn.data.shards`), "fake", a TFDS
+        image-classification set such as "mnist" or "imagenette/160px-v2:1.0.0", a NumPy archive
         "my_data.npz" (`cnn.data.arrays.read_npz` says which arrays it holds), or a function of the user's own,
         "my_data.py:load" or "package.module:function". Such a file is executed; the function is given those of dir,
         validation_fraction and image_size that it takes, and returns a `Dataset`, or arrays and class names
@@ -136,8 +137,8 @@ def load(
         raise DataError("the net was imported, and its data are not known here; name some: --config.data.name=mnist")
     if in_memory == "no" and (name in ("digits", "fake") or is_own(name)):
         raise DataError(
-            f"data.in_memory=no: images of folders and TFDS sets can stay in their files; those of data.name={name!r} "
-            "are read into memory; leave it at auto"
+            "data.in_memory=no: images of folders, shards and TFDS sets can stay in their files; those of "
+            f"data.name={name!r} are read into memory; leave it at auto"
         )
     said = " and ".join(f"data.{field}" for field, value in of_pixels.items() if value)
     if said and name != "folder" and not is_own(name):
@@ -158,6 +159,9 @@ def load(
         # What a reader leaves out is listed each time that it is read; a share is of this process alone.
         kept = on_error == "stop" and not wanted
         parts = _kept(asked, lambda: decoded.files_below(dir), read) if kept else read()
+    elif name == "shards":
+        read = functools.partial(shards.read, dir, validation_fraction, image_size, wanted, in_memory)
+        parts = read() if wanted else _kept({"name": name, "dir": dir, **given}, lambda: shards.files_of(dir), read)
     elif name.lower().endswith(".npz"):
         parts = arrays.read_npz(name, validation_fraction, image_size)
     elif own_code.is_reference(name):
@@ -274,7 +278,9 @@ def _images_of(split: str, found: Mapping[str, np.ndarray]) -> Any:
 
 def _decoder(**fields: Any) -> Decoder:
     """The decoder whose `as_json` gave the fields."""
-    return tfds.records(**fields) if "set" in fields else FileDecoder(**{**fields, "size": tuple(fields["size"])})
+    if "set" in fields or "shards" in fields:
+        return tfds.open_again(**fields) if "set" in fields else shards.open_again(**fields)
+    return FileDecoder(**{**fields, "size": tuple(fields["size"])})
 
 
 def _own(name: str, dir: str, validation_fraction: float, image_size: int | None) -> Dataset | Splits:

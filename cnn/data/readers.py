@@ -20,7 +20,7 @@ from cnn.images.errors import DataError
 
 SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
 TEST_FRACTION = 0.2  # of the examples of each class, where a set has no test split of its own
-NAMES = ("digits", "fake", "folder")
+NAMES = ("digits", "fake", "folder", "shards")
 
 
 class Split(NamedTuple):

@@ -13,18 +13,15 @@ import pathlib
 import re
 import subprocess
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from cnn.data import decoded, limits
-from cnn.data.readers import NAMES, Split, Splits, hold_out, take
-from cnn.data.streamed import scan
-from cnn.data.tfds_records import Records, image_and_label, image_shape
+from cnn.data import decoded, records
+from cnn.data.readers import NAMES, Splits
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
-
-READ_BLOCK = 1000  # records read at once: one by one takes three times as long
 
 
 def read(
@@ -58,79 +55,7 @@ def read(
       DataError: an unknown name, a set that cannot be prepared, is not for image classification, has no test
         split, has images of many sizes (and no image_size is given), or is too large.
     """
-    opened = _open(name, directory)
-    tests = opened.tests
-    own_validation = len(tests) == 2 and validation_fraction > 0
-    used = ["train", *(tests if own_validation else tests[:1])]
-    shape, resize = image_shape(name, opened.shape, image_size), image_size is not None
-    of_split = {
-        split: Records(
-            opened.sources[split],
-            set=name,
-            dir=directory,
-            split=split,
-            key=opened.image_key,
-            shape=shape,
-            resize=resize,
-        )
-        for split in used
-    }
-    if wanted is None and not limits.streams(in_memory, sum(len(opened.sources[split]) for split in used), shape):
-        splits = {split: _read_split(of_split[split], opened.label_key) for split in used}
-        if own_validation:
-            train, validation = splits["train"], splits["validation"]
-        else:
-            kept, held = hold_out(splits["train"].labels, validation_fraction)
-            train, validation = take(splits["train"], kept), take(splits["train"], held)
-        return Splits(train, validation, splits[tests[0]], opened.class_names)
-    return _read_rows(opened, of_split, own_validation, validation_fraction, wanted, in_memory)
-
-
-def _read_rows(
-    opened: _Opened,
-    of_split: dict[str, Records],
-    own_validation: bool,
-    validation_fraction: float,
-    wanted: Wanted | None,
-    in_memory: str,
-) -> Splits:
-    """The splits, of whose records the labels are read first, then the images that are wanted or what is known of them.
-
-    Of one process without `wanted`, images stay in their records.
-    """
-    train, test = of_split["train"], of_split[opened.tests[0]]
-    labels = {"train": _labels(train.source, opened.label_key), "test": _labels(test.source, opened.label_key)}
-    if own_validation:
-        parts = {"train": train, "validation": of_split["validation"], "test": test}
-        labels["validation"] = _labels(parts["validation"].source, opened.label_key)
-        rows = {name: np.arange(len(found)) for name, found in labels.items()}
-    else:
-        kept, held = hold_out(labels["train"], validation_fraction)
-        parts = {"train": train, "validation": train, "test": test}
-        rows = {"train": kept, "validation": held, "test": np.arange(len(labels["test"]))}
-        labels |= {"train": labels["train"][kept], "validation": labels["train"][held]}
-    everything = {name: (np.arange(len(found)),) * 2 for name, found in rows.items()}
-    chosen = {name: wanted.of(name, labels[name]) for name in rows} if wanted else everything
-    shape = (*train.size, train.channels)
-    streams = wanted is None or limits.streams(in_memory, sum(len(own) for _, own in chosen.values()), shape)
-    splits = {}
-    for name, (kept, own) in chosen.items():
-        if streams:
-            images: Any = scan(rows[name][own].tolist(), parts[name], stops=True, examine=False).images
-            images = images.within(rows[name][kept].tolist())
-        else:
-            images = _read_split(parts[name], opened.label_key, rows[name][own]).images
-        splits[name] = Split(images, labels[name][kept])
-    return Splits(splits["train"], splits["validation"], splits["test"], opened.class_names)
-
-
-def _labels(source: Any, label_key: str) -> np.ndarray:
-    """The labels of all records, int32 [N]; no image is decoded."""
-    found = []
-    for start in range(0, len(source), READ_BLOCK):
-        records = source.__getitems__(range(start, min(start + READ_BLOCK, len(source))))
-        found += [int(record[label_key]) for record in records]
-    return np.array(found, np.int32)
+    return records.read(name, _open(name, directory), validation_fraction, image_size, wanted, in_memory)
 
 
 def read_encoded(
@@ -150,33 +75,37 @@ def read_encoded(
     Raises:
       DataError: as `read`, but for images of many sizes.
     """
-    opened = _open(name, directory)
-    held_out = split == "validation" and not (len(opened.tests) == 2 and validation_fraction > 0)
-    source = opened.sources["train" if held_out else opened.tests[split == "validation"]]
-    encoded: list[bytes] = []
-    labels: list[int] = []
-    for start in range(0, len(source), READ_BLOCK):
-        records = source.__getitems__(range(start, min(start + READ_BLOCK, len(source))))
-        encoded += [record[opened.image_key] for record in records]
-        labels += [int(record[opened.label_key]) for record in records]
-    if held_out:
-        held = hold_out(np.array(labels, np.int32), validation_fraction)[1]
-        encoded, labels = [encoded[i] for i in held], [labels[i] for i in held]
-    return encoded, np.array(labels, np.int32), opened.class_names
+    return records.encoded(_open(name, directory), validation_fraction, split)
 
 
-class _Opened(NamedTuple):
-    """A prepared set: its splits as data sources, and where in a record the image and the label are."""
+class _Source:
+    """The records of one split, as TFDS opens them."""
 
-    sources: dict[str, Any]
-    tests: list[str]  # labelled ones to report on, the best first; a second one is for validation
-    image_key: str
-    label_key: str
-    shape: tuple[int | None, ...]
-    class_names: tuple[str, ...]
+    def __init__(self, source: Any, image_key: str, label_key: str) -> None:
+        self._source, self._image, self._label = source, image_key, label_key
+        self.items = range(len(source))
+
+    def labels(self) -> np.ndarray:
+        found: list[int] = []
+        for start in range(0, len(self.items), records.READ_BLOCK):
+            block = self.items[start : start + records.READ_BLOCK]
+            found += [int(record[self._label]) for record in self._source.__getitems__(block)]
+        return np.array(found, np.int32)
+
+    def read(self, items: Sequence[int]) -> list[bytes]:
+        if len(items) == 1:
+            return [self._source[items[0]][self._image]]
+        return [record[self._image] for record in self._source.__getitems__(list(items))]
+
+    def examples(self, start: int, stop: int) -> tuple[list[bytes], list[int]]:
+        found = self._source.__getitems__(range(start, stop))
+        return [record[self._image] for record in found], [int(record[self._label]) for record in found]
+
+    def name(self, item: int) -> str:
+        return f"record {item} of {self._source}"
 
 
-def _open(name: str, directory: str) -> _Opened:
+def _open(name: str, directory: str) -> records.Opened:
     builder = prepared_builder(name, directory)
     import tensorflow_datasets as tfds
 
@@ -194,7 +123,8 @@ def _open(name: str, directory: str) -> _Opened:
             "labelled 'test' or 'validation' split to report on"
         )
     class_names = tuple(str(c) for c in features[label_key].names)
-    return _Opened(sources, tests, image_key, label_key, features[image_key].shape, class_names)
+    opened = {split: _Source(source, image_key, label_key) for split, source in sources.items()}
+    return records.Opened(opened, tests, features[image_key].shape, class_names, {"set": name, "dir": directory})
 
 
 def prepared_builder(name: str, directory: str) -> Any:
@@ -276,20 +206,7 @@ def _prepare(name: str, directory: str) -> None:
         raise DataError(f"data.name={name!r} was not prepared: {command} ended with code {code}; see above for why")
 
 
-def _read_split(records: Records, label_key: str, rows: np.ndarray | None = None) -> Split:
-    """Images and labels of the records that `rows` numbers, or of all."""
-    numbers = np.arange(len(records.source)) if rows is None else rows
-    images = np.empty((len(numbers), *records.size, records.channels), np.uint8)
-    labels = np.empty(len(numbers), np.int32)
-    for start in range(0, len(numbers), READ_BLOCK):
-        found = records.source.__getitems__(numbers[start : start + READ_BLOCK].tolist())
-        for place, record in enumerate(found, start):
-            images[place] = records.pixels(record, int(numbers[place]))
-            labels[place] = record[label_key]
-    return Split(images, labels)
-
-
-def records(**fields: Any) -> Records:
+def open_again(**fields: Any) -> records.Records:
     """The records of a split, opened again.
 
     Args:
@@ -301,9 +218,41 @@ def records(**fields: Any) -> Records:
     Raises:
       DataError: if the set is gone.
     """
-    return Records(_opened(fields["set"], fields["dir"]).sources[fields["split"]], **fields)
+    return records.Records(_opened(fields["set"], fields["dir"]).sources[fields["split"]], **fields)
 
 
 @functools.lru_cache(maxsize=2)  # of the splits of one set, and of the set before
-def _opened(name: str, directory: str) -> _Opened:
+def _opened(name: str, directory: str) -> records.Opened:
     return _open(name, directory)
+
+
+def image_and_label(name: str, info: Any) -> tuple[str, str]:
+    """Finds the image and the class label: the supervised pair, else features of those names, else the only ones.
+
+    Args:
+      name: name of the set, for errors.
+      info: its `tfds.core.DatasetInfo`.
+
+    Returns:
+      The names of the image feature and of the label feature.
+
+    Raises:
+      DataError: if there is no such pair.
+    """
+    import tensorflow_datasets as tfds
+
+    # np_dtype, because .dtype would import TensorFlow.
+    kinds: dict[type, list[str]] = {tfds.features.Image: [], tfds.features.ClassLabel: []}
+    for key, feature in info.features.items():
+        if type(feature) in kinds and feature.np_dtype in (np.uint8, np.int64):
+            kinds[type(feature)].append(key)
+    found = []
+    for place, (keys, usual) in enumerate(zip(kinds.values(), ("image", "label"), strict=True)):
+        named = [*(info.supervised_keys or ())[place : place + 1], usual]
+        found += [key for key in [*named, *(keys if len(keys) == 1 else [])] if key in keys][:1]
+    if len(found) != 2:
+        raise DataError(
+            f"data.name={name!r} is no image-classification set with one uint8 image and one class label; "
+            f"its features are {', '.join(f'{key}: {type(f).__name__}' for key, f in info.features.items())}"
+        )
+    return found[0], found[1]

@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from cnn.layers import Branches, Conv, Dense, Flatten, LocallyConnected
-from cnn.nets import all_convolutional, classics, concatenating, patterns, residual, zoo
+from cnn.nets import all_convolutional, classics, concatenating, patterns, residual, small_residual, zoo
 from cnn.nets.network import Net
 from cnn.nets.outputs import check_activation
 from cnn.nets.records import from_config
@@ -34,9 +34,10 @@ _REGISTRY: dict[str, Callable[..., Net]] = {
         residual.resnet34,
         residual.resnet50,
         residual.se_resnet18,
-        residual.preact_resnet,
-        residual.resnet9,
         residual.mobilenet_v2,
+        small_residual.preact_resnet,
+        small_residual.resnet9,
+        small_residual.whitened_resnet,
         concatenating.googlenet,
         concatenating.squeezenet,
         concatenating.densenet121,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn import data
-from cnn.data import class_folders, folders, readers, tfds
+from cnn.data import class_folders, folders, readers, shards, tfds
 from cnn.data.leftovers import Leftovers
 from cnn.images import pictures, whole
 from cnn.images.errors import DataError
@@ -145,6 +145,9 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
         classes, found = made.class_names, from_arrays(f"the {split} split of {name}", *getattr(made, split))
         if made.image_shape[2] != channels:
             raise DataError(f"data {name!r} has {made.image_shape[2]} channels, the run was trained on {channels}")
+    elif name == "shards":
+        encoded, labels, classes = shards.encoded(directory, config.validation_fraction, split)
+        found = from_files(f"the {split} split of shards", encoded, labels, channels)
     elif os.path.isdir(name):
         if os.path.isdir(os.path.join(name, "val")) and "val" not in run.class_names:
             raise DataError(f"data {name!r} holds splits, not classes; give one of them, {os.path.join(name, 'val')!r}")
@@ -153,8 +156,8 @@ def load(run: Run, source: str | None = None, split: str = "test") -> Pictures:
     elif os.sep in name and not name.split(os.sep)[0].isidentifier() or name == "folder":
         raise DataError(f"data {name!r} is no folder; give the one that holds <class>/*.jpg or png")
     else:
-        encoded = tfds.read_encoded(name, directory, config.validation_fraction, split)
-        found, classes = from_files(f"the {split} split of {name}", *encoded[:2], channels), encoded[2]
+        encoded, labels, classes = tfds.read_encoded(name, directory, config.validation_fraction, split)
+        found = from_files(f"the {split} split of {name}", encoded, labels, channels)
     if not len(found.labels):
         raise DataError(
             f"the {split} split of {name!r} has no examples (data.validation_fraction="

@@ -39,8 +39,8 @@ FIELDS = (
     Field(
         "data.name",
         "digits",
-        "digits, folder, fake, a TFDS image-classification set, a file my_data.npz, or a function of your own: "
-        "my_data.py:load.",
+        "digits, folder, shards (tar files of WebDataset, or Parquet), fake, a TFDS image-classification set, a file "
+        "my_data.npz, or a function of your own: my_data.py:load.",
     ),
     Field("data.dir", "", "Folder that holds the data; by default $TFDS_DATA_DIR, else TFDS's own default."),
     Field("data.validation_fraction", 0.1, "Fraction of the training examples that is held out for validation."),
@@ -49,8 +49,8 @@ FIELDS = (
     Field(
         "data.in_memory",
         "auto",
-        "Whether the images of a folder or a TFDS set are decoded once and kept in memory: yes, no (each is decoded "
-        "whenever it is used) or auto, by how much memory they take.",
+        "Whether the images of a folder, of shards or a TFDS set are decoded once and kept in memory: yes, no (each is "
+        "decoded whenever it is used) or auto, by how much memory they take.",
     ),
     Field("data.image_size", int, "Height and width that images are resized to, pixels; by default the set's own."),
     Field(

@@ -99,6 +99,9 @@ def _source(name: Any, place: Any, size: Any) -> str | None:
             return f"data.name: {error}"
     if name.lower().endswith(".npz") and not os.path.isfile(os.path.expanduser(name)):
         return f"data.name (={name!r}): there is no such file"
+    if name == "shards":
+        there = place and os.path.isdir(os.path.expanduser(place))
+        return None if there else f"data.dir (={place!r}) is not a directory; it must hold the tar or Parquet files"
     if name != "folder":
         return None
     if not place:

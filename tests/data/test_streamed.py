@@ -115,5 +115,5 @@ def test_what_is_known_of_them_is_kept_and_no_picture_read_again(root, tmp_path,
 
 @pytest.mark.parametrize("name", ["digits", "fake", "mine.npz"])
 def test_other_sets_are_in_memory(name):
-    with pytest.raises(DataError, match=rf"data.in_memory=no: images of folders .* those of data.name='{name}'"):
+    with pytest.raises(DataError, match=rf"data.in_memory=no: images of folders.* those of data.name='{name}'"):
         data.load(name, in_memory="no")

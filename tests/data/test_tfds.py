@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cnn import data, prepare
-from cnn.data import decoded, tfds_records
+from cnn.data import decoded, records
 from cnn.data import tfds as tfds_lib
 from cnn.data.streamed import Streamed
 from cnn.runs import facts
@@ -149,7 +149,7 @@ def test_images_of_a_real_set_that_stay_in_their_records(tfds_data_dir, tmp_path
     whole, streamed = data.load("mnist", **fields), data.load("mnist", in_memory="no", **fields)
     np.testing.assert_array_equal(streamed.train.images[:], whole.train.images)
     with monkeypatch.context() as patch:
-        patch.setattr(tfds_records.Records, "decode", lambda *_: pytest.fail("a record was decoded"))
+        patch.setattr(records.Records, "decode", lambda *_: pytest.fail("a record was decoded"))
         again = data.load("mnist", **{**fields, "train_examples": None}, in_memory="no")
     assert len(again.test.images) == 10_000
     np.testing.assert_array_equal(again.test.images[5:9], whole.test.images[5:9])

@@ -67,6 +67,14 @@ COUNTS = [
     ("preact_resnet", {}, (32, 32, 3), 272_282, 10),
     ("resnet9", {}, (32, 32, 3), 6_573_120, 10),  # as summaries of the original print
     ("resnet9", dict(width=32, pool_first=True), (32, 32, 3), 1_646_112, 10),
+    # By hand: 24 kernels of 2x2x3; 3x3 convolutions from 24 to 64 to 64 maps, to 256, 256, 256 and 256; two numbers for
+    # each channel that is normalised; ten scores of 256 values.
+    (
+        "whitened_resnet",
+        {},
+        (32, 32, 3),
+        *(288 + 9 * (24 * 64 + 64**2 + 64 * 256 + 3 * 256**2) + 2 * 2 * (64 + 256 + 256) + 2560, 10),
+    ),
     ("nin", {}, (32, 32, 3), 966_986, 10),
     ("all_cnn", {}, (32, 32, 3), 1_369_738, 10),
 ]

@@ -1,0 +1,207 @@
+"""Sets in shards, as they are passed on today: WebDataset's tar files, and Parquet as Hugging Face's hub has it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn.data import decoded, records
+from cnn.data.parquet_files import ParquetSource
+from cnn.data.readers import TEST_FRACTION, Splits, hold_out
+from cnn.data.tar_files import TarSource
+from cnn.data.wanted import Wanted
+from cnn.images.errors import DataError
+
+ENDINGS = (".tar", ".parquet")
+NAMES_FILE = "classes.txt"  # beside tar files, which have no names of classes: one a line
+_SPLITS = {"train": "train", "training": "train", "test": "test"}
+_SPLITS |= dict.fromkeys(("val", "valid", "validation"), "validation")
+_WORD = re.compile(r"[a-z]+")
+
+
+def read(
+    directory: str,
+    validation_fraction: float,
+    image_size: int | None,
+    wanted: Wanted | None = None,
+    in_memory: str = "auto",
+) -> Splits:
+    """Reads a set of shards.
+
+    A file belongs to the split that its name or its folder's says: train, val (valid, validation) or test. Where none
+    is for test or validation, a fifth of each class is held out for test, the same in every run.
+
+    Args:
+      directory: folder of the files; those below it count too.
+      validation_fraction, image_size, wanted, in_memory: as for `cnn.data.records.read`.
+
+    Returns:
+      Splits of uint8 [N, H, W, C]; grey where the first image is, else RGB.
+
+    Raises:
+      DataError: if there are no shards, one is damaged, or their images cannot be read; names the file.
+    """
+    opened = open_set(directory)
+    splits = records.read("shards", opened, validation_fraction, image_size, wanted, in_memory)
+    return splits._replace(remarks=_remarks(opened))
+
+
+def encoded(directory: str, validation_fraction: float, split: str) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
+    """One split with its images encoded as they are stored; `cnn.data.records.encoded` says how.
+
+    Args:
+      directory: folder of the files.
+      validation_fraction: fraction of train that is held out for validation.
+      split: "validation" or "test".
+
+    Returns:
+      The encoded images, their labels (int32 [N]), and the class names.
+
+    Raises:
+      DataError: as `read`.
+    """
+    return records.encoded(open_set(directory), validation_fraction, split)
+
+
+def files_of(directory: str) -> list[str]:
+    """The files of a set.
+
+    Args:
+      directory: their folder.
+
+    Returns:
+      Their paths, sorted; none if there are none.
+    """
+    found = [path for path in decoded.files_below(directory) if not os.path.basename(path).startswith(".")]
+    return [path for path in found if path.endswith(ENDINGS) or os.path.basename(path) == NAMES_FILE]
+
+
+def open_set(directory: str) -> records.Opened:
+    """Finds where each image of a set is, and its label.
+
+    Args:
+      directory: folder of the files.
+
+    Returns:
+      The set.
+
+    Raises:
+      DataError: as `read`.
+    """
+    of_split = _files_of_splits(directory)
+    kinds = {os.path.splitext(path)[1] for paths in of_split.values() for path in paths}
+    if len(kinds) > 1:
+        raise DataError(f"{directory} has both tar and Parquet files; keep the ones of one set in a folder")
+    make: Any = TarSource if kinds == {".tar"} else ParquetSource
+    sources: dict[str, Any] = {split: make(paths) for split, paths in of_split.items()}
+    if not sources.get("train"):
+        raise DataError(f"{directory}: no file is for training; names say which are, such as train-00000.tar")
+    # The test split of ImageNet is there, but its labels are all -1.
+    tests = [one for one in ("test", "validation") if one in sources and sources[one].labels().min(initial=0) >= 0]
+    if not tests:
+        kept, held = hold_out(sources["train"].labels(), TEST_FRACTION)
+        sources |= {"train": _Part(sources["train"], kept), "test": _Part(sources["train"], held)}
+        tests = ["test"]
+    used = ("train", *tests)
+    names = _names(directory, [sources[split] for split in used])
+    for split in used:
+        _check(directory, split, sources[split], len(names))
+    shape = records.shape_of(sources["train"])
+    return records.Opened(sources, tests, shape, names, {"shards": os.path.abspath(directory)})
+
+
+def open_again(**fields: Any) -> records.Records:
+    """The records of a split, whose places are known.
+
+    Args:
+      **fields: as `Records.as_json` gives them.
+
+    Returns:
+      The records.
+    """
+    of_split = _files_of_splits(fields["shards"])
+    # Where a fifth is held out for test, its images lie in the files for training.
+    paths = of_split.get(fields["split"]) or of_split["train"]
+    make: Any = TarSource if paths[0].endswith(".tar") else ParquetSource
+    return records.Records(make(paths), **fields)
+
+
+class _Part:
+    """Some of the records of a source."""
+
+    def __init__(self, whole: Any, rows: np.ndarray) -> None:
+        self._whole, self._rows, self.class_names = whole, rows, getattr(whole, "class_names", ())
+        self.items = [whole.items[i] for i in rows]
+
+    def labels(self) -> np.ndarray:
+        return self._whole.labels()[self._rows]
+
+    def read(self, items: Sequence[Any]) -> list[bytes]:
+        return self._whole.read(items)
+
+    def examples(self, start: int, stop: int) -> tuple[list[bytes], list[int]]:
+        return self.read(self.items[start:stop]), self.labels()[start:stop].tolist()
+
+    def name(self, item: Any) -> str:
+        return self._whole.name(item)
+
+
+def _files_of_splits(directory: str) -> dict[str, list[str]]:
+    """The files of each split that there is, sorted."""
+    if not directory:
+        raise DataError("data.name='shards' needs data.dir, the folder of the tar or Parquet files")
+    paths = [path for path in files_of(directory) if path.endswith(ENDINGS)]
+    if not paths:
+        raise DataError(f"{directory} has no .tar and no .parquet file, in it or below it; data.dir names their folder")
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        inner = pathlib.Path(path).relative_to(directory)
+        words = [word for part in reversed(inner.parts) for word in _WORD.findall(part.lower())]
+        said = [_SPLITS[word] for word in words if word in _SPLITS]
+        found.setdefault(said[0] if said else "", []).append(path)
+    if "" in found and len(found) > 1:
+        raise DataError(f"{found[''][0]}: its name does not say whether it is for train, val or test, and others' do")
+    return {"train": found[""]} if "" in found else found
+
+
+def _names(directory: str, sources: Sequence[Any]) -> tuple[str, ...]:
+    """The names of the classes: those in the files, those of `NAMES_FILE`, or numbers."""
+    inside = next((source.class_names for source in sources if getattr(source, "class_names", ())), ())
+    path = os.path.join(directory, NAMES_FILE)
+    if inside or not os.path.exists(path):
+        count = 1 + max(int(source.labels().max(initial=0)) for source in sources)
+        return tuple(inside) or tuple(map(str, range(count)))
+    with open(path, encoding="utf-8") as file:
+        names = tuple(line.strip() for line in file if line.strip())
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two classes have one name")
+    return names
+
+
+def _check(directory: str, split: str, source: Any, classes: int) -> None:
+    labels = source.labels()
+    if not len(labels):
+        raise DataError(f"{directory}: no image is for {split}")
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        first = int(wrong[0])
+        raise DataError(
+            f"{source.name(source.items[first])} has the label {labels[first]}, and there are {classes} classes, "
+            "numbered from 0"
+        )
+
+
+def _remarks(opened: records.Opened) -> tuple[str, ...]:
+    test = opened.sources[opened.tests[0]]
+    if not isinstance(test, _Part):
+        return ()
+    total = len(test.items) + len(opened.sources["train"].items)
+    return (
+        f"its files have no test and no validation split with labels: {len(test.items):,} of its {total:,} images, "
+        f"{TEST_FRACTION:.0%} of each class, are held out for test, the same ones in every run",
+    )

@@ -1,0 +1,165 @@
+"""Images in tar files as WebDataset writes them: files of one name and other endings are one example."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn.images.errors import DataError
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "bmp", "gif", "tif", "tiff")
+LABELS = ("cls", "json")  # a number as text, or an object with one of `FIELDS`
+FIELDS = ("label", "cls")
+MOST_LABEL = 2**20  # bytes of a file that has a label
+
+
+class TarSource:
+    """The examples of some tar files; nothing is unpacked.
+
+    Attributes:
+      items: (number of the file, first byte of the image, number of bytes) of each example.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """Takes the files.
+
+        Args:
+          paths: their paths, in order.
+        """
+        self._paths = list(paths)
+        self._items: list[list[int]] | None = None
+        self._labels: list[int] = []
+
+    @property
+    def items(self) -> list[list[int]]:
+        """Where each image is; the files are gone through once, by the headers of what is in them."""
+        if self._items is None:
+            self._items = []
+            for number, path in enumerate(self._paths):
+                for offset, size, label in _examples(path):
+                    self._items.append([number, offset, size])
+                    self._labels.append(label)
+        return self._items
+
+    def labels(self) -> np.ndarray:
+        """The labels of all examples.
+
+        Returns:
+          int32 [N].
+
+        Raises:
+          DataError: if a file is damaged, or an example has no image or no label.
+        """
+        return np.array(self._labels if self.items else [], np.int32)
+
+    def read(self, items: Sequence[Sequence[int]]) -> list[bytes]:
+        """Reads images as they are stored.
+
+        Args:
+          items: where they are.
+
+        Returns:
+          Their bytes.
+
+        Raises:
+          DataError: if a file is gone or shorter than it was.
+        """
+        return [self._read(*item) for item in items]
+
+    def examples(self, start: int, stop: int) -> tuple[list[bytes], list[int]]:
+        """Reads examples that follow each other.
+
+        Args:
+          start, stop: the first one's number, and that of the first one that is not read.
+
+        Returns:
+          The bytes of their images, and their labels.
+
+        Raises:
+          DataError: as `read`.
+        """
+        return self.read(self.items[start:stop]), self._labels[start:stop]
+
+    def name(self, item: Sequence[int]) -> str:
+        """What an example is called in errors.
+
+        Args:
+          item: where it is.
+
+        Returns:
+          The file and the place in it.
+        """
+        return f"{self._paths[item[0]]}: the image at byte {item[1]:,}"
+
+    def _read(self, number: int, offset: int, size: int) -> bytes:
+        try:
+            with open(self._paths[number], "rb") as file:
+                file.seek(offset)
+                found = file.read(size)
+        except (OSError, IndexError) as error:
+            raise DataError(f"tar file {number + 1} of {len(self._paths)} cannot be read any more: {error}") from error
+        if len(found) < size:
+            raise DataError(f"{self._paths[number]} is shorter than it was: it ends before byte {offset + size:,}")
+        return found
+
+
+def _examples(path: str) -> Iterator[tuple[int, int, int]]:
+    """(first byte of the image, number of bytes, label) of each example of a file."""
+    for key, parts in _samples(path):
+        image = next((parts[ending] for ending in IMAGES if ending in parts), None)
+        label = next((parts[ending] for ending in LABELS if ending in parts), None)
+        if image is None or label is None:
+            lacks = f"image ({', '.join(IMAGES)})" if image is None else f"label ({', '.join(LABELS)})"
+            raise DataError(f"{path}: example {key!r} has no {lacks}; it has {', '.join(sorted(parts))}")
+        yield image[0], image[1], _label(path, key, "cls" if "cls" in parts else "json", label)
+
+
+def _samples(path: str) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
+    """The examples of a file: their names and, by ending, the place and the size of what they have."""
+    last, parts = None, {}
+    try:
+        with tarfile.open(path, "r:") as file:
+            for member in file:
+                folder, _, name = member.name.rpartition("/")
+                key, _, ending = name.partition(".")
+                if not member.isreg() or not key or not ending:  # folders, and files that begin with a point
+                    continue
+                key, ending = f"{folder}/{key}" if folder else key, ending.lower()
+                if key != last and parts:
+                    yield str(last), parts
+                    parts = {}
+                last = key
+                parts[ending] = (member.offset_data, member.size)
+        size = os.path.getsize(path)
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(f"{path} is no uncompressed tar file, or is damaged: {error}") from error
+    if parts:
+        end = max(offset + length for offset, length in parts.values())
+        if end > size:
+            raise DataError(f"{path} is cut off: its last example ends at byte {end:,}, the file at {size:,}")
+        yield str(last), parts
+
+
+def _label(path: str, key: str, ending: str, place: tuple[int, int]) -> int:
+    """The label in a file within a tar file."""
+    what = f"{path}: {key}.{ending}"
+    if place[1] > MOST_LABEL:
+        raise DataError(f"{what} has {place[1]:,} bytes, too many for a label")
+    with open(path, "rb") as file:
+        file.seek(place[0])
+        text = file.read(place[1])
+    try:
+        value: Any = int(text) if ending == "cls" else json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{what} holds no label: {error}") from error
+    if ending == "json":
+        fields = value if isinstance(value, dict) else {}
+        value = next((fields[name] for name in FIELDS if name in fields), None)
+    if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value < 2**31:
+        raise DataError(f"{what} must hold a whole number, the label; of an object, in {' or '.join(FIELDS)}")
+    return value
