@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnn.dense import tile_runs, tiles
@@ -95,7 +94,7 @@ def score_maps(
         except GeometryError as error:
             raise GeometryError(f"image {i}: {error}") from None
         grid = with_sight(prepared, image.shape, tiling.grid, tiling.context)
-        scores = jnp.asarray(_by_tiles(variables_for(variables, image), image, tiling)[None])
+        scores = jax.device_put(_by_tiles(variables_for(variables, image), image, tiling)[None])
         maps.append(
             ScoreMap(scores, grid.boxes(image.shape), tiling.context, tiling.backend, grid, net.output_activation)
         )
@@ -109,7 +108,7 @@ def _by_tiles(variables: Variables, image: np.ndarray, tiling: tiles.Tiling) -> 
         alike = tiling.like(tile)
         pixels = np.zeros((*alike.extent, image.shape[2]), image.dtype)
         pixels[tile.place] = image[tile.read]
-        running.append((tile, tile_runs.run_tile(alike, variables, jnp.asarray(pixels), tile.corner)))
+        running.append((tile, tile_runs.run_tile(alike, variables, jax.device_put(pixels), tile.corner)))
     scores = running[0][1]
     result = np.empty((*tiling.grid.size, scores.shape[-1]), np.dtype(scores.dtype))
     for tile, scores in running:

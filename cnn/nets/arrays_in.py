@@ -42,7 +42,10 @@ def image_array(images: Any, what: str, rank: int = 4) -> jax.Array:
       TypeError: if it is no array, or of another dtype than `FLOATING`; names the dtype and `cnn.data.normalise`.
       RankError: if it has another number of axes.
     """
-    return jnp.asarray(checked_images(images, what, rank))
+    found = checked_images(images, what, rank)
+    # A copy, as a device of the host would share the memory of a caller who may write to it before the map is computed;
+    # not by jnp.asarray, which compiles a program for each shape.
+    return found if isinstance(found, jax.Array) else jax.device_put(np.array(found))
 
 
 def checked_images(images: Any, what: str, rank: int = 4) -> jax.Array | np.ndarray:

@@ -1,11 +1,14 @@
 """What follows from net, window and channels is derived once."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cnn import dense, geometry, nets
-from cnn.layers import Conv, Dense, Flatten, MaxPool
+from cnn.layers import Activation, AvgPool, Conv, Dense, Flatten, MaxPool
 from cnn.windows import GeometryError
+from tests.compilations import Compilations
 from tests.made import random_variables
 
 
@@ -44,3 +47,37 @@ def test_a_prepared_net_is_shared_and_tells_what_it_is():
     assert dense.prepare(net, 28, 1, position_invariant=True) is not prepared
     with pytest.raises(GeometryError, match="nearest that do"):
         dense.prepare(nets.create("qa_net"), 33, 1)
+
+
+def test_images_of_new_sizes_compile_nothing_but_their_pass():
+    """In tiles nothing at all: programs that are left behind for each size would fill the memory."""
+    net = nets.net([Conv(3, 3), Activation("relu"), MaxPool(2), Flatten(), Dense(2)])
+    variables = random_variables(net, (8, 8), 3)
+    image = np.random.default_rng(0).normal(size=(60, 40, 3)).astype(np.float32)
+
+    def whole(height):
+        return dense.score_map(net, variables, image[None, :height], (8, 8)).scores
+
+    def tiled(height):
+        return dense.score_maps(net, variables, [image[:height]], (8, 8), tile=8)[0].scores
+
+    for compute, programs in ((whole, 1), (tiled, 0)):
+        compute(40)
+        compute(41)
+        for height in (45, 52):
+            with Compilations() as counted:
+                jax.block_until_ready(compute(height))
+            assert counted.count == programs, (compute.__name__, height)
+
+
+def test_the_callers_array_may_be_written_to_at_once():
+    """Maps are computed later than the call returns; a device of the host may share memory with an array of NumPy."""
+    net = nets.net([Conv(8, 9), Activation("relu"), AvgPool(4), Flatten(), Dense(2)])
+    variables = random_variables(net, (16, 16), 3)
+    image = np.random.default_rng(0).normal(size=(1, 300, 300, 3)).astype(np.float32)
+    expected = np.asarray(dense.score_map(net, variables, image, (16, 16)).scores)
+    for _ in range(5):
+        given = image.copy()
+        found = dense.score_map(net, variables, given, (16, 16)).scores
+        given[:] = np.nan
+        np.testing.assert_array_equal(found, expected)

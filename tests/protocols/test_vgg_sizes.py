@@ -3,7 +3,6 @@
 import json
 import re
 
-import jax
 import numpy as np
 import pytest
 
@@ -11,24 +10,10 @@ from cnn.protocols import crops as crops_lib
 from cnn.protocols import vgg
 from cnn.protocols.vgg_options import Options
 from cnn.reports import vgg_report
+from tests.compilations import Compilations
 from tests.protocols.noise import OPTIONS, SIZES, make_pictures, make_run
 
 # Sizes and compilations
-
-
-class Compilations:
-    """Counts what is compiled while it is entered."""
-
-    def __enter__(self):
-        self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-        return self
-
-    def _listen(self, event, duration, **_):
-        self.count += event == "/jax/core/compile/backend_compile_duration"
-
-    def __exit__(self, *exception):
-        jax.monitoring.unregister_event_duration_listener(self._listen)
 
 
 @pytest.mark.slow
