@@ -17,9 +17,9 @@ def get_config() -> Any:
     config.net.options.features = (48, 96, 192)
     config.train.whitened = "conv1"
     config.train.frozen = ("conv1",)
-    config.train.epochs = 6.0
+    config.train.epochs = 10.0
     config.train.batch_size = 512
-    config.train.learning_rate = 1.0
+    config.train.learning_rate = 2.0
     config.train.momentum = 0.85
     config.train.nesterov = True
     config.train.head_rate = 1 / 81

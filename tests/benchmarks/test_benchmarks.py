@@ -42,8 +42,10 @@ def problem(stride, size=(28, 26), **limits):
         (nets.create("full_cnn", flatten_order="chw", dropout=0.5), (28, 28, 1)),
         (nets.create("full_cnn", features=(4, 8), width=16, flatten_order="random"), (12, 12, 1)),
         (STRIDED, (38, 38, 4)),
+        (nets.create("preact_resnet", depth=8, width=2, padding="valid"), (32, 32, 3)),
+        (nets.create("squeezenet", num_classes=3, padding="valid"), (67, 67, 3)),
     ],
-    ids=["qa_net", "full_cnn", "random order", "strided"],
+    ids=["qa_net", "full_cnn", "random order", "strided", "sum", "concat"],
 )
 def test_the_torch_net_is_ours(net, shape):
     import torch
