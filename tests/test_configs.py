@@ -38,10 +38,12 @@ def test_config_builds(name):
     shape = (config.data.image_size, config.data.image_size, shape[2]) if name.endswith("_imagenet") else shape
     assert config.data.image_size in (None, shape[0])
     net = checkpoint.make_net(config, classes)
-    assert geometry.table(net, shape)[-1].output_shape == (classes,)
+    table = geometry.table(net, shape)
+    assert table[-1].output_shape == (classes,)
     total = total_steps(config.train, examples)
     assert total > 10
-    optimizer.make_optimizer(config.train, optimizer.make_schedule(config.train, total))
+    schedule = optimizer.make_schedule(config.train, total)
+    optimizer.make_optimizer(config.train, schedule, total_steps=total, head=optimizer.head_of(table))
     assert f"--config=configs/{name}.py" in module.__doc__ or name == "digits"
     assert "python main.py" in module.__doc__
     assert ("Not run here" if name.endswith("_imagenet") else "two cores") in module.__doc__

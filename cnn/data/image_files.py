@@ -12,7 +12,7 @@ import numpy as np
 
 from cnn.data import damages
 from cnn.data.limits import check_covering, check_memory
-from cnn.images import whole
+from cnn.images import pictures, whole
 from cnn.images.errors import DataError
 from cnn.images.pictures import MODES
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 BLOCK = 4096  # pictures that are decoded before further ones wait for a thread
 # What errors advise where one image is opened, and several commands have no flags for.
 _CHANNELS = re.compile(r"(?:choose|stack)[^;]*?--channels=([\d,]+)\)?(?: \(channels=\([^)]*\), data\.channels\))?")
@@ -204,11 +205,12 @@ class Decoder(NamedTuple):
         check_covering(item, pixels.shape, self.size)
         return fit(pixels, *self.size), (pixels.shape[0], pixels.shape[1])
 
-    def whole(self, item: str) -> np.ndarray:
+    def whole(self, item: str, reduced: Callable[[int, int], int] | None = None) -> np.ndarray:
         """Decodes one file as it is, upright.
 
         Args:
           item: the file.
+          reduced: by what height and width may be divided, as for `cnn.images.pictures.decode`; a JPEG is.
 
         Returns:
           uint8 [H, W, channels].
@@ -217,6 +219,9 @@ class Decoder(NamedTuple):
           DataError: if it cannot be read.
         """
         try:
+            if reduced and self.chosen is None and self.value_range is None and item.lower().endswith(JPEG):
+                image = np.asarray(pictures.decode(item, self.channels, reduced))
+                return image.reshape(*image.shape[:2], self.channels)
             return whole.read_bytes(item, self.channels, chosen=self.chosen, value_range=self.value_range)
         except DataError as error:
             raise _advised(error, self.channels, of_all=True) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from cnn.data.image_files import fit
 
 Box = tuple[float, float, float, float]
+Picture = Callable[[Callable[[int, int], int]], np.ndarray]
+FINER = 2  # a picture is decoded at least so many times finer than the image that is cut out of it, as thumbnails are
 TRIES = 10  # draws of an area and a ratio that may lie outside of a picture; then the centre is cut out
 FIELDS = ("area", "aspect", "shortest_side")  # of the config's group `augment`
 
@@ -66,23 +68,37 @@ class Cuts(NamedTuple):
                 return left, top, left + columns, top + rows
         return None
 
-    def cut(self, pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    def cut(self, picture: Picture | np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Cuts a training image out of a picture.
 
         Args:
-          pixels: the picture, uint8 [H, W, C].
+          picture: its pixels, uint8 [H, W, C]; or what decodes them, given by what height and width may be divided
+            (`cnn.images.pictures.decode`), so that a large JPEG is not decoded finer than the image needs.
           size: (height, width) of the image, pixels.
           rng: where random numbers are drawn from.
 
         Returns:
           uint8 [height, width, C], resized bicubically with antialiasing.
         """
-        box = self.box(pixels.shape, size, rng)
+        drawn: list[tuple[int, int, Box | None]] = []
+
+        def reduced(height: int, width: int) -> int:
+            drawn.append((height, width, self.box((height, width), size, rng)))
+            left, top, right, bottom = drawn[0][2] or (0, 0, width, height)
+            ratio = min((bottom - top) / size[0], (right - left) / size[1])
+            return next((factor for factor in (8, 4, 2) if ratio >= FINER * factor), 1)
+
+        pixels = picture if isinstance(picture, np.ndarray) else picture(reduced)
+        if not drawn:  # what is no JPEG is not asked how much it may be reduced by
+            reduced(pixels.shape[0], pixels.shape[1])
+        height, width, box = drawn[0]
         if box is None:
             return fit(pixels, *size)
+        down, across = pixels.shape[0] / height, pixels.shape[1] / width
+        left, top, right, bottom = (edge * by for edge, by in zip(box, (across, down) * 2, strict=True))
         if not len(self.area):
-            return _resized(pixels, size, box)
-        left, top, right, bottom = map(int, box)
+            return _resized(pixels, size, (left, top, min(right, pixels.shape[1]), min(bottom, pixels.shape[0])))
+        left, top, right, bottom = map(round, (left, top, right, bottom))
         return _resized(pixels[top:bottom, left:right], size, None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data import decoded, records
+from cnn.data import decoded, record_splits, records
 from cnn.data.parquet_files import ParquetSource
 from cnn.data.readers import TEST_FRACTION, Splits, hold_out
 from cnn.data.tar_files import TarSource
@@ -38,7 +38,7 @@ def read(
 
     Args:
       directory: folder of the files; those below it count too.
-      validation_fraction, image_size, wanted, in_memory: as for `cnn.data.records.read`.
+      validation_fraction, image_size, wanted, in_memory: as for `cnn.data.record_splits.read`.
 
     Returns:
       Splits of uint8 [N, H, W, C]; grey where the first image is, else RGB.
@@ -47,12 +47,12 @@ def read(
       DataError: if there are no shards, one is damaged, or their images cannot be read; names the file.
     """
     opened = open_set(directory)
-    splits = records.read("shards", opened, validation_fraction, image_size, wanted, in_memory)
+    splits = record_splits.read("shards", opened, validation_fraction, image_size, wanted, in_memory)
     return splits._replace(remarks=_remarks(opened))
 
 
 def encoded(directory: str, validation_fraction: float, split: str) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
-    """One split with its images encoded as they are stored; `cnn.data.records.encoded` says how.
+    """One split with its images encoded as they are stored; `cnn.data.record_splits.encoded` says how.
 
     Args:
       directory: folder of the files.
@@ -65,7 +65,7 @@ def encoded(directory: str, validation_fraction: float, split: str) -> tuple[lis
     Raises:
       DataError: as `read`.
     """
-    return records.encoded(open_set(directory), validation_fraction, split)
+    return record_splits.encoded(open_set(directory), validation_fraction, split)
 
 
 def files_of(directory: str) -> list[str]:

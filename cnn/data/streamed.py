@@ -37,8 +37,8 @@ class Decoder(Protocol):
         """Decodes one image: its pixels, uint8 [H, W, C], and (height, width) as it is stored, pixels."""
         ...
 
-    def whole(self, item: Any) -> np.ndarray:
-        """Decodes one image as it is stored, uint8 [H, W, C]."""
+    def whole(self, item: Any, reduced: Callable[[int, int], int] | None = None) -> np.ndarray:
+        """Decodes one image as it is stored, uint8 [H, W, C], or, of a JPEG, divided by what `reduced` says."""
         ...
 
     def as_json(self) -> dict[str, Any]:
@@ -152,7 +152,8 @@ class Streamed:
         Raises:
           DataError: as `of_all`.
         """
-        return cuts.cut(self.decoder.whole(self._all_items[index]), self.decoder.size, rng)
+        item = self._all_items[index]
+        return cuts.cut(lambda reduced: self.decoder.whole(item, reduced), self.decoder.size, rng)
 
     def whole(self) -> Streamed:
         """The images of all processes; their digests are not known.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data import decoded, records
+from cnn.data import decoded, record_splits, records
 from cnn.data.readers import NAMES, Splits
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
@@ -55,7 +55,7 @@ def read(
       DataError: an unknown name, a set that cannot be prepared, is not for image classification, has no test
         split, has images of many sizes (and no image_size is given), or is too large.
     """
-    return records.read(name, _open(name, directory), validation_fraction, image_size, wanted, in_memory)
+    return record_splits.read(name, _open(name, directory), validation_fraction, image_size, wanted, in_memory)
 
 
 def read_encoded(
@@ -75,7 +75,7 @@ def read_encoded(
     Raises:
       DataError: as `read`, but for images of many sizes.
     """
-    return records.encoded(_open(name, directory), validation_fraction, split)
+    return record_splits.encoded(_open(name, directory), validation_fraction, split)
 
 
 class _Source:

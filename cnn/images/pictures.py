@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +38,9 @@ _LOCK = threading.Lock()
 _readers, _guard = 0, 0  # threads that have lifted Pillow's limit, and what it was
 
 
-def decode(file: str | os.PathLike[str] | IO[bytes], channels: int) -> Image.Image:
+def decode(
+    file: str | os.PathLike[str] | IO[bytes], channels: int, reduced: Callable[[int, int], int] | None = None
+) -> Image.Image:
     """Reads one picture upright, as 8-bit grey or RGB.
 
     The EXIF orientation is applied. Transparent pixels are laid over white, as a viewer shows them; 16-bit
@@ -48,6 +50,8 @@ def decode(file: str | os.PathLike[str] | IO[bytes], channels: int) -> Image.Ima
     Args:
       file: path, or an open binary file.
       channels: 1 for grey, 3 for RGB.
+      reduced: (height, width) of the upright picture, pixels -> by what they may be divided: 1, 2, 4 or 8. Of a JPEG
+        nothing finer is then decoded; other formats are decoded whole. None: 1. It is called once.
 
     Returns:
       A loaded Pillow image of mode "L" or "RGB".
@@ -61,6 +65,10 @@ def decode(file: str | os.PathLike[str] | IO[bytes], channels: int) -> Image.Ima
     with _opened(file) as opened:
         image: Image.Image = opened
         _check_size(opened, channels)
+        if reduced is not None:
+            factor = reduced(*_upright_size(opened))
+            if factor > 1 and opened.format == "JPEG":  # the decoder chooses a power of two; the size is rounded up
+                opened.draft(opened.mode, (-(-opened.width // factor), -(-opened.height // factor)))
         image.load()
         turn = _TURNS.get(_orientation(image))  # after loading: Pillow turns a TIFF by itself, and takes the tag away
         if turn:

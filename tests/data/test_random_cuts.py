@@ -6,6 +6,7 @@ from PIL import Image
 
 from cnn.data import image_files
 from cnn.data.random_cuts import Cuts
+from cnn.data.streamed import Streamed
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (60, 90, 3), np.uint8)
@@ -91,3 +92,52 @@ def test_images_as_large_as_the_picture_are_covered():
     """A side that is too small for an image of another shape is enlarged until it covers it."""
     left, top, right, bottom = box_of(Cuts(shortest_side=(16, 16)), (60, 60, 3), (16, 32), 0)
     assert (right - left, bottom - top) == (60, 30) and left == 0 and top >= 0
+
+
+def smooth_picture(height, width):
+    """Waves that a quarter of the pixels can show."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 40 + k) + np.cos(y / 50 - k) for k in range(3)]
+    return (127 + 60 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("cuts", [Cuts(area=(0.3, 0.9)), Cuts(shortest_side=(20, 30))])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_no_finer_than_its_cut_needs(tmp_path, monkeypatch, cuts, orientation):
+    """The cut is the same place of the picture, on its side too; pixels differ by how the decoder averages."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(smooth_picture(400, 601))
+    for name in ("a.jpg", "a.png"):
+        picture.save(tmp_path / name, exif=exif, **({"quality": 95} if name == "a.jpg" else {}))
+    decoder = image_files.Decoder((16, 16), 3)
+    shapes, whole = [], image_files.Decoder.whole
+
+    def noted(self, item, reduced=None):
+        pixels = whole(self, item, reduced)
+        shapes.append(pixels.shape[:2])
+        return pixels
+
+    monkeypatch.setattr(image_files.Decoder, "whole", noted)
+    for i in range(4):
+        found = {}
+        for name in ("a.jpg", "a.png"):
+            images = Streamed([str(tmp_path / name)], decoder, np.zeros((1, 32), np.uint8))
+            found[name] = images.cut_of_all(0, cuts, generator(i)).astype(int)
+        np.testing.assert_allclose(found["a.jpg"], found["a.png"], atol=12)
+        assert np.abs(found["a.jpg"] - found["a.png"]).mean() < 2.5
+        assert np.ptp(found["a.png"]) > 60
+        large, small = ((601, 400), shapes[-2]) if orientation == 6 else ((400, 601), shapes[-2])
+        assert shapes[-1] == large
+        factor = round(large[0] / small[0])
+        assert factor in (2, 4, 8) and small == tuple(-(-length // factor) for length in large)
+
+
+def test_a_jpeg_that_is_needed_as_it_is_is_decoded_as_ever(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "a.jpg", quality=95)
+    decoder, cuts = image_files.Decoder((16, 16), 3), Cuts(area=(0.3, 0.9))
+    images = Streamed([str(tmp_path / "a.jpg")], decoder, np.zeros((1, 32), np.uint8))
+    pixels = decoder.whole(str(tmp_path / "a.jpg"))
+    for i in range(5):
+        expected = cuts.cut(pixels, (16, 16), generator(i))
+        np.testing.assert_array_equal(images.cut_of_all(0, cuts, generator(i)), expected)
