@@ -74,10 +74,9 @@ def _found(
         right = kinds == counting.RIGHT
         outcomes[f1(stride)] = 2 * int(right.sum()) / (len(kinds) + pages * marks["digits"])
         outcomes[distance(stride)] = float(away[right].mean()) if right.any() else float("nan")
-        plan = dense.plan(
-            trained.net, (marks["size"], marks["size"], dataset.image_shape[2]), dataset.image_shape[:2], stride
-        )
-        outcomes[cost(stride)] = next(one.macs for one in plan if one.backend == plan.chosen) / 1e9
+        shape, window = (marks["size"], marks["size"], dataset.image_shape[2]), dataset.image_shape[:2]
+        plan = dense.plan(trained.net, shape, stride, window=window)
+        outcomes[cost(stride)] = plan[plan.chosen].macs / 1e9
     return outcomes
 
 
