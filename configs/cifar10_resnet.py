@@ -2,11 +2,11 @@
 
     python main.py --config=configs/cifar10_resnet.py --workdir=runs/cifar10_resnet
 
-A short net at a large learning rate: its first convolution whitens and is not learned, the last layer begins at zero and
-learns slowly. No examples are held out for validation. One run of seed 0 reached a test accuracy of 87.4 % in 1,005
-seconds, other work beside it, on images that were compressed as JPEG once; six epochs, at half the learning rate, reached
-85.9 %. Trial runs of two epochs, whose test accuracy was looked at, chose the learning rate and the weight decay. Prepare
-the data first: see docs/training.md.
+A short net at a large learning rate: its first convolution whitens and is not learned, the last layer begins at zero
+and learns slowly. No examples are held out for validation. One run of seed 0 reached a test accuracy of 87.4 % in 1,005
+seconds, other work beside it, on images that were compressed as JPEG once; six epochs, at half the learning rate,
+reached 85.9 %. Trial runs of two epochs, whose test accuracy was looked at, chose the learning rate and the weight
+decay. Prepare the data first: see docs/training.md.
 """
 
 from typing import Any

@@ -35,6 +35,17 @@ def config_with(**changes):
         (dict(seed=-1), r"seed \(=-1\) must be a whole number from 0"),
         (dict(train__momentum=2.0), r"train.momentum \(=2.0\) must be"),
         (dict(train__optimizer="lion"), r"train.optimizer \(='lion'\) must be one of"),
+        (
+            dict(train__nesterov=True, train__optimizer="adam"),
+            r"nesterov=True is for sgd with momentum, and has no effect",
+        ),
+        (dict(train__nesterov=True, train__momentum=0.0), r"no effect with train.optimizer=sgd, train.momentum=0.0"),
+        (
+            dict(train__whitened="conv1", train__initial_run="x"),
+            r"whitened \(='conv1'\) and train.initial_run both say",
+        ),
+        (dict(data__name="shards", data__dir="/", data__on_error="skip"), r"data.on_error=skip is for folders"),
+        (dict(data__name="shards", data__dir="/no"), r"data.dir \(='/no'\) is not a directory; it must hold the tar"),
         (dict(train__milestones=("(0.5",)), r"train.milestones \(=\('\(0.5',\)\) must be fractions of the run"),
         (dict(train__epochs=1.0), r"give train.epochs \(=1.0\) or train.steps \(=2\): one of them"),
         (dict(train__epochs=1e12, train__steps=None), r"train.epochs \(=1000000000000.0\) are 1.8e\+13 steps; there"),

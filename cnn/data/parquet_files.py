@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnn.images.errors import DataError
+from cnn.runtime.ranges import short
 
 KEPT_GROUPS = 8  # groups of rows whose images are kept: a whole group is read for each image
 LARGEST_GROUP = 2**29  # bytes of a group's images
@@ -98,17 +100,31 @@ class ParquetSource:
         if self._found is None:
             items, labels = [], [np.empty(0, np.int64)]
             for number, path in enumerate(self._paths):
-                if number and _columns(path)[0] != self._columns:
+                columns, names = _columns(path)
+                if columns != self._columns:
                     raise DataError(f"{path} has other columns than {self._paths[0]}")
+                if names != self.class_names:
+                    raise DataError(
+                        f"{path} has other names of classes than {self._paths[0]}: {short(names)} and "
+                        f"{short(self.class_names)}"
+                    )
                 file = _open(path)
                 for group in range(file.num_row_groups):
                     found = _read(path, file, group, self._columns[1])
-                    if found.null_count:
-                        raise DataError(f"{path}: column {self._columns[1]!r} has rows without a label")
-                    labels.append(found.to_numpy(zero_copy_only=False).astype(np.int64))
+                    labels.append(self._labels_of(number, group, found))
                     items += [[number, group, row] for row in range(len(found))]
             self._found = items, np.concatenate(labels).astype(np.int32)
         return self._found
+
+    def _labels_of(self, number: int, group: int, found: Any) -> np.ndarray:
+        """The labels of a group of rows, int64; a label that is none is named."""
+        values = found.to_pylist()
+        wrong = [i for i, value in enumerate(values) if value is None or not -1 <= value < 2**31]
+        if wrong:
+            where, value = self.name((number, group, wrong[0])), values[wrong[0]]
+            said = "no label" if value is None else f"the label {value}"
+            raise DataError(f"{where} has {said} in column {self._columns[1]!r}")
+        return np.array(values, np.int64)
 
     def _image(self, number: int, group: int, row: int) -> bytes:
         images = self._group(number, group)
@@ -135,11 +151,15 @@ class ParquetSource:
         return found.field("bytes") if hasattr(found, "field") and found.type.num_fields else found
 
 
-def _open(path: str) -> Any:
+def _arrow(module: str) -> Any:
     try:
-        import pyarrow.parquet as parquet
+        return importlib.import_module(module)
     except ImportError:
         raise DataError("Parquet files need pyarrow: python -m pip install pyarrow") from None
+
+
+def _open(path: str) -> Any:
+    parquet = _arrow("pyarrow.parquet")
     try:
         return parquet.ParquetFile(path)
     except (OSError, ValueError) as error:  # Arrow's own errors are one of them
@@ -156,8 +176,7 @@ def _read(path: str, file: Any, group: int, column: str) -> Any:
 
 def _columns(path: str) -> tuple[tuple[str, str], tuple[str, ...]]:
     """The names of the columns of images and of labels, and of the classes."""
-    import pyarrow
-
+    pyarrow = _arrow("pyarrow")
     schema = _open(path).schema_arrow
     features: Any = {}
     with contextlib.suppress(ValueError, AttributeError):  # what others wrote there
@@ -174,9 +193,11 @@ def _columns(path: str) -> tuple[tuple[str, str], tuple[str, ...]]:
     for what, names in kinds.items():
         usual = [name for name in USUAL[what] if name in names] or (names if len(names) == 1 else [])
         if not usual:
+            there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            holds = "bytes, or bytes and a path" if what == "image" else "whole numbers"
             raise DataError(
-                f"{path}: no one column is the {what}; its columns are {', '.join(schema.names)}, of which "
-                f"{', '.join(names) or 'none'} could be; one called {USUAL[what][0]!r} is taken"
+                f"{path}: no one column is the {what}; its columns are {there}, of which {', '.join(names) or 'none'} "
+                f"could be; one called {USUAL[what][0]!r} is taken that holds {holds}"
             )
         chosen.append(usual[0])
     feature = features.get(chosen[1]) if isinstance(features, dict) else None

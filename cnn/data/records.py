@@ -14,8 +14,9 @@ import numpy as np
 
 from cnn.data.image_files import resize_and_crop
 from cnn.images.errors import DataError
-from cnn.images.pictures import MODES, decode
+from cnn.images.pictures import MODES, decode, is_grey, picture_size
 
+LOOKED_AT = 100  # images that say whether a set without a declaration is grey
 READ_BLOCK = 1000  # records read at once: one by one, TFDS takes three times as long
 
 
@@ -55,6 +56,7 @@ class Opened(NamedTuple):
       shape: (H, W, C) as the set declares it; None where its images differ.
       class_names: one for each label.
       fields: what it is opened by, with `split` for one split, as JSON can hold it.
+      remarks: what a reader of the results has to know of it, a line each.
     """
 
     sources: Mapping[str, Source]
@@ -62,6 +64,7 @@ class Opened(NamedTuple):
     shape: tuple[int | None, ...]
     class_names: tuple[str, ...]
     fields: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 class Records:
@@ -81,6 +84,8 @@ class Records:
           **fields: what it is opened by again.
         """
         self.source, self._shape, self._resize = source, tuple(shape), resize
+        # What a set declares is so; of shards the first images were looked at.
+        self._grey = self._shape[2] == 1 and "shards" in fields
         self._json = {**fields, "shape": list(shape), "resize": resize}
 
     @property
@@ -151,38 +156,40 @@ class Records:
         if image.size != (width, height):
             raise DataError(
                 f"{self.source.name(item)} is {image.height}x{image.width}, not {height}x{width} as the set "
-                "declares; data.image_size brings all images to one size"
+                "declares or its first image is; data.image_size brings all images to one size"
             )
         return np.asarray(image).reshape(self._shape)
 
     def _image(self, encoded: bytes, item: Any, reduced: Callable[[int, int], int] | None = None) -> Any:
         try:
+            if self._grey and not is_grey(io.BytesIO(encoded)):
+                raise DataError("it is in colour, and the first images of the set are grey")
             return decode(io.BytesIO(encoded), self.channels, reduced)
         except DataError as error:
             raise DataError(f"{self.source.name(item)}: {error}") from error
 
 
 def shape_of(source: Source) -> tuple[int, int, int]:
-    """The shape that a split's images have if all are like the first.
+    """The shape that a split's images have if all are of the size of the first.
 
     Args:
       source: its records, at least one.
 
     Returns:
-      (H, W, C): one channel where the first image is grey, else three.
+      (H, W, C), upright; one channel where all of a hundred images are grey, else three.
 
     Raises:
-      DataError: if the first image cannot be decoded.
+      DataError: if an image's header cannot be read.
     """
-    from PIL import Image
-
-    item = source.items[0]
-    try:
-        with Image.open(io.BytesIO(source.read([item])[0])) as image:
-            grey = image.mode in ("1", "L", "I;16", "I")
-            return image.height, image.width, 1 if grey else 3
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source.name(item)} is no readable image: {error}") from error
+    grey, size = True, (0, 0)
+    for i in range(0, len(source.items), max(1, len(source.items) // LOOKED_AT)):
+        (content,) = source.read([source.items[i]])
+        try:
+            size = size if i else picture_size(io.BytesIO(content))
+            grey = grey and is_grey(io.BytesIO(content))
+        except DataError as error:
+            raise DataError(f"{source.name(source.items[i])}: {error}") from error
+    return *size, 1 if grey else 3
 
 
 def image_shape(name: str, shape: tuple[int | None, ...], image_size: int | None) -> tuple[int, int, int]:

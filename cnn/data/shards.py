@@ -5,23 +5,28 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnn.data import decoded, record_splits, records
+from cnn.data.arrays import MOST_UNNAMED
 from cnn.data.parquet_files import ParquetSource
 from cnn.data.readers import TEST_FRACTION, Splits, hold_out
 from cnn.data.tar_files import TarSource
 from cnn.data.wanted import Wanted
 from cnn.images.errors import DataError
+from cnn.runtime.ranges import short
 
 ENDINGS = (".tar", ".parquet")
+DEPTH = 8  # folders below each other that files are looked for in
 NAMES_FILE = "classes.txt"  # beside tar files, which have no names of classes: one a line
-_SPLITS = {"train": "train", "training": "train", "test": "test"}
-_SPLITS |= dict.fromkeys(("val", "valid", "validation"), "validation")
+_SPLITS = dict.fromkeys(("train", "training", "trainset"), "train")
+_SPLITS |= dict.fromkeys(("val", "valid", "validation", "valset"), "validation")
+_SPLITS |= dict.fromkeys(("test", "testing", "testset"), "test")
 _WORD = re.compile(r"[a-z]+")
+_COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
 
 def read(
@@ -48,7 +53,7 @@ def read(
     """
     opened = open_set(directory)
     splits = record_splits.read("shards", opened, validation_fraction, image_size, wanted, in_memory)
-    return splits._replace(remarks=_remarks(opened))
+    return splits._replace(remarks=opened.remarks)
 
 
 def encoded(directory: str, validation_fraction: float, split: str) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
@@ -77,8 +82,8 @@ def files_of(directory: str) -> list[str]:
     Returns:
       Their paths, sorted; none if there are none.
     """
-    found = [path for path in decoded.files_below(directory) if not os.path.basename(path).startswith(".")]
-    return [path for path in found if path.endswith(ENDINGS) or os.path.basename(path) == NAMES_FILE]
+    found = [path for path in decoded.files_below(directory, DEPTH) if not os.path.basename(path).startswith(".")]
+    return [path for path in found if path.lower().endswith(ENDINGS) or os.path.basename(path) == NAMES_FILE]
 
 
 def open_set(directory: str) -> records.Opened:
@@ -94,7 +99,7 @@ def open_set(directory: str) -> records.Opened:
       DataError: as `read`.
     """
     of_split = _files_of_splits(directory)
-    kinds = {os.path.splitext(path)[1] for paths in of_split.values() for path in paths}
+    kinds = {os.path.splitext(path)[1].lower() for paths in of_split.values() for path in paths}
     if len(kinds) > 1:
         raise DataError(f"{directory} has both tar and Parquet files; keep the ones of one set in a folder")
     make: Any = TarSource if kinds == {".tar"} else ParquetSource
@@ -102,17 +107,22 @@ def open_set(directory: str) -> records.Opened:
     if not sources.get("train"):
         raise DataError(f"{directory}: no file is for training; names say which are, such as train-00000.tar")
     # The test split of ImageNet is there, but its labels are all -1.
-    tests = [one for one in ("test", "validation") if one in sources and sources[one].labels().min(initial=0) >= 0]
+    others = {split: source for split, source in sources.items() if split != "train"}
+    unlabelled = [split for split, source in others.items() if source.labels().max(initial=-1) < 0]
+    tests = [one for one in ("test", "validation") if one in sources and one not in unlabelled]
+    fields = {"shards": directory, "held_out": not tests}
     if not tests:
         kept, held = hold_out(sources["train"].labels(), TEST_FRACTION)
         sources |= {"train": _Part(sources["train"], kept), "test": _Part(sources["train"], held)}
         tests = ["test"]
     used = ("train", *tests)
-    names = _names(directory, [sources[split] for split in used])
+    names = _names(directory, {split: sources[split] for split in used})
     for split in used:
         _check(directory, split, sources[split], len(names))
+    remarks = [f"no image of {split} has a label (all are -1), and it is not read" for split in unlabelled]
+    remarks += _held_out(sources) if fields["held_out"] else []
     shape = records.shape_of(sources["train"])
-    return records.Opened(sources, tests, shape, names, {"shards": os.path.abspath(directory)})
+    return records.Opened(sources, tests, shape, names, fields, tuple(remarks))
 
 
 def open_again(**fields: Any) -> records.Records:
@@ -126,8 +136,11 @@ def open_again(**fields: Any) -> records.Records:
     """
     of_split = _files_of_splits(fields["shards"])
     # Where a fifth is held out for test, its images lie in the files for training.
-    paths = of_split.get(fields["split"]) or of_split["train"]
-    make: Any = TarSource if paths[0].endswith(".tar") else ParquetSource
+    split = "train" if fields["held_out"] else fields["split"]
+    paths = of_split.get(split)
+    if not paths:
+        raise DataError(f"{fields['shards']} has no file for {split} any more")
+    make: Any = TarSource if paths[0].lower().endswith(".tar") else ParquetSource
     return records.Records(make(paths), **fields)
 
 
@@ -153,9 +166,14 @@ class _Part:
 
 def _files_of_splits(directory: str) -> dict[str, list[str]]:
     """The files of each split that there is, sorted."""
-    if not directory:
-        raise DataError("data.name='shards' needs data.dir, the folder of the tar or Parquet files")
-    paths = [path for path in files_of(directory) if path.endswith(ENDINGS)]
+    if not directory or not os.path.isdir(directory):
+        raise DataError(
+            f"data.name='shards' needs data.dir, the folder of the tar or Parquet files; {directory!r} is no folder"
+        )
+    packed = [path for path in decoded.files_below(directory, DEPTH) if _COMPRESSED.search(path)]
+    if packed:
+        raise DataError(f"{packed[0]} is compressed: nothing is found in it without unpacking all of it; decompress it")
+    paths = [path for path in files_of(directory) if path.lower().endswith(ENDINGS)]
     if not paths:
         raise DataError(f"{directory} has no .tar and no .parquet file, in it or below it; data.dir names their folder")
     found: dict[str, list[str]] = {}
@@ -169,24 +187,58 @@ def _files_of_splits(directory: str) -> dict[str, list[str]]:
     return {"train": found[""]} if "" in found else found
 
 
-def _names(directory: str, sources: Sequence[Any]) -> tuple[str, ...]:
+def _names(directory: str, sources: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the classes: those in the files, those of `NAMES_FILE`, or numbers."""
-    inside = next((source.class_names for source in sources if getattr(source, "class_names", ())), ())
-    path = os.path.join(directory, NAMES_FILE)
-    if inside or not os.path.exists(path):
-        count = 1 + max(int(source.labels().max(initial=0)) for source in sources)
-        return tuple(inside) or tuple(map(str, range(count)))
-    with open(path, encoding="utf-8") as file:
-        names = tuple(line.strip() for line in file if line.strip())
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}: two classes have one name")
+    inside = {split: tuple(getattr(source, "class_names", ())) for split, source in sources.items()}
+    if len(set(inside.values())) > 1:
+        said = "; ".join(f"{split}: {short(list(names))}" for split, names in inside.items())
+        raise DataError(f"{directory}: its splits have different names of classes, or some have none: {said}")
+    names, path = inside["train"], os.path.join(directory, NAMES_FILE)
+    beside = [file for file in files_of(directory) if os.path.basename(file) == NAMES_FILE]
+    if not names and beside:
+        path = beside[0]
+        names = _lines(path)
+    if not names:
+        return tuple(map(str, range(1 + max(_largest(source) for source in sources.values()))))
+    twice = next((name for i, name in enumerate(names) if not name or name in names[:i]), None)
+    if twice is not None:
+        raise DataError(f"{path if beside else directory}: class {twice!r} is there twice, or has no name")
     return names
+
+
+def _lines(path: str) -> tuple[str, ...]:
+    """The lines of a file of names, the first for label 0; empty ones at the end do not count."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8, a name on each line: {error}") from error
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{path} has no names; it should have that of each class on a line, or be removed")
+    return tuple(lines)
+
+
+def _largest(source: Any) -> int:
+    """The largest label, where there are few enough classes for them to have no names."""
+    labels = source.labels()
+    most = int(labels.max(initial=0))
+    if most >= MOST_UNNAMED:
+        raise DataError(
+            f"{source.name(source.items[int(labels.argmax())])} has the label {most:,}; without names there may be "
+            f"{MOST_UNNAMED:,} classes, numbered from 0"
+        )
+    return most
 
 
 def _check(directory: str, split: str, source: Any, classes: int) -> None:
     labels = source.labels()
     if not len(labels):
-        raise DataError(f"{directory}: no image is for {split}")
+        raise DataError(
+            f"{directory}: no image is for {split}; a fifth of each class is held out where no file is for test, but "
+            "never the last one of a class"
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         first = int(wrong[0])
@@ -196,12 +248,9 @@ def _check(directory: str, split: str, source: Any, classes: int) -> None:
         )
 
 
-def _remarks(opened: records.Opened) -> tuple[str, ...]:
-    test = opened.sources[opened.tests[0]]
-    if not isinstance(test, _Part):
-        return ()
-    total = len(test.items) + len(opened.sources["train"].items)
-    return (
-        f"its files have no test and no validation split with labels: {len(test.items):,} of its {total:,} images, "
-        f"{TEST_FRACTION:.0%} of each class, are held out for test, the same ones in every run",
-    )
+def _held_out(sources: Mapping[str, Any]) -> list[str]:
+    held, total = len(sources["test"].items), len(sources["test"].items) + len(sources["train"].items)
+    return [
+        f"its files have no test and no validation split with labels: {held:,} of its {total:,} images, "
+        f"{TEST_FRACTION:.0%} of each class, are held out for test, the same ones in every run"
+    ]

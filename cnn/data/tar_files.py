@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tarfile
@@ -16,6 +17,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "bmp", "gif", "tif", "tiff")
 LABELS = ("cls", "json")  # a number as text, or an object with one of `FIELDS`
 FIELDS = ("label", "cls")
 MOST_LABEL = 2**20  # bytes of a file that has a label
+_RECORD = 512  # bytes of a header, and of the mark of the end, which is zeros
 
 
 class TarSource:
@@ -53,7 +55,7 @@ class TarSource:
           int32 [N].
 
         Raises:
-          DataError: if a file is damaged, or an example has no image or no label.
+          DataError: if a file is damaged or cut, or an example has no image or no label.
         """
         return np.array(self._labels if self.items else [], np.int32)
 
@@ -92,17 +94,24 @@ class TarSource:
           item: where it is.
 
         Returns:
-          The file and the place in it.
+          The file, and the name that the image has in it or, if the file is another one now, its place.
         """
-        return f"{self._paths[item[0]]}: the image at byte {item[1]:,}"
+        path = self._paths[item[0]] if item[0] < len(self._paths) else f"tar file {item[0] + 1}"
+        with contextlib.suppress(OSError, tarfile.TarError), tarfile.open(path, "r:") as file:
+            for member in file:  # names are not kept: they are many, and asked for when something is wrong
+                if member.offset_data == item[1]:
+                    return f"{path}: {member.name}"
+        return f"{path}: the image at byte {item[1]:,}"
 
     def _read(self, number: int, offset: int, size: int) -> bytes:
         try:
             with open(self._paths[number], "rb") as file:
                 file.seek(offset)
                 found = file.read(size)
-        except (OSError, IndexError) as error:
-            raise DataError(f"tar file {number + 1} of {len(self._paths)} cannot be read any more: {error}") from error
+        except IndexError:
+            raise DataError(f"tar file {number + 1} is gone: there are {len(self._paths)} now") from None
+        except OSError as error:
+            raise DataError(f"{self._paths[number]} cannot be read any more: {error.strerror or error}") from error
         if len(found) < size:
             raise DataError(f"{self._paths[number]} is shorter than it was: it ends before byte {offset + size:,}")
         return found
@@ -115,7 +124,11 @@ def _examples(path: str) -> Iterator[tuple[int, int, int]]:
         label = next((parts[ending] for ending in LABELS if ending in parts), None)
         if image is None or label is None:
             lacks = f"image ({', '.join(IMAGES)})" if image is None else f"label ({', '.join(LABELS)})"
-            raise DataError(f"{path}: example {key!r} has no {lacks}; it has {', '.join(sorted(parts))}")
+            there = ", ".join(sorted(parts)[:5]) + (", ..." if len(parts) > 5 else "")
+            raise DataError(
+                f"{path}: example {key!r} has no {lacks}; it has {there}. A name ends at its first point, and the "
+                "files of an example must follow each other (tar --sort=name)"
+            )
         yield image[0], image[1], _label(path, key, "cls" if "cls" in parts else "json", label)
 
 
@@ -129,20 +142,43 @@ def _samples(path: str) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
                 key, _, ending = name.partition(".")
                 if not member.isreg() or not key or not ending:  # folders, and files that begin with a point
                     continue
+                if member.issparse():
+                    raise DataError(f"{path}: {member.name} is stored with holes (tar --sparse), which is not read")
                 key, ending = f"{folder}/{key}" if folder else key, ending.lower()
+                if key == last and ending in parts:
+                    raise DataError(f"{path}: {member.name} is there twice")
                 if key != last and parts:
                     yield str(last), parts
                     parts = {}
                 last = key
                 parts[ending] = (member.offset_data, member.size)
-        size = os.path.getsize(path)
+            end = file.offset
+        _check_end(path, end)
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{path} is no uncompressed tar file, or is damaged: {error}") from error
     if parts:
-        end = max(offset + length for offset, length in parts.values())
-        if end > size:
-            raise DataError(f"{path} is cut off: its last example ends at byte {end:,}, the file at {size:,}")
         yield str(last), parts
+
+
+def _check_end(path: str, end: int) -> None:
+    """Refuses a file in which what follows the last file is not the mark of the end, or is not the end.
+
+    tarfile passes over a header that is damaged or cut, and over everything after it.
+    """
+    size = os.path.getsize(path)
+    if end > size:
+        raise DataError(f"{path} is cut off: what is in it goes on to byte {end:,}, and it ends at byte {size:,}")
+    with open(path, "rb") as file:
+        file.seek(end)
+        mark = file.read(_RECORD)
+        if len(mark) < _RECORD or any(mark):
+            raise DataError(f"{path} is damaged or cut off at byte {end:,}: no header and no mark of the end is there")
+        while more := file.read(2**20):
+            if any(more):
+                raise DataError(
+                    f"{path} goes on after its mark of the end at byte {end:,}; of tar files that were put one after "
+                    "the other only the first would be read"
+                )
 
 
 def _label(path: str, key: str, ending: str, place: tuple[int, int]) -> int:
@@ -155,7 +191,7 @@ def _label(path: str, key: str, ending: str, place: tuple[int, int]) -> int:
         text = file.read(place[1])
     try:
         value: Any = int(text) if ending == "cls" else json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{what} holds no label: {error}") from error
     if ending == "json":
         fields = value if isinstance(value, dict) else {}

@@ -116,10 +116,37 @@ def _source(name: Any, place: Any, size: Any) -> str | None:
     return None
 
 
+def _nesterov(nesterov: Any, optimizer: Any, momentum: Any) -> str | None:
+    """Whether Nesterov's momentum has an effect."""
+    if not nesterov or optimizer == "sgd" and momentum:
+        return None
+    return (
+        f"train.nesterov=True is for sgd with momentum, and has no effect with train.optimizer={optimizer}, "
+        f"train.momentum={momentum}"
+    )
+
+
+def _whitened(whitened: Any, initial_run: Any) -> str | None:
+    """Whether two fields say what a layer begins with."""
+    if not whitened or not initial_run:
+        return None
+    return f"train.whitened (={whitened!r}) and train.initial_run both say what that layer begins with; leave one out"
+
+
+def _skipping(name: Any, on_error: Any) -> str | None:
+    """Whether what cannot be read can be left out."""
+    if name != "shards" or on_error != "skip":
+        return None
+    return "data.on_error=skip is for folders; an image of shards that cannot be read stops the run, which names it"
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (("train.epochs", "train.steps"), _length),
     (("train.schedule", "train.milestones", "train.warmup"), _milestones),
     (("augment.pad", "augment.pad_mode", "data.image_size"), _pad),
     (("eval.scenes", "eval.scene_size", "data.image_size"), _scenes),
     (("data.name", "data.dir", "data.image_size"), _source),
+    (("data.name", "data.on_error"), _skipping),
+    (("train.nesterov", "train.optimizer", "train.momentum"), _nesterov),
+    (("train.whitened", "train.initial_run"), _whitened),
 )

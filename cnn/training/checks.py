@@ -179,8 +179,8 @@ def check_cuts(config: Config, dataset: Dataset) -> None:
         raise ValueError(f"{said}: two ways to cut images out of pictures; leave one of them at ()")
     if not isinstance(dataset.train.images, Streamed):
         raise ValueError(
-            f"{said}: images are cut out of whole pictures, and those in memory are cut already; pictures of a folder "
-            "or a TFDS set stay whole with data.in_memory=no"
+            f"{said}: images are cut out of whole pictures, and those in memory are cut already; pictures of a folder, "
+            "of shards or a TFDS set stay whole with data.in_memory=no"
         )
     if len(cuts.shortest_side) and cuts.shortest_side[0] < smallest:
         raise ValueError(
@@ -193,7 +193,7 @@ def _check_randaugment(dataset: Dataset) -> None:
     if not isinstance(dataset.train.images, Streamed):
         raise ValueError(
             "augment.randaugment: images are changed as they are decoded, and those in memory are decoded already; "
-            "pictures of a folder or a TFDS set stay in their files with data.in_memory=no"
+            "pictures of a folder, of shards or a TFDS set stay in their files with data.in_memory=no"
         )
     if dataset.image_shape[2] not in (1, 3):
         raise ValueError(

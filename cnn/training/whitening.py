@@ -12,7 +12,7 @@ from cnn.layers import Conv
 from cnn.nets import Net
 from cnn.runtime import processes
 from cnn.training.steps import State
-from cnn.windows import shape_text
+from cnn.windows import as_pair, shape_text
 
 IMAGES = 5000  # training images that patches are taken of, the first ones
 EPSILON = 5e-4  # added to variances of normalised pixels, so that what hardly varies is not blown up
@@ -37,6 +37,8 @@ def check(net: Net, name: str, image_shape: tuple[int, int, int]) -> None:
         first = f"{names[0]} ({net.layers[0].kind})"
         raise ValueError(f"{field} must be a convolution of the images themselves; the net begins with {first}")
     layer = net.layers[0]
+    if as_pair(layer.dilation, "dilation", layer.label) != (1, 1):
+        raise ValueError(f"{field}: its kernels are dilated (by {layer.dilation}), and whitened patches have no gaps")
     if layer.groups != 1:
         raise ValueError(f"{field}: its {layer.groups} groups see different channels; a whitening needs all of them")
     *patch, features = layer.kernel_shape(image_shape)

@@ -12,7 +12,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from cnn import data
-from cnn.data import shards, tar_files
+from cnn.data import decoded, records, shards, tar_files
 from cnn.data.readers import TEST_FRACTION, hold_out
 from cnn.data.streamed import Streamed
 from cnn.images.errors import DataError
@@ -170,7 +170,7 @@ def test_grey_images_keep_one_channel(tmp_path):
 def test_images_of_many_sizes_need_one(tmp_path):
     write_tar(tmp_path / "train.tar", *pictures(6, 0))
     write_tar(tmp_path / "val.tar", *pictures(6, 0, (20, 9, 3)))
-    with pytest.raises(DataError, match=r"val.tar: the image at byte [\d,]+ is 20x9, not 9x12.*data.image_size"):
+    with pytest.raises(DataError, match=r"val.tar: part/val_0000.png is 20x9, not 9x12.*data.image_size"):
         load(tmp_path)
     assert load(tmp_path, image_size=8).test.images.shape == (6, 8, 8, 3)
 
@@ -193,6 +193,18 @@ def broken_tar(path, what):
     elif what == "cut":
         write_tar(path, images, labels, extra=False)
         path.write_bytes(path.read_bytes()[:5000])
+    elif what in ("header", "boundary", "joined"):
+        write_tar(path, images, labels, extra=False)
+        content = path.read_bytes()
+        with tarfile.open(path) as file:
+            start = file.getmembers()[6].offset
+        assert start == 6144
+        damaged = content[:start] + b"\xff" * 512 + content[start + 512 :]
+        path.write_bytes({"header": damaged, "boundary": content[:start], "joined": 2 * content}[what])
+    elif what in ("twice", "deep"):
+        with tarfile.open(path, "w") as file:
+            add(file, "x.jpg", b"")
+            add(file, "x.jpg", b"") if what == "twice" else add(file, "x.json", b"[" * 200_000)
     elif what == "none":
         path.write_bytes(b"no tar file" * 100)
     elif what == "zipped":
@@ -204,10 +216,15 @@ def broken_tar(path, what):
     ("what", "message"),
     [
         ("label", r"train.tar: part/train_0000.cls holds no label: invalid literal"),
-        ("lacks", r"train.tar: example 'x' has no image \(jpg, .*\); it has cls"),
+        ("lacks", r"train.tar: example 'x' has no image \(jpg, .*\); it has cls\. .*must follow each other"),
+        ("twice", r"train.tar: x.jpg is there twice"),
+        ("deep", r"train.tar: x.json holds no label: maximum recursion"),
+        ("header", r"train.tar is damaged or cut off at byte 6,144: no header and no mark of the end is there"),
+        ("boundary", r"train.tar is damaged or cut off at byte 6,144: no header and no mark of the end is there"),
+        ("joined", r"train.tar goes on after its mark of the end at byte [\d,]+; of tar files that were put"),
         ("json", r"train.tar: x.json must hold a whole number, the label; of an object, in label or cls"),
-        ("image", r"train.tar: the image at byte 512 is no readable image"),
-        ("cut", r"train.tar (is cut off: its last example ends at byte|is no uncompressed tar file, or is damaged)"),
+        ("image", r"train.tar: x.jpg: cannot read it as an image"),
+        ("cut", r"train.tar (is cut off: what is in it goes on to byte|is no uncompressed tar file, or is damaged)"),
         ("none", r"train.tar is no uncompressed tar file, or is damaged"),
         ("zipped", r"train.tar is no uncompressed tar file, or is damaged"),
     ],
@@ -228,7 +245,9 @@ def test_parquet_files_that_cannot_be_used(tmp_path, monkeypatch):
     write_parquet(path, images, labels, columns=("a", "b"))
     assert len(load(tmp_path).train.labels) > 0  # the only ones that can be meant
     parquet.write_table(arrow.table({"image": ["text"], "label": [1]}), path)
-    with pytest.raises(DataError, match="no one column is the image; its columns are image, label, of which none"):
+    with pytest.raises(
+        DataError, match=r"no one column is the image; its columns are image \(string\), label \(int64\)"
+    ):
         load(tmp_path)
     write_parquet(path, images, labels + 5)
     with pytest.raises(DataError, match="row 0 of group 0 has the label 5, and there are 3 classes, numbered from 0"):
@@ -260,15 +279,35 @@ def test_parquet_files_that_cannot_be_used(tmp_path, monkeypatch):
     [
         ((), r"has no \.tar and no \.parquet file, in it or below it"),
         (("train.tar", "val.parquet"), "has both tar and Parquet files"),
+        (("train.tar", "val.tar.gz"), r"val.tar.gz is compressed: nothing is found in it"),
         (("train.tar", "rest.tar"), "rest.tar: its name does not say whether it is for train, val or test"),
         (("val.tar",), "no file is for training"),
     ],
 )
 def test_folders_that_cannot_be_used(tmp_path, files, message):
     for name in files:
-        (write_tar if name.endswith("tar") else write_parquet)(tmp_path / name, *pictures(6, 0))
+        (write_parquet if name.endswith("parquet") else write_tar)(tmp_path / name, *pictures(6, 0))
     with pytest.raises(DataError, match=message):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_what_is_kept_of_a_set_goes_with_its_folder(tmp_path, monkeypatch, kind):
+    """A folder that was moved, with another set at its old place: its own pixels are read."""
+    make = write_tar if kind == "tar" else write_parquet
+    for place, seed in (("one", 0), ("other", 1)):
+        for split in ("train", "val"):
+            make(tmp_path / place / "set" / f"{split}.{kind}", *pictures(12, seed))
+    monkeypatch.setattr(decoded, "SETTLED", -3600.0)  # files that were just written are old enough
+    monkeypatch.setattr(decoded, "_FOLDER", [None])
+    decoded.use(str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path / "one")
+    first = load("set", in_memory="no")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    (tmp_path / "other").rename(tmp_path / "one")
+    monkeypatch.chdir(tmp_path / "moved")
+    np.testing.assert_array_equal(load("set", in_memory="no").test.images[:], pictures(12, 0)[0])
+    assert first.test.images.shape == (12, 9, 12, 3) and len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_names_of_classes(tmp_path):
@@ -276,8 +315,74 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\n")
     with pytest.raises(DataError, match="has the label 2, and there are 2 classes"):
         load(tmp_path)
-    (tmp_path / "classes.txt").write_text("a\nb\na\n")
-    with pytest.raises(DataError, match=r"classes.txt: two classes have one name"):
+    for content, message in (
+        (b"a\nb\na\n", r"classes.txt: class 'a' is there twice, or has no name"),
+        (b"a\n\nb\n", r"classes.txt: class '' is there twice, or has no name"),
+        (b"\n", r"classes.txt has no names"),
+        ("k\xe4se\nb\nc".encode("latin-1"), r"classes.txt cannot be read as UTF-8, a name on each line"),
+    ):
+        (tmp_path / "classes.txt").write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            load(tmp_path)
+    (tmp_path / "classes.txt").write_bytes("\ufeffk\xe4se\nb\nc\n\n".encode())
+    assert load(tmp_path).class_names == ("k\xe4se", "b", "c")
+    (tmp_path / "classes.txt").unlink()
+    write_tar(tmp_path / "val.tar", pictures(2, 0)[0], [0, 40_000])
+    with pytest.raises(DataError, match=r"val.tar: part/val_0001.png has the label 40,000; without names.*30,000"):
+        load(tmp_path)
+
+
+def test_names_of_classes_in_parquet_files_are_those_of_all(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", *pictures(12, 0))
+    write_parquet(tmp_path / "train-1.parquet", *pictures(12, 0), names=("dog", "cat", "eel"))
+    with pytest.raises(DataError, match=r"train-1.parquet has other names of classes than .*train-0.parquet: \('dog'"):
+        load(tmp_path)
+    (tmp_path / "train-1.parquet").rename(tmp_path / "test.parquet")
+    with pytest.raises(
+        DataError, match=r"its splits have different names of classes, or some have none: train: \['cat'"
+    ):
+        load(tmp_path)
+    for name in ("train-0", "test"):
+        write_parquet(tmp_path / f"{name}.parquet", *pictures(12, 0), names=("a", "a", "b"))
+    with pytest.raises(DataError, match="class 'a' is there twice"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("label", [2**31, 2**40, None])
+def test_labels_that_are_none(tmp_path, label):
+    images, labels = pictures(9, 0)
+    write_parquet(tmp_path / "train.parquet", images, [*labels[:8].tolist(), label])
+    said = "no label" if label is None else f"the label {label}"
+    with pytest.raises(DataError, match=f"train.parquet: row 1 of group 1 has {said} in column 'label'"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+@pytest.mark.parametrize("in_memory", ["yes", "no"])
+def test_held_out_images_are_those_for_training_where_a_test_split_has_no_labels(tmp_path, kind, in_memory):
+    """The split without labels has other images at the same places, and is left out, which a remark says."""
+    images, labels = pictures(40, 5)
+    make = write_tar if kind == "tar" else write_parquet
+    make(tmp_path / f"train.{kind}", images, labels)
+    make(tmp_path / f"test.{kind}", pictures(40, 6)[0], np.full(40, -1))
+    dataset = load(tmp_path, in_memory=in_memory)
+    np.testing.assert_array_equal(dataset.test.images[:], images[hold_out(labels, TEST_FRACTION)[1]])
+    assert any(line.startswith("no image of test has a label (all are -1)") for line in dataset.remarks)
+    make(tmp_path / f"test.{kind}", pictures(3, 6)[0], [0, -1, 2])
+    with pytest.raises(DataError, match="has the label -1, and there are 3 classes"):
+        load(tmp_path)
+
+
+def test_a_set_that_is_not_all_grey_is_in_colour(tmp_path, monkeypatch):
+    grey, labels = pictures(20, 0, (8, 8))
+    images = np.repeat(grey[..., None], 3, axis=3)
+    with tarfile.open(tmp_path / "train.tar", "w") as file:
+        for i in range(20):
+            add(file, f"{i}.png", png_bytes(grey[i] if i < 15 else images[i]))
+            add(file, f"{i}.cls", str(labels[i]).encode())
+    assert load(tmp_path).image_shape == (8, 8, 3)
+    monkeypatch.setattr(records, "LOOKED_AT", 2)  # of the 16 for training the first and the ninth
+    with pytest.raises(DataError, match=r"train.tar: 1\d.png: it is in colour, and the first images of the set are"):
         load(tmp_path)
 
 
@@ -290,7 +395,7 @@ def test_a_file_that_is_shorter_now_or_gone_is_named(tmp_path):
     with pytest.raises(DataError, match=r"train.tar is shorter than it was: it ends before byte"):
         images[last]
     (tmp_path / "train.tar").unlink()
-    with pytest.raises(DataError, match="tar file 1 of 1 cannot be read any more"):
+    with pytest.raises(DataError, match="train.tar cannot be read any more: No such file"):
         images[0]
 
 

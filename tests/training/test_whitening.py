@@ -87,6 +87,11 @@ def test_a_run_begins_with_it():
     [
         (net_of(20), "conv1", r"has 20 features; a whitening of patches of 2x3x3 gives 18, or 36 with both signs"),
         (net_of(18), "fc1", r"train.whitened \(='fc1'\) must be a convolution of the images.*begins with conv1"),
+        (
+            net_of(18, dilation=(1, 2)),
+            "conv1",
+            r"its kernels are dilated \(by \(1, 2\)\), and whitened patches have no",
+        ),
         (net_of(18, groups=3), "conv1", "its 3 groups see different channels"),
         (nets.net([MaxPool(2), Flatten()], [Dense(3)]), "conv1", r"begins with pool1 \(max pool\)"),
     ],
