@@ -61,7 +61,7 @@ def _found(
     dataset, config = trained.dataset, trained.config
     mnist = _digits(config.data.dir, config.data.validation_fraction)
     constants = dataset.mean, dataset.std, dataset.class_names, dataset.image_shape
-    run = Run(trained.net, trained.variables, config, *constants, "", 0)
+    run = Run(trained.net, dict(trained.variables), config, *constants, "", 0)
     outcomes = {}
     for stride in strides:
         searched = measure.Pages(run, stride, OVERLAP, **marks)
