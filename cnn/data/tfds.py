@@ -78,14 +78,25 @@ def read_encoded(
     return record_splits.encoded(_open(name, directory), validation_fraction, split)
 
 
-class _Source:
-    """The records of one split, as TFDS opens them."""
+class Source:
+    """The records of one split, as TFDS opens them: a `cnn.data.records.Source`.
+
+    Attributes:
+      items: the numbers of the records.
+    """
 
     def __init__(self, source: Any, image_key: str, label_key: str) -> None:
+        """Takes a split that is open.
+
+        Args:
+          source: its records.
+          image_key, label_key: the names of the image and of the label in a record.
+        """
         self._source, self._image, self._label = source, image_key, label_key
         self.items = range(len(source))
 
     def labels(self) -> np.ndarray:
+        """The labels of all records, int32 [N]; no image is decoded."""
         found: list[int] = []
         for start in range(0, len(self.items), records.READ_BLOCK):
             block = self.items[start : start + records.READ_BLOCK]
@@ -93,15 +104,18 @@ class _Source:
         return np.array(found, np.int32)
 
     def read(self, items: Sequence[int]) -> list[bytes]:
+        """The encoded images of some records."""
         if len(items) == 1:
             return [self._source[items[0]][self._image]]
         return [record[self._image] for record in self._source.__getitems__(list(items))]
 
     def examples(self, start: int, stop: int) -> tuple[list[bytes], list[int]]:
+        """The encoded images and the labels of records that follow each other."""
         found = self._source.__getitems__(range(start, stop))
         return [record[self._image] for record in found], [int(record[self._label]) for record in found]
 
     def name(self, item: int) -> str:
+        """What a record is called in errors."""
         return f"record {item} of {self._source}"
 
 
@@ -123,7 +137,7 @@ def _open(name: str, directory: str) -> records.Opened:
             "labelled 'test' or 'validation' split to report on"
         )
     class_names = tuple(str(c) for c in features[label_key].names)
-    opened = {split: _Source(source, image_key, label_key) for split, source in sources.items()}
+    opened = {split: Source(source, image_key, label_key) for split, source in sources.items()}
     return records.Opened(opened, tests, features[image_key].shape, class_names, {"set": name, "dir": directory})
 
 

@@ -43,7 +43,7 @@ def problem(stride, size=(28, 26), **limits):
         (nets.create("full_cnn", features=(4, 8), width=16, flatten_order="random"), (12, 12, 1)),
         (STRIDED, (38, 38, 4)),
         (nets.create("preact_resnet", depth=8, width=2, padding="valid"), (32, 32, 3)),
-        (nets.create("squeezenet", num_classes=3, padding="valid"), (67, 67, 3)),
+        (nets.create("squeezenet", num_classes=3), (64, 64, 3)),
     ],
     ids=["qa_net", "full_cnn", "random order", "strided", "sum", "concat"],
 )

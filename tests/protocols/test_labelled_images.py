@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cnn import data, nets
-from cnn.data import tfds
+from cnn.data import records, tfds
 from cnn.layers import Dense, Flatten
 from cnn.protocols import crops, labelled_images
 from cnn.runs.checkpoint import Run
@@ -82,7 +82,8 @@ def made_up(monkeypatch, *splits):
             sources[split].append({"image": file.getvalue(), "label": number % 2})
             number += 1
     tests = [split for split in ("test", "validation") if split in splits]
-    opened = tfds._Opened(sources, tests, "image", "label", (None, None, 3), ("cat", "dog"))
+    opened = {split: tfds.Source(source, "image", "label") for split, source in sources.items()}
+    opened = records.Opened(opened, tests, (None, None, 3), ("cat", "dog"), {})
     monkeypatch.setattr(tfds, "_open", lambda name, directory: opened)
 
 
