@@ -46,7 +46,7 @@ def read(
       validation_fraction, image_size, wanted, in_memory: as for `cnn.data.record_splits.read`.
 
     Returns:
-      Splits of uint8 [N, H, W, C]; grey where the first image is, else RGB.
+      Splits of uint8 [N, H, W, C]; grey where a hundred images for training are, else RGB.
 
     Raises:
       DataError: if there are no shards, one is damaged, or their images cannot be read; names the file.

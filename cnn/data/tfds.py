@@ -41,12 +41,7 @@ def read(
     Args:
       name: TFDS's name of the set: "mnist", "imagenette/160px-v2", "cifar10:3.0.2".
       directory: TFDS's data_dir; "" for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      validation_fraction: fraction of train that is held out for validation.
-      image_size: pixels; None keeps a set's own size. Images of another size are resized (shortest side) and
-        centre-cropped.
-      wanted: which images are decoded; None: all.
-      in_memory: "yes", "no", which decodes each image once now to know it and again whenever it is used, or "auto", by
-        how much memory all of them take.
+      validation_fraction, image_size, wanted, in_memory: as for `cnn.data.record_splits.read`.
 
     Returns:
       Splits of uint8 [N, H, W, C].
