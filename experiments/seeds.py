@@ -40,7 +40,9 @@ def main() -> None:
             result = finished(path, seed, workdir)
         assert result is not None  # main.py ends with an error where it leaves none
         runs.append(result)
-    write(OUTPUT.value or os.path.join(folder, f"{name}_seeds"), runs, summary(name, runs, NOTE.value))
+    output, text = OUTPUT.value or os.path.join(folder, f"{name}_seeds"), summary(name, runs, NOTE.value)
+    write(output, runs, text)
+    print(f"{text}\nwrote {output}")
 
 
 if __name__ == "__main__":

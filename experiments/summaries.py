@@ -81,7 +81,7 @@ def finished(config: str, seed: int, workdir: str) -> dict[str, Any] | None:
 
 
 def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:
-    """Writes runs.json and summary.md, and prints the summary.
+    """Writes runs.json and summary.md.
 
     Args:
       folder: directory to write to; made if missing.
@@ -94,7 +94,37 @@ def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:
         file.write("\n")
     with open(os.path.join(folder, "summary.md"), "w") as file:
         file.write(text)
-    print(f"{text}\nwrote {folder}")
+
+
+def earlier_runs(folder: str, config: str) -> list[dict[str, Any]]:
+    """The runs that a folder has of a config.
+
+    Args:
+      folder: directory that `write` wrote to.
+      config: path of the config.
+
+    Returns:
+      Contents of result.json of each run, with its config, as `one_run` gives them; none if the folder has no runs.
+
+    Raises:
+      ValueError: if one of them was made with another config; names the first field that differs.
+    """
+    path = os.path.join(folder, "runs.json")
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        runs: list[dict[str, Any]] = json.load(file)
+    wanted = _fields(config)
+    for run in runs:
+        made = run.get("config", {})
+        for field in sorted({*wanted, *made}):
+            there, here = made.get(field, config_lib.DEFAULTS_FOR_OLD_RUNS.get(field)), wanted.get(field)
+            if there != here:
+                raise ValueError(
+                    f"{path}: its run of seed {run['seed']} has {field}={there!r}, {config} has {here!r}; runs of one "
+                    "summary are of one config, so write to another --output, or leave --more out"
+                )
+    return runs
 
 
 def one_run(config: str, seed: int) -> dict[str, Any]:
@@ -105,7 +135,8 @@ def one_run(config: str, seed: int) -> dict[str, Any]:
       seed: seed of the run.
 
     Returns:
-      Contents of its result.json, and `command_seconds`, the duration of the whole process.
+      Contents of its result.json, `command_seconds`, the duration of the whole process, and its `config`,
+      field by field.
     """
     with tempfile.TemporaryDirectory() as workdir:
         flags_of_run = [f"--config={config}", f"--workdir={workdir}", f"--config.seed={seed}", "--compilation_cache="]
@@ -115,7 +146,13 @@ def one_run(config: str, seed: int) -> dict[str, Any]:
         with open(os.path.join(workdir, "result.json")) as file:
             result = json.load(file)
     result["command"] = result["command"].replace(workdir, "DIR")
-    return result | {"command_seconds": round(seconds, 2)}
+    return result | {"command_seconds": round(seconds, 2), "config": _fields(config)}
+
+
+def _fields(config: str) -> dict[str, Any]:
+    """The fields of a config that make a run what it is, whatever its seed and wherever it is made."""
+    fields = config_lib.identity(config_files.read(config))
+    return {name: value for name, value in fields.items() if name not in ("seed", *config_lib.FOLDER_FIELDS)}
 
 
 def verdict(accuracies: Sequence[float], target: float) -> str:

@@ -34,6 +34,7 @@ DEFAULTS_FOR_OLD_RUNS = {
     "train.head_rate": 1.0,
     "train.whitened": "",
     "train.class_weights": [],
+    "eval.mirror": False,
     "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
 }
 # Fields that say how long a run is, and how its steps change with that: those of a run that is trained for longer.

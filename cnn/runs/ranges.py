@@ -17,7 +17,7 @@ from cnn.runtime.devices import SHARDINGS
 from cnn.runtime.ranges import MOST, Range, each, number, one_of, short, text, whole
 
 SCHEDULES = ("constant", "step", "cosine")
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 DTYPES = ("float32", "bfloat16")
 BALANCED = "balanced"  # the word for class weights that follow from the numbers of examples
 LARGEST_SEED = 2**32 - 1  # of what NumPy's RandomState takes, which scenes are drawn with
@@ -108,6 +108,7 @@ RANGES = (
     Range("train.ops", one_of(ops.CHOICES), f"one of {', '.join(ops.CHOICES)}"),
     Range("train.steps_per_dispatch", whole(1), _COUNT),
     Range("eval.batch_size", whole(1), _COUNT),
+    Range("eval.mirror", lambda value: isinstance(value, bool), "True or False"),
     Range("eval.every_epochs", _ABOVE_0, "a number above 0"),
     Range("eval.scenes", whole(0), f"a whole number from 0 to {MOST:,}"),
     Range("eval.scene_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}"),

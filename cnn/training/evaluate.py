@@ -101,6 +101,7 @@ def logits(net: Net, variables: Mapping[str, Any], images: jax.Array, mean: Any,
 def _score(
     net: Net,
     dtype: str,
+    mirror: bool,
     devices: Devices | None,
     variables: Mapping[str, Any],
     images: jax.Array,
@@ -112,9 +113,13 @@ def _score(
 
     Devices are given where the variables are split over them.
     """
-    x = data.normalise(images, mean, std).astype(dtype)
-    scores: Any = sharded.apply(net, devices, variables, x, train=False)
-    logits = scores.astype(jnp.float32)
+
+    def logits_of(images: jax.Array) -> jax.Array:
+        x = data.normalise(images, mean, std).astype(dtype)
+        scores: Any = sharded.apply(net, devices, variables, x, train=False)
+        return scores.astype(jnp.float32)
+
+    logits = (logits_of(images) + logits_of(images[:, :, ::-1])) / 2 if mirror else logits_of(images)
     classes = outputs.class_scores(logits)
     loss = outputs.negative_log_likelihood(logits, labels, net.output_activation)
     predicted = classes.argmax(axis=1)
@@ -126,7 +131,7 @@ def _score(
 @functools.cache
 def _compiled_score(options: tuple[tuple[str, str | int], ...], shared: NamedSharding | None) -> Any:
     """`_score` as `jax.jit` makes it; the same one for the same options, or every split would be compiled anew."""
-    return jax.jit(_score, static_argnums=(0, 1, 2), out_shardings=shared, compiler_options=dict(options))
+    return jax.jit(_score, static_argnums=(0, 1, 2, 3), out_shardings=shared, compiler_options=dict(options))
 
 
 def evaluate(
@@ -138,6 +143,7 @@ def evaluate(
     *,
     batch_size: int,
     dtype: str = "float32",
+    mirror: bool = False,
     devices: Devices | None = None,
     share: Share = WHOLE,
 ) -> Metrics:
@@ -151,6 +157,7 @@ def evaluate(
       batch_size: examples in one call to the devices; changes speed and memory; in nets with wide convolutions also how
         results are rounded (see `cnn.ops.winograd`).
       dtype: data type of the net's activations; scores and sums are float32 and wider.
+      mirror: whether an image's class scores are the mean of its own and those of its mirror image.
       devices: the devices to run on, over which variables may be split; None: all, of all processes.
       share: whose images the split holds, where devices are those of several processes, which all call this.
 
@@ -174,7 +181,9 @@ def evaluate(
     split_over = devices if sharded.is_split(devices) else None
     parts = []
     for batch, real in _batches(split, share, batch_size, devices):
-        scored = score(net, dtype, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std)))
+        scored = score(
+            net, dtype, mirror, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std))
+        )
         parts.append([np.asarray(arrays_of_all.own_rows(values) if shared else values)[:real] for values in scored])
     predicted, ranks, loss, probabilities = (
         arrays_of_all.rows_of_all(np.concatenate(values)) if shared else np.concatenate(values)
@@ -224,7 +233,7 @@ def score_split(
     Args:
       net: the classifier.
       variables: its variables.
-      config: config of the run; eval.batch_size and train.dtype are read.
+      config: config of the run; eval.batch_size, eval.mirror and train.dtype are read.
       dataset: the data set, which also holds the constants that images are normalised by.
       split: "train", "validation" or "test".
       devices: the devices to run on; None: all, of all processes, each of which has its share of the data set.
@@ -235,9 +244,21 @@ def score_split(
     Raises:
       ValueError: if the split is empty.
     """
-    options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, "devices": devices}
-    options["share"] = dataset.share
-    return evaluate(net, variables, getattr(dataset, split), dataset.mean, dataset.std, **options)
+    where = {"devices": devices, "share": dataset.share}
+    return evaluate(net, variables, getattr(dataset, split), dataset.mean, dataset.std, **options(config), **where)
+
+
+def options(config: Config) -> dict[str, Any]:
+    """How a config says that splits are scored.
+
+    Args:
+      config: config of a run; eval.batch_size, eval.mirror (absent in configs of older runs) and train.dtype are read.
+
+    Returns:
+      Keyword arguments of `evaluate`.
+    """
+    mirror = config.eval.get("mirror", False)
+    return {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, "mirror": mirror}
 
 
 def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
@@ -257,9 +278,9 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
     dataset = load_data(run)
     processes.agree("data", facts_lib.at_a_glance(dataset))
     splits = {"validation": dataset.validation, "test": dataset.test}
-    options = {"batch_size": run.config.eval.batch_size, "dtype": run.config.train.dtype, "share": dataset.share}
+    how = {**options(run.config), "share": dataset.share}
     return {
-        name: evaluate(run.net, run.variables, split, run.mean, run.std, **options).as_dict()
+        name: evaluate(run.net, run.variables, split, run.mean, run.std, **how).as_dict()
         for name, split in splits.items()
         if len(split.labels)
     }

@@ -8,10 +8,13 @@ from typing import Any
 
 import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from cnn.geometry import Table
 from cnn.runs import ranges
 from cnn.runs.config import Config
+
+_RMS_OF_ADAM = 0.2  # root mean square of Muon's updates, at a learning rate of 1, after which AdamW's rates suit it
 
 
 def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
@@ -65,7 +68,9 @@ def make_optimizer(
     """The optimiser that a config asks for.
 
     "sgd" and "adam" add L2 regularisation to the gradient, before momentum, as AlexNet and VGG do; "adamw" decays the
-    weights apart from the gradient.
+    weights apart from the gradient. "muon" steps kernels of convolutions and fully connected layers along their
+    momentum, Nesterov's, with all singular values made about equal, and leaves the last layer, biases and what
+    normalises to adamw. Its steps are as large as Adam's are on average, so that rates and decays of adamw suit it.
 
     Frozen layers keep their parameters: nothing decays, no momentum gathers, and their gradients do not count in the
     norm that clip_norm bounds. From step `round(frozen_until * total_steps)` on they learn as the others do, at the
@@ -80,7 +85,7 @@ def make_optimizer(
         frozen and frozen_until (absent in configs of older runs: nothing is frozen or multiplied).
       schedule: step -> learning rate.
       total_steps: length of the run, steps; needed if layers are frozen for a part of it.
-      head: name of the last layer with parameters (`head_of`); needed if its learning rate is another one.
+      head: name of the last layer with parameters (`head_of`); needed by muon, and if its learning rate is another one.
 
     Returns:
       An Optax transformation. Its `init` raises a ValueError if a frozen layer is none of the net's with parameters.
@@ -88,12 +93,15 @@ def make_optimizer(
     Raises:
       ValueError: if one of these fields is out of range, or there is no total_steps or head where it is needed.
 
-    Source: Krizhevsky et al. (2012), section 5; Kingma, Ba (2015); Loshchilov, Hutter (2019).
+    Source: Krizhevsky et al. (2012), section 5; Kingma, Ba (2015); Loshchilov, Hutter (2019); Jordan et al., "Muon"
+    (2024); Liu, Su et al., "Muon is Scalable for LLM Training" (2025), section 2.2, for the size of its steps.
     """
     ranges.check_fields("train", train, "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm")
     ranges.check_fields("train", train, "bias_rate", "head_rate", "frozen", "frozen_until")
     if train.get("head_rate", 1.0) != 1 and head is None:
         raise ValueError(f"make_optimizer needs head: train.head_rate (={train.head_rate}) is for the last layer")
+    if train.optimizer == "muon" and head is None:
+        raise ValueError("make_optimizer needs head: train.optimizer=muon leaves the last layer to adamw")
     clip = [optax.clip_by_global_norm(train.clip_norm)] if train.clip_norm else []
     frozen, until = tuple(train.get("frozen", ())), train.get("frozen_until", 1.0)
     if not frozen:
@@ -146,11 +154,37 @@ def _rule(train: Config, schedule: optax.Schedule, head: str | None) -> list[opt
     """The transformations that turn a gradient, clipped or not, into a step."""
     factors = {"bias": train.get("bias_rate", 1.0), "head": train.get("head_rate", 1.0)}
     scaled = [] if set(factors.values()) == {1} else [optax.stateless(functools.partial(_scaled, factors, head))]
+    adamw = optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask)
+    if train.optimizer == "muon":
+        return [
+            optax.partition({True: _muon(train, schedule), False: adamw}, functools.partial(_matrices, head)),
+            *scaled,
+        ]
     if train.optimizer == "adamw":
-        return [optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask), *scaled]
+        return [adamw, *scaled]
     l2 = [optax.add_decayed_weights(train.weight_decay, mask=kernel_mask)] if train.weight_decay else []
     sgd = optax.sgd(schedule, momentum=train.momentum, nesterov=train.get("nesterov", False))
     return [*l2, optax.adam(schedule) if train.optimizer == "adam" else sgd, *scaled]
+
+
+def _muon(train: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Muon for kernels, each seen as a matrix from all that it reads to its outputs."""
+
+    def axes(params: Any) -> Any:
+        return jax.tree.map(lambda x: MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1), params)
+
+    options = {"beta": train.momentum, "nesterov": True, "consistent_rms": _RMS_OF_ADAM}
+    options |= {"weight_decay": train.weight_decay, "muon_weight_dimension_numbers": axes}
+    return muon(schedule, **options)
+
+
+def _matrices(head: str | None, params: Any) -> Any:
+    """Which parameters Muon is for: kernels of convolutions and fully connected layers, but for the last layer's."""
+
+    def one(path: Any, x: Any) -> bool:
+        return path[-1].key == "kernel" and x.ndim in (2, 4) and path[0].key != head
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def _scaled(factors: Mapping[str, float], head: str | None, updates: Any, _: Any) -> Any:

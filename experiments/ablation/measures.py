@@ -52,7 +52,7 @@ def accuracy(trained: Trained, images: np.ndarray) -> float:
     """
     config, dataset = trained.config, trained.dataset
     split = Split(images, dataset.test.labels)
-    options = {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, "devices": trained.devices}
+    options = {**evaluate.options(config), "devices": trained.devices}
     return evaluate.evaluate(trained.net, trained.variables, split, dataset.mean, dataset.std, **options).accuracy
 
 

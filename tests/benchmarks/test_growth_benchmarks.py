@@ -1,5 +1,6 @@
 """Benchmarks of growth, start-up and time to accuracy: exponents, seconds and verdicts are those of known numbers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import growth, machine, startup_times
+from experiments import speedrun as speedrun_lib
 from experiments import summaries
 from tests.helpers import ROOT
 
@@ -108,6 +110,41 @@ def test_a_run_is_timed_as_a_whole(monkeypatch):
     monkeypatch.setattr(summaries.time, "perf_counter", iter([10.0, 17.25]).__next__)
     result = summaries.one_run("configs/smoke.py", seed=3)
     told = {"test_accuracy": 0.5, "seconds": 1.0, "command": "python main.py --workdir=DIR"}
+    config = result.pop("config")
     assert result == told | {"command_seconds": 7.25}
+    assert config["net.name"] and config["train.learning_rate"] and not {"seed", "data.dir"} & set(config)
     assert called[0][1] == os.path.join(ROOT, "main.py"), "found from any directory"
     assert {"--config=configs/smoke.py", "--config.seed=3", "--compilation_cache="} <= set(called[0])
+
+
+def test_runs_are_added_to_those_of_the_same_config(tmp_path, monkeypatch):
+    """A second command does the seeds that lack; runs of another config are refused with the field."""
+    made = []
+
+    def run(command, **options):
+        flags = dict(argument.removeprefix("--").split("=", 1) for argument in command[2:])
+        made.append(int(flags["config.seed"]))
+        told = {"seed": made[-1], "test_accuracy": 0.9 + made[-1] / 100, "seconds": 1.0, "command": "", "packages": {}}
+        facts = dict.fromkeys(("net", "data", "device", "python", "commit"), "x")
+        counts = dict.fromkeys(("parameters", "multiply_adds", "train_examples", "steps", "examples"), 1)
+        with open(os.path.join(flags["workdir"], "result.json"), "w") as file:
+            json.dump(told | facts | counts, file)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(summaries.subprocess, "run", run)
+
+    def speedrun(config, runs, more):
+        speedrun_lib.speedrun(f"{ROOT}/configs/{config}.py", runs, 0.9, str(tmp_path), more=more)
+        return json.loads((tmp_path / "runs.json").read_text())
+
+    assert [run["seed"] for run in speedrun("smoke", 2, more=False)] == made == [0, 1]
+    runs = speedrun("smoke", 4, more=True)
+    assert made == [0, 1, 2, 3] and [run["test_accuracy"] for run in runs] == [0.9, 0.91, 0.92, 0.93]
+    assert "mean 91.500%" in (tmp_path / "summary.md").read_text()
+    with pytest.raises(
+        ValueError, match=r"seed 0 has augment.brightness=0.0, .*digits.py has 0.1; runs of one"
+    ):
+        speedrun("digits", 5, more=True)
+    assert made == [0, 1, 2, 3]
+    speedrun("smoke", 2, more=False)
+    assert made == [0, 1, 2, 3, 0, 1], "without --more the runs are made anew"

@@ -36,6 +36,7 @@ CASES = {
     "augment.randaugment": ([(), (2, 9), (14, 0.5), [1, 30]], [(0, 9), (2, 31), (15, 1), (2,), (1.5, 3), None, "x"]),
     "augment.mixup": ([0, 0.2, 1], [-0.1, *NUMBERS]),
     "train.nesterov": ([True, False], [1, 0, "yes", None]),
+    "eval.mirror": ([True, False], [1, 0, "yes", None]),
     "train.bias_rate": ([0, 1, 64.0], [-1, *NUMBERS]),
     "train.head_rate": ([0, 1, 0.1], [-1, *NUMBERS]),
     "train.whitened": (["", "conv1"], [None, 1, ("conv1",)]),

@@ -68,6 +68,27 @@ def test_top5_and_ties():
     assert result.top5 == 2 / 3
 
 
+def test_scores_of_an_image_and_its_mirror_image_are_averaged():
+    """1x2 images of three channels, whose scores are 3 times the left pixel and once the right one, and a third class
+    that wins in the mean only."""
+    net = nets.net([Conv(3, (1, 2), use_bias=False), AvgPool(None), Flatten()])
+    kernel = np.zeros((1, 2, 3, 3), np.float32)
+    kernel[0, 0], kernel[0, 1] = 3 * np.eye(3), np.eye(3)
+    images = np.array([[[[9, 0, 6], [0, 9, 6]]], [[[9, 0, 3], [0, 5, 3]]]], np.uint8)  # [2, 1, 2, 3]
+    labels = np.array([2, 0], np.int32)
+    options = dict(mean=[0.0] * 3, std=[1 / 255] * 3, batch_size=2)
+    variables = {"params": {"conv1": {"kernel": jnp.asarray(kernel)}}}
+    plain = evaluate(net, variables, Split(images, labels), **options)
+    mirrored = evaluate(net, variables, Split(images, labels), **options, mirror=True)
+    one = 3.0 * images[:, 0, 0] + images[:, 0, 1]
+    other = 3.0 * images[:, 0, 1] + images[:, 0, 0]
+    assert plain.predictions.tolist() == one.argmax(axis=1).tolist() == [0, 0]
+    assert mirrored.predictions.tolist() == ((one + other) / 2).argmax(axis=1).tolist() == [2, 0]
+    s = (one + other) / 2
+    expected = (np.log(np.exp(s).sum(1)) - s[np.arange(2), labels]).mean()
+    np.testing.assert_allclose(mirrored.loss, expected, atol=1e-6)  # of float32 logits of up to 18
+
+
 def plain_net():
     """A net whose logits are the channels of 1x1 images, each channel for itself."""
     return nets.net([AvgPool(None), Flatten()])

@@ -57,7 +57,7 @@ def test_bad_schedules():
         optimizer_lib.make_schedule(train_config(schedule="linear"), 10)
     with pytest.raises(ValueError, match=r"train.warmup \(=2.0\)"):
         optimizer_lib.make_schedule(train_config(warmup=2.0), 10)
-    with pytest.raises(ValueError, match="train.optimizer .*'lion'.*sgd, adam, adamw"):
+    with pytest.raises(ValueError, match="train.optimizer .*'lion'.*sgd, adam, adamw, muon"):
         optimizer_lib.make_optimizer(train_config(optimizer="lion"), optax.constant_schedule(0.1))
 
 
@@ -120,6 +120,56 @@ def test_learning_rates_of_biases_and_of_the_last_layer(name, frozen):
         assert (np.abs(plain).max() > 0) == (path[0].key not in frozen)
 
     jax.tree_util.tree_map_with_path(compare, step(), step(bias_rate=8.0, head_rate=0.25))
+
+
+def test_muon_makes_singular_values_equal_and_leaves_the_rest_to_adamw():
+    """Five Newton-Schulz steps in float64 on the momentum, from all inputs of a convolution to its outputs.
+
+    The momentum of two steps, bias-corrected, Nesterov's: m = b m + (1 - b) g, u = b m' / (1 - b^(t+1)) + (1 - b) g /
+    (1 - b^t) with m' of this step, whose length the Newton-Schulz steps do not see.
+    """
+    rng = np.random.default_rng(0)
+    shapes = {"conv1": (3, 3, 4, 8), "fc1": (6, 40), "fc2": (40, 5)}
+    params = {
+        name: {"kernel": rng.normal(size=shape), "bias": rng.normal(size=shape[-1])} for name, shape in shapes.items()
+    }
+    gradients = [jax.tree.map(lambda x: rng.normal(size=x.shape), params) for _ in range(2)]
+
+    def trained(name):
+        config = train_config(optimizer=name, learning_rate=0.1, momentum=0.6, weight_decay=0.3)
+        optimizer = optimizer_lib.make_optimizer(config, optax.constant_schedule(0.1), head="fc2")
+        now = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+        state = optimizer.init(now)
+        for gradient in gradients:
+            gradient = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient)
+            updates, state = optimizer.update(gradient, state, now)
+            now = optax.apply_updates(now, updates)
+        return now
+
+    found, adamw = trained("muon"), trained("adamw")
+    for name in ("conv1", "fc1"):
+        w = params[name]["kernel"].reshape(-1, params[name]["kernel"].shape[-1])
+        momentum = np.zeros_like(w)
+        for t, gradient in enumerate(gradients, 1):
+            g = gradient[name]["kernel"].reshape(w.shape)
+            momentum = 0.6 * momentum + 0.4 * g
+            x = 0.6 * momentum / (1 - 0.6 ** (t + 1)) + 0.4 * g / (1 - 0.6**t)
+            x /= np.linalg.norm(x)
+            for _ in range(5):
+                a = x @ x.T
+                x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+            w = w - 0.1 * (0.2 * np.sqrt(max(w.shape)) * x + 0.3 * w)
+            singular = np.linalg.svd(x, compute_uv=False)
+            assert 0.6 < singular.min() <= singular.max() < 1.25
+        np.testing.assert_allclose(found[name]["kernel"].reshape(w.shape), w, atol=2e-5)  # float32 beside float64
+    for name, part in [("fc2", "kernel"), *((name, "bias") for name in shapes)]:
+        np.testing.assert_array_equal(found[name][part], adamw[name][part])
+    assert not np.allclose(found["fc1"]["kernel"], adamw["fc1"]["kernel"], atol=1e-2)
+
+
+def test_muon_needs_to_know_the_last_layer():
+    with pytest.raises(ValueError, match="needs head: train.optimizer=muon"):
+        optimizer_lib.make_optimizer(train_config(optimizer="muon"), optax.constant_schedule(0.1))
 
 
 def test_the_last_layer_must_be_known():
@@ -223,8 +273,8 @@ def test_a_layer_that_thaws_learns_as_if_it_started_then(name):
     fields = dict(optimizer=name, learning_rate=0.1, weight_decay=0.01, schedule="cosine")
     config = train_config(frozen=("fc1",), frozen_until=0.5, **fields)
     schedule = optimizer_lib.make_schedule(config, 4)
-    frozen = optimizer_lib.make_optimizer(config, schedule, total_steps=4)
-    late = optimizer_lib.make_optimizer(train_config(**fields), lambda step: schedule(step + 2))
+    frozen = optimizer_lib.make_optimizer(config, schedule, total_steps=4, head="")
+    late = optimizer_lib.make_optimizer(train_config(**fields), lambda step: schedule(step + 2), head="")
     params = expected = jax.tree.map(jnp.asarray, PARAMS)
     state, late_state = frozen.init(params), late.init(params)
     for step in range(4):
