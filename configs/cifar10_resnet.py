@@ -28,12 +28,14 @@ def get_config() -> Any:
     config.train.frozen = ("conv1",)
     config.train.epochs = 10.0
     config.train.batch_size = 512
-    config.train.learning_rate = 2.0
-    config.train.momentum = 0.85
-    config.train.nesterov = True
-    config.train.head_rate = 1 / 81
-    config.train.warmup = 0.2
-    config.train.weight_decay = 1.3e-3
+    config.train.optimizer = "muon"
+    config.train.learning_rate = 0.1
+    config.train.momentum = 0.6
+    config.train.head_rate = 0.1
+    config.train.bias_rate = 0.2
+    config.train.warmup = 0.1
+    config.train.weight_decay = 0.15
     config.train.label_smoothing = 0.2
+    config.eval.mirror = True
     config.checkpoint.every_steps = 200
     return config

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from cnn import geometry, nets
 from cnn.runs import defaults
-from docs import measured
+from docs import findings, measured
 from docs.markdown import replace, table
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -113,6 +113,7 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/performance.md", "start-up"): measured.startup,
     ("docs/scaling.md", "accelerators"): measured.accelerators,
     ("docs/streaming.md", "stream"): measured.stream,
+    ("docs/studies.md", "findings"): findings.studies,
     ("docs/results.md", "data sets"): measured.data_sets,
     ("docs/results.md", "scenes"): measured.scenes,
     ("docs/results.md", "photographs"): measured.photos,

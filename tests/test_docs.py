@@ -14,7 +14,9 @@ from PIL import Image
 
 from cnn import exchange
 from cnn.runs import checkpoint, config_files, defaults
-from docs import build, markdown, measured, tables
+from docs import build, findings, markdown, measured, tables
+from experiments.ablation import study as study_lib
+from experiments.ablation import study_findings
 from tests import pages
 from tests.helpers import ROOT, run_python
 from tests.test_architecture import FLOORS
@@ -259,20 +261,16 @@ def test_readme_is_short():
     assert "python -m pip install -r requirements-dev.txt && python -m pytest" in text.splitlines()
 
 
-def test_findings_are_those_of_the_reports():
-    """Each effect with its interval in docs/studies.md stands in the study's report, perhaps with the sign turned."""
-    rows = [line for line in page_text("studies.md").splitlines() if line.startswith("| [")]
-    assert len(rows) == len(list((ROOT / "experiments" / "studies").glob("[a-z]*.py")))
-    effect = re.compile(r"([-+]\d+\.\d+) \(([-+]\d+\.\d+) to ([-+]\d+\.\d+)")
-    for row in rows:
-        report = ((ROOT / "docs") / re.findall(r"\]\((.*?)\)", row)[0]).read_text()
-        known = {tuple(map(float, found)) for found in effect.findall(report)}
-        known |= {(-middle, -high, -low) for middle, low, high in known}
-        stated = [tuple(map(float, found)) for found in effect.findall(row)]
-        assert stated, row
-        for numbers in stated:
-            assert numbers in known, f"{row[:40]}: {numbers}"
-        assert ("- Inconclusive" in report) == ("Inconclusive" in row), row
+@pytest.mark.parametrize("name", study_lib.names())
+def test_findings_are_those_of_the_reports(name):
+    """Each effect with its interval in docs/studies.md stands in the study's report, and so do its limits."""
+    effect = re.compile(r"([-+][\d.e-]+ \([-+][\d.e-]+ to [-+][\d.e-]+\))")
+    report = (ROOT / "experiments" / "results" / name / "report.md").read_text()
+    *lines, limits = findings.of(name)
+    stated = [found for line in lines for found in effect.findall(line)]
+    assert len(stated) == len(study_lib.load(name).comparisons) and set(stated) <= set(effect.findall(report))
+    assert limits in report.splitlines()
+    assert ("- Inconclusive" in report) == any(line.startswith(study_findings.INCONCLUSIVE) for line in lines)
 
 
 def test_a_broken_link_stops_the_site(tmp_path, monkeypatch):

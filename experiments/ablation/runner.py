@@ -121,7 +121,7 @@ def run_study(
             progress.show(job, done)
         # A study made in Python is made again by the program that made it.
         command = logs.command() if made_in_python else _command(name, seeds, base, overrides)
-        asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, _data_of(configs))
+        asked = study_report.Asked(title, seeds, base or study.base, overrides or {}, command, data_of(configs))
         path = study_report.write(store, study, asked, {cell: str(error) for cell, error in failed.items()})
     print(f"report: {path} and report.html beside it", flush=True)
     processes.from_first(lambda: path)
@@ -131,8 +131,15 @@ def run_study(
     return path
 
 
-def _data_of(configs: Mapping[str, tuple[Config, ...]]) -> str:
-    """The data sets of a study's cells by name, with the folder where one is given."""
+def data_of(configs: Mapping[str, tuple[Config, ...]]) -> str:
+    """The data sets of a study's cells by name, with the folder where one is given.
+
+    Args:
+      configs: the configs of each cell.
+
+    Returns:
+      The names.
+    """
     sets = [config.data for found in configs.values() for config in found]
     named = (own_code.short(one.name) + (f" ({one.dir})" if one.name == "folder" else "") for one in sets)
     return ", ".join(dict.fromkeys(named))

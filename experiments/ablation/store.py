@@ -1,5 +1,6 @@
 """The directory of a study: its declaration, and one line for each result; a killed study goes on from them."""
 
+import functools
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from cnn.runs import logs, small_files
+from cnn.runs import defaults, logs, small_files
 from cnn.runs.config import DEFAULTS_FOR_OLD_RUNS, MAY_CHANGE_ON_RESUME, Config, as_saved
 from cnn.runtime import json_files, whole
 from experiments.ablation import result_lines
@@ -158,9 +159,17 @@ def _may_change(field: str) -> bool:
 
 
 def _value(flat: Mapping[str, Any], field: str) -> str:
-    """A field as text; None and absent are not the same."""
-    found = flat.get(field, DEFAULTS_FOR_OLD_RUNS.get(".".join(field.split(".")[-2:]), "absent"))
-    return found if found == "absent" else repr(found)
+    """A field as text. One that a study made before the field was there lacks has the value that says the same."""
+    if field in flat:
+        return repr(flat[field])
+    return next((repr(value) for name, value in _old_values().items() if field.endswith(f".{name}")), "absent")
+
+
+@functools.cache
+def _old_values() -> dict[str, Any]:
+    """What fields that configs of older studies lack stand for, flat as `_flat` makes them."""
+    values = [item for name, value in DEFAULTS_FOR_OLD_RUNS.items() for item in _flat(value, f"{name}.")]
+    return dict(values) | dict.fromkeys(defaults.MAY_BE_ABSENT)
 
 
 def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from cnn.reports import html, tables
 from cnn.reports.tables import Notes
 from cnn.runtime import whole
-from experiments.ablation import analysis, plots, study_tables, study_words
+from experiments.ablation import analysis, plots, study_findings, study_tables, study_words
 from experiments.ablation.analysis import Cell, Comparison
 from experiments.ablation.store import Store
 from experiments.ablation.study import Study
@@ -52,6 +52,8 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     conclusions = study_words.conclusions(study, compared, found)
     facts = study_words.facts(lines, asked.command, asked.seeds, asked.data)
     legend = study_words.legend(lines)
+    limits = study_findings.limits(study, lines, asked.data)
+    seeds = study_tables.seeds_table(found)
     main, comparisons = (
         study_tables.main_table(study, found, compared),
         study_tables.comparisons_table(study, compared),
@@ -69,11 +71,12 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     parts += [tables.table_markdown(main), legend, ""]
     if outcomes:
         parts += ["## All outcomes", "", tables.table_markdown(outcomes)]
-    parts += ["## What can be concluded", "", *(f"- {text}" for text in conclusions), ""]
+    parts += ["## What can be concluded", "", *(f"- {text}" for text in conclusions), "", limits, ""]
     parts += ["## Comparisons", "", tables.table_markdown(comparisons)]
     parts += [f"![{caption}]({os.path.basename(path)})\n" for path, caption in plotted]
     if tuned:
         parts += ["## Tuning, on validation", "", tables.table_markdown(tuned)]
+    parts += ["## Seeds", "", tables.table_markdown(seeds)]
     parts += ["## Cells", "", "```", *differing, "```", ""]
     parts += ["## How", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     path = os.path.join(store.workdir, "report.md")
@@ -83,11 +86,12 @@ def write(store: Store, study: Study, asked: Asked, failed: Mapping[str, str]) -
     pictures = [html.Picture(path, caption) for path, caption in plotted]
     sections = [
         html.Section("Result", [*(html.Text(text) for text in notes), main, html.Text(legend), *pictures[:1]]),
-        html.Section("What can be concluded", [Notes(conclusions)]),
+        html.Section("What can be concluded", [Notes(conclusions), html.Text(limits)]),
         html.Section("Comparisons", [comparisons]),
         html.Section("All outcomes", [outcomes] if outcomes else []),
         html.Section("Curves", pictures[1:]),
         html.Section("Tuning, on validation", [tuned] if tuned else []),
+        html.Section("Seeds", [seeds]),
         html.Section("First-layer kernels and feature maps", _nets(store, found)),
         html.Section("Cells", [html.Listing("\n".join(differing))]),
         html.Section("How", [html.Facts(facts)]),

@@ -154,6 +154,28 @@ def tuning_table(study: Study, records: Sequence[Mapping[str, Any]]) -> Table | 
     return Table([f"validation accuracy, {field} =", *map(str, values)], rows, caption)
 
 
+def seeds_table(found: Sequence[Cell]) -> Table:
+    """Accuracy on test and on validation of each seed, at the end of its training.
+
+    Args:
+      found: the cells that have results.
+
+    Returns:
+      The table, a row for each cell and a column for each seed.
+    """
+    seeds = sorted({seed for cell in found for seed in cell.values[TEST]})
+
+    def both(cell: Cell, seed: int) -> str:
+        test = cell.values[TEST].get(seed)
+        curve = cell.curves.get(seed, [])
+        validation = curve[-1].get("validation_accuracy") if curve else None
+        return " / ".join(DASH if value is None else f"{100 * value:.2f}" for value in (test, validation))
+
+    rows = [[cell.name, *(both(cell, seed) for seed in seeds)] for cell in found]
+    caption = "Accuracy of each seed on test and on validation, at the end of its training, percent."
+    return Table(["test / validation, %", *(f"seed {seed}" for seed in seeds)], rows, caption)
+
+
 def difference_cell(comparison: Comparison) -> TableCell:
     """A comparison's mean difference with its interval, as a cell.
 

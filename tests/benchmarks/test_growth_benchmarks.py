@@ -141,9 +141,7 @@ def test_runs_are_added_to_those_of_the_same_config(tmp_path, monkeypatch):
     runs = speedrun("smoke", 4, more=True)
     assert made == [0, 1, 2, 3] and [run["test_accuracy"] for run in runs] == [0.9, 0.91, 0.92, 0.93]
     assert "mean 91.500%" in (tmp_path / "summary.md").read_text()
-    with pytest.raises(
-        ValueError, match=r"seed 0 has augment.brightness=0.0, .*digits.py has 0.1; runs of one"
-    ):
+    with pytest.raises(ValueError, match=r"seed 0 has augment.brightness=0.0, .*digits.py has 0.1; runs of one"):
         speedrun("digits", 5, more=True)
     assert made == [0, 1, 2, 3]
     speedrun("smoke", 2, more=False)
