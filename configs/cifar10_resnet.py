@@ -19,7 +19,7 @@ def get_config() -> Any:
     config = default.get_config()
     config.data.name = "cifar10"
     config.data.validation_fraction = 0.0
-    config.augment.flip = True
+    config.augment.flip_in_turn = True
     config.augment.pad = 2
     config.augment.pad_mode = "reflect"
     config.net.name = "whitened_resnet"

@@ -44,6 +44,7 @@ def config_with(**changes):
             dict(train__whitened="conv1", train__initial_run="x"),
             r"whitened \(='conv1'\) and train.initial_run both say",
         ),
+        (dict(augment__flip=True, augment__flip_in_turn=True), r"images are mirrored at random or in turn; choose one"),
         (dict(data__name="shards", data__dir="/", data__on_error="skip"), r"data.on_error=skip is for folders"),
         (dict(data__name="shards", data__dir="/no"), r"data.dir \(='/no'\) is not a directory; it must hold the tar"),
         (dict(train__milestones=("(0.5",)), r"train.milestones \(=\('\(0.5',\)\) must be fractions of the run"),

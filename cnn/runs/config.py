@@ -29,6 +29,7 @@ DEFAULTS_FOR_OLD_RUNS = {
     "augment.colour_noise": 0.0,
     "augment.randaugment": [],
     "augment.mixup": 0.0,
+    "augment.flip_in_turn": False,
     "train.nesterov": False,
     "train.bias_rate": 1.0,
     "train.head_rate": 1.0,

@@ -67,6 +67,11 @@ FIELDS = (
     Field("augment.pad", 0, "Training images are padded by this many pixels, then cropped at random to their size."),
     Field("augment.pad_mode", "zero", "zero, reflect or edge."),
     Field("augment.flip", False, "Mirror half of the training images left to right."),
+    Field(
+        "augment.flip_in_turn",
+        False,
+        "Mirror each training image in every other epoch, half of them in the first, in place of augment.flip.",
+    ),
     Field("augment.scale", (1.0, 1.0), "Zoom training images by a random factor between these two: (low, high)."),
     Field(
         "augment.area",

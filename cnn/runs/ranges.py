@@ -56,6 +56,7 @@ RANGES = (
     Range("augment.pad", whole(0), f"a whole number of pixels from 0 to {MOST:,}"),
     Range("augment.pad_mode", one_of(tuple(PAD_MODES)), f"one of {', '.join(PAD_MODES)}"),
     Range("augment.flip", lambda value: isinstance(value, bool), "True or False"),
+    Range("augment.flip_in_turn", lambda value: isinstance(value, bool), "True or False"),
     Range("augment.scale", _is_zoom, "two numbers (low, high), both above 0, low at most high, such as (0.8, 1.2)"),
     Range(
         "augment.area",

@@ -126,6 +126,13 @@ def _nesterov(nesterov: Any, optimizer: Any, momentum: Any) -> str | None:
     )
 
 
+def _flips(flip: Any, in_turn: Any) -> str | None:
+    """Whether images are mirrored in one way."""
+    if not (flip and in_turn):
+        return None
+    return "augment.flip=True and augment.flip_in_turn=True: images are mirrored at random or in turn; choose one"
+
+
 def _whitened(whitened: Any, initial_run: Any) -> str | None:
     """Whether two fields say what a layer begins with."""
     if not whitened or not initial_run:
@@ -147,6 +154,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (("eval.scenes", "eval.scene_size", "data.image_size"), _scenes),
     (("data.name", "data.dir", "data.image_size"), _source),
     (("data.name", "data.on_error"), _skipping),
+    (("augment.flip", "augment.flip_in_turn"), _flips),
     (("train.nesterov", "train.optimizer", "train.momentum"), _nesterov),
     (("train.whitened", "train.initial_run"), _whitened),
 )

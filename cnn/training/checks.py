@@ -207,7 +207,7 @@ def _check_own(
 ) -> None:
     """Traces a step of training with a net of the user's own: whatever fails in it is said in a line."""
     middle = (0.5,) * image_shape[2]
-    step = steps.make_step(net, optimizer, config, middle, middle)
+    step = steps.make_step(net, optimizer, config, middle, middle, num_examples=1)
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     try:

@@ -57,7 +57,8 @@ class Task(NamedTuple):
     def step(self, devices: Devices | None = None) -> steps.Step:
         """One step of training as a pure function (`cnn.training.steps.make_step`), for devices."""
         constants = (self.dataset.mean, self.dataset.std, self.class_weights)
-        return steps.make_step(self.net, self.optimizer, self.config, *constants, devices)
+        count = len(self.dataset.train.labels)
+        return steps.make_step(self.net, self.optimizer, self.config, *constants, devices, count)
 
     def first_state(self, seed: int) -> State:
         """The state before the first step, on the first device."""

@@ -169,6 +169,7 @@ def make_step(
     std: Sequence[float],
     class_weights: np.ndarray | None = None,
     devices: Devices | None = None,
+    num_examples: int | None = None,
 ) -> Step:
     """One step of training as a pure function.
 
@@ -182,21 +183,26 @@ def make_step(
       class_weights: weights of the classes in the loss, as `cnn.training.class_weights.of` gives them; None: none.
       devices: the devices that parameters may be split over, in a step that is compiled for them; None: each device
         has all parameters.
+      num_examples: size of the training split; needed with augment.flip_in_turn.
 
     Returns:
       (state, uint8 images [B, H, W, C], int32 labels [B]) -> (state, `StepResult`).
 
     Raises:
-      ValueError: if train.dtype, train.background or train.label_smoothing is out of range.
+      ValueError: if train.dtype, train.background or train.label_smoothing is out of range, or num_examples is missing
+        or too large.
     """
     ranges.check_fields("train", config.train, "dtype", "background", "label_smoothing")
     options, mixup = augment.options(config.augment), config.augment.get("mixup", 0.0)
     half = jnp.dtype(config.train.dtype).itemsize < 4
+    turns = _turns(config, num_examples) if config.augment.get("flip_in_turn", False) else None
 
     def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, StepResult]:
         # fold_in(key, step), not a split chain: the keys of a step do not depend on how the run got there.
         key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, missed_key = jax.random.split(key, 3)
+        if turns is not None:
+            images = augment.in_turn(images, turns(state.step, len(images)))
         x = augment.augment(augment_key, images.astype(jnp.float32) / 255, **options)
         missed = None
         missed_fraction = config.train.background  # the field's name is that of the first runs
@@ -230,3 +236,20 @@ def make_step(
         return State(state.step + 1, params, statistics, optimizer_state, state.key), result
 
     return step
+
+
+def _turns(config: Config, num_examples: int | None) -> Callable[[jax.Array, int], jax.Array]:
+    """How often each example of a batch was seen before, up to whole multiples of 2^32: (step, B) -> int32 [B]."""
+    most, size = 2**31 - 1, config.train.batch_size
+    if num_examples is None or num_examples * (size + 1) > most:
+        raise ValueError(
+            f"augment.flip_in_turn: train.batch_size (={size}) times the number of training examples "
+            f"(={num_examples}) must be known and at most {most:,}; augment.flip has no such limit"
+        )
+
+    def turns(step: jax.Array, count: int) -> jax.Array:
+        # The stream of examples is cut into epochs of num_examples. Only whole * size can exceed 32 bits.
+        whole, rest = step // num_examples, step % num_examples
+        return whole * size + (rest * size + jnp.arange(count)) // num_examples
+
+    return turns

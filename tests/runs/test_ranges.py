@@ -43,6 +43,7 @@ CASES = {
     "augment.pad": ([0, 4], [-1, *WHOLE]),
     "augment.pad_mode": (["zero", "reflect", "edge"], ["Zero", "wrap", "", None, 0]),
     "augment.flip": ([True, False], [1, 0, "yes", None]),
+    "augment.flip_in_turn": ([True, False], [1, 0, "yes", None]),
     "augment.scale": (
         [(1.0, 1.0), (0.8, 1.2), [0.5, 2], (1e-3, 1e3)],
         [(1.0,), 1.0, (), (1, 1, 1), (0.0, 1.0), (-1, 1), (1.2, 0.8), (NAN, 1), (1, INF), ("a", "b"), "12", None],

@@ -13,11 +13,11 @@ LABELS = np.random.default_rng(1).integers(0, 4, 40).astype(np.int32)
 INDICES = np.random.default_rng(2).integers(0, 40, (5, 8)).astype(np.int32)
 
 
-def make_pieces(config, net, looped, devices=None):
+def make_pieces(config, net, looped, devices=None, num_examples=None):
     optimizer = optimizer_lib.make_optimizer(config.train, optax.constant_schedule(config.train.learning_rate))
     devices = devices or Devices()
     state = devices.replicate(steps.init_state(net, optimizer, (8, 8, 1), config.seed))
-    step = steps.make_step(net, optimizer, config, (0.5,), (0.25,))
+    step = steps.make_step(net, optimizer, config, (0.5,), (0.25,), num_examples=num_examples)
     return state, dispatch.make_run_steps(step, devices, 6, looped=looped)
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from cnn import nets
-from cnn.data import augment
+from cnn.data import augment, batch_indices
 from cnn.training import steps
 from configs import default
 from tests.training.pieces import IMAGES, INDICES, LABELS, make_pieces, numbers
@@ -101,6 +101,40 @@ def test_a_step_on_mixed_examples_is_one_on_their_mixtures():
         targets = jax.nn.one_hot(LABELS[INDICES[0]], 4)
         targets = own[:, None] * targets + (1 - own)[:, None] * targets[::-1]
         return optax.softmax_cross_entropy(logits, targets).mean()
+
+    assert_is_a_step_down(objective, state, run)
+
+
+def test_turns_count_how_often_each_example_was_seen():
+    """In batches that span epochs, and that are larger than the set."""
+    for size, count in ((8, 20), (7, 21), (20, 8)):
+        config = default.get_config()
+        config.augment.flip_in_turn, config.train.batch_size = True, size
+        turns, seen = steps._turns(config, count), np.zeros(count, int)
+        for step in range(3 * count // size + 5):
+            found = np.asarray(turns(jnp.int32(step), size))
+            for index, times in zip(batch_indices(0, step, batch_size=size, num_examples=count)[0], found, strict=True):
+                assert times == seen[index]
+                seen[index] += 1
+    far = np.asarray(turns(jnp.int32(2**31 - 2), 20)) % 2  # where step times batch is beyond 32 bits: the parity holds
+    np.testing.assert_array_equal(far, ((2**31 - 2) * 20 + np.arange(20)) // 8 % 2)
+
+
+def test_a_step_on_mirrored_examples_is_one_on_their_mirror_images():
+    config = default.get_config()
+    config.train.update({"momentum": 0.0, "learning_rate": 0.1, "batch_size": 8})
+    config.augment.flip_in_turn = True
+    net = nets.create("layer_pattern", 4, features=4, width=8)
+    with pytest.raises(ValueError, match=r"train.batch_size \(=8\) times the number of training examples \(=None\)"):
+        make_pieces(config, net, False)
+    state, run = make_pieces(config, net, False, num_examples=40)
+    seen = np.asarray(augment.in_turn(IMAGES[INDICES[0]], np.zeros(8, int)))
+    assert 0 < (seen != IMAGES[INDICES[0]]).any(axis=(1, 2, 3)).sum() < 8
+    images = jnp.asarray(seen, jnp.float32) / 255
+
+    def objective(params):
+        logits = net.apply({"params": params}, (images - 0.5) / 0.25, train=False)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS[INDICES[0]]).mean()
 
     assert_is_a_step_down(objective, state, run)
 
