@@ -20,7 +20,7 @@ STUDY = Study(
     shared={"net.name": "preact_resnet", "net.options": {"width": 8}, "data.image_size": 16, "train.epochs": 5.0},
     base="configs/ablation_cifar10.py",
     tune={"train.learning_rate": (0.02, 0.05, 0.125, 0.3, 0.8)},
-    contrasts=tuple(Contrast((_cell(depth, True), TEST), (_cell(depth, False), TEST)) for depth in _DEPTHS),
+    contrasts=tuple(Contrast((_cell(depth, True), TEST), (_cell(depth, False), TEST)) for depth in _DEPTHS[1:]),
     notes="CIFAR-10 (JPEG), 10,000 pictures resized to 16x16. Nets that normalise before their convolutions, with 8, "
     "16 and 32 maps in three stages; plain nets have the same layers without what is added beside them. The originals "
     "have 16 maps, pictures of 32x32 and 20 to 110 layers.",

@@ -65,7 +65,7 @@ def test_every_declared_study_can_be_built():
     shapes = {"fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
     shapes["experiments.digit_pages.crops:load"] = (28, 28, 1)
     names = study_lib.names()
-    assert len(names) == 15
+    assert len(names) == 16
     for name in names:
         study = study_lib.load(name)
         base = runner.load_base(study.base)
