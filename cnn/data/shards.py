@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
@@ -151,14 +152,18 @@ class _Part:
         self._whole, self._rows, self.class_names = whole, rows, getattr(whole, "class_names", ())
         self.items = [whole.items[i] for i in rows]
 
-    def labels(self) -> np.ndarray:
+    @functools.cached_property
+    def _labels(self) -> np.ndarray:
         return self._whole.labels()[self._rows]
+
+    def labels(self) -> np.ndarray:
+        return self._labels
 
     def read(self, items: Sequence[Any]) -> list[bytes]:
         return self._whole.read(items)
 
     def examples(self, start: int, stop: int) -> tuple[list[bytes], list[int]]:
-        return self.read(self.items[start:stop]), self.labels()[start:stop].tolist()
+        return self.read(self.items[start:stop]), self._labels[start:stop].tolist()
 
     def name(self, item: Any) -> str:
         return self._whole.name(item)
