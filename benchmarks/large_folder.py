@@ -9,7 +9,7 @@ import os
 import tempfile
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 from benchmarks import options
 from cnn.commands import program
@@ -29,6 +29,8 @@ def main() -> None:
     few = options.SMOKE.value
     count, side, batch = (512, 32, 16) if few else (PICTURES.value, SIDE.value, BATCH.value)
     steps = count // batch
+    if steps < 30 or batch % max(PROCESSES):
+        raise app.UsageError(f"--pictures={count} must be 30 batches or more, of a multiple of {max(PROCESSES)} images")
     results: dict[str, Any] = {"pictures": count, "side": side, "batch": batch, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         runs.write_folder(f"{folder}/pictures", count, side)
@@ -36,6 +38,7 @@ def main() -> None:
         command = runs.command(folder, steps, batch, side, "no" if few else "auto")
         bare = [runs.bare_rate(f"{folder}/pictures/train", side, batch, few)]
         whole = runs.train([*command, f"--workdir={folder}/whole"])
+        runs.check_streamed(whole.said)
         bare += [runs.bare_rate(f"{folder}/pictures/train", side, batch, few)]
         killed_at = runs.kill([*command, f"--workdir={folder}/killed"], f"{folder}/killed", steps // 2)
         again = runs.train([*command, f"--workdir={folder}/killed"])
@@ -60,6 +63,7 @@ def main() -> None:
     results |= machine.last_facts()
     table = runs.text(results)
     print(table)
+    runs.check(results)
     if not few:
         machine.write(options.OUTPUT.value, "large_folder", results, table)
 

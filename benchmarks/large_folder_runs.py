@@ -228,6 +228,34 @@ def went_on_from(said: str) -> int:
     return int(found[1])
 
 
+def check_streamed(said: str) -> None:
+    """Checks that a run did not hold its pictures in memory.
+
+    Args:
+      said: its output.
+
+    Raises:
+      RuntimeError: if it does not say so.
+    """
+    if "stay in their files" not in said:
+        raise RuntimeError(f"the pictures do not stay in their files; more or larger ones would: {said[-500:]}")
+
+
+def check(results: Mapping[str, Any]) -> None:
+    """Checks that what must be equal is.
+
+    Args:
+      results: the contents of large_folder.json.
+
+    Raises:
+      RuntimeError: if it is not; says what.
+    """
+    if not results["training"]["equal_parameters"]:
+        raise RuntimeError("the run that was killed and went on ends with other parameters")
+    if different := [n for n, equal in results["batches"]["equal"].items() if not equal]:
+        raise RuntimeError(f"{' and '.join(different)} processes see other batches than one")
+
+
 def equal_parameters(one: str, other: str) -> bool:
     """Whether two runs end with the same parameters, to the bit.
 
@@ -288,10 +316,10 @@ def text(results: Mapping[str, Any]) -> str:
     decoded = results["pictures"] * results["side"] ** 2 * 3
     peak = max(training["peak_resident_bytes"])
     kept = "equal to the bit" if training["equal_parameters"] else "DIFFERENT"
-    same = " and ".join(n for n, equal in batches["equal"].items() if equal)
+    same = ", ".join(f"{n} {'the same' if equal else 'DIFFERENT'}" for n, equal in batches["equal"].items() if n != "1")
     rows = [
-        ["pictures", f"{results['pictures']:,} JPEGs, {results['bytes'] / 2**30:.2f} GiB"],
-        ["their pixels", f"{decoded / 2**30:.2f} GiB"],
+        ["pictures", f"{results['pictures']:,} JPEGs, {results['bytes'] / 1e9:.2f} GB"],
+        ["their pixels", f"{decoded / 1e9:.2f} GB"],
         ["peak resident memory of training", f"{peak / 1e9:.2f} GB"],
         ["pictures/s in training", f"{training['pictures_per_second']:,.0f}"],
         ["pictures/s of a loop over Pillow", f"{bare:,.0f}"],
@@ -302,7 +330,7 @@ def text(results: Mapping[str, Any]) -> str:
             f"{training['went_on_from_step']}: parameters",
             kept,
         ],
-        [f"processes that see the same {batches['steps']} batches", same],
+        [f"the first {batches['steps']} batches of several processes, beside those of one", same],
     ]
     title = f"# Training on JPEGs of {results['side']}x{results['side']} pixels that stay in their files"
     return f"{title}\n\n{markdown.markdown(['what', 'measured'], rows)}\n{machine.lines(results)}"

@@ -176,6 +176,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
         result["best"] |= {"since": kept.since} if kept.since else {}
     result |= {"parameters": table.params, "multiply_adds": table.macs}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
+    result |= {"mirror": True} if config.eval.get("mirror", False) else {}
     result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed}
     task = task._replace(dataset=_with_whole_test(dataset))
     if not processes.is_first():
@@ -190,9 +191,10 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     logs.write_json(os.path.join(workdir, "result.json"), result)
     trained.write(task, workdir, variables, test)
     results.close(workdir)
+    mirrored = ", of each image and its mirror image" if "mirror" in result else ""
     print(
         f"test accuracy {test.accuracy:.4f} ({round(test.accuracy * test.examples)} of {test.examples} right), "
-        f"loss {test.loss:.4f}, trained in {seconds:.0f} s\n{_where(workdir)}",
+        f"loss {test.loss:.4f}{mirrored}, trained in {seconds:.0f} s\n{_where(workdir)}",
         flush=True,
     )
     return processes.from_first(lambda: result)

@@ -5,15 +5,13 @@ Runs main.py once for each seed, one after another, and writes runs.json (the re
 """
 
 import os
-import subprocess
-import sys
 
 from absl import app, flags
 
 from cnn.commands import flags as shared
 from cnn.commands import program
 from cnn.runs import config_files
-from experiments.summaries import MAIN, finished, summary, write
+from experiments.summaries import finished, run_main, summary, write
 
 CONFIG = flags.DEFINE_string("config", None, "The run: a name of configs/, or a config file.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds: 0, 1, ...", lower_bound=1)
@@ -35,8 +33,7 @@ def main() -> None:
         result = finished(path, seed, workdir)
         if result is None:
             # Each run has a new process, because some of its settings must be made before JAX is used.
-            command = [MAIN, f"--config={path}", f"--workdir={workdir}", f"--config.seed={seed}"]
-            subprocess.run([sys.executable, *command], check=True)
+            run_main([f"--config={path}", f"--workdir={workdir}", f"--config.seed={seed}"])
             result = finished(path, seed, workdir)
         assert result is not None  # main.py ends with an error where it leaves none
         runs.append(result)

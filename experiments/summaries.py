@@ -1,4 +1,4 @@
-"""The summary of several runs of one config, and whether they reach a target."""
+"""Several runs of one config, their summary, and whether they reach a target."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from scipy import stats
 from cnn.reports import markdown
 from cnn.runs import config as config_lib
 from cnn.runs import config_files, results
+from cnn.runtime import whole
 
 MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # an absolute path, for any working directory
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
@@ -43,13 +44,15 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
             cells = [f"{value:.{digits}f}" for value in (statistics.mean(values), min(values), max(values))]
             rows.append([number, cells[0], spread, *cells[1:]])
     first = runs[0]
-    packages = ", ".join(f"{package} {version}" for package, version in first["packages"].items())
+    versions = {", ".join(f"{name} {version}" for name, version in run["packages"].items()): None for run in runs}
+    packages = "; or ".join(versions)
     facts = [
         f"net {first['net']}, data {first['data']}, {first['parameters']:,} parameters, "
         f"{first['multiply_adds']:,} multiply-adds for one image",
         f"{first['train_examples']:,} training examples, {first['steps']:,} steps, {first['examples']:,} test examples",
         f"seeds {', '.join(str(run['seed']) for run in runs)}; command of the first: `{first['command']}`",
-        f"device {first['device']}, python {first['python']}, {packages}",
+        *(["accuracies are of the mean of each image's scores and its mirror image's"] if first.get("mirror") else []),
+        f"device {_all_of(runs, 'device')}, python {_all_of(runs, 'python')}, {packages}",
         f"commit {', '.join(sorted({str(run['commit']) for run in runs}))}",
     ]
     facts = ([note] if note else []) + facts
@@ -89,11 +92,9 @@ def write(folder: str, runs: Sequence[dict[str, Any]], text: str) -> None:
       text: the summary.
     """
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "runs.json"), "w") as file:
-        json.dump(runs, file, indent=1)
-        file.write("\n")
-    with open(os.path.join(folder, "summary.md"), "w") as file:
-        file.write(text)
+    for name, content in (("runs.json", json.dumps(runs, indent=1) + "\n"), ("summary.md", text)):
+        with whole.written(os.path.join(folder, name)) as part, open(part, "w") as file:
+            file.write(content)
 
 
 def earlier_runs(folder: str, config: str) -> list[dict[str, Any]]:
@@ -107,16 +108,28 @@ def earlier_runs(folder: str, config: str) -> list[dict[str, Any]]:
       Contents of result.json of each run, with its config, as `one_run` gives them; none if the folder has no runs.
 
     Raises:
-      ValueError: if one of them was made with another config; names the first field that differs.
+      ValueError: if the file is damaged, has a seed twice, or one of the runs was made with another config, of which
+        the first field that differs is named.
     """
     path = os.path.join(folder, "runs.json")
     if not os.path.exists(path):
         return []
-    with open(path) as file:
-        runs: list[dict[str, Any]] = json.load(file)
+    try:
+        with open(path) as file:
+            runs: Any = json.load(file)
+        seeds = [run["seed"] for run in runs]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: it is no list of runs with their seeds; remove it") from error
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise ValueError(f"{path} has seed {twice[0]} twice; each may count once, so remove one")
     wanted = _fields(config)
     for run in runs:
-        made = run.get("config", {})
+        if "config" not in run:
+            raise ValueError(
+                f"{path}: its run of seed {run['seed']} does not say which config it is of, as none of an earlier "
+                "version does; write to another --output"
+            )
+        made = run["config"]
         for field in sorted({*wanted, *made}):
             there, here = made.get(field, config_lib.DEFAULTS_FOR_OLD_RUNS.get(field)), wanted.get(field)
             if there != here:
@@ -141,7 +154,7 @@ def one_run(config: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as workdir:
         flags_of_run = [f"--config={config}", f"--workdir={workdir}", f"--config.seed={seed}", "--compilation_cache="]
         start = time.perf_counter()
-        subprocess.run([sys.executable, MAIN, *flags_of_run], check=True, stdout=subprocess.DEVNULL)
+        run_main(flags_of_run, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
         with open(os.path.join(workdir, "result.json")) as file:
             result = json.load(file)
@@ -152,7 +165,27 @@ def one_run(config: str, seed: int) -> dict[str, Any]:
 def _fields(config: str) -> dict[str, Any]:
     """The fields of a config that make a run what it is, whatever its seed and wherever it is made."""
     fields = config_lib.identity(config_files.read(config))
-    return {name: value for name, value in fields.items() if name not in ("seed", *config_lib.FOLDER_FIELDS)}
+    return {name: value for name, value in fields.items() if name not in ("seed", "data.dir")}
+
+
+def run_main(flags: Sequence[str], **options: Any) -> None:
+    """Runs main.py in a process of its own.
+
+    Args:
+      flags: its flags.
+      **options: further arguments of `subprocess.run`.
+
+    Raises:
+      ValueError: if it fails, after its own line that says why.
+    """
+    done = subprocess.run([sys.executable, MAIN, *flags], check=False, **options)
+    if done.returncode:
+        raise ValueError(f"main.py {' '.join(flags)} ended with status {done.returncode}")
+
+
+def _all_of(runs: Sequence[dict[str, Any]], name: str) -> str:
+    """The values that runs have, each once."""
+    return " or ".join(dict.fromkeys(str(run[name]) for run in runs))
 
 
 def verdict(accuracies: Sequence[float], target: float) -> str:
@@ -175,3 +208,39 @@ def verdict(accuracies: Sequence[float], target: float) -> str:
     return (
         f"The target of {target:.2%} {reached}: mean {mean:.3%}, p = {p:.1g} (one-sided t-test, n = {len(accuracies)})."
     )
+
+
+def speedrun(config: str, count: int, target: float, folder: str, *, more: bool) -> None:
+    """Runs a config with the seeds 0, 1, ... and writes the runs and their summary after each.
+
+    Args:
+      config: path of the config.
+      count: number of seeds.
+      target: mean test accuracy to be reached, a fraction.
+      folder: directory to write to.
+      more: whether the runs that are there are kept, and only the seeds that lack are run.
+
+    Raises:
+      ValueError: if runs that are to be kept are of another config, or there are runs and `more` is not given.
+    """
+    name = os.path.splitext(os.path.basename(config))[0]
+    if not more and os.path.exists(os.path.join(folder, "runs.json")):
+        raise ValueError(f"{folder} has runs: --more adds to them; remove runs.json, or choose another --output")
+    runs = earlier_runs(folder, config) if more else []
+    if len(runs) > count:
+        print(f"{folder} has {len(runs)} runs, which all count", flush=True)
+    for seed in sorted(set(range(count)) - {run["seed"] for run in runs}):
+        run = one_run(config, seed)
+        runs = sorted([*runs, run], key=lambda run: run["seed"])
+        text = f"accuracy {run['test_accuracy']:.4f}, trained in {run['seconds']:.1f} s"
+        print(f"seed {seed}: {text}, whole command {run['command_seconds']:.1f} s", flush=True)
+        write(folder, runs, _speedrun_text(name, runs, target))
+    write(folder, runs, _speedrun_text(name, runs, target))  # the target may be another one
+    print(f"{_speedrun_text(name, runs, target)}\nwrote {folder}")
+
+
+def _speedrun_text(name: str, runs: list[dict[str, Any]], target: float) -> str:
+    """The summary of runs, the first sentence after its table saying whether the target is reached."""
+    note = "`seconds`: compiling and training; `command_seconds`: the whole process, from imports to pictures, no cache"
+    said = f"{verdict([run['test_accuracy'] for run in runs], target)} " if len(runs) > 1 else ""
+    return summary(name, runs, f"{said}{note}.")

@@ -44,6 +44,14 @@ def config_with(**changes):
             dict(train__whitened="conv1", train__initial_run="x"),
             r"whitened \(='conv1'\) and train.initial_run both say",
         ),
+        (
+            dict(augment__flip_in_turn=True, augment__area=(0.1, 1.0), augment__randaugment=(2, 9)),
+            r"knows an image by its pixels, which augment.area and augment.randaugment change each time",
+        ),
+        (
+            dict(augment__flip_in_turn=True, train__batch_size=30_000_000),
+            r"train.batch_size \(=30000000\) times the number of training examples \(=\d+\) must be known and at most",
+        ),
         (dict(augment__flip=True, augment__flip_in_turn=True), r"images are mirrored at random or in turn; choose one"),
         (dict(data__name="shards", data__dir="/", data__on_error="skip"), r"data.on_error=skip is for folders"),
         (dict(data__name="shards", data__dir="/no"), r"data.dir \(='/no'\) is not a directory; it must hold the tar"),

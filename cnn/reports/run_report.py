@@ -132,6 +132,8 @@ def _scores(result: Mapping[str, Any]) -> list[html.Item]:
         shown["test top-5 accuracy"] = f"{result['test_top5']:.2%}"
     if "validation_accuracy" in result:
         shown["validation accuracy"] = f"{result['validation_accuracy']:.2%}"
+    if "mirror" in result:
+        shown["scores of an image"] = "the mean of its own and its mirror image's"
     if "best" in result and result["best"]["step"] != result["steps"]:
         best = result["best"]
         since = f" (of those after step {best['since']:,}; the one before was lost)" if best.get("since") else ""

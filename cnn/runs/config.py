@@ -46,7 +46,9 @@ LENGTH = (
 # Fields that may differ when a run goes on: they change what is written and when, not what is trained.
 MAY_CHANGE_ON_RESUME = (
     "checkpoint.",
-    "eval.",
+    "eval.batch_size",
+    "eval.every_epochs",
+    "eval.scene",
     "data.dir",
     "data.in_memory",
     "train.steps_per_dispatch",

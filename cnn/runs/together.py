@@ -133,6 +133,18 @@ def _flips(flip: Any, in_turn: Any) -> str | None:
     return "augment.flip=True and augment.flip_in_turn=True: images are mirrored at random or in turn; choose one"
 
 
+def _turns(in_turn: Any, area: Any, side: Any, changes: Any) -> str | None:
+    """Whether an image is known again when it is seen next."""
+    given = {"area": area, "shortest_side": side, "randaugment": changes}
+    names = [f"augment.{name}" for name, value in given.items() if len(value)]
+    if not in_turn or not names:
+        return None
+    return (
+        f"augment.flip_in_turn=True knows an image by its pixels, which {' and '.join(names)} change each time; "
+        "augment.flip=True mirrors at random"
+    )
+
+
 def _whitened(whitened: Any, initial_run: Any) -> str | None:
     """Whether two fields say what a layer begins with."""
     if not whitened or not initial_run:
@@ -155,6 +167,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (("data.name", "data.dir", "data.image_size"), _source),
     (("data.name", "data.on_error"), _skipping),
     (("augment.flip", "augment.flip_in_turn"), _flips),
+    (("augment.flip_in_turn", "augment.area", "augment.shortest_side", "augment.randaugment"), _turns),
     (("train.nesterov", "train.optimizer", "train.momentum"), _nesterov),
     (("train.whitened", "train.initial_run"), _whitened),
 )

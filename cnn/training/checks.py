@@ -103,6 +103,7 @@ def check_step(
     net: Net,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
+    num_examples: int,
 ) -> None:
     """Checks that batches fit in memory, that images can be augmented and, for a net of the user's own, a whole step.
 
@@ -111,6 +112,7 @@ def check_step(
       net: the classifier.
       optimizer: the optimiser, as `cnn.training.optimizer.make_optimizer` makes it.
       image_shape: (H, W, C) of one image.
+      num_examples: size of the training split.
 
     Raises:
       ValueError: if one does not; names the field or the net.
@@ -119,9 +121,15 @@ def check_step(
         lambda: _check_batches(config, image_shape),
         lambda: _check_indices(config),
         lambda: _check_pad(config, image_shape),
+        lambda: _check_turns(config, num_examples),
     )
     if own_code.is_reference(config.net.name):
         _check_own(config, net, optimizer, image_shape)
+
+
+def _check_turns(config: Config, num_examples: int) -> None:
+    if config.augment.get("flip_in_turn", False):
+        steps.check_turns(config.train.batch_size, num_examples)
 
 
 def _check_batches(config: Config, image_shape: tuple[int, int, int]) -> None:

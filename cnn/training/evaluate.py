@@ -268,7 +268,8 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
       run: a trained net, as `cnn.runs.checkpoint.load_run` gives it.
 
     Returns:
-      {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5; without an empty split.
+      {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5, and mirror if eval.mirror is set; without an
+      empty split.
 
     Raises:
       DataError: if the run's data cannot be read, or have other classes or images of another shape.
@@ -279,8 +280,9 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
     processes.agree("data", facts_lib.at_a_glance(dataset))
     splits = {"validation": dataset.validation, "test": dataset.test}
     how = {**options(run.config), "share": dataset.share}
+    mirrored = {"mirror": True} if how["mirror"] else {}
     return {
-        name: evaluate(run.net, run.variables, split, run.mean, run.std, **how).as_dict()
+        name: evaluate(run.net, run.variables, split, run.mean, run.std, **how).as_dict() | mirrored
         for name, split in splits.items()
         if len(split.labels)
     }

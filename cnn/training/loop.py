@@ -17,7 +17,7 @@ from cnn.runtime import turns
 from cnn.runtime.devices import Devices
 from cnn.training import checks, class_weights, steps, whitening
 from cnn.training.evaluate import Metrics, score_split
-from cnn.training.optimizer import head_of, make_optimizer, make_schedule
+from cnn.training.optimizer import head_of, local_layers, make_optimizer, make_schedule
 from cnn.training.steps import State, StepResult
 
 
@@ -98,16 +98,19 @@ def make_task(config: Config, dataset: Dataset, also: Sequence[Callable[[Net], A
     table = geometry.table(net, dataset.image_shape)
     total = steps.total_steps(config.train, len(dataset.train.labels))
     schedule = make_schedule(config.train, total)
-    optimizer = make_optimizer(config.train, schedule, total_steps=total, head=head_of(table))
+    optimizer = make_optimizer(
+        config.train, schedule, total_steps=total, head=head_of(table), local=local_layers(table)
+    )
     weights = class_weights.of(config.train, dataset)
     return Task(config, dataset, net, table.macs, total, schedule, optimizer, weights)
 
 
 def _check_steps(config: Config, net: Net, dataset: Dataset) -> None:
-    total = steps.total_steps(config.train, len(dataset.train.labels))
+    count = len(dataset.train.labels)
+    total = steps.total_steps(config.train, count)
     # Which layer is the last makes no difference to the shapes of a step.
     optimizer = make_optimizer(config.train, make_schedule(config.train, total), total_steps=total, head="")
-    checks.check_step(config, net, optimizer, dataset.image_shape)
+    checks.check_step(config, net, optimizer, dataset.image_shape, count)
 
 
 class Program(NamedTuple):

@@ -3,7 +3,7 @@
 import difflib
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
 from cnn.geometry import Table
+from cnn.layers import LocallyConnected
 from cnn.runs import ranges
 from cnn.runs.config import Config
 
@@ -63,14 +64,20 @@ def kernel_mask(params: Any) -> Any:
 
 
 def make_optimizer(
-    train: Config, schedule: optax.Schedule, *, total_steps: int | None = None, head: str | None = None
+    train: Config,
+    schedule: optax.Schedule,
+    *,
+    total_steps: int | None = None,
+    head: str | None = None,
+    local: Collection[str] = (),
 ) -> optax.GradientTransformation:
     """The optimiser that a config asks for.
 
     "sgd" and "adam" add L2 regularisation to the gradient, before momentum, as AlexNet and VGG do; "adamw" decays the
     weights apart from the gradient. "muon" steps kernels of convolutions and fully connected layers along their
-    momentum, Nesterov's, with all singular values made about equal, and leaves the last layer, biases and what
-    normalises to adamw. Its steps are as large as Adam's are on average, so that rates and decays of adamw suit it.
+    momentum, Nesterov's, with all singular values made about equal (the groups of a convolution are one matrix), and
+    leaves the last layer, locally connected ones, biases and what normalises to adamw. Its steps have a root mean
+    square of 0.2 learning rates, as Adam's have later in training, so that rates and decays of adamw suit it.
 
     Frozen layers keep their parameters: nothing decays, no momentum gathers, and their gradients do not count in the
     norm that clip_norm bounds. From step `round(frozen_until * total_steps)` on they learn as the others do, at the
@@ -86,6 +93,7 @@ def make_optimizer(
       schedule: step -> learning rate.
       total_steps: length of the run, steps; needed if layers are frozen for a part of it.
       head: name of the last layer with parameters (`head_of`); needed by muon, and if its learning rate is another one.
+      local: names of the locally connected layers (`local_layers`), needed by muon.
 
     Returns:
       An Optax transformation. Its `init` raises a ValueError if a frozen layer is none of the net's with parameters.
@@ -105,7 +113,7 @@ def make_optimizer(
     clip = [optax.clip_by_global_norm(train.clip_norm)] if train.clip_norm else []
     frozen, until = tuple(train.get("frozen", ())), train.get("frozen_until", 1.0)
     if not frozen:
-        return optax.chain(*clip, *_rule(train, schedule, head))
+        return optax.chain(*clip, *_rule(train, schedule, head, local))
     held, held_gradient = optax.set_to_zero(), optax.set_to_zero()
     if until < 1 and total_steps is None:
         raise ValueError(f"make_optimizer needs total_steps: train.frozen_until (={until}) is a fraction of them")
@@ -116,12 +124,12 @@ def make_optimizer(
             return step >= first
 
         # What is held back counts its steps from `first` on; the learning rate is the run's.
-        late = optax.chain(*_rule(train, lambda step: schedule(step + first), head))
+        late = optax.chain(*_rule(train, lambda step: schedule(step + first), head, local))
         held = optax.conditionally_mask(late, thawed)
         held_gradient = optax.conditionally_mask(optax.identity(), thawed)
     if clip:
         clip.insert(0, _grouped(frozen, held_gradient, optax.identity()))
-    return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule, head))))
+    return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule, head, local))))
 
 
 def thaw_step(train: Config, total_steps: int) -> int | None:
@@ -150,14 +158,29 @@ def head_of(table: Table) -> str:
     return next((row.name for row in reversed(table) if row.params), "")
 
 
-def _rule(train: Config, schedule: optax.Schedule, head: str | None) -> list[optax.GradientTransformation]:
+def local_layers(table: Table) -> list[str]:
+    """The locally connected layers, whose kernels are a matrix for each place.
+
+    Args:
+      table: the net's layers, as `cnn.geometry.table` gives them.
+
+    Returns:
+      Their names, with those of the blocks that they are in.
+    """
+    rows = [one for row in table for one in (row, *row.inside)]
+    return [row.name for row in rows if row.kind == LocallyConnected.kind]
+
+
+def _rule(
+    train: Config, schedule: optax.Schedule, head: str | None, local: Collection[str]
+) -> list[optax.GradientTransformation]:
     """The transformations that turn a gradient, clipped or not, into a step."""
     factors = {"bias": train.get("bias_rate", 1.0), "head": train.get("head_rate", 1.0)}
     scaled = [] if set(factors.values()) == {1} else [optax.stateless(functools.partial(_scaled, factors, head))]
     adamw = optax.adamw(schedule, weight_decay=train.weight_decay, mask=kernel_mask)
     if train.optimizer == "muon":
         return [
-            optax.partition({True: _muon(train, schedule), False: adamw}, functools.partial(_matrices, head)),
+            optax.partition({True: _muon(train, schedule), False: adamw}, functools.partial(_matrices, head, local)),
             *scaled,
         ]
     if train.optimizer == "adamw":
@@ -168,7 +191,7 @@ def _rule(train: Config, schedule: optax.Schedule, head: str | None) -> list[opt
 
 
 def _muon(train: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Muon for kernels, each seen as a matrix from all that it reads to its outputs."""
+    """Muon for kernels, each seen as one matrix whose last axis is the outputs."""
 
     def axes(params: Any) -> Any:
         return jax.tree.map(lambda x: MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1), params)
@@ -178,11 +201,12 @@ def _muon(train: Config, schedule: optax.Schedule) -> optax.GradientTransformati
     return muon(schedule, **options)
 
 
-def _matrices(head: str | None, params: Any) -> Any:
+def _matrices(head: str | None, local: Collection[str], params: Any) -> Any:
     """Which parameters Muon is for: kernels of convolutions and fully connected layers, but for the last layer's."""
 
     def one(path: Any, x: Any) -> bool:
-        return path[-1].key == "kernel" and x.ndim in (2, 4) and path[0].key != head
+        layer = "/".join(part.key for part in path[:-1])
+        return path[-1].key == "kernel" and x.ndim in (2, 4) and path[0].key != head and layer not in local
 
     return jax.tree_util.tree_map_with_path(one, params)
 

@@ -202,7 +202,7 @@ def make_step(
         key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, missed_key = jax.random.split(key, 3)
         if turns is not None:
-            images = augment.in_turn(images, turns(state.step, len(images)))
+            images = augment.in_turn(jax.random.fold_in(state.key, 2**31), images, turns(state.step, len(images)))
         x = augment.augment(augment_key, images.astype(jnp.float32) / 255, **options)
         missed = None
         missed_fraction = config.train.background  # the field's name is that of the first runs
@@ -240,12 +240,8 @@ def make_step(
 
 def _turns(config: Config, num_examples: int | None) -> Callable[[jax.Array, int], jax.Array]:
     """How often each example of a batch was seen before, up to whole multiples of 2^32: (step, B) -> int32 [B]."""
-    most, size = 2**31 - 1, config.train.batch_size
-    if num_examples is None or num_examples * (size + 1) > most:
-        raise ValueError(
-            f"augment.flip_in_turn: train.batch_size (={size}) times the number of training examples "
-            f"(={num_examples}) must be known and at most {most:,}; augment.flip has no such limit"
-        )
+    size = config.train.batch_size
+    check_turns(size, num_examples)
 
     def turns(step: jax.Array, count: int) -> jax.Array:
         # The stream of examples is cut into epochs of num_examples. Only whole * size can exceed 32 bits.
@@ -253,3 +249,21 @@ def _turns(config: Config, num_examples: int | None) -> Callable[[jax.Array, int
         return whole * size + (rest * size + jnp.arange(count)) // num_examples
 
     return turns
+
+
+def check_turns(batch_size: int, num_examples: int | None) -> None:
+    """Checks that the epochs of examples can be counted, for augment.flip_in_turn.
+
+    Args:
+      batch_size: examples in a step.
+      num_examples: size of the training split; None if it is not known.
+
+    Raises:
+      ValueError: if it is not known, or the numbers are too large.
+    """
+    most = 2**31 - 1
+    if num_examples is None or num_examples * (batch_size + 1) > most:
+        raise ValueError(
+            f"augment.flip_in_turn: train.batch_size (={batch_size}) times the number of training examples "
+            f"(={num_examples}) must be known and at most {most:,}; augment.flip has no such limit"
+        )

@@ -21,11 +21,20 @@ def conclusions(study: Study, compared: Sequence[Comparison], found: Sequence[Ce
     """
     edge = at_edge(study, found)
     made = [_sentence(study, comparison, edge) for comparison in compared]
-    return [*made, *_left_out(study, compared, found)]
+    return [*made, *left_out(study, compared, found)]
 
 
-def _left_out(study: Study, compared: Sequence[Comparison], found: Sequence[Cell]) -> list[str]:
-    """A sentence for each comparison that could not be made."""
+def left_out(study: Study, compared: Sequence[Comparison], found: Sequence[Cell]) -> list[str]:
+    """A sentence for each comparison that could not be made.
+
+    Args:
+      study: its declaration.
+      compared: the comparisons that could be made.
+      found: the cells that have results.
+
+    Returns:
+      The sentences.
+    """
     made = [comparison.contrast for comparison in compared]
     values = {cell.name: cell.values for cell in found}
     sentences = []

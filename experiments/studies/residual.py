@@ -10,7 +10,7 @@ def _cell(depth: int, identity: bool) -> str:
 
 
 STUDY = Study(
-    question="Does the identity beside a block's convolutions help, and does it help deeper nets more?",
+    question="Does the identity beside a block's convolutions help, at three depths?",
     cells={
         _cell(depth, identity): {"net.options.depth": depth, "net.options.identity": identity}
         for depth in _DEPTHS
@@ -22,7 +22,8 @@ STUDY = Study(
     tune={"train.learning_rate": (0.02, 0.05, 0.125, 0.3, 0.8)},
     contrasts=tuple(Contrast((_cell(depth, True), TEST), (_cell(depth, False), TEST)) for depth in _DEPTHS[1:]),
     notes="CIFAR-10 (JPEG), 10,000 pictures resized to 16x16. Nets that normalise before their convolutions, with 8, "
-    "16 and 32 maps in three stages; plain nets have the same layers without what is added beside them. The originals "
-    "have 16 maps, pictures of 32x32 and 20 to 110 layers.",
+    "16 and 32 maps in three stages; plain nets have the same layers without what is added beside them: the identity, "
+    "and a 1x1 convolution where maps are halved. The originals have 16 maps, pictures of 32x32 and 20 to 110 layers. "
+    "Other work ran on the machine, so that the seconds are not comparable.",
     seeds=5,
 )

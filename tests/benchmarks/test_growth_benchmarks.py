@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from benchmarks import growth, machine, startup_times
-from experiments import speedrun as speedrun_lib
 from experiments import summaries
 from tests.helpers import ROOT
 
@@ -134,7 +133,7 @@ def test_runs_are_added_to_those_of_the_same_config(tmp_path, monkeypatch):
     monkeypatch.setattr(summaries.subprocess, "run", run)
 
     def speedrun(config, runs, more):
-        speedrun_lib.speedrun(f"{ROOT}/configs/{config}.py", runs, 0.9, str(tmp_path), more=more)
+        summaries.speedrun(f"{ROOT}/configs/{config}.py", runs, 0.9, str(tmp_path), more=more)
         return json.loads((tmp_path / "runs.json").read_text())
 
     assert [run["seed"] for run in speedrun("smoke", 2, more=False)] == made == [0, 1]
@@ -144,5 +143,23 @@ def test_runs_are_added_to_those_of_the_same_config(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"seed 0 has augment.brightness=0.0, .*digits.py has 0.1; runs of one"):
         speedrun("digits", 5, more=True)
     assert made == [0, 1, 2, 3]
-    speedrun("smoke", 2, more=False)
-    assert made == [0, 1, 2, 3, 0, 1], "without --more the runs are made anew"
+    with pytest.raises(ValueError, match="has runs: --more adds to them"):
+        speedrun("smoke", 2, more=False)
+    assert made == [0, 1, 2, 3] and len(speedrun("smoke", 2, more=True)) == 4
+    path = tmp_path / "runs.json"
+    for damage, message in (
+        (path.read_text()[:-40], "is damaged"),
+        ("[1]", "is damaged"),
+        ('{"a": 1}', "is damaged"),
+        (json.dumps([*runs, runs[1]]), "has seed 1 twice"),
+        (json.dumps([{"seed": 0}]), "run of seed 0 does not say which config it is of"),
+    ):
+        path.write_text(damage)
+        with pytest.raises(ValueError, match=message):
+            speedrun("smoke", 5, more=True)
+    assert made == [0, 1, 2, 3]
+
+
+def test_a_run_that_fails_is_said_in_a_line():
+    with pytest.raises(ValueError, match="^main.py --no_such_flag ended with status 2$"):
+        summaries.run_main(["--no_such_flag"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

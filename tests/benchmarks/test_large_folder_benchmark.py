@@ -63,4 +63,18 @@ def test_it_runs():
     rows = {key.strip(): value.strip() for key, value in rows.items()}
     killed = next(value for key, value in rows.items() if key.startswith("killed at step"))
     assert killed == "equal to the bit"
-    assert rows["processes that see the same 24 batches"] == "1 and 2 and 4"
+    assert rows["the first 24 batches of several processes, beside those of one"] == "2 the same, 4 the same"
+
+
+def test_what_must_be_equal_is_checked():
+    results = {"training": {"equal_parameters": True}, "batches": {"equal": {"1": True, "2": True, "4": True}}}
+    runs.check(results)
+    results["batches"]["equal"]["4"] = False
+    with pytest.raises(RuntimeError, match="^4 processes see other batches than one$"):
+        runs.check(results)
+    results["training"]["equal_parameters"] = False
+    with pytest.raises(RuntimeError, match="ends with other parameters"):
+        runs.check(results)
+    runs.check_streamed("522 pictures stay in their files (data.in_memory=auto)")
+    with pytest.raises(RuntimeError, match="do not stay in their files; more or larger ones would"):
+        runs.check_streamed("training")

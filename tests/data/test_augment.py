@@ -54,19 +54,22 @@ def test_flip_is_the_mirror_or_the_image_half_and_half(images):
 
 
 def test_each_image_is_mirrored_in_every_other_epoch():
-    many = np.random.default_rng(0).integers(0, 256, (2000, 4, 5, 3), np.uint8)
+    key, many = jax.random.key(7), np.random.default_rng(0).integers(0, 256, (2000, 4, 5, 3), np.uint8)
     seen = []
     for epoch in range(3):
-        got = np.asarray(jax.jit(augment.in_turn)(many, np.full(2000, epoch, np.int32)))
+        got = np.asarray(jax.jit(augment.in_turn)(key, many, np.full(2000, epoch, np.int32)))
         mirrored = (got == many[:, :, ::-1]).all(axis=(1, 2, 3))
         assert (mirrored != (got == many).all(axis=(1, 2, 3))).all()
         seen.append(mirrored)
     assert (seen[0] != seen[1]).all() and (seen[0] == seen[2]).all()
     assert abs(seen[0].mean() - 0.5) < 0.05
     each = np.arange(2000, dtype=np.int32)  # every image in an epoch of its own, wherever it is in the batch
-    got = np.asarray(augment.in_turn(many[::-1], each[::-1]))[::-1]
+    got = np.asarray(augment.in_turn(key, many[::-1], each[::-1]))[::-1]
     mirrored = (got == many[:, :, ::-1]).all(axis=(1, 2, 3))
     np.testing.assert_array_equal(mirrored, seen[0] ^ (each % 2 == 1))
+    other = np.asarray(augment.in_turn(jax.random.key(8), many, np.zeros(2000, np.int32)))
+    same = (other == many[:, :, ::-1]).all(axis=(1, 2, 3)) == seen[0]
+    assert abs(same.mean() - 0.5) < 0.05, "another run begins with other images"
 
 
 def test_mixup_is_a_blend_with_the_image_at_the_mirrored_place(images):

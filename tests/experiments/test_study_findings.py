@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from experiments.ablation import analysis, runner, store, study_findings, study_tables
 from experiments.ablation.study import TEST, Contrast, Measure, Outcome, Study
 
@@ -76,9 +78,32 @@ def test_one_seed_allows_no_conclusion():
     assert lines[1].startswith("no conclusion from one seed, less a: b (test accuracy) +10.00; ")
 
 
+def test_what_is_missing_is_said():
+    lines = [json.loads(json.dumps(line)) for line in LINES if line["cell"] != "b"]
+    for line in lines:
+        line["diverged"] = 7 if (line["cell"], line["seed"]) == ("c", 2) else None
+        line["values"] = {**line["values"], TEST: MEANS["a"][0]} if line["cell"] == "c" else line["values"]
+    found = analysis.cells(STUDY, lines, 4)
+    told = study_findings.findings(STUDY, analysis.comparisons(STUDY, found), found)
+    assert told[0] == "equal for each seed with a: c (test accuracy) +0.00 (+0.00 to +0.00)"
+    assert "b (test accuracy) and a were not compared: b has no results." in told
+    assert told[-1].endswith("c (seeds 2).") and told[-1].startswith("Diverged")
+    two = [record(cell, seed) for cell in STUDY.cells for seed in (0, 1)]
+    for line in two:
+        line["values"][TEST] = 0.5 + (0.4 if line["cell"] != "a" and line["seed"] else 0)
+    found = analysis.cells(STUDY, two, 2)
+    told = study_findings.findings(STUDY, analysis.comparisons(STUDY, found), found)
+    assert any(
+        line.startswith("too few seeds for a conclusion, less a: b (test accuracy) +20.00 (n too") for line in told
+    )
+
+
 def test_limits():
+    assert study_findings.limits(STUDY, [], "digits") == "Limits: there are no results."
+    short = [{**LINES[0], "curve": [{"epoch": epoch}]} for epoch in (0.256, 2.56, 102.4)]
+    assert "0.3 to 102 epochs" in study_findings.limits(STUDY, short, "digits")
     assert study_findings.limits(STUDY, LINES, "fashion_mnist") == (
-        "Limits: data fashion_mnist, 1,000 to 2,000 training pictures, 3 epochs, nets of 7,097 to 7,100 parameters, "
+        "Limits: data fashion_mnist, 1,000 to 2,000 training pictures, 2.9 epochs, nets of 7,097 to 7,100 parameters, "
         "4 seeds; nothing is said of other data, larger nets or longer training."
     )
 
@@ -96,6 +121,18 @@ def test_each_seed_has_its_accuracies():
     without = [{**line, "curve": []} for line in LINES if (line["cell"], line["seed"]) != ("b", 3)]
     rows = study_tables.seeds_table(analysis.cells(STUDY, without, 4)).full_rows
     assert [cell.text for cell in rows[1]] == ["b", "60.00 / –", "60.10 / –", "59.90 / –", "– / –"]
+
+
+def test_results_with_and_without_mirror_images_are_not_mixed(tmp_path):
+    config, facts = runner.load_base("configs/smoke.py"), {"study": "small", "measures": []}
+    store.Store(str(tmp_path), facts, {"a": (config,)}).add([{**record("a", 0), "chosen": 0}])
+    with config.unlocked():
+        config.eval.batch_size += 1  # changes speed alone
+    assert len(store.Store(str(tmp_path), facts, {"a": (config,)}).records) == 1
+    with config.unlocked():
+        config.eval.mirror = True
+    with pytest.raises(ValueError, match="eval.mirror is False there and True here"):
+        store.Store(str(tmp_path), facts, {"a": (config,)})
 
 
 def test_a_study_of_an_earlier_version_goes_on(tmp_path):

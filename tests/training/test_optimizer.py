@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from cnn import geometry, nets
+from cnn.layers import Branches, Conv, Dense, Flatten, LocallyConnected
 from cnn.runs import checkpoint, ranges
 from cnn.runs.config import load as load_config
 from cnn.runs.config import save as save_config
@@ -165,6 +166,28 @@ def test_muon_makes_singular_values_equal_and_leaves_the_rest_to_adamw():
     for name, part in [("fc2", "kernel"), *((name, "bias") for name in shapes)]:
         np.testing.assert_array_equal(found[name][part], adamw[name][part])
     assert not np.allclose(found["fc1"]["kernel"], adamw["fc1"]["kernel"], atol=1e-2)
+
+
+def test_locally_connected_layers_are_not_one_matrix():
+    """Muon leaves them to adamw, wherever in the net they are."""
+    paths = ((LocallyConnected(4, 3, padding="same"),), (Conv(4, 3, padding="same"),))
+    net = nets.net([Conv(4, 3), LocallyConnected(4, 1), Branches(paths)], [Flatten(), Dense(3)])
+    table = geometry.table(net, (8, 8, 1))
+    names = optimizer_lib.local_layers(table)
+    assert names == ["local1", "block1/local1"]
+    params = nets.init(net, (8, 8, 1))["params"]
+    updates = {}
+    for name in ("muon", "adamw"):
+        config = train_config(optimizer=name, weight_decay=0.1)
+        optimizer = optimizer_lib.make_optimizer(config, optax.constant_schedule(0.1), head="fc1", local=names)
+        updates[name] = optimizer.update(params, optimizer.init(params), params)[0]
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), updates["muon"], updates["adamw"])
+    kernels = {"block1/local1": same["block1"]["local1"], "block1/conv1": same["block1"]["conv1"], **same}
+    assert [name for name, leaves in kernels.items() if "kernel" in leaves and leaves["kernel"]] == [
+        "block1/local1",
+        "fc1",
+        "local1",
+    ]
 
 
 def test_muon_needs_to_know_the_last_layer():

@@ -128,7 +128,7 @@ def test_a_step_on_mirrored_examples_is_one_on_their_mirror_images():
     with pytest.raises(ValueError, match=r"train.batch_size \(=8\) times the number of training examples \(=None\)"):
         make_pieces(config, net, False)
     state, run = make_pieces(config, net, False, num_examples=40)
-    seen = np.asarray(augment.in_turn(IMAGES[INDICES[0]], np.zeros(8, int)))
+    seen = np.asarray(augment.in_turn(jax.random.fold_in(state.key, 2**31), IMAGES[INDICES[0]], np.zeros(8, int)))
     assert 0 < (seen != IMAGES[INDICES[0]]).any(axis=(1, 2, 3)).sum() < 8
     images = jnp.asarray(seen, jnp.float32) / 255
 
