@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from cnn import nets
-from cnn.runs import checkpoint, logs, stopping
+from cnn.runs import checkpoint, logs, overrides, stopping
 from cnn.train import train_and_evaluate
 from cnn.training import dispatch
+from cnn.training.evaluate import evaluate_run
 from configs import default
 from tests.helpers import PROGRAMS, run_python, start_python
 from tests.made import small_config
@@ -168,6 +169,23 @@ def test_a_finished_run_with_another_evaluation_is_evaluated_again(finished, tmp
     assert (again["commit"], again["command"]) == (finished[1]["commit"], finished[1]["command"])
     assert again["evaluated"]["commit"] == "another commit"
     assert json.loads((workdir / "config.json").read_text())["eval"]["batch_size"] == 7
+
+
+@pytest.mark.slow
+def test_a_run_keeps_to_scores_with_or_without_mirror_images(finished, tmp_path):
+    """Its best net was chosen by the one; a trained run can be scored by the other, which says so."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished[0], workdir)
+    config = small_config()
+    config.eval.mirror = True
+    with pytest.raises(ValueError, match="holds another run: eval.mirror is False there and True here"):
+        train_and_evaluate(config, str(workdir))
+    found = {
+        mirror: evaluate_run(overrides.load_for_use(str(workdir), {"eval.mirror": mirror}))["test"]
+        for mirror in (False, True)
+    }
+    assert found[False]["loss"] == pytest.approx(finished[1]["test_loss"]) and "mirror" not in found[False]
+    assert found[True]["mirror"] and found[True]["loss"] != pytest.approx(found[False]["loss"])
 
 
 @pytest.mark.slow

@@ -45,9 +45,15 @@ def test_a_field_that_does_not_exist_is_refused_with_the_nearest():
 
 def test_a_trained_run_takes_where_its_data_are_and_how_it_is_scored_alone():
     config = smoke.get_config()
-    values = {"data.dir": "elsewhere", "eval.batch_size": 7, "train.steps": 60, "augment.scale": (1.0, 1.0)}
+    values = {
+        "data.dir": "elsewhere",
+        "eval.batch_size": 7,
+        "eval.mirror": True,
+        "train.steps": 60,
+        "augment.scale": (1.0, 1.0),
+    }
     overrides.override_in_use(config, values, "runs/mine")
-    assert (config.data.dir, config.eval.batch_size) == ("elsewhere", 7)
+    assert (config.data.dir, config.eval.batch_size, config.eval.mirror) == ("elsewhere", 7, True)
     wrong = {"data.name": "digits", "eval.scenes": 1, "train.steps": 5, "net.options.dropout": 0.5}
     with pytest.raises(ValueError, match=r"^'runs/mine' holds a trained run, of which --config.data.dir and ") as error:
         overrides.override_in_use(smoke.get_config(), wrong, "runs/mine")
