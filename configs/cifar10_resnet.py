@@ -2,11 +2,12 @@
 
     python main.py --config=configs/cifar10_resnet.py --workdir=runs/cifar10_resnet
 
-A short net at a large learning rate: its first convolution whitens and is not learned, the last layer begins at zero
-and learns slowly. No examples are held out for validation. One run of seed 0 reached a test accuracy of 87.4 % in 1,005
-seconds, other work beside it, on images that were compressed as JPEG once; six epochs, at half the learning rate,
-reached 85.9 %. Trial runs of two epochs, whose test accuracy was looked at, chose the learning rate and the weight
-decay. Prepare the data first: see docs/training.md.
+A short net with large steps: its first convolution whitens and is not learned, kernels are stepped by muon, the last
+layer begins at zero and learns slowly, each image is mirrored in every other epoch. No examples are held out for
+validation. Expect a test accuracy of 88.9 % (mean of three seeds, 0.1 standard deviation, in
+experiments/results/cifar10_resnet) on images that were compressed as JPEG once, each scored together with its mirror
+image; 821 seconds of training with hardly anything else on the machine. Trial runs of two epochs, whose test accuracy
+was looked at, chose the learning rate and the weight decay. Prepare the data first: see docs/training.md.
 """
 
 from typing import Any
