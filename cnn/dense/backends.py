@@ -174,6 +174,8 @@ def run_backend(prepared: PreparedNet, variables: Variables, images: jax.Array, 
     if not is_symbolic_dim(images.shape[0]) and images.shape[0] == 0:
         # Not run: a layer whose window is its whole input flattens it, which no images do not say how.
         return jnp.zeros((0, *grid.size, prepared.table[-1].output_shape[-1]), images.dtype)
+    if prepared.padded:  # each shifted pass is a program of its own: 64 of them for a native stride of 32 at stride 4
+        run_pass.room_for(len(planned))
     parts = [run_pass(prepared, one.schedule, variables, images, *one.corner) for one in planned]
     if len(parts) == 1 and planned[0].schedule.count == grid.size:
         return parts[0]

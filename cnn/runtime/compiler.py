@@ -122,7 +122,8 @@ class Compiled:
 
     XLA accepts options for whole programs only. Where the function is traced as a part of a larger program (inside
     another `jax.jit`, `jax.vmap` or `jax.grad`), it is compiled without them. The options may depend on the devices, so
-    they are chosen at the first call and not at import. At most `cnn.runtime.programs.MOST_PROGRAMS` programs are kept.
+    they are chosen at the first call and not at import. At most `cnn.runtime.programs.MOST_PROGRAMS` programs are kept,
+    or as many more as one map takes (`room_for`).
     """
 
     def __init__(
@@ -155,6 +156,10 @@ class Compiled:
     def whole(self) -> Any:
         """The function as `jax.jit` returns it, with the options: to be lowered."""
         return self._whole()
+
+    def room_for(self, count: int) -> None:
+        """Says that one piece of work takes so many programs (`cnn.runtime.programs.Programs.room_for`)."""
+        self._programs.room_for(count)
 
     @property
     def programs(self) -> int:

@@ -49,6 +49,16 @@ class Programs:
         """Number of programs."""
         return len(self._kept)
 
+    def room_for(self, count: int) -> None:
+        """Keeps more programs from now on, if one piece of work takes so many that each would be gone at its next use.
+
+        Args:
+          count: number of programs of the piece of work; as many are kept, beside those that are kept in any case.
+        """
+        with self._lock:
+            if count >= self._most:
+                self._most = count + MOST_PROGRAMS
+
     def of(self, statics: tuple[Any, ...], shapes: tuple[Any, ...]) -> Callable[..., Any]:
         """The compiled function for static arguments and shapes.
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cnn import convert, dense, nets, windows
 from cnn.dense import backends
 from cnn.layers import Activation, AvgPool, Branches, Conv, Dense, Flatten, PReLU, Scale
+from cnn.runtime.programs import Programs
 from cnn.windows import GeometryError
 from tests.made import random_variables
 from tests.random_nets import cases
@@ -135,3 +136,21 @@ def test_backends_of_padded_nets_equal_the_definition(branches, data):
             continue
         assert found.context == "image"
         assert np.abs(found.scores[0] - expected).max() <= TOLERANCE * np.abs(expected).max(), name
+
+
+def test_a_map_of_many_passes_keeps_the_programs_of_all(monkeypatch):
+    """In a padded net each shifted pass is a program of its own; the next map of this size compiles none of them."""
+    net = nets.net([Conv(2, 3, padding=1), Activation(), Conv(3, 3, stride=3, padding=1), Flatten(), Dense(2)])
+    variables = random_variables(net, (7, 7), 1)
+    made = []
+
+    def jit(function):
+        made.append(function)
+        return function
+
+    few = Programs(backends.run_pass.__wrapped__, jit, most=3)
+    monkeypatch.setattr(backends.run_pass, "_programs", few)
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, 14, 14, 1)), jnp.float32)
+    first, again = (dense.score_map(net, variables, image, (7, 7), backend="shift", stride=1).scores for _ in range(2))
+    assert len(made) == len(few) == 9
+    np.testing.assert_array_equal(first, again)

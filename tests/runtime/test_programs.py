@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn.runtime import imports
-from cnn.runtime.programs import Programs
+from cnn.runtime.programs import MOST_PROGRAMS, Programs
 
 
 def test_programs_used_longest_ago_are_let_go():
@@ -33,6 +33,33 @@ def test_programs_used_longest_ago_are_let_go():
     for size in range(100):
         programs.of((np.float32(size).item(),), ())
     assert len(programs) == 3
+
+
+def test_one_piece_of_work_finds_its_programs_again():
+    made = []
+
+    def jit(function):
+        made.append(function)
+        return function
+
+    def work(count):
+        for size in range(count):
+            programs.of((), ((size,),))
+
+    programs = Programs(lambda x: x, jit, most=3)
+    programs.room_for(2)  # which there is
+    work(4)
+    work(4)
+    assert len(made) == 8 and len(programs) == 3, "each was gone at its next use"
+    programs.room_for(4)
+    work(4)
+    work(4)
+    assert len(programs) == 4 and len(made) == 8 + 1, "three were there, one was made, all were found again"
+    programs.room_for(3)
+    work(4 + MOST_PROGRAMS)
+    assert len(programs) == 4 + MOST_PROGRAMS
+    work(8 + MOST_PROGRAMS)
+    assert len(programs) == 4 + MOST_PROGRAMS
 
 
 def test_an_import_goes_without_a_package(monkeypatch):
