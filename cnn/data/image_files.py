@@ -219,7 +219,8 @@ class Decoder(NamedTuple):
           DataError: if it cannot be read.
         """
         try:
-            if reduced and self.chosen is None and self.value_range is None and item.lower().endswith(JPEG):
+            # A JPEG is opened once: what `cnn.images.whole` looks at first takes a third as long as decoding.
+            if self.chosen is None and self.value_range is None and _is_jpeg(item):
                 image = np.asarray(pictures.decode(item, self.channels, reduced))
                 return image.reshape(*image.shape[:2], self.channels)
             return whole.read_bytes(item, self.channels, chosen=self.chosen, value_range=self.value_range)
@@ -233,6 +234,17 @@ class Decoder(NamedTuple):
           Field -> value.
         """
         return self._asdict()
+
+
+def _is_jpeg(path: str) -> bool:
+    """Whether a file is a JPEG by its name and by its first bytes."""
+    if not os.fspath(path).lower().endswith(JPEG):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(3) == b"\xff\xd8\xff"
+    except OSError:
+        return False  # which is said by whoever opens it in earnest
 
 
 def decode_each(
