@@ -13,7 +13,7 @@ STUDY = Study(
     },
     baseline="convolution",
     shared={"net.name": "sharing_net", "net.options": {}},
-    tune={"train.learning_rate": (0.03, 0.1, 0.3)},
+    tune={"train.learning_rate": (0.03, 0.1, 0.3, 0.6, 1.2)},
     measures=(shifted(1, 2, 4),),
     compared=(TEST, "shifted 2 px", "shifted 4 px"),
     notes="Layers of 1,352 and 576 values in each net. By geometry the first layer has 136 parameters as a convolution,"
