@@ -11,7 +11,7 @@ STUDY = Study(
     },
     baseline="none",
     base="configs/ablation_cifar10.py",
-    tune={"train.learning_rate": (0.05, 0.15)},
+    tune={"train.learning_rate": (0.005, 0.0167, 0.05, 0.15)},
     notes="CIFAR-10 (JPEG). LRN as in AlexNet, after the activation, over 5 channels; batch norm before it. Each cell "
-    "has the best of two learning rates.",
+    "has the best of four learning rates.",
 )
