@@ -241,22 +241,25 @@ def make_step(
 def _turns(config: Config, num_examples: int | None) -> Callable[[jax.Array, int], jax.Array]:
     """How often each example of a batch was seen before, up to whole multiples of 2^32: (step, B) -> int32 [B]."""
     size = config.train.batch_size
-    check_turns(size, num_examples)
+    count_of_all = check_turns(size, num_examples)
 
     def turns(step: jax.Array, count: int) -> jax.Array:
         # The stream of examples is cut into epochs of num_examples. Only whole * size can exceed 32 bits.
-        whole, rest = step // num_examples, step % num_examples
-        return whole * size + (rest * size + jnp.arange(count)) // num_examples
+        whole, rest = step // count_of_all, step % count_of_all
+        return whole * size + (rest * size + jnp.arange(count)) // count_of_all
 
     return turns
 
 
-def check_turns(batch_size: int, num_examples: int | None) -> None:
+def check_turns(batch_size: int, num_examples: int | None) -> int:
     """Checks that the epochs of examples can be counted, for augment.flip_in_turn.
 
     Args:
       batch_size: examples in a step.
       num_examples: size of the training split; None if it is not known.
+
+    Returns:
+      The size of the training split.
 
     Raises:
       ValueError: if it is not known, or the numbers are too large.
@@ -267,3 +270,4 @@ def check_turns(batch_size: int, num_examples: int | None) -> None:
             f"augment.flip_in_turn: train.batch_size (={batch_size}) times the number of training examples "
             f"(={num_examples}) must be known and at most {most:,}; augment.flip has no such limit"
         )
+    return num_examples
