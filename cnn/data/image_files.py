@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -237,14 +238,12 @@ class Decoder(NamedTuple):
 
 
 def _is_jpeg(path: str) -> bool:
-    """Whether a file is a JPEG by its name and by its first bytes."""
+    """Whether a file is a JPEG by its name and by its first bytes; False for one that cannot be opened."""
     if not os.fspath(path).lower().endswith(JPEG):
         return False
-    try:
-        with open(path, "rb") as file:
-            return file.read(3) == b"\xff\xd8\xff"
-    except OSError:
-        return False  # which is said by whoever opens it in earnest
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
+    return False
 
 
 def decode_each(

@@ -7,6 +7,8 @@ from PIL import Image
 from cnn.data import image_files
 from cnn.data.random_cuts import Cuts
 from cnn.data.streamed import Streamed
+from cnn.images import whole
+from cnn.images.errors import DataError
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (60, 90, 3), np.uint8)
@@ -141,3 +143,23 @@ def test_a_jpeg_that_is_needed_as_it_is_is_decoded_as_ever(tmp_path):
     for i in range(5):
         expected = cuts.cut(pixels, (16, 16), generator(i))
         np.testing.assert_array_equal(images.cut_of_all(0, cuts, generator(i)), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_that_is_opened_once_is_read_as_any_other_picture(mode, channels, tmp_path):
+    """Turned as its EXIF says, converted, and by its content: a PNG that is called .jpg is no JPEG."""
+    pixels = np.random.default_rng(0).integers(0, 256, (14, 22, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its right side
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.jpg", quality=90, exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "b.png")
+    (tmp_path / "b.png").rename(tmp_path / "b.jpg")
+    decoder = image_files.Decoder((14, 14), channels)
+    for name in ("a.jpg", "b.jpg"):
+        expected = whole.read_bytes(tmp_path / name, channels)
+        np.testing.assert_array_equal(decoder.whole(str(tmp_path / name)), expected)
+    assert decoder.whole(str(tmp_path / "a.jpg")).shape == (22, 14, channels)
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"cannot read .*a.jpg as an image"):
+        decoder.whole(str(tmp_path / "a.jpg"))
