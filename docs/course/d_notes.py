@@ -286,6 +286,6 @@ print("VGG-16:", vgg)
 # ## A claim to test: normalisation
 #
 # The notes say of local response normalisation that its effect is minimal, if any. On six seeds of a small net and
-# 10,000 pictures of CIFAR-10 it was not: 2.27 points of accuracy, with a 95 % interval from 1.48 to 3.06. One small
+# 10,000 pictures of CIFAR-10 it was not: 2.24 points of accuracy, with a 95 % interval from 1.47 to 3.02. One small
 # net is no law, but a claim can be tested in a few minutes, and [the
 # study](../../experiments/results/normalisation/report.md) shows how.
