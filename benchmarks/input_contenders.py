@@ -14,8 +14,9 @@ from PIL import Image
 from benchmarks import machine, timing
 from benchmarks.load import resident_bytes
 from cnn import data
-from cnn.data.image_files import Decoder, resize_and_crop
+from cnn.data.image_files import Decoder
 from cnn.data.streamed import Streamed
+from cnn.images.resizing import resize_and_crop
 from cnn.reports import markdown
 from cnn.runtime import process
 from cnn.runtime.devices import Devices

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cnn.data.image_files import resize
 from cnn.data.limits import check_memory
 from cnn.data.readers import TEST_FRACTION, Split, Splits, hold_out, take
 from cnn.images.errors import DataError
+from cnn.images.resizing import resize
 from cnn.runtime import own_code
 
 Pair = Sequence[Any]  # (images, labels)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.data.image_files import fit
+from cnn.images.resizing import fit
 
 Box = tuple[float, float, float, float]
 Picture = Callable[[Callable[[int, int], int]], np.ndarray]

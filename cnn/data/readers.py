@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn.data.image_files import resize_and_crop
 from cnn.data.leftovers import Skipped
 from cnn.data.limits import check_memory
 from cnn.data.streamed import some
 from cnn.images.errors import DataError
+from cnn.images.resizing import resize_and_crop
 
 SPLIT_SEED = 0  # of every hold-out; not a field: the splits are the same for every run, whatever its own seed
 TEST_FRACTION = 0.2  # of the examples of each class, where a set has no test split of its own

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from cnn.data.image_files import resize_and_crop
 from cnn.images.errors import DataError
 from cnn.images.pictures import MODES, decode, is_grey, picture_size
+from cnn.images.resizing import resize_and_crop
 
 LOOKED_AT = 100  # images that say whether a set without a declaration is grey
 READ_BLOCK = 1000  # records read at once: one by one, TFDS takes three times as long

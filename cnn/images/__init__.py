@@ -3,7 +3,7 @@
 `open_image` opens a file or an array as a `Source`. `files` says which format a file is; formats are in `tiff_arrays`,
 `ome_zarr` and `zarr_arrays`, `hdf5`, `slides`, `rasters` and `pictures`. `facts` has what a file says of its image
 beside the pixels; `axes` makes images of arrays of any number of axes, and `resampled` reads an image at another
-resolution; `ranges`, `channels` and `masks` say what a pixel means, and which count;
+resolution and `resizing` to another shape; `ranges`, `channels` and `masks` say what a pixel means, and which count;
 `whole` reads what fits into memory.
 """
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnn.data import image_files
+from cnn.images import resizing
 from cnn.protocols import crops, labelled_images, measuring, methods
 from cnn.protocols.labelled_images import Pictures
 from cnn.protocols.measuring import Agreement, MapDifference
@@ -239,7 +239,7 @@ def _resized_batches(
 
     def at_each_scale(index: int) -> list[np.ndarray]:
         image = tested.read(index)
-        return [image_files.resize(image, crops.scaled_size(tested.sizes[index], scale)) for scale in scales]
+        return [resizing.resize(image, crops.scaled_size(tested.sizes[index], scale)) for scale in scales]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the GIL
         images = list(pool.map(at_each_scale, indices.tolist()))

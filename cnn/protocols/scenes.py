@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn.data.image_files import resize
+from cnn.images.resizing import resize
 
 PEN_WIDTH = (0.10, 0.20)  # fraction of the example's height: 3 to 6 pixels of 32, as in handwriting
 STROKE_LENGTH = (0.25, 0.60)  # from end to end, fraction of the example's height: too short to look like a "1"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from cnn import data, dense
-from cnn.data.image_files import fit, resize
 from cnn.images import Source, ranges, whole
+from cnn.images.resizing import fit, resize
 from cnn.protocols.progress import Progress
 from cnn.reports import figure, html, image_facts, image_pictures, map_page, run_report, streamed
 from cnn.reports.html import Section

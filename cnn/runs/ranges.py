@@ -38,6 +38,10 @@ def _are_weights(value: Any) -> bool:
     return value == BALANCED or (isinstance(value, tuple | list) and (list(value) == [BALANCED] or weights(value)))
 
 
+def _flag(field: str) -> Range:
+    return Range(field, lambda value: isinstance(value, bool), "True or False")
+
+
 _ABOVE_0 = number(lambda value: value > 0)
 _NOT_NEGATIVE = number(lambda value: value >= 0)
 _FRACTION = number(lambda value: 0 <= value <= 1)
@@ -55,8 +59,8 @@ RANGES = (
     *data_fields.RANGES,
     Range("augment.pad", whole(0), f"a whole number of pixels from 0 to {MOST:,}"),
     Range("augment.pad_mode", one_of(tuple(PAD_MODES)), f"one of {', '.join(PAD_MODES)}"),
-    Range("augment.flip", lambda value: isinstance(value, bool), "True or False"),
-    Range("augment.flip_in_turn", lambda value: isinstance(value, bool), "True or False"),
+    _flag("augment.flip"),
+    _flag("augment.flip_in_turn"),
     Range("augment.scale", _is_zoom, "two numbers (low, high), both above 0, low at most high, such as (0.8, 1.2)"),
     Range(
         "augment.area",
@@ -84,7 +88,7 @@ RANGES = (
     Range("train.optimizer", one_of(OPTIMIZERS), f"one of {', '.join(OPTIMIZERS)}"),
     Range("train.learning_rate", _ABOVE_0, "a number above 0"),
     Range("train.momentum", _PART, "a number, at least 0 and below 1"),
-    Range("train.nesterov", lambda value: isinstance(value, bool), "True or False"),
+    _flag("train.nesterov"),
     Range("train.bias_rate", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.head_rate", _NOT_NEGATIVE, "a number, at least 0"),
     Range("train.schedule", one_of(SCHEDULES), f"one of {', '.join(SCHEDULES)}"),
@@ -109,13 +113,13 @@ RANGES = (
     Range("train.ops", one_of(ops.CHOICES), f"one of {', '.join(ops.CHOICES)}"),
     Range("train.steps_per_dispatch", whole(1), _COUNT),
     Range("eval.batch_size", whole(1), _COUNT),
-    Range("eval.mirror", lambda value: isinstance(value, bool), "True or False"),
+    _flag("eval.mirror"),
     Range("eval.every_epochs", _ABOVE_0, "a number above 0"),
     Range("eval.scenes", whole(0), f"a whole number from 0 to {MOST:,}"),
     Range("eval.scene_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}"),
     Range("checkpoint.every_steps", whole(1), _COUNT),
     Range("checkpoint.keep", whole(1), f"{_COUNT}: a run resumes from its last checkpoint"),
-    Range("checkpoint.best", lambda value: isinstance(value, bool), "True or False"),
+    _flag("checkpoint.best"),
 )
 _BY_FIELD = {one.field: one for one in RANGES}
 

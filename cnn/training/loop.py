@@ -17,7 +17,7 @@ from cnn.runtime import turns
 from cnn.runtime.devices import Devices
 from cnn.training import checks, class_weights, steps, whitening
 from cnn.training.evaluate import Metrics, score_split
-from cnn.training.optimizer import head_of, local_layers, make_optimizer, make_schedule
+from cnn.training.optimizer import for_net, make_optimizer, make_schedule
 from cnn.training.steps import State, StepResult
 
 
@@ -97,10 +97,7 @@ def make_task(config: Config, dataset: Dataset, also: Sequence[Callable[[Net], A
     )
     table = geometry.table(net, dataset.image_shape)
     total = steps.total_steps(config.train, len(dataset.train.labels))
-    schedule = make_schedule(config.train, total)
-    optimizer = make_optimizer(
-        config.train, schedule, total_steps=total, head=head_of(table), local=local_layers(table)
-    )
+    schedule, optimizer = for_net(config.train, table, total)
     weights = class_weights.of(config.train, dataset)
     return Task(config, dataset, net, table.macs, total, schedule, optimizer, weights)
 

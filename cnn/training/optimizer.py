@@ -132,6 +132,26 @@ def make_optimizer(
     return optax.chain(*clip, _grouped(frozen, held, optax.chain(*_rule(train, schedule, head, local))))
 
 
+def for_net(train: Config, table: Table, total_steps: int) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """The schedule and the optimiser of a config for one net, whose layers say which is the last and which are local.
+
+    Args:
+      train: the config's `train` part, as for `make_schedule` and `make_optimizer`.
+      table: the net's layers, as `cnn.geometry.table` gives them.
+      total_steps: length of the run, steps.
+
+    Returns:
+      step -> learning rate, and the Optax transformation.
+
+    Raises:
+      ValueError: as `make_schedule` and `make_optimizer`.
+    """
+    schedule = make_schedule(train, total_steps)
+    return schedule, make_optimizer(
+        train, schedule, total_steps=total_steps, head=head_of(table), local=local_layers(table)
+    )
+
+
 def thaw_step(train: Config, total_steps: int) -> int | None:
     """The first step in which frozen layers learn.
 

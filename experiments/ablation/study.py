@@ -17,7 +17,7 @@ from cnn.runs.config import CODE_FIELDS, Config
 from cnn.runs.overrides import override
 from cnn.runtime import own_code
 from cnn.training import checks, steps
-from cnn.training.optimizer import head_of, local_layers, make_optimizer, make_schedule
+from cnn.training.optimizer import for_net
 from cnn.training.steps import total_steps
 from experiments import studies
 
@@ -238,13 +238,7 @@ def check(
     net = checkpoint.make_net(config, num_classes)
     table = checks.check_net(config, net, image_shape, num_classes)
     total = total_steps(config.train, examples)
-    optimizer = make_optimizer(
-        config.train,
-        make_schedule(config.train, total),
-        total_steps=total,
-        head=head_of(table),
-        local=local_layers(table),
-    )
+    optimizer = for_net(config.train, table, total)[1]
     checks.check_step(config, net, optimizer, image_shape, examples)
     jax.eval_shape(lambda: steps.init_state(net, optimizer, image_shape, 0))
     return table, total

@@ -7,7 +7,7 @@ from PIL import Image
 from cnn.data import image_files
 from cnn.data.random_cuts import Cuts
 from cnn.data.streamed import Streamed
-from cnn.images import whole
+from cnn.images import resizing, whole
 from cnn.images.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def test_an_image_is_a_part_of_the_resized_picture():
     for i in range(5):
         left, top, right, bottom = box_of(cuts, PICTURE.shape, (16, 16), i)
         scale = 16 / (bottom - top)
-        whole = image_files.resize(PICTURE, (round(60 * scale), round(90 * 16 / (right - left))))
+        whole = resizing.resize(PICTURE, (round(60 * scale), round(90 * 16 / (right - left))))
         y, x = round(top * scale), round(left * 16 / (right - left))
         difference = cuts.cut(PICTURE, (16, 16), generator(i)).astype(int) - whole[y : y + 16, x : x + 16]
         assert np.abs(difference).max() <= 1
@@ -71,7 +71,7 @@ def test_pixels_are_those_of_the_box(channels):
     cuts = Cuts(area=(0.3, 0.9))
     for i in range(5):
         left, top, right, bottom = box_of(cuts, picture.shape, (16, 12), i)
-        expected = image_files.resize(picture[top:bottom, left:right], (16, 12))
+        expected = resizing.resize(picture[top:bottom, left:right], (16, 12))
         np.testing.assert_array_equal(cuts.cut(picture, (16, 12), generator(i)), expected)
 
 
@@ -86,7 +86,7 @@ def test_where_no_draw_fits_the_centre_is_cut_out():
     narrow = RNG.integers(0, 256, (8, 400, 3), np.uint8)
     cuts = Cuts(area=(0.9, 1.0), aspect=(1.0, 1.0))
     assert cuts.box(narrow.shape, (8, 8), generator(0)) is None
-    expected = image_files.resize_and_crop(Image.fromarray(narrow), 8, 8)
+    expected = resizing.resize_and_crop(Image.fromarray(narrow), 8, 8)
     np.testing.assert_array_equal(cuts.cut(narrow, (8, 8), generator(0)), np.asarray(expected))
 
 
