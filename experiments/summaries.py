@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from cnn.reports import markdown
 from cnn.runs import config as config_lib
 from cnn.runs import config_files, results
 from cnn.runtime import whole
+from experiments.ablation.statistics import summarise
 
 MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # an absolute path, for any working directory
 SIGNIFICANT = 0.01  # p-value below which a target counts as reached
@@ -33,16 +33,20 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
       note: a further line under the table; None: none.
 
     Returns:
-      Mean, standard deviation (n - 1), lowest and highest value of each number, and facts about net, data and machine.
+      Mean with its 95 % t-interval, standard deviation (n - 1), lowest and highest value of each number, and facts
+      about net, data and machine. The interval is of training again, not of drawing other test examples.
     """
     rows = []
     for number in NUMBERS:
         values = [run[number] for run in runs if number in run]
         if values:
             digits = 1 if number.endswith("seconds") else 4
-            spread = f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "-"
-            cells = [f"{value:.{digits}f}" for value in (statistics.mean(values), min(values), max(values))]
-            rows.append([number, cells[0], spread, *cells[1:]])
+            found = summarise(values)
+            spread, interval = "-", "-"
+            if found.n > 1:
+                spread, interval = f"{found.std:.{digits}f}", f"{found.low:.{digits}f} to {found.high:.{digits}f}"
+            lowest, highest = (f"{end(values):.{digits}f}" for end in (min, max))
+            rows.append([number, f"{found.mean:.{digits}f}", interval, spread, lowest, highest])
     first = runs[0]
     versions = {", ".join(f"{name} {version}" for name, version in run["packages"].items()): None for run in runs}
     packages = "; or ".join(versions)
@@ -56,16 +60,15 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
         f"commit {', '.join(sorted({str(run['commit']) for run in runs}))}",
     ]
     facts = ([note] if note else []) + facts
-    table = markdown.markdown(["number", "mean", "standard deviation", "lowest", "highest"], rows)
+    table = markdown.markdown(["number", "mean", "95 % interval", "standard deviation", "lowest", "highest"], rows)
     return f"# {name}, n = {len(runs)}\n\n{table}\n" + "".join(f"- {fact}\n" for fact in facts)
 
 
-def finished(config: str, seed: int, workdir: str) -> dict[str, Any] | None:
+def finished(config: config_lib.Config, workdir: str) -> dict[str, Any] | None:
     """The result of a finished run of a config.
 
     Args:
-      config: path of the config.
-      seed: the seed.
+      config: the config, with the seed of the run.
       workdir: directory of the run.
 
     Returns:
@@ -77,9 +80,7 @@ def finished(config: str, seed: int, workdir: str) -> dict[str, Any] | None:
     """
     if not os.path.exists(os.path.join(workdir, results.NAME)):
         return None
-    wanted = config_files.read(config)
-    wanted.seed = seed
-    config_lib.goes_on(wanted, workdir)
+    config_lib.goes_on(config, workdir)
     return results.read(workdir)
 
 
