@@ -19,7 +19,7 @@ from cnn.runs import facts as facts_lib
 from cnn.runs.config import Config
 from cnn.runtime import arrays_of_all, own_code, processes
 from cnn.runtime.devices import Devices
-from cnn.training import early, initial, loop, one_seed, predict, sharded
+from cnn.training import early, initial, loop, one_seed, predict, sharded, views
 from cnn.training import longer as longer_lib
 from cnn.training.steps import State
 
@@ -176,7 +176,7 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
         result["best"] |= {"since": kept.since} if kept.since else {}
     result |= {"parameters": table.params, "multiply_adds": table.macs}
     result["per_class_accuracy"] = dict(zip(dataset.class_names, test.per_class_accuracy.tolist(), strict=False))
-    result |= {"mirror": True} if config.eval.get("mirror", False) else {}
+    result |= views.of_config(config)
     result |= {"net": own_code.short(config.net.name), "data": dataset.name, "seed": config.seed}
     task = task._replace(dataset=_with_whole_test(dataset))
     if not processes.is_first():
@@ -191,10 +191,10 @@ def _run(config: Config, workdir: str, dataset: Dataset | None, goes_on: bool, l
     logs.write_json(os.path.join(workdir, "result.json"), result)
     trained.write(task, workdir, variables, test)
     results.close(workdir)
-    mirrored = ", of each image and its mirror image" if "mirror" in result else ""
+    seen = f", of {said}" if (said := views.said(result)) else ""
     print(
         f"test accuracy {test.accuracy:.4f} ({round(test.accuracy * test.examples)} of {test.examples} right), "
-        f"loss {test.loss:.4f}{mirrored}, trained in {seconds:.0f} s\n{_where(workdir)}",
+        f"loss {test.loss:.4f}{seen}, trained in {seconds:.0f} s\n{_where(workdir)}",
         flush=True,
     )
     return processes.from_first(lambda: result)

@@ -17,6 +17,7 @@ from cnn.reports import markdown
 from cnn.runs import config as config_lib
 from cnn.runs import config_files, results
 from cnn.runtime import whole
+from cnn.training import views
 from experiments.ablation.statistics import summarise
 
 MAIN = str(pathlib.Path(__file__).parents[1] / "main.py")  # an absolute path, for any working directory
@@ -55,7 +56,7 @@ def summary(name: str, runs: Sequence[dict[str, Any]], note: str | None = None) 
         f"{first['multiply_adds']:,} multiply-adds for one image",
         f"{first['train_examples']:,} training examples, {first['steps']:,} steps, {first['examples']:,} test examples",
         f"seeds {', '.join(str(run['seed']) for run in runs)}; command of the first: `{first['command']}`",
-        *(["accuracies are of the mean of each image's scores and its mirror image's"] if first.get("mirror") else []),
+        *([f"accuracies are of the mean of the scores of {seen}"] if (seen := views.said(first)) else []),
         f"device {_all_of(runs, 'device')}, python {_all_of(runs, 'python')}, {packages}",
         f"commit {', '.join(sorted({str(run['commit']) for run in runs}))}",
     ]

@@ -17,6 +17,7 @@ from cnn.reports.overview import Overview
 from cnn.reports.tables import Column, Table
 from cnn.runs import checkpoint, defaults, logs
 from cnn.runs import config as config_lib
+from cnn.training import views
 from cnn.windows import shape_text
 
 NAME = "report.html"
@@ -132,8 +133,8 @@ def _scores(result: Mapping[str, Any]) -> list[html.Item]:
         shown["test top-5 accuracy"] = f"{result['test_top5']:.2%}"
     if "validation_accuracy" in result:
         shown["validation accuracy"] = f"{result['validation_accuracy']:.2%}"
-    if "mirror" in result:
-        shown["scores of an image"] = "the mean of its own and its mirror image's"
+    if seen := views.said(result):
+        shown["scores"] = f"the mean of {seen}"
     if "best" in result and result["best"]["step"] != result["steps"]:
         best = result["best"]
         since = f" (of those after step {best['since']:,}; the one before was lost)" if best.get("since") else ""

@@ -36,6 +36,7 @@ DEFAULTS_FOR_OLD_RUNS = {
     "train.whitened": "",
     "train.class_weights": [],
     "eval.mirror": False,
+    "eval.shift": 0,
     "checkpoint.best": True,  # they have none, and evaluating them anew would not make one
 }
 # Fields that say how long a run is, and how its steps change with that: those of a run that is trained for longer.

@@ -16,7 +16,7 @@ from cnn.runs.defaults import Config
 from cnn.runtime.devices import SHARDINGS
 from cnn.runtime.ranges import MOST, Range, each, number, one_of, short, text, whole
 
-SCHEDULES = ("constant", "step", "cosine")
+SCHEDULES = ("constant", "step", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 DTYPES = ("float32", "bfloat16")
 BALANCED = "balanced"  # the word for class weights that follow from the numbers of examples
@@ -114,6 +114,7 @@ RANGES = (
     Range("train.steps_per_dispatch", whole(1), _COUNT),
     Range("eval.batch_size", whole(1), _COUNT),
     _flag("eval.mirror"),
+    Range("eval.shift", whole(0), f"a whole number of pixels from 0 to {MOST:,}"),
     Range("eval.every_epochs", _ABOVE_0, "a number above 0"),
     Range("eval.scenes", whole(0), f"a whole number from 0 to {MOST:,}"),
     Range("eval.scene_size", whole(1), f"a whole number of pixels from 1 to {MOST:,}"),

@@ -20,7 +20,7 @@ from cnn.nets import Net, own_layers
 from cnn.nets.outputs import class_count
 from cnn.runs.config import Config
 from cnn.runtime import own_code
-from cnn.training import steps
+from cnn.training import steps, views
 from cnn.windows import shape_text
 
 
@@ -121,6 +121,7 @@ def check_step(
         lambda: _check_batches(config, image_shape),
         lambda: _check_indices(config),
         lambda: _check_pad(config, image_shape),
+        lambda: views.check_shift(config.eval.shift, image_shape),
         lambda: _check_turns(config, num_examples),
     )
     if own_code.is_reference(config.net.name):

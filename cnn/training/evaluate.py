@@ -20,6 +20,7 @@ from cnn.runtime.compiler import jit_net
 from cnn.runtime.devices import Devices
 from cnn.runtime.shares import WHOLE, Share
 from cnn.training import sharded
+from cnn.training.views import check_shift, mean_of_views, of_config
 
 
 class Metrics(NamedTuple):
@@ -101,7 +102,7 @@ def logits(net: Net, variables: Mapping[str, Any], images: jax.Array, mean: Any,
 def _score(
     net: Net,
     dtype: str,
-    mirror: bool,
+    views: tuple[tuple[str, int], ...],
     devices: Devices | None,
     variables: Mapping[str, Any],
     images: jax.Array,
@@ -111,7 +112,7 @@ def _score(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """For each example: prediction, `rank` of the label, loss, probability of the prediction.
 
-    Devices are given where the variables are split over them.
+    Devices are given where the variables are split over them; views are keyword arguments of `mean_of_views`.
     """
 
     def logits_of(images: jax.Array) -> jax.Array:
@@ -119,7 +120,7 @@ def _score(
         scores: Any = sharded.apply(net, devices, variables, x, train=False)
         return scores.astype(jnp.float32)
 
-    logits = (logits_of(images) + logits_of(images[:, :, ::-1])) / 2 if mirror else logits_of(images)
+    logits = mean_of_views(logits_of, images, **dict(views))
     classes = outputs.class_scores(logits)
     loss = outputs.negative_log_likelihood(logits, labels, net.output_activation)
     predicted = classes.argmax(axis=1)
@@ -144,6 +145,7 @@ def evaluate(
     batch_size: int,
     dtype: str = "float32",
     mirror: bool = False,
+    shift: int = 0,
     devices: Devices | None = None,
     share: Share = WHOLE,
 ) -> Metrics:
@@ -157,7 +159,7 @@ def evaluate(
       batch_size: examples in one call to the devices; changes speed and memory; in nets with wide convolutions also how
         results are rounded (see `cnn.ops.winograd`).
       dtype: data type of the net's activations; scores and sums are float32 and wider.
-      mirror: whether an image's class scores are the mean of its own and those of its mirror image.
+      mirror, shift: the views of an image that its class scores are the mean of (`cnn.training.views`).
       devices: the devices to run on, over which variables may be split; None: all, of all processes.
       share: whose images the split holds, where devices are those of several processes, which all call this.
 
@@ -168,6 +170,7 @@ def evaluate(
       ValueError: if the split is empty, or the batch size below 1.
     """
     devices = devices or Devices()
+    check_shift(shift, split.images.shape[1:3])
     if batch_size < 1:
         raise ValueError(f"eval.batch_size (={batch_size}) must be at least 1")
     batch_size = -(-batch_size // devices.count) * devices.count  # a few more padded examples, the same sums
@@ -179,10 +182,11 @@ def evaluate(
     shared = devices.split() if devices.are_shared else None
     score = _compiled_score(tuple(devices.compiler_options(table.macs).items()), shared)
     split_over = devices if sharded.is_split(devices) else None
+    views = (("mirror", mirror), ("shift", shift))
     parts = []
     for batch, real in _batches(split, share, batch_size, devices):
         scored = score(
-            net, dtype, mirror, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std))
+            net, dtype, views, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std))
         )
         parts.append([np.asarray(arrays_of_all.own_rows(values) if shared else values)[:real] for values in scored])
     predicted, ranks, loss, probabilities = (
@@ -233,7 +237,7 @@ def score_split(
     Args:
       net: the classifier.
       variables: its variables.
-      config: config of the run; eval.batch_size, eval.mirror and train.dtype are read.
+      config: config of the run; eval.batch_size, eval.mirror, eval.shift and train.dtype are read.
       dataset: the data set, which also holds the constants that images are normalised by.
       split: "train", "validation" or "test".
       devices: the devices to run on; None: all, of all processes, each of which has its share of the data set.
@@ -252,13 +256,12 @@ def options(config: Config) -> dict[str, Any]:
     """How a config says that splits are scored.
 
     Args:
-      config: config of a run; eval.batch_size, eval.mirror (absent in configs of older runs) and train.dtype are read.
+      config: config of a run; eval.batch_size, train.dtype and the views of an image are read.
 
     Returns:
       Keyword arguments of `evaluate`.
     """
-    mirror = config.eval.get("mirror", False)
-    return {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, "mirror": mirror}
+    return {"batch_size": config.eval.batch_size, "dtype": config.train.dtype, **of_config(config)}
 
 
 def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
@@ -268,8 +271,8 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
       run: a trained net, as `cnn.runs.checkpoint.load_run` gives it.
 
     Returns:
-      {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5, and mirror if eval.mirror is set; without an
-      empty split.
+      {"validation": {...}, "test": {...}}: accuracy, loss, examples, top5, and mirror and shift if they are set;
+      without an empty split.
 
     Raises:
       DataError: if the run's data cannot be read, or have other classes or images of another shape.
@@ -280,9 +283,8 @@ def evaluate_run(run: Run) -> dict[str, dict[str, Any]]:
     processes.agree("data", facts_lib.at_a_glance(dataset))
     splits = {"validation": dataset.validation, "test": dataset.test}
     how = {**options(run.config), "share": dataset.share}
-    mirrored = {"mirror": True} if how["mirror"] else {}
     return {
-        name: evaluate(run.net, run.variables, split, run.mean, run.std, **how).as_dict() | mirrored
+        name: evaluate(run.net, run.variables, split, run.mean, run.std, **how).as_dict() | of_config(run.config)
         for name, split in splits.items()
         if len(split.labels)
     }

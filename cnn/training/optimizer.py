@@ -23,7 +23,8 @@ def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
 
     Args:
       train: the config's `train` part: learning_rate, schedule, warmup (fraction of all steps, linear from 0),
-        milestones and decay_factor ("step"). "cosine" falls from the peak at the end of the warm-up to 0.
+        milestones and decay_factor ("step"). "cosine" falls from the peak at the end of the warm-up to 0, "linear"
+        likewise along a line.
       total_steps: length of the run, steps.
 
     Returns:
@@ -45,10 +46,15 @@ def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
             drops[step] = drops.get(step, 1.0) * train.decay_factor
         main = optax.piecewise_constant_schedule(peak, drops)
     else:
-        main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup))
+        fall = optax.cosine_decay_schedule if train.schedule == "cosine" else _line_to_zero
+        main = fall(peak, max(1, total_steps - warmup))
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def _line_to_zero(peak: float, steps: int) -> optax.Schedule:
+    return optax.linear_schedule(peak, 0.0, steps)
 
 
 def kernel_mask(params: Any) -> Any:

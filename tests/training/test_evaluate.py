@@ -9,7 +9,7 @@ import pytest
 
 from cnn import nets
 from cnn.data import Split
-from cnn.layers import AvgPool, Conv, Flatten
+from cnn.layers import AvgPool, Conv, Dense, Flatten
 from cnn.runs import defaults, facts
 from cnn.training.evaluate import Metrics, evaluate, rank
 from cnn.training.predict import write_test_predictions
@@ -87,6 +87,33 @@ def test_scores_of_an_image_and_its_mirror_image_are_averaged():
     s = (one + other) / 2
     expected = (np.log(np.exp(s).sum(1)) - s[np.arange(2), labels]).mean()
     np.testing.assert_allclose(mirrored.loss, expected, atol=1e-6)  # of float32 logits of up to 18
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_scores_of_an_image_and_of_shifted_ones_are_averaged(mirror):
+    """Against NumPy: a net with a weight for each pixel, so that each view has other scores."""
+    rng = np.random.default_rng(0)
+    net = nets.net([Flatten(), Dense(3, use_bias=False)])
+    kernel = rng.normal(0, 1e-2, (5 * 6 * 2, 3))
+    variables = {"params": {"fc1": {"kernel": jnp.asarray(kernel, jnp.float32)}}}
+    images = rng.integers(0, 256, (4, 5, 6, 2)).astype(np.uint8)
+    labels = np.array([0, 1, 2, 0], np.int32)
+
+    def scores(rows, columns):
+        views = [images[:, rows][:, :, columns]]
+        views += [views[0][:, :, ::-1]] if mirror else []
+        return np.mean([view.reshape(4, -1) @ kernel for view in views], axis=0)
+
+    expected = scores([0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5]) / 2
+    expected += scores([2, 3, 4, 3, 2], [2, 3, 4, 5, 4, 3]) / 4  # up and to the left by two pixels
+    expected += scores([2, 1, 0, 1, 2], [2, 1, 0, 1, 2, 3]) / 4
+    loss = (np.log(np.exp(expected).sum(1)) - expected[np.arange(4), labels]).mean()
+    options = dict(mean=[0.0] * 2, std=[1 / 255] * 2, batch_size=2)
+    found = evaluate(net, variables, Split(images, labels), **options, mirror=mirror, shift=2)
+    assert found.predictions.tolist() == expected.argmax(axis=1).tolist()
+    np.testing.assert_allclose(found.loss, loss, atol=1e-5)  # of float32 logits of up to 20
+    with pytest.raises(ValueError, match=r"eval.shift \(=5\) must be smaller than the images, which are 5x6 pixels"):
+        evaluate(net, variables, Split(images, labels), **options, shift=5)
 
 
 def plain_net():

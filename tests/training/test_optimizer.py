@@ -41,6 +41,10 @@ def test_cosine():
     np.testing.assert_allclose(found, 0.1 * (1 + np.cos(np.pi * np.arange(9) / 8)), atol=1e-7)
 
 
+def test_linear():
+    np.testing.assert_allclose(rates(8, schedule="linear"), 0.2 * (1 - np.arange(9) / 8), atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ranges.SCHEDULES)
 def test_warmup_rises_linearly_to_the_peak(name):
     found = rates(20, schedule=name, warmup=0.2, milestones=(0.5,))
@@ -48,13 +52,15 @@ def test_warmup_rises_linearly_to_the_peak(name):
     assert found.max() == found[4]
     if name == "cosine":
         np.testing.assert_allclose(found[4:], 0.1 * (1 + np.cos(np.pi * np.arange(17) / 16)), atol=1e-7)
+    if name == "linear":
+        np.testing.assert_allclose(found[4:], 0.2 * (1 - np.arange(17) / 16), atol=1e-7)
     if name == "step":  # a milestone is a fraction of the whole run, warm-up or not
         assert found[9] == found[4] and found[11] < found[9]
 
 
 def test_bad_schedules():
-    with pytest.raises(ValueError, match="train.schedule .*'linear'.*constant, step, cosine"):
-        optimizer_lib.make_schedule(train_config(schedule="linear"), 10)
+    with pytest.raises(ValueError, match="train.schedule .*'exponential'.*constant, step, linear, cosine"):
+        optimizer_lib.make_schedule(train_config(schedule="exponential"), 10)
     with pytest.raises(ValueError, match=r"train.warmup \(=2.0\)"):
         optimizer_lib.make_schedule(train_config(warmup=2.0), 10)
     with pytest.raises(ValueError, match="train.optimizer .*'lion'.*sgd, adam, adamw, muon"):
