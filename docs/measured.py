@@ -153,7 +153,7 @@ def stream() -> str:
 def data_sets() -> str:
     """Accuracy of the configs on their data sets, over seeds."""
     lines = []
-    for name in ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10_resnet", "speedrun_mnist"):
+    for name in ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10_resnet", "photos", "speedrun_mnist"):
         runs = _results(f"experiments/results/{name}/runs.json")
         mean, spread = (100 * f([run["test_accuracy"] for run in runs]) for f in (statistics.mean, statistics.stdev))
         seconds = statistics.mean(run["seconds"] for run in runs)

@@ -150,7 +150,7 @@ def test_what_a_run_does_not_have_its_page_does_without(workdir):
 
 @pytest.mark.parametrize("study", ["digits", "photos"])
 def test_committed_evaluations_have_pages_by_value(browser, tmp_path, study):
-    """Scenes, and a grid of 156 rows: every row of result.json is a row of the page."""
+    """Scenes, and a grid of 135 rows: every row of result.json is a row of the page."""
     shutil.copytree(RESULTS / study, tmp_path / "it")
     driver, count = check(browser, run_report.write_dense_page(str(tmp_path / "it")))
     result = json.loads((tmp_path / "it" / "result.json").read_text())
