@@ -1,12 +1,13 @@
-"""CIFAR-10 to a test accuracy of 90 % on two cores, compilation included.
+"""CIFAR-10 towards a test accuracy of 90 % on two cores, compilation included; not reached yet.
 
     python main.py --config=configs/speedrun_cifar10.py --workdir=runs/speedrun_cifar10
     python -m experiments.speedrun --config=speedrun_cifar10 --target=0.9 --runs=8     # many seeds, timed
 
 The recipe of configs/cifar10_resnet.py with wider second and third stages, half as many epochs more, a learning rate
-that falls along a line, and shifted views in the test. No examples are held out for validation. The images were
-compressed as JPEG once. Trial runs of four epochs on nine tenths of the training examples chose the widths by the
-accuracy on the tenth; they also printed the test accuracy. Prepare the data first: see docs/training.md.
+that falls along a line, and shifted views in the test. No examples are held out for validation. One run so far: test
+accuracy 89.75 %, trained in 1,305 seconds. The images were compressed as JPEG once. Trial runs of four epochs on nine
+tenths of the training examples chose the widths by the accuracy on the tenth; they also printed the test accuracy.
+Prepare the data first: see docs/training.md.
 """
 
 from typing import Any
