@@ -102,7 +102,7 @@ def logits(net: Net, variables: Mapping[str, Any], images: jax.Array, mean: Any,
 def _score(
     net: Net,
     dtype: str,
-    views: tuple[tuple[str, int], ...],
+    views: tuple[bool, int],
     devices: Devices | None,
     variables: Mapping[str, Any],
     images: jax.Array,
@@ -112,7 +112,7 @@ def _score(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """For each example: prediction, `rank` of the label, loss, probability of the prediction.
 
-    Devices are given where the variables are split over them; views are keyword arguments of `mean_of_views`.
+    Devices are given where the variables are split over them; views are mirror and shift, as `evaluate` has them.
     """
 
     def logits_of(images: jax.Array) -> jax.Array:
@@ -120,7 +120,7 @@ def _score(
         scores: Any = sharded.apply(net, devices, variables, x, train=False)
         return scores.astype(jnp.float32)
 
-    logits = mean_of_views(logits_of, images, **dict(views))
+    logits = mean_of_views(logits_of, images, *views)
     classes = outputs.class_scores(logits)
     loss = outputs.negative_log_likelihood(logits, labels, net.output_activation)
     predicted = classes.argmax(axis=1)
@@ -182,11 +182,16 @@ def evaluate(
     shared = devices.split() if devices.are_shared else None
     score = _compiled_score(tuple(devices.compiler_options(table.macs).items()), shared)
     split_over = devices if sharded.is_split(devices) else None
-    views = (("mirror", mirror), ("shift", shift))
     parts = []
     for batch, real in _batches(split, share, batch_size, devices):
         scored = score(
-            net, dtype, views, split_over, variables, *batch, *(np.asarray(one, np.float32) for one in (mean, std))
+            net,
+            dtype,
+            (mirror, shift),
+            split_over,
+            variables,
+            *batch,
+            *(np.asarray(one, np.float32) for one in (mean, std)),
         )
         parts.append([np.asarray(arrays_of_all.own_rows(values) if shared else values)[:real] for values in scored])
     predicted, ranks, loss, probabilities = (
