@@ -114,11 +114,7 @@ FIELDS = (
     Field("train.nesterov", False, "Whether sgd's momentum is Nesterov's."),
     Field("train.bias_rate", 1.0, "What the learning rate of biases is multiplied by."),
     Field("train.head_rate", 1.0, "What the learning rate of the last layer with parameters is multiplied by."),
-    Field(
-        "train.schedule",
-        "cosine",
-        "How the learning rate changes: constant, step, linear (to 0) or cosine.",
-    ),
+    Field("train.schedule", "cosine", "How the learning rate changes: constant, step, linear (to 0) or cosine."),
     Field("train.warmup", 0.0, "Fraction of all steps over which the learning rate rises from 0."),
     Field("train.milestones", (0.5, 0.75), "Schedule step: fractions of all steps at which the rate falls."),
     Field("train.decay_factor", 0.1, "Schedule step: what the rate is multiplied by at each milestone."),

@@ -167,7 +167,7 @@ def evaluate(
       The split's `Metrics`.
 
     Raises:
-      ValueError: if the split is empty, or the batch size below 1.
+      ValueError: if the split is empty, the batch size below 1, or the shift as large as the images.
     """
     devices = devices or Devices()
     check_shift(shift, split.images.shape[1:3])

@@ -45,16 +45,13 @@ def make_schedule(train: Config, total_steps: int) -> optax.Schedule:
             step = max(0, round(milestone * total_steps) - warmup)
             drops[step] = drops.get(step, 1.0) * train.decay_factor
         main = optax.piecewise_constant_schedule(peak, drops)
+    elif train.schedule == "linear":
+        main = optax.linear_schedule(peak, 0.0, max(1, total_steps - warmup))
     else:
-        fall = optax.cosine_decay_schedule if train.schedule == "cosine" else _line_to_zero
-        main = fall(peak, max(1, total_steps - warmup))
+        main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup))
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
-
-
-def _line_to_zero(peak: float, steps: int) -> optax.Schedule:
-    return optax.linear_schedule(peak, 0.0, steps)
 
 
 def kernel_mask(params: Any) -> Any:

@@ -70,7 +70,7 @@ def mean_of_views(
     Returns:
       [N, K].
 
-    Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3.5, with a shift of 1.
+    Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), with a shift of 1.
     """
 
     def both_ways(view: jax.Array) -> jax.Array:
