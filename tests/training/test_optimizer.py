@@ -167,8 +167,7 @@ NET = nets.layer_pattern(blocks=2, features=4, width=8, norm=True)  # bn1 has it
 
 def learn(config, total):
     """Parameters and optimiser states of a real net, before the first step and after each."""
-    schedule = optimizer_lib.make_schedule(config, total)
-    optimizer = optimizer_lib.make_optimizer(config, schedule, total_steps=total)
+    _, optimizer = optimizer_lib.for_net(config, geometry.table(NET, (12, 12, 1)), total)
     variables = NET.init(jax.random.key(0), jnp.zeros((1, 12, 12, 1)), train=False)
     rest = {"batch_stats": variables["batch_stats"]}
 
