@@ -121,9 +121,9 @@ def layer_pattern(
         number of blocks or convolutions, or `pool` or `first` needs a convolution and there is none.
     """
     for what, count in (("convs", convs), ("blocks", blocks), ("fc", fc)):
-        _check_count("layer_pattern", what, count, 0)
+        check_count("layer_pattern", what, count, 0)
     for what, count in (("num_classes", num_classes), ("width", width), ("pool_n", pool_n)):
-        _check_count("layer_pattern", what, count)
+        check_count("layer_pattern", what, count)
     if convs * blocks > MOST_LAYERS or blocks > MOST_LAYERS or fc > MOST_LAYERS:
         raise ValueError(
             f"layer_pattern: convs (={convs}), blocks (={blocks}) and fc (={fc}) make more than {MOST_LAYERS:,} layers"
@@ -139,11 +139,11 @@ def layer_pattern(
                 "block to block ends; or a list, one number for each block"
             )
         features = [min(features * 2**i, MOST_DOUBLED) for i in range(blocks)]
-    maps = _each(features, blocks, "features", "number", "blocks")
-    ends = _each(pool, blocks, "pool", "kind", "blocks")
-    sizes = _each(kernel, convs, "kernel", "number", "convolutions of a block")
+    maps = each("layer_pattern", features, blocks, "features", "number", "blocks")
+    ends = each("layer_pattern", pool, blocks, "pool", "kind", "blocks")
+    sizes = each("layer_pattern", kernel, convs, "kernel", "number", "convolutions of a block")
     for count in maps:
-        _check_count("layer_pattern", "features", count)
+        check_count("layer_pattern", "features", count)
     for size in sizes or [kernel]:
         as_pair(size, "kernel", "layer_pattern")
     if head not in ("flatten", "global"):
@@ -170,20 +170,45 @@ def layer_pattern(
     return net(layers, average, classifier([width] * fc, num_classes, activation, dropout, flatten_order))
 
 
-def _check_count(function: str, what: str, value: Any, least: int = 1) -> None:
-    """Refuses what is no whole number, or too small, before a layer is made of it."""
+def check_count(function: str, what: str, value: Any, least: int = 1) -> None:
+    """Refuses what is no whole number, too small or too large, before a layer is made of it.
+
+    Args:
+      function: name of the net, for the error.
+      what: name of the option.
+      value: what was given.
+      least: the smallest value that is allowed; the largest is `MOST_VALUES`.
+
+    Raises:
+      ValueError: if it is refused.
+    """
     number: Any = value if isinstance(value, Integral) and not isinstance(value, bool) else 0
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= number <= MOST_VALUES:
         most = f" and at most {MOST_VALUES:,}" if number > MOST_VALUES else ""
         raise ValueError(f"{function}: {what} (={short(value)}) must be a whole number, at least {least}{most}")
 
 
-def _each(value: Any, count: int, option: str, one: str, of_what: str) -> list[Any]:
-    """`count` values, from one value for all or a list with one for each."""
+def each(function: str, value: Any, count: int, option: str, one: str, of_what: str) -> list[Any]:
+    """A value for each of several parts of a net.
+
+    Args:
+      function: name of the net, for the error.
+      value: one value for all, or a list with one for each.
+      count: number of parts.
+      option: name of the option.
+      one: what a value is, for the error: "number".
+      of_what: what the parts are: "blocks".
+
+    Returns:
+      `count` values.
+
+    Raises:
+      ValueError: if it is a list of another length.
+    """
     if isinstance(value, str) or not isinstance(value, Sequence):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"layer_pattern: {option} (={value}) must be one {one} or one for each of {count} {of_what}")
+        raise ValueError(f"{function}: {option} (={value}) must be one {one} or one for each of {count} {of_what}")
     return list(value)
 
 

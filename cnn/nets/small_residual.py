@@ -20,6 +20,7 @@ from cnn.layers import (
     StochasticDepth,
 )
 from cnn.nets.network import Net, net
+from cnn.nets.patterns import MOST_LAYERS, check_count, each
 from cnn.nets.residual import convolution, cropped, head, pad
 
 
@@ -98,11 +99,12 @@ def whitened_resnet(
     padding: str = "same",
     activation: str = "gelu",
     channels: int = 3,
+    blocks: int | Sequence[int] = 1,
 ) -> Net:
     """Residual net for small images whose first convolution is meant to whiten: made to be trained in minutes.
 
     2x2 kernels, as many as a patch has values and as many with the other sign, then for each stage a 3x3 convolution, a
-    pool and a residual block of one convolution; the largest values of the last 3x3 maps are classified. 1,972,768
+    pool and residual blocks of one convolution; the largest values of the last 3x3 maps are classified. 1,972,768
     parameters with the defaults. Train it with `train.whitened=conv1`, `train.frozen=('conv1',)` and a small
     `train.head_rate`, as `configs/cifar10_resnet.py` does: the last layer begins at zero and learns slowly, in place of
     the original's logits that are divided by nine.
@@ -113,13 +115,23 @@ def whitened_resnet(
       padding: "same" or "valid"; with the second, three stages take images of 67x67 pixels or more.
       activation: one of `cnn.layers.activations.ACTIVATIONS`.
       channels: of the images that it is for.
+      blocks: number of residual blocks of each stage; one number for all, or one for each of `features`.
+
+    Raises:
+      ValueError: if blocks is neither, negative, or more than can be built.
 
     Source: after Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), whose blocks have no identity.
     """
     layers: list[Layer] = [Conv(8 * channels, 2, use_bias=False), Activation(activation)]
-    for maps in features:
-        path = (convolution(maps, 3, padding), BatchNorm(), Activation(activation))
+    counts = each("whitened_resnet", blocks, len(features), "blocks", "number", "features")
+    for count in counts:
+        check_count("whitened_resnet", "blocks", count, 0)
+    if sum(counts) > MOST_LAYERS:
+        raise ValueError(f"whitened_resnet: blocks (={blocks}) are {sum(counts):,}; there may be {MOST_LAYERS:,}")
+    for maps, count in zip(features, counts, strict=True):
         layers += [convolution(maps, 3, padding), MaxPool(2, rounding="floor"), BatchNorm(), Activation(activation)]
-        layers += [Branches((path, cropped(padding, 1)))]
+        for _ in range(count):
+            path = (convolution(maps, 3, padding), BatchNorm(), Activation(activation))
+            layers += [Branches((path, cropped(padding, 1)))]
     scores = Dense(num_classes, use_bias=False, kernel_init=nn.initializers.zeros)
     return net([*layers, MaxPool(3, 1), Flatten()], [scores])
