@@ -13,9 +13,11 @@ from absl import flags
 
 from cnn.commands import program
 from cnn.runs import config_files
-from experiments.summaries import speedrun
+from experiments.speedruns import speedrun
 
-CONFIG = flags.DEFINE_string("config", "speedrun_mnist", "The run: a name of configs/, or a config file.")
+CONFIG = flags.DEFINE_string(
+    "config", "speedrun_mnist", "The run: a name of configs/, or a config file; other fields need another file."
+)
 TARGET = flags.DEFINE_float("target", 0.99, "Test accuracy to be reached in the mean.", 0.0, 1.0)
 RUNS = flags.DEFINE_integer("runs", 10, "Number of runs: seeds 0, 1, ...", lower_bound=2)
 MORE = flags.DEFINE_bool("more", False, "Keep the runs of --output, all of this config, and do the seeds that lack.")

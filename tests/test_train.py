@@ -178,7 +178,9 @@ def test_a_run_keeps_to_scores_with_or_without_mirror_images(finished, tmp_path)
     shutil.copytree(finished[0], workdir)
     config = small_config()
     config.eval.mirror = True
-    with pytest.raises(ValueError, match="holds another run: eval.mirror is False there and True here"):
+    with pytest.raises(
+        ValueError, match="holds another run: eval.mirror is False there and True here.*, or score that run by"
+    ):
         train_and_evaluate(config, str(workdir))
     found = {
         mirror: evaluate_run(overrides.load_for_use(str(workdir), {"eval.mirror": mirror}))["test"]

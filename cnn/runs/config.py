@@ -55,6 +55,8 @@ MAY_CHANGE_ON_RESUME = (
     "train.steps_per_dispatch",
     "train.sharding",
 )
+# Views that a finished run can be scored by, apart from its own result, with --mode=evaluate.
+VIEWS = ("eval.mirror", "eval.shift")
 # Fields that can name a function of the user's own.
 CODE_FIELDS = ("net.name", "data.name")
 FOLDER_FIELDS = ("data.dir", "train.initial_run")  # fields that name a folder
@@ -151,9 +153,11 @@ def goes_on(config: Config, workdir: str, *, longer: bool = False) -> bool:
     if longer:
         differ = [field for field in differ if field not in of_length]
     if differ and not os.path.exists(os.path.join(workdir, DIVERGED)):
-        train_on = ", or add --longer to train that run for longer" if differ == of_length else ""
+        otherwise = ", or train that run for longer with main.py --longer" if differ == of_length else ""
+        if set(differ) <= set(VIEWS):
+            otherwise = ", or score that run by these views with --mode=evaluate"
         texts = "; ".join(found[field] for field in differ)
-        raise ValueError(f"{workdir!r} holds another run: {texts}. Choose another --workdir{train_on}")
+        raise ValueError(f"{workdir!r} holds another run: {texts}. Choose another --workdir{otherwise}")
     return not differ
 
 

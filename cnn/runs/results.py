@@ -47,7 +47,7 @@ def read(workdir: str) -> dict[str, Any]:
     return found
 
 
-WAY_OUT = "the command that trained the run evaluates it again, and writes it anew"
+WAY_OUT = "main.py with the config and --workdir of the run evaluates it again, and writes it anew"
 
 
 def read_or_none(path: str) -> dict[str, Any] | None:

@@ -121,7 +121,7 @@ def check_step(
         lambda: _check_batches(config, image_shape),
         lambda: _check_indices(config),
         lambda: _check_pad(config, image_shape),
-        lambda: views.check_shift(config.eval.shift, image_shape),
+        lambda: views.check_shift(config.eval.shift, image_shape[:2]),
         lambda: _check_turns(config, num_examples),
     )
     if own_code.is_reference(config.net.name):

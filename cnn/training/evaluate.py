@@ -170,7 +170,7 @@ def evaluate(
       ValueError: if the split is empty, the batch size below 1, or the shift as large as the images.
     """
     devices = devices or Devices()
-    check_shift(shift, split.images.shape[1:3])
+    check_shift(shift, (split.images.shape[1], split.images.shape[2]))
     if batch_size < 1:
         raise ValueError(f"eval.batch_size (={batch_size}) must be at least 1")
     batch_size = -(-batch_size // devices.count) * devices.count  # a few more padded examples, the same sums

@@ -1,6 +1,6 @@
 """Views of an image whose class scores are averaged when a split is scored: its mirror image, and shifted ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ def of_config(config: Config) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 
-def check_shift(shift: int, size: Sequence[int]) -> None:
+def check_shift(shift: int, size: tuple[int, int]) -> None:
     """Refuses a shift that leaves nothing of the image.
 
     Args:

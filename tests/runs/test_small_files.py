@@ -163,7 +163,7 @@ def test_a_result_is_what_the_run_wrote(tmp_path):
     ):
         content = (tmp_path / name).read_text()
         (tmp_path / name).write_text(content.replace(old, new, 1))
-        with pytest.raises(ValueError, match=f"{message}.*the command that trained the run evaluates it again"):
+        with pytest.raises(ValueError, match=f"{message}.*main.py with the config and --workdir of the run"):
             results.read(str(tmp_path))
         (tmp_path / name).write_text(content)
     logs.write_json(str(path), {"steps": 4})

@@ -10,10 +10,12 @@ import pytest
 from cnn import nets
 from cnn.data import Split
 from cnn.layers import AvgPool, Conv, Dense, Flatten
-from cnn.runs import defaults, facts
+from cnn.runs import checkpoint, defaults, facts
+from cnn.train import train_and_evaluate
 from cnn.training.evaluate import Metrics, evaluate, rank
 from cnn.training.predict import write_test_predictions
 from tests.made import random_variables
+from tests.training.tiny_runs import DATA, tiny_config, without_pictures
 
 
 def lookup_net(classes):
@@ -229,3 +231,18 @@ def test_what_processes_compare_of_a_run_that_each_has_read():
     for other, name in ((run(scale=1 + 1e-6), "variables"), (run(batch=9), "eval.batch_size")):
         found = facts.of_run(other)
         assert [field for field in one if one[field] != found[field]] == [name]
+
+
+def test_a_run_on_grey_images_is_tested_with_shifted_ones(tmp_path):
+    """The limit of a shift is the images' height and width, however few channels they have."""
+    config = tiny_config()
+    config.eval.shift = 3
+    with without_pictures():
+        result = train_and_evaluate(config, str(tmp_path / "run"), DATA)
+    run = checkpoint.load_run(str(tmp_path / "run"))
+    expected = evaluate(run.net, run.variables, DATA.test, DATA.mean, DATA.std, batch_size=4, shift=3)
+    assert DATA.image_shape == (8, 8, 1) and result["shift"] == 3
+    np.testing.assert_allclose(result["test_loss"], expected.loss, rtol=1e-6)
+    config.eval.shift = 8
+    with pytest.raises(ValueError, match=r"eval.shift \(=8\) must be smaller than the images, which are 8x8 pixels"):
+        train_and_evaluate(config, str(tmp_path / "other"), DATA)

@@ -59,7 +59,7 @@ def test_a_run_trained_for_longer_is_the_run_that_was_begun_so(finished, tmp_pat
 @pytest.mark.parametrize(
     ("config", "longer", "message"),
     [
-        (stepped(8, (0.25, 0.75)), False, r"train.steps is 4 there and 8 here.*, or add --longer to train that run"),
+        (stepped(8, (0.25, 0.75)), False, r"train.steps is 4 there and 8 here.*, or train that run for longer"),
         (stepped(8, (0.25, 0.75)), True, r"step 1 of .* had the learning rate 0.002, and would have 0.02 in.*"
          r"train.milestones=\(0.125, 0.375\) would keep the rates; or begin another run .*train.initial_run="),
         (stepped(3, (0.25, 0.75)), True, "stands at step 4 and the config asks for 3; ask for more"),
